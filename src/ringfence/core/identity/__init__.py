@@ -1,0 +1,1 @@
+"""Workloads, who holds an address when, and the inventory as one immutable snapshot."""

@@ -1,0 +1,75 @@
+"""The inventory: one immutable snapshot of workloads, and who held an address at a time.
+
+INVARIANT: names and UUIDs are unique. Two live holders of one (network, address) are kept, both: the
+decision is then the worse of the two, and a finding says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cached_property
+
+from ringfence.core.errors import Finding
+from ringfence.core.identity.workload import Lease, Workload
+from ringfence.core.net.address import format_address
+
+
+class Inventory:
+    """Workloads by name, UUID and address. Value semantics: build a new one to change anything."""
+
+    def __init__(self, workloads: Iterable[Workload], *, ignore: Iterable[str] = ()) -> None:
+        self.workloads = tuple(workloads)
+        self.ignore = frozenset(ignore)
+        """Label keys that make no identities and may not be selected on (`identity.ignore`)."""
+
+    @cached_property
+    def by_name(self) -> dict[str, Workload]:
+        return {workload.name: workload for workload in self.workloads}
+
+    @cached_property
+    def by_uuid(self) -> dict[str, Workload]:
+        return {workload.uuid: workload for workload in self.workloads}
+
+    @cached_property
+    def _leases(self) -> dict[tuple[str, int], list[tuple[Lease, Workload]]]:
+        """(network, address) -> leases. Processes hold no address of their own: their host does."""
+        table: dict[tuple[str, int], list[tuple[Lease, Workload]]] = {}
+        for workload in self.workloads:
+            for lease in workload.addresses if workload.kind != "process" else ():
+                table.setdefault((lease.network, lease.address), []).append((lease, workload))
+        return table
+
+    def find(self, name_or_uuid: str) -> Workload | None:
+        return self.by_name.get(name_or_uuid) or self.by_uuid.get(name_or_uuid)
+
+    def holders(self, address: int, at: datetime, network: str = "main") -> tuple[Workload, ...]:
+        """Every workload that holds the address at that time: none, one, or (a finding) several."""
+        return tuple(w for lease, w in self._leases.get((network, address), ()) if lease.is_live(at))
+
+    def processes_of(self, host: str) -> tuple[Workload, ...]:
+        return self._processes.get(host, ())
+
+    @cached_property
+    def _processes(self) -> dict[str, tuple[Workload, ...]]:
+        table: dict[str, tuple[Workload, ...]] = {}
+        for workload in self.workloads:
+            if workload.kind == "process" and workload.host:
+                table[workload.host] = (*table.get(workload.host, ()), workload)
+        return table
+
+    def labels_of(self, workload: Workload) -> dict[str, str]:
+        """Its labels; a process inherits its host's, overridden by its own."""
+        host = self.find(workload.host) if workload.kind == "process" and workload.host else None
+        return {**(host.labels if host else {}), **workload.labels}
+
+    def conflicts(self, at: datetime) -> tuple[Finding, ...]:
+        """Addresses with more than one live holder."""
+        out: list[Finding] = []
+        for (network, address), entries in self._leases.items():
+            live = sorted(w.name for lease, w in entries if lease.is_live(at))
+            if len(live) > 1:
+                message = f"`{format_address(address)}` in network `{network}` is held by {', '.join(live)}"
+                help_ = "until resolved a connection passes only if it would pass for every holder"
+                out.append(Finding("address-conflict", message, "warning", help=help_, subject=live[0]))
+        return tuple(out)

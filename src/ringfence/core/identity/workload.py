@@ -1,0 +1,87 @@
+"""A workload: what can be isolated, with its labels, its leased addresses and its mode.
+
+INVARIANT: a lease is half open, `start <= t < end`; `None` is unbounded on that side. All times are aware UTC.
+"""
+
+from __future__ import annotations
+
+import uuid as uuid_
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from ringfence.core.net.intervals import IntervalSet
+
+Kind = Literal["host", "vm", "container", "pod", "process", "service", "device"]
+KINDS: tuple[Kind, ...] = ("host", "vm", "container", "pod", "process", "service", "device")
+CONTROLLED_KINDS = frozenset({"host", "vm", "container", "pod", "process"})
+"""Kinds that have an enforcement point of ours; managed services and unmanaged devices do not (yet)."""
+
+ModeName = Literal["observe", "selective", "enforce"]
+MODES: tuple[ModeName, ...] = ("observe", "selective", "enforce")
+Direction = Literal["in", "out"]
+NAMESPACE = uuid_.UUID("7f1b7d8e-3f0d-5c0a-9d7e-1b6a3f0c5e21")
+"""For UUIDs derived from names where the inventory gives none."""
+
+
+class Mode(msgspec.Struct, frozen=True, rename={"inbound": "in", "outbound": "out"}):
+    """How strictly each direction is held. Written `mode: enforce` or `mode: {in: enforce, out: observe}`."""
+
+    inbound: ModeName = "observe"
+    outbound: ModeName = "observe"
+
+    @staticmethod
+    def both(name: ModeName) -> Mode:
+        return Mode(name, name)
+
+    def of(self, direction: Direction) -> ModeName:
+        return self.inbound if direction == "in" else self.outbound
+
+
+class Lease(msgspec.Struct, frozen=True, order=True):
+    """An address of a network that belongs to a workload from a time to a time."""
+
+    address: int
+    network: str = "main"
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def is_live(self, at: datetime) -> bool:
+        return (self.start is None or self.start <= at) and (self.end is None or at < self.end)
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """Whatever can be isolated. Equal labels are one identity."""
+
+    name: str
+    uuid: str
+    labels: dict[str, str] = {}
+    addresses: tuple[Lease, ...] = ()
+    kind: Kind = "host"
+    mode: Mode = Mode()
+    origin: str = "file"
+    spiffe: str | None = None
+    host: str | None = None
+    """A process workload's host, by name."""
+    unit: str | None = None
+    """A process workload's systemd unit, cgroup or path."""
+    services: IntervalSet = IntervalSet()
+    """A process workload's own listening services."""
+
+    @property
+    def is_controlled(self) -> bool:
+        return self.kind in CONTROLLED_KINDS
+
+    def live_addresses(self, at: datetime) -> tuple[Lease, ...]:
+        return tuple(lease for lease in self.addresses if lease.is_live(at))
+
+
+def derived_uuid(name: str) -> str:
+    """The UUID of a workload whose source names it but gives no UUID."""
+    return str(uuid_.uuid5(NAMESPACE, name))
+
+
+def utc(value: datetime) -> datetime:
+    """An aware UTC time; a naive one is taken as UTC."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -1,0 +1,1 @@
+"""Addresses, services and the interval algebra they share. Knows nothing of labels or policy."""

@@ -1,0 +1,1 @@
+"""The policy language: text to values, values to findings, values back to text."""
