@@ -1,0 +1,1 @@
+"""Observed traffic as values: one record, and conversations aggregated between labelled endpoints."""
