@@ -1,0 +1,303 @@
+"""Compile a world into an index and answer from it: one connection with its reason, or a million at once.
+
+INVARIANT: an engine answers for the world it was compiled from, at that world's time where a flow states none; the answer equals
+`core.decide.decide` for every flow. Adding classes (ends nobody listed) never changes an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import NamedTuple
+
+from ringfence.core.engine import judgement
+from ringfence.core.engine.bits import lowest, members
+from ringfence.core.engine.classes import ClassTable
+from ringfence.core.engine.judgement import Judgement
+from ringfence.core.engine.partition import Partition
+from ringfence.core.engine.peers import PeerTable
+from ringfence.core.engine.relation import Relation, scope_peer
+from ringfence.core.engine.rules import End, Facts, holds, number_rules, unstated
+from ringfence.core.errors import Location
+from ringfence.core.flow.conversations import Conversations
+from ringfence.core.identity.workload import Mode, ModeName, Workload
+from ringfence.core.net import service
+from ringfence.core.net.address import LOOPBACK, is_v4
+from ringfence.core.net.intervals import IntervalSet
+from ringfence.core.policy.model import Cidr, Everywhere, Peer, Policy
+from ringfence.core.world import VERDICTS, Endpoint, EndVerdict, Flow, Quarantine, Reason, Verdict, VerdictName, World
+
+LAST_POINT = service.ANY.ranges[-1][1]
+DHCP = IntervalSet.of((service.point(service.UDP, port),) * 2 for port in service.DHCP_PORTS)
+
+
+class Party(NamedTuple):
+    """One end made concrete: its class as others see it, and as its own enforcement point does."""
+
+    host: Workload | None
+    process: Workload | None
+    address: int | None
+    seen: int
+    """The class every other end sees: the host's, or the bare address's."""
+    own: int
+    """The class its own enforcement point sees: the process's where one is known."""
+    unit: str | None
+
+    @property
+    def local(self) -> Workload | None:
+        return self.process or self.host
+
+
+class Engine:
+    """The index of one world. Build it with `Engine.compile`."""
+
+    def __init__(self, world: World, *, refine_by: Sequence[Policy] = ()) -> None:
+        """`refine_by`: more policies whose peers and services cut classes and atoms, so that two engines share both."""
+        self.world = world
+        self.rules = number_rules(world.policies)
+        policies = (*world.policies, *refine_by)
+        self.peers = PeerTable(_peers_of(world, policies), world.names, world.at)
+        services = list(dict.fromkeys(_services_of(world, policies)))
+        self.atoms = Partition(services, LAST_POINT)
+        self._masks = dict(zip(services, self.atoms.masks(len(services)), strict=True))
+        self.essential = self.mask_of(service.ESSENTIAL_ICMP | DHCP)
+        """Atoms that always pass, as a bitset: ICMP that networking needs, and DHCP."""
+        self.classes = ClassTable(self.peers, world.inventory.ignore)
+        self._add_present_classes()
+        self.relation = Relation(
+            self.rules, self.classes, [self._masks[r.rule.services] for r in self.rules], len(self.atoms)
+        )
+
+    @staticmethod
+    def compile(world: World) -> Engine:
+        return Engine(world)
+
+    # ---- classes -----------------------------------------------------------------------------------------------
+
+    def class_of(self, workload: Workload | None, address: int | None) -> int:
+        """The class of a workload at one of its addresses, or of a bare address."""
+        labels = None if workload is None else self.world.inventory.labels_of(workload)
+        held = self.peers.of_address(address, is_held=workload is not None)
+        return self.classes.of(labels, held, is_controlled=workload is not None and workload.is_controlled)
+
+    def mask_of(self, points: IntervalSet) -> int:
+        """The atoms of a service set the engine was cut by. Raises KeyError for one that cuts an atom."""
+        mask = self._masks.get(points)
+        if mask is None:
+            mask = self.atoms.mask(points)
+            if mask is None:
+                raise KeyError("the service set cuts an atom")
+            self._masks[points] = mask
+        return mask
+
+    def _add_present_classes(self) -> None:
+        """Workloads at their live addresses, then what nobody holds, atom by atom."""
+        for workload in self.world.inventory.workloads:
+            host = self._host_of(workload)
+            for address in _addresses(host, self.world.at):
+                number = self.class_of(workload, address)
+                self.classes.workloads[number] += workload.kind != "process"
+        for address_peers, addresses in self.peers.address_atoms():
+            number = self.classes.of(None, address_peers, is_controlled=False)
+            self.classes.ranges[number] |= addresses
+
+    def _host_of(self, workload: Workload) -> Workload:
+        if workload.kind != "process":
+            return workload
+        return self.world.inventory.find(workload.host or "") or workload
+
+    def judge(self, conversations: Conversations, *, as_mode: Mode | None = None) -> Judgement:
+        """The verdict, reason and rule of every row; see `judgement.judge`."""
+        return judgement.judge(self, conversations, as_mode=as_mode)
+
+    # ---- one decision ------------------------------------------------------------------------------------------
+
+    def decide(self, flow: Flow) -> Verdict:
+        """The verdict of one new connection with the responsible rule: the worst over what its ends may stand for."""
+        at = flow.at or self.world.at
+        sources = self._parties(flow.source, at, flow.from_process, None)
+        destinations = self._parties(flow.destination, at, flow.to_process, flow.point)
+        pairs = [(s, d) for s in sources for d in destinations]
+        alike = [
+            (s, d) for s, d in pairs if s.address is None or d.address is None or is_v4(s.address) == is_v4(d.address)
+        ]
+        return max((self._overall(flow, at, s, d) for s, d in alike or pairs), key=lambda v: VERDICTS.index(v.verdict))
+
+    def _parties(self, end: Endpoint, at: datetime, unit: str | None, point: int | None) -> list[Party]:
+        inventory = self.world.inventory
+        if end.workload is not None:
+            process = end.workload if end.workload.kind == "process" else None
+            host = self._host_of(end.workload)
+            addresses = [end.address] if end.address is not None else _addresses(host, at)
+            return [self._party(host, process, address, unit, point) for address in addresses]
+        holders = inventory.holders(end.address, at, end.network) if end.address is not None else ()
+        if holders:
+            return [self._party(holder, None, end.address, unit, point) for holder in holders]
+        of_end = self.peers.of_name(end.name) if end.name else self.peers.of_address(end.address, is_held=False)
+        number = self.classes.of(None, of_end, is_controlled=False)
+        return [Party(None, None, end.address, number, number, unit)]
+
+    def _party(
+        self, host: Workload, process: Workload | None, address: int | None, unit: str | None, point: int | None
+    ) -> Party:
+        for candidate in () if process else self.world.inventory.processes_of(host.name):
+            owns = point is not None and unit is None and point in candidate.services
+            if owns or (unit is not None and candidate.unit == unit):
+                process = candidate
+        seen = self.class_of(host, address)
+        own = self.class_of(process, address) if process else seen
+        return Party(host, process, address, seen, own, unit or (process.unit if process else None))
+
+    def _overall(self, flow: Flow, at: datetime, source: Party, destination: Party) -> Verdict:
+        facts = Facts(at, flow.mutual_tls, source.unit, destination.unit)
+        ends: tuple[End, ...] = ("destination", "source")
+        verdicts = [
+            self._end(end, flow, facts, source, destination)
+            for end in ends
+            if (local := (source if end == "source" else destination).local) is not None and local.is_controlled
+        ]
+        if not verdicts:
+            return Verdict("allowed", "uncontrolled")
+        worst = max(verdicts, key=lambda v: VERDICTS.index(v.verdict))
+        where = self._where[worst.rule] if worst.rule is not None else None
+        return Verdict(worst.verdict, worst.reason, worst.rule, where, tuple(reversed(verdicts)), worst.unless)
+
+    @cached_property
+    def _where(self) -> dict[str, Location]:
+        return {rule.ref: rule.rule.where for rule in self.rules}
+
+    def _end(self, end: End, flow: Flow, facts: Facts, source: Party, destination: Party) -> EndVerdict:
+        me = source if end == "source" else destination
+        assert me.local is not None
+        mode = self._mode(me.local, end)
+        reason, rule, unless, passes = self._step(end, flow, facts, source, destination)
+        ref = None if rule is None else self.rules[rule].ref
+        return EndVerdict(end, me.local.name, mode, verdict_of(reason, mode, passes=passes), reason, ref, unless)
+
+    def _mode(self, workload: Workload, end: End) -> ModeName:
+        return (self.world.as_mode or workload.mode).of("out" if end == "source" else "in")
+
+    def _step(
+        self, end: End, flow: Flow, facts: Facts, source: Party, destination: Party
+    ) -> tuple[Reason, int | None, tuple[str, ...], bool]:
+        """Essential, quarantine, forbid, allow, deny, default: the first that speaks."""
+        if self._is_essential(end, flow, source, destination):
+            return "essential", None, (), True
+        excepted = self._quarantine_answers(flow, facts.at, source, destination)
+        if excepted:
+            return "quarantine", None, (), all(excepted)
+        s = source.own if end == "source" else source.seen
+        d = destination.own if end == "destination" else destination.seen
+        believed = self._believes(end, destination if end == "source" else source)
+        return self._rule_step(end, s, d, self.atoms.atom(flow.point), facts, peer_enforces=believed)
+
+    def _believes(self, end: End, other: Party) -> bool:
+        local = other.local
+        other_end: End = "destination" if end == "source" else "source"
+        return local is not None and local.is_controlled and self._mode(local, other_end) == "enforce"
+
+    def _rule_step(
+        self, end: End, s: int, d: int, atom: int, facts: Facts, *, peer_enforces: bool
+    ) -> tuple[Reason, int | None, tuple[str, ...], bool]:
+        relation = self.relation
+        s_rules, _, s_scope = relation.rows(s)
+        _, d_rules, d_scope = relation.rows(d)
+        either = s_rules & d_rules & relation.services[atom] & (s_scope | d_scope)
+        if forbidding := either & relation.forbid:
+            return "forbid", lowest(forbidding), (), False
+        allowing = either & relation.allow & (d_scope if end == "destination" else -1)
+        asking = allowing & relation.conditional
+        unless: set[str] = set()
+        for number in members(asking):
+            conditions = self.rules[number].rule.conditions
+            if not holds(conditions, end, facts, peer_enforces=peer_enforces):
+                allowing ^= 1 << number
+            unless.update(unstated(conditions, end, facts))
+        if allowing:
+            return "allow", lowest(allowing), (), True
+        if denying := either & relation.deny:
+            return "deny", lowest(denying), tuple(sorted(unless)), False
+        return "default", None, tuple(sorted(unless)), False
+
+    def _is_essential(self, end: End, flow: Flow, source: Party, destination: Party) -> bool:
+        if source.host is not None and destination.host is not None and source.host.uuid == destination.host.uuid:
+            return True
+        if any(p.address is not None and p.address in LOOPBACK for p in (source, destination)):
+            return True
+        if flow.point in service.ESSENTIAL_ICMP:
+            return True
+        if flow.point in DHCP and flow.source_port in (None, *service.DHCP_PORTS[flow.point & 0xFFFF]):
+            return True
+        direction, remote = ("out", destination.address) if end == "source" else ("in", source.address)
+        passages = (f for f in self.world.failsafe if f.direction == direction and flow.point in f.services)
+        return remote is not None and any(remote in f.remote for f in passages)
+
+    def _quarantine_answers(self, flow: Flow, at: datetime, source: Party, destination: Party) -> list[bool]:
+        """For each quarantined end, whether its exceptions pass the connection."""
+        if not self._quarantined:
+            return []
+        out = []
+        for party, other, direction in ((source, destination, "out"), (destination, source, "in")):
+            live = [q for q in self._quarantined.get(party.host.uuid if party.host else "", ()) if _is_live(q, at)]
+            if live:
+                exceptions = [x for q in live for x in q.allow if x.direction == direction and flow.point in x.services]
+                out.append(any(self._is_in(other, peer) for x in exceptions for peer in x.peers))
+        return out
+
+    def _is_in(self, party: Party, peer: Peer) -> bool:
+        number = self.peers.id(peer)
+        return number is not None and bool(self.classes.membership[party.seen] >> number & 1)
+
+    @cached_property
+    def _quarantined(self) -> dict[str, tuple[Quarantine, ...]]:
+        table: dict[str, tuple[Quarantine, ...]] = {}
+        for quarantine in self.world.quarantines:
+            table[quarantine.workload] = (*table.get(quarantine.workload, ()), quarantine)
+        return table
+
+
+def verdict_of(reason: Reason, mode: ModeName, *, passes: bool) -> VerdictName:
+    """What a step means in a mode: quarantine always bites, forbid and deny from `selective` on, the default in `enforce`."""
+    if passes:
+        return "allowed"
+    if reason == "quarantine" or mode == "enforce" or (mode == "selective" and reason in ("forbid", "deny")):
+        return "blocked"
+    return "would-block"
+
+
+def _is_live(quarantine: Quarantine, at: datetime) -> bool:
+    return quarantine.until is None or at < quarantine.until
+
+
+def _addresses(workload: Workload, at: datetime) -> list[int | None]:
+    live: list[int | None] = [lease.address for lease in workload.live_addresses(at)]
+    return live or [None]
+
+
+def _peers_of(world: World, policies: Iterable[Policy]) -> Iterable[Peer]:
+    yield Everywhere("anyone")
+    for rule in number_rules(tuple(policies)):
+        scope = scope_peer(rule)
+        if scope is not None:
+            yield scope
+        yield from rule.rule.sources
+        yield from rule.rule.destinations
+    for policy in policies:
+        for test in policy.tests:
+            yield from (*test.sources, *test.destinations)
+    for quarantine in world.quarantines:
+        for exception in quarantine.allow:
+            yield from exception.peers
+    for failsafe in world.failsafe:
+        yield Cidr("failsafe", failsafe.remote)
+
+
+def _services_of(world: World, policies: Iterable[Policy]) -> Iterable[IntervalSet]:
+    yield service.ANY
+    yield from (service.ESSENTIAL_ICMP, DHCP)
+    for policy in policies:
+        yield from (rule.services for rule in policy.rules)
+        yield from (test.services for test in policy.tests)
+    yield from (exception.services for quarantine in world.quarantines for exception in quarantine.allow)
+    yield from (failsafe.services for failsafe in world.failsafe)

@@ -1,0 +1,179 @@
+"""Judge conversations in bulk: one verdict, reason and rule a row, vectorised.
+
+Rows that need more than the bitmaps (an end with process workloads, quarantined, failsafe, or known by name only) are decided one by
+one by the same engine; there are few of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ringfence.core.engine import kernel
+from ringfence.core.engine.bits import members, of_ids, to_ids
+from ringfence.core.engine.rules import End, Facts, holds
+from ringfence.core.flow.conversations import Conversations
+from ringfence.core.identity.workload import MODES, Mode, Workload
+from ringfence.core.net.address import LOOPBACK
+from ringfence.core.world import REASONS, VERDICTS, Endpoint, Flow
+
+if TYPE_CHECKING:
+    from ringfence.core.engine.engine import Engine
+
+_ENFORCE, _SELECTIVE = MODES.index("enforce"), MODES.index("selective")
+_BY_ACTION = np.array([REASONS.index(r) for r in ("forbid", "allow", "deny", "default")], dtype=np.uint8)
+_ESSENTIAL, _UNCONTROLLED = REASONS.index("essential"), REASONS.index("uncontrolled")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Columns as long as the conversations judged."""
+
+    verdict: NDArray[np.uint8]
+    """Index into `world.VERDICTS`."""
+    reason: NDArray[np.uint8]
+    """Index into `world.REASONS`."""
+    rule: NDArray[np.int32]
+    """Index into `engine.rules`, -1 for none."""
+
+
+@dataclass(frozen=True)
+class _Subjects:
+    """What the batch needs of each endpoint, as columns."""
+
+    class_: NDArray[np.int32]
+    is_controlled: NDArray[np.bool_]
+    inbound: NDArray[np.uint8]
+    outbound: NDArray[np.uint8]
+    holder: NDArray[np.int64]
+    """A number per workload; -1 for a bare address."""
+    is_loopback: NDArray[np.bool_]
+    is_special: NDArray[np.bool_]
+
+
+def judge(
+    engine: Engine, conversations: Conversations, *, as_mode: Mode | None = None, pure: bool = False
+) -> Judgement:
+    """Every row's verdict under the engine's world, or as if every controlled end were in `as_mode`."""
+    subjects = _subjects(engine, conversations.endpoints, as_mode or engine.world.as_mode)
+    s, d = conversations.source, conversations.destination
+    atoms = engine.atoms.atoms(conversations.point)
+    columns = (subjects.class_[s], subjects.class_[d], atoms)
+    controlled = (subjects.is_controlled[s], subjects.is_controlled[d])
+    modes = (subjects.outbound[s], subjects.inbound[d])
+    believes = tuple((c & (m == _ENFORCE)).astype(np.uint8) for c, m in zip(controlled, modes, strict=True))
+    essential = _essential_rows(engine, subjects, s, d, atoms)
+    maps = kernel.bitmaps_of(engine.relation)
+    out = _uncontrolled(len(conversations))
+    ends: tuple[End, End] = ("source", "destination")
+    for index, end in enumerate(ends):
+        held = _held(engine, end)
+        least = kernel.decide(engine.relation, maps, held, columns, believes[1 - index], end, pure=pure)
+        _join(out, _end(least, modes[index], essential), controlled[index])
+    special = subjects.is_special[s] | subjects.is_special[d]
+    _one_by_one(engine, conversations, np.flatnonzero(special), out, as_mode)
+    return out
+
+
+def _uncontrolled(rows: int) -> Judgement:
+    reason = np.full(rows, _UNCONTROLLED, np.uint8)
+    return Judgement(np.zeros(rows, np.uint8), reason, np.full(rows, -1, np.int32))
+
+
+def _end(least: NDArray[np.int32], mode: NDArray[np.uint8], essential: NDArray[np.bool_]) -> Judgement:
+    """One end's verdicts from its least forbid, allow and deny."""
+    action = np.where(least[:, 0] >= 0, 0, np.where(least[:, 1] >= 0, 1, np.where(least[:, 2] >= 0, 2, 3)))
+    rule = np.where(action < 3, least[np.arange(len(least)), np.minimum(action, 2)], -1).astype(np.int32)
+    reason = _BY_ACTION[action]
+    bites = (mode == _ENFORCE) | ((mode == _SELECTIVE) & (action != 3))
+    verdict = np.where(action == 1, 0, np.where(bites, 2, 1)).astype(np.uint8)
+    reason = np.where(essential, _ESSENTIAL, reason).astype(np.uint8)
+    return Judgement(
+        np.where(essential, 0, verdict).astype(np.uint8), reason, np.where(essential, -1, rule).astype(np.int32)
+    )
+
+
+def _join(out: Judgement, end: Judgement, controlled: NDArray[np.bool_]) -> None:
+    """The worst end wins; called source first, so that the destination wins a tie."""
+    wins = controlled & ((end.verdict >= out.verdict) | (out.reason == _UNCONTROLLED))
+    for name in ("verdict", "reason", "rule"):
+        getattr(out, name)[wins] = getattr(end, name)[wins]
+
+
+def _held(engine: Engine, end: End) -> kernel.Held:
+    """The allows that hold when nothing is stated: always, or only where the other end is believed."""
+    relation, facts = engine.relation, Facts(engine.world.at)
+    always, if_believed = relation.allow & ~relation.conditional, 0
+    conditional = [(n, engine.rules[n].rule.conditions) for n in members(relation.allow & relation.conditional)]
+    always |= of_ids(n for n, c in conditional if holds(c, end, facts, peer_enforces=False))
+    if_believed = of_ids(n for n, c in conditional if holds(c, end, facts, peer_enforces=True)) & ~always
+    return kernel.Held(always, if_believed)
+
+
+def _essential_rows(
+    engine: Engine, subjects: _Subjects, s: NDArray[np.int32], d: NDArray[np.int32], atoms: NDArray[np.int32]
+) -> NDArray[np.bool_]:
+    by_atom = np.zeros(len(engine.atoms), dtype=bool)
+    by_atom[to_ids(engine.essential)] = True
+    own = (subjects.holder[s] == subjects.holder[d]) & (subjects.holder[s] >= 0)
+    result: NDArray[np.bool_] = by_atom[atoms] | own | subjects.is_loopback[s] | subjects.is_loopback[d]
+    return result
+
+
+def _subjects(engine: Engine, endpoints: tuple[Endpoint, ...], as_mode: Mode | None) -> _Subjects:
+    """One pass over the endpoints (workloads and addresses, not flows)."""
+    holders: dict[str, int] = {}
+    rows = [_subject(engine, end, as_mode, holders) for end in endpoints]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
+    kinds = (np.int32, np.bool_, np.uint8, np.uint8, np.int64, np.bool_, np.bool_)
+    return _Subjects(*(np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)))
+
+
+def _subject(
+    engine: Engine, end: Endpoint, as_mode: Mode | None, holders: dict[str, int]
+) -> tuple[int, bool, int, int, int, bool, bool]:
+    workload = end.workload
+    mode = as_mode or (workload.mode if workload else Mode())
+    number = engine.class_of(workload, end.address)
+    holder = -1 if workload is None else holders.setdefault(workload.uuid, len(holders))
+    is_controlled = workload is not None and workload.is_controlled
+    is_loopback = end.address is not None and end.address in LOOPBACK
+    modes = (MODES.index(mode.inbound), MODES.index(mode.outbound))
+    return number, is_controlled, *modes, holder, is_loopback, _is_special(engine, end, workload)
+
+
+def _is_special(engine: Engine, end: Endpoint, workload: Workload | None) -> bool:
+    world = engine.world
+    if workload is None:
+        has_holders = end.address is not None and bool(world.inventory.holders(end.address, world.at, end.network))
+        touches_failsafe = end.address is not None and any(end.address in f.remote for f in world.failsafe)
+        return end.name is not None or touches_failsafe or has_holders
+    in_failsafe = end.address is not None and any(end.address in f.remote for f in world.failsafe)
+    is_quarantined = any(q.workload == workload.uuid for q in world.quarantines)
+    has_processes = workload.kind == "process" or bool(world.inventory.processes_of(workload.name))
+    needs_address = end.address is None and len(workload.live_addresses(world.at)) > 0
+    return in_failsafe or is_quarantined or has_processes or needs_address
+
+
+def _one_by_one(
+    engine: Engine, conversations: Conversations, rows: NDArray[np.intp], out: Judgement, as_mode: Mode | None
+) -> None:
+    """Distinct special connections, each decided once."""
+    if not len(rows):
+        return
+    from ringfence.core.engine.engine import Engine as _Engine
+
+    judge_ = engine if as_mode is None else _Engine(msgspec.structs.replace(engine.world, as_mode=as_mode))
+    index = {rule.ref: number for number, rule in enumerate(engine.rules)}
+    keys = np.stack([conversations.source[rows], conversations.destination[rows], conversations.point[rows]], axis=1)
+    distinct, inverse = np.unique(keys, axis=0, return_inverse=True)
+    ends = conversations.endpoints
+    verdicts = [judge_.decide(Flow(ends[s], ends[d], int(p))) for s, d, p in distinct.tolist()]
+    inverse = inverse.reshape(-1)
+    out.verdict[rows] = np.array([VERDICTS.index(v.verdict) for v in verdicts], np.uint8)[inverse]
+    out.reason[rows] = np.array([REASONS.index(v.reason) for v in verdicts], np.uint8)[inverse]
+    out.rule[rows] = np.array([index.get(v.rule or "", -1) for v in verdicts], np.int32)[inverse]

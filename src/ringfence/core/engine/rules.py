@@ -1,0 +1,104 @@
+"""Rules as the engine numbers them, and when the conditions of an allow hold.
+
+INVARIANT: a rule's number is its rank by `policy/name`, so the lowest set bit of a rule bitset is the rule to name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from ringfence.core.policy.model import Conditions, Policy, Rule, Within
+
+End = Literal["source", "destination"]
+
+
+@dataclass(frozen=True)
+class RuleRef:
+    """A rule with the policy it belongs to; `ref` is `policy/name`."""
+
+    ref: str
+    policy: Policy
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is stated about a connection beyond its ends and service. Unstated does not hold."""
+
+    at: datetime
+    mutual_tls: bool = False
+    from_unit: str | None = None
+    to_unit: str | None = None
+
+
+def number_rules(policies: Sequence[Policy]) -> tuple[RuleRef, ...]:
+    """All rules, ranked by `policy/name`."""
+    refs = (RuleRef(policy.ref(rule), policy, rule) for policy in policies for rule in policy.rules)
+    return tuple(sorted(refs, key=lambda r: r.ref))
+
+
+def is_conditional(conditions: Conditions) -> bool:
+    return conditions != Conditions()
+
+
+def holds(conditions: Conditions, end: End, facts: Facts, *, peer_enforces: bool) -> bool:
+    """Whether every condition holds as `end` sees it.
+
+    A process is checked at its own end; the other end believes it only when the checking end is controlled and
+    enforcing in that direction (`peer_enforces`).
+    """
+    return (
+        (not conditions.mutual_tls or facts.mutual_tls)
+        and _process_holds(conditions.from_process, facts.from_unit, end == "source", peer_enforces=peer_enforces)
+        and _process_holds(conditions.to_process, facts.to_unit, end == "destination", peer_enforces=peer_enforces)
+        and (conditions.until is None or facts.at.date() <= conditions.until)
+        and (conditions.within is None or is_within(conditions.within, facts.at))
+    )
+
+
+def _process_holds(wanted: str | None, stated: str | None, is_own_end: bool, *, peer_enforces: bool) -> bool:
+    if wanted is None:
+        return True
+    return stated == wanted if is_own_end else peer_enforces
+
+
+def unstated(conditions: Conditions, end: End, facts: Facts) -> Iterator[str]:
+    """The conditions nobody stated that would have to hold here: what `unless` reports."""
+    if conditions.mutual_tls and not facts.mutual_tls:
+        yield "mutual-tls"
+    if conditions.from_process and end == "source" and facts.from_unit is None:
+        yield f"from_process={conditions.from_process}"
+    if conditions.to_process and end == "destination" and facts.to_unit is None:
+        yield f"to_process={conditions.to_process}"
+
+
+def is_within(window: Within, at: datetime) -> bool:
+    """Whether the local time of the window's zone is inside it; past midnight it belongs to the day it began."""
+    local = at.astimezone(ZoneInfo(window.zone))
+    minute, weekday = local.hour * 60 + local.minute, local.weekday()
+    if window.start_minute < window.end_minute:
+        return weekday in window.days and window.start_minute <= minute < window.end_minute
+    began_yesterday = (weekday - 1) % 7 in window.days and minute < window.end_minute
+    return began_yesterday or (weekday in window.days and minute >= window.start_minute)
+
+
+def next_change(conditions: Conditions, at: datetime) -> datetime | None:
+    """The first time after `at` at which a date or window may flip; None when it never will again."""
+    times: list[datetime] = []
+    if conditions.until is not None and at.date() <= conditions.until:
+        times.append(datetime.combine(conditions.until + timedelta(days=1), time(), at.tzinfo))
+    if conditions.within is not None:
+        times += _window_edges(conditions.within, at)
+    return min((t for t in times if t > at), default=None)
+
+
+def _window_edges(window: Within, at: datetime) -> list[datetime]:
+    zone = ZoneInfo(window.zone)
+    today: date = at.astimezone(zone).date()
+    minutes = (window.start_minute % 1440, window.end_minute % 1440)
+    days = (today + timedelta(days=offset) for offset in range(-1, 9))
+    return [datetime.combine(day, time(m // 60, m % 60), zone).astimezone(at.tzinfo) for day in days for m in minutes]
