@@ -11,6 +11,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
+import msgspec
+
 from ringfence.core.engine import judgement
 from ringfence.core.engine.bits import lowest, members
 from ringfence.core.engine.classes import ClassTable
@@ -115,6 +117,8 @@ class Engine:
 
     def decide(self, flow: Flow) -> Verdict:
         """The verdict of one new connection with the responsible rule: the worst over what its ends may stand for."""
+        if flow.at not in (None, self.world.at) and self.world.names:
+            return Engine(msgspec.structs.replace(self.world, at=flow.at)).decide(flow)
         at = flow.at or self.world.at
         sources = self._parties(flow.source, at, flow.from_process, None)
         destinations = self._parties(flow.destination, at, flow.to_process, flow.point)

@@ -71,6 +71,11 @@ class PeerTable:
     def id(self, peer: Peer) -> int | None:
         return self.index.get(key_of(peer))
 
+    @property
+    def all_addresses(self) -> int:
+        """The peers that speak about addresses, as a bitset."""
+        return of_ids(self._address_ids)
+
     def of_labels(self, labels: Labels) -> int:
         """The selectors (bitset over peers) that pick a workload with these labels."""
         bits = self._selectors

@@ -1,0 +1,384 @@
+"""Compile the Intent of one enforcement point from the engine's index.
+
+INVARIANT: a cell's action and rule are what the engine answers for that class, service point and end, under `enforce`.
+INVARIANT: span. An address is listed only where its verdicts differ from those its range, or an unknown address, would get.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from ringfence.core.engine.bits import lowest, members
+from ringfence.core.engine.engine import Engine
+from ringfence.core.engine.rules import End, Facts, holds, next_change
+from ringfence.core.errors import Finding
+from ringfence.core.identity.workload import Direction, Workload
+from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent, Part, Passage, PeerClass
+from ringfence.core.net.address import format_ranges
+from ringfence.core.net.intervals import IntervalSet
+from ringfence.core.policy.model import Action, Peer
+from ringfence.core.world import Quarantine
+
+Row = tuple[tuple[Action, int, int], ...]
+"""One class's verdicts in one part: (action, atoms as a bitset, rule number), sorted."""
+
+
+class Seen(NamedTuple):
+    """What a remote address is, as a host sees it: its classes (several on an address conflict), and its belief."""
+
+    classes: tuple[int, ...]
+    believed: tuple[bool, bool] = (False, False)
+    """Whether its own end checks processes and enforces what it sends us, and what we send it."""
+
+
+@dataclass(frozen=True)
+class _Local:
+    """One way this host is judged: for some of its addresses, or one of its processes."""
+
+    direction: Direction
+    class_: int
+    addresses: IntervalSet
+    unit: str | None
+
+
+class IntentCompiler:
+    """Compiles the intents of all hosts of one engine; membership is worked out once a network."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._membership: dict[str, dict[Seen, list[int]]] = {}
+        self._resolved: dict[int, Row] = {}
+        unknown = engine.classes.of(None, engine.peers.of_address(None, is_held=False), is_controlled=False)
+        self._unknown = Seen((unknown,))
+
+    def compile(self, workload: Workload) -> Intent:
+        """The intent of one controlled host."""
+        world = self.engine.world
+        live = workload.live_addresses(world.at)
+        own = tuple(sorted({lease.address for lease in live}))
+        network = live[0].network if live else "main"
+        locals_ = list(self._locals(workload, own))
+        peers, kept = self._peers(locals_, network, own)
+        isolated = {
+            q: tuple(sorted(self._addresses_of(q))) for q in self._live_quarantines() if q.workload != workload.uuid
+        }
+        mine = [q for q in self._live_quarantines() if q.workload == workload.uuid]
+        return Intent(
+            workload=workload.uuid,
+            name=workload.name,
+            mode=world.as_mode or workload.mode,
+            own=own,
+            peers=peers,
+            parts=tuple(self._part(local, kept) for local in locals_),
+            failsafe=tuple(Passage(f.direction, f.remote, f.services) for f in world.failsafe),
+            is_quarantined=bool(mine),
+            isolated=tuple(sorted({address for addresses in isolated.values() for address in addresses})),
+            quarantine_passages=tuple(self._passages(workload, mine, isolated)),
+            valid_until=self._valid_until(),
+            refusals=tuple(self._refusals(workload, locals_)),
+        )
+
+    # ---- who the host is ----------------------------------------------------------------------------------------
+
+    def _locals(self, workload: Workload, own: tuple[int, ...]) -> Iterator[_Local]:
+        """Every (direction, unit, own class) the host is judged as."""
+        by_class: dict[int, list[int]] = {}
+        for address in own or (None,):
+            by_class.setdefault(self.engine.class_of(workload, address), []).extend(
+                [] if address is None else [address]
+            )
+        processes = {p.unit: p for p in self.engine.world.inventory.processes_of(workload.name) if p.unit}
+        for direction in _DIRECTIONS:
+            for unit in (None, *sorted({*processes, *self._named_units(direction, by_class)})):
+                for class_, addresses in by_class.items():
+                    mine = IntervalSet.of((a, a) for a in addresses) if len(by_class) > 1 else IntervalSet()
+                    process = processes.get(unit) if unit else None
+                    at = addresses[0] if addresses else None
+                    judged = class_ if process is None else self.engine.class_of(process, at)
+                    yield _Local(direction, judged, mine, unit)
+
+    def _named_units(self, direction: Direction, classes: Iterable[int]) -> set[str]:
+        """Units that a rule about this host names on this side."""
+        relation = self.engine.relation
+        side = 0 if direction == "out" else 1
+        about = 0
+        for class_ in classes:
+            about |= relation.rows(class_)[side]
+        conditions = (self.engine.rules[n].rule.conditions for n in members(about & relation.conditional))
+        units = (c.from_process if direction == "out" else c.to_process for c in conditions)
+        return {unit for unit in units if unit}
+
+    # ---- what each class may do ----------------------------------------------------------------------------------
+
+    def _row(self, local: _Local, seen: Seen) -> Row:
+        rows = [self._row_of(local, class_, seen.believed[local.direction == "out"]) for class_ in seen.classes]
+        return rows[0] if len(rows) == 1 else self._worst(rows)
+
+    def _row_of(self, local: _Local, remote: int, is_believed: bool) -> Row:
+        relation = self.engine.relation
+        s, d = (local.class_, remote) if local.direction == "out" else (remote, local.class_)
+        s_rules, _, s_scope = relation.rows(s)
+        _, d_rules, d_scope = relation.rows(d)
+        either = s_rules & d_rules & (s_scope | d_scope)
+        allowing = either & relation.allow & (d_scope if local.direction == "in" else -1)
+        live = (either & (relation.forbid | relation.deny)) | self._held(allowing, local, is_believed)
+        return self._resolve(live) if live else ()
+
+    def _held(self, allowing: int, local: _Local, is_believed: bool) -> int:
+        end: End = "source" if local.direction == "out" else "destination"
+        units = (local.unit, None) if end == "source" else (None, local.unit)
+        facts = Facts(self.engine.world.at, from_unit=units[0], to_unit=units[1])
+        for number in members(allowing & self.engine.relation.conditional):
+            if not holds(self.engine.rules[number].rule.conditions, end, facts, peer_enforces=is_believed):
+                allowing ^= 1 << number
+        return allowing
+
+    def _resolve(self, live: int) -> Row:
+        """Matching rules -> the verdict of each atom, grouped by verdict and rule. Memoised: few rule sets are distinct."""
+        cached = self._resolved.get(live)
+        if cached is None:
+            cached = self._resolved[live] = self._resolve_now(live)
+        return cached
+
+    def _resolve_now(self, live: int) -> Row:
+        relation = self.engine.relation
+        atoms = 0
+        for number in members(live):
+            atoms |= relation.masks[number]
+        cells: dict[tuple[Action, int], int] = {}
+        for atom in members(atoms):
+            verdict = self._first(live & relation.services[atom])
+            cells[verdict] = cells.get(verdict, 0) | 1 << atom
+        return tuple(sorted((action, mask, rule) for (action, rule), mask in cells.items()))
+
+    def _first(self, matching: int) -> tuple[Action, int]:
+        relation = self.engine.relation
+        if forbidding := matching & relation.forbid:
+            return "forbid", lowest(forbidding)
+        if allowing := matching & relation.allow:
+            return "allow", lowest(allowing)
+        return "deny", lowest(matching)
+
+    def _worst(self, rows: list[Row]) -> Row:
+        """An address with several holders passes only what would pass for every one of them."""
+        by_atom = [{atom: (action, rule) for action, mask, rule in row for atom in members(mask)} for row in rows]
+        cells: dict[tuple[Action, int], int] = {}
+        for atom in set().union(*by_atom):
+            verdicts = [verdicts_.get(atom) for verdicts_ in by_atom]
+            blocking = sorted(
+                (v for v in verdicts if v is not None and v[0] != "allow"), key=lambda v: (v[0] == "deny", v[1])
+            )
+            if blocking:
+                cells[blocking[0]] = cells.get(blocking[0], 0) | 1 << atom
+            elif None not in verdicts:
+                least = min(v for v in verdicts if v is not None)
+                cells[least] = cells.get(least, 0) | 1 << atom
+        return tuple(sorted((action, mask, rule) for (action, rule), mask in cells.items()))
+
+    # ---- who is who ---------------------------------------------------------------------------------------------
+
+    def _peers(
+        self, locals_: list[_Local], network: str, own: tuple[int, ...]
+    ) -> tuple[tuple[PeerClass, ...], dict[int, Seen]]:
+        """The classes this host must tell apart, with their addresses, and what each number stands for."""
+        rows = {self._unknown: self._rows(locals_, self._unknown)}
+        kept: dict[Seen, tuple[list[int], list[tuple[int, int]]]] = {}
+        for seen, addresses in self._seen(network).items():
+            mine = rows.setdefault(seen, self._rows(locals_, seen))
+            for fallback, group in self._by_fallback(addresses):
+                if rows.setdefault(fallback, self._rows(locals_, fallback)) != mine:
+                    kept.setdefault(seen, ([], []))[0].extend(group)
+        for class_, ranges in enumerate(self.engine.classes.ranges):
+            bare = Seen((class_,))
+            if ranges and rows.setdefault(bare, self._rows(locals_, bare)) != rows[self._unknown]:
+                kept.setdefault(bare, ([], []))[1].extend(ranges.ranges)
+        numbers = _numbers({seen: self._text(seen) for seen in kept})
+        peers = (
+            PeerClass(numbers[seen], self._text(seen), tuple(sorted(set(addresses) - set(own))), tuple(sorted(ranges)))
+            for seen, (addresses, ranges) in kept.items()
+        )
+        listed = tuple(sorted((p for p in peers if p.addresses or p.ranges), key=lambda p: p.id))
+        present = {peer.id for peer in listed}
+        return listed, {numbers[seen]: seen for seen in kept if numbers[seen] in present}
+
+    def _rows(self, locals_: list[_Local], seen: Seen) -> tuple[Row, ...]:
+        return tuple(self._row(local, seen) for local in locals_)
+
+    def _by_fallback(self, addresses: list[int]) -> Iterator[tuple[Seen, list[int]]]:
+        """Addresses grouped by the bare class they would fall back to were they not listed."""
+        groups: dict[int, list[int]] = {}
+        for address in addresses:
+            groups.setdefault(self.engine.peers.of_address(address, is_held=False), []).append(address)
+        for address_peers, group in groups.items():
+            yield Seen((self.engine.classes.of(None, address_peers, is_controlled=False),)), group
+
+    def _seen(self, network: str) -> dict[Seen, list[int]]:
+        """Every live address of the estate as seen from a network: its own holders first, else any other network's."""
+        if network not in self._membership:
+            holders: dict[int, list[tuple[bool, Workload]]] = {}
+            world = self.engine.world
+            for workload in world.inventory.workloads:
+                for lease in workload.live_addresses(world.at) if workload.kind != "process" else ():
+                    holders.setdefault(lease.address, []).append((lease.network == network, workload))
+            table: dict[Seen, list[int]] = {}
+            for address, entries in holders.items():
+                here = [w for is_here, w in entries if is_here] or [w for _, w in entries]
+                table.setdefault(self._see(here, address), []).append(address)
+            self._membership[network] = table
+        return self._membership[network]
+
+    def _see(self, workloads: list[Workload], address: int) -> Seen:
+        classes = tuple(sorted({self.engine.class_of(w, address) for w in workloads}))
+        if not self._someone_asks:
+            return Seen(classes)
+        sends, receives = (all(self._enforces(w, direction) for w in workloads) for direction in ("out", "in"))
+        return Seen(classes, (sends, receives))
+
+    @property
+    def _someone_asks(self) -> bool:
+        """Whether any rule's process is checked at the other end: only then must belief split classes."""
+        conditions = (self.engine.rules[n].rule.conditions for n in members(self.engine.relation.conditional))
+        return any(c.from_process or c.to_process for c in conditions)
+
+    def _enforces(self, workload: Workload, direction: Direction) -> bool:
+        mode = self.engine.world.as_mode or workload.mode
+        return workload.is_controlled and mode.of(direction) == "enforce"
+
+    def _text(self, seen: Seen) -> str:
+        """What the class is, in words that no other class shares."""
+        believed = [name for name, is_ in zip(("sends", "receives"), seen.believed, strict=True) if is_]
+        return " | ".join(map(self._class_text, seen.classes)) + (
+            f" (believed: {' '.join(believed)})" if believed else ""
+        )
+
+    def _class_text(self, class_: int) -> str:
+        classes, peers = self.engine.classes, self.engine.peers
+        inside = classes.membership[class_] & self._address_bits
+        where = "+".join(peers.peers[n].text for n in members(inside))
+        labels = classes.labels[class_]
+        if labels is None:
+            return where or "unknown"
+        named = ",".join(f"{key}={value}" for key, value in labels.items()) or "unlabelled"
+        unmanaged = "" if classes.is_controlled[class_] else " (unmanaged)"
+        return named + unmanaged + (f" in {where}" if where else "")
+
+    @property
+    def _address_bits(self) -> int:
+        everyone = self.engine.peers.of_address(None, is_held=False)
+        return self.engine.peers.all_addresses & ~everyone
+
+    # ---- parts --------------------------------------------------------------------------------------------------
+
+    def _part(self, local: _Local, kept: dict[int, Seen]) -> Part:
+        cells: list[Cell] = []
+        for number, seen in [(UNKNOWN_CLASS, self._unknown), *sorted(kept.items())]:
+            for action, mask, rule in self._row(local, seen):
+                cells.append(Cell(number, self.engine.atoms.points(mask), action, self.engine.rules[rule].ref))
+        return Part(local.direction, tuple(cells), local.addresses, local.unit)
+
+    # ---- quarantine ---------------------------------------------------------------------------------------------
+
+    def _live_quarantines(self) -> list[Quarantine]:
+        at = self.engine.world.at
+        return [q for q in self.engine.world.quarantines if q.until is None or at < q.until]
+
+    def _addresses_of(self, quarantine: Quarantine) -> set[int]:
+        workload = self.engine.world.inventory.by_uuid.get(quarantine.workload)
+        return {lease.address for lease in workload.live_addresses(self.engine.world.at)} if workload else set()
+
+    def _passages(
+        self, workload: Workload, mine: list[Quarantine], isolated: dict[Quarantine, tuple[int, ...]]
+    ) -> Iterator[Passage]:
+        """What passes: this host's exceptions, a quarantined peer's exceptions, and where both are, what both except."""
+        theirs = [
+            (Passage("in" if x.direction == "out" else "out", IntervalSet.of((a, a) for a in addresses), x.services))
+            for quarantine, addresses in isolated.items()
+            for x in quarantine.allow
+            if addresses and self._picks(x.peers, workload)
+        ]
+        if not mine:
+            yield from theirs
+            return
+        everyone_isolated = IntervalSet.of((a, a) for addresses in isolated.values() for a in addresses)
+        for exception in (x for q in mine for x in q.allow):
+            remote = self._reach_of(exception.peers)
+            if free := remote - everyone_isolated:
+                yield Passage(exception.direction, free, exception.services)
+            for other in theirs:
+                both, services = remote & other.remote, exception.services & other.services
+                if other.direction == exception.direction and both and services:
+                    yield Passage(exception.direction, both, services)
+
+    def _picks(self, peers: tuple[Peer, ...], workload: Workload) -> bool:
+        classes = {self.engine.class_of(workload, x.address) for x in workload.live_addresses(self.engine.world.at)}
+        return any(self._is_in(class_, peer) for class_ in classes for peer in peers)
+
+    def _is_in(self, class_: int, peer: Peer) -> bool:
+        number = self.engine.peers.id(peer)
+        return number is not None and bool(self.engine.classes.membership[class_] >> number & 1)
+
+    def _reach_of(self, peers: tuple[Peer, ...]) -> IntervalSet:
+        """Every address, held or not, that is one of the peers."""
+        held: dict[int, bool] = {}
+        for seen, addresses in self._seen("main").items():
+            picked = all(any(self._is_in(class_, peer) for peer in peers) for class_ in seen.classes)
+            held.update(dict.fromkeys(addresses, picked))
+        bare = [
+            r
+            for c, ranges in enumerate(self.engine.classes.ranges)
+            if any(self._is_in(c, p) for p in peers)
+            for r in ranges
+        ]
+        everyone_held = IntervalSet.of((a, a) for a in held)
+        return (IntervalSet.of(bare) - everyone_held) | IntervalSet.of((a, a) for a, picked in held.items() if picked)
+
+    # ---- what changes later, what cannot be expressed ------------------------------------------------------------
+
+    def _valid_until(self) -> datetime | None:
+        world = self.engine.world
+        times: list[datetime | None] = [next_change(r.rule.conditions, world.at) for r in self.engine.rules]
+        times += [q.until for q in world.quarantines]
+        times += [t for w in world.inventory.workloads for lease in w.addresses for t in (lease.start, lease.end)]
+        times += [t for answers in world.names.values() for a in answers for t in (a.start, a.end)]
+        return min((t for t in times if t is not None and t > world.at), default=None)
+
+    def _refusals(self, workload: Workload, locals_: list[_Local]) -> Iterator[Finding]:
+        """Allows about this host whose conditions no address-based firewall can check; they stay closed."""
+        relation = self.engine.relation
+        about = 0
+        for local in locals_:
+            source, destination, _ = relation.rows(local.class_)
+            about |= destination if local.direction == "in" else source
+        for number in members(about & relation.conditional):
+            rule = self.engine.rules[number]
+            if rule.rule.conditions.mutual_tls:
+                message = "`require: mutual-tls` needs an identity handshake, which this target does not have"
+                help_ = "the allow stays closed; remove the condition or accept the refusal"
+                yield Finding("mutual-tls-unsupported", message, where=rule.rule.where, help=help_, subject=rule.ref)
+        for process in self.engine.world.inventory.processes_of(workload.name):
+            if process.mode != workload.mode:
+                message = f"process `{process.name}` has another mode than its host `{workload.name}`"
+                yield Finding("process-mode-unsupported", message, help="give both the same mode", subject=process.name)
+
+
+_DIRECTIONS: tuple[Direction, ...] = ("in", "out")
+
+
+def _numbers(texts: dict[Seen, str]) -> dict[Seen, int]:
+    """A number for each class that depends only on what the class is, so numbers stay when others come and go.
+
+    31 bits of SHA-256; on the (rare) collision the later text takes the next free number.
+    """
+    out: dict[Seen, int] = {}
+    taken = {UNKNOWN_CLASS}
+    for seen, text in sorted(texts.items(), key=lambda item: (item[1], item[0])):
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1 or 1
+        while number in taken:
+            number = number % 0x7FFFFFFE + 1
+        out[seen] = number
+        taken.add(number)
+    return out
