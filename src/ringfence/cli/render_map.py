@@ -1,0 +1,120 @@
+"""The map in a terminal: a Rich table and a Rich tree.
+
+INVARIANT: a label is never markup nor a control sequence: every cell is a `Text` of printable characters.
+"""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from ringfence.core.insight.draw.tree import Branch, branches
+from ringfence.core.insight.draw.words import (
+    STATUS_MARKS,
+    STATUS_WORDS,
+    format_bytes,
+    format_count,
+    format_time,
+    printable,
+    services_text,
+)
+from ringfence.core.insight.map import STATUSES, Edge, FlowMap, Group, Status
+
+STYLES: dict[Status, str] = {"allowed": "green", "no-policy": "bright_black", "would-block": "yellow", "blocked": "red"}
+ATTENTION: tuple[Status, ...] = ("would-block", "no-policy", "blocked", "allowed")
+"""Unprotected first: what passes although no rule lets it, then what is stopped, then what a rule allows."""
+
+
+def by_attention(flow_map: FlowMap) -> list[Edge]:
+    """The edges in the order a person should read them; within a status the busiest first."""
+    return sorted(
+        flow_map.edges,
+        key=lambda e: (ATTENTION.index(e.status), -e.volume.connections, e.source, e.destination),
+    )
+
+
+def map_table(flow_map: FlowMap, *, services: int = 3) -> Table:
+    """One row an edge, unprotected first."""
+    table = Table(box=box.SIMPLE_HEAD, title=_title(flow_map), title_justify="left", title_style="", pad_edge=False)
+    for name in ("source", "destination", "services"):
+        table.add_column(name, overflow="fold")
+    for name in ("connections", "bytes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("first seen", "last seen", "verdict"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("rule", overflow="fold")
+    for edge in by_attention(flow_map):
+        table.add_row(
+            _name(flow_map.groups[edge.source]),
+            _name(flow_map.groups[edge.destination]),
+            Text(services_text(edge, services)),
+            Text(format_count(edge.volume.connections)),
+            Text(format_bytes(edge.volume.bytes)),
+            Text(format_time(edge.volume.first)),
+            Text(format_time(edge.volume.last)),
+            _verdict(edge.status),
+            _rules(edge),
+        )
+    return table
+
+
+def map_tree(flow_map: FlowMap, *, services: int = 3) -> Tree:
+    """Containers, their groups, and under each group what it opens, unprotected first."""
+    outgoing: dict[int, list[Edge]] = {}
+    for edge in by_attention(flow_map):
+        outgoing.setdefault(edge.source, []).append(edge)
+    tree = Tree(_title(flow_map), guide_style="bright_black")
+    for branch in branches(flow_map):
+        _grow(tree, branch, flow_map, outgoing, services)
+    return tree
+
+
+def _grow(tree: Tree, branch: Branch, flow_map: FlowMap, outgoing: dict[int, list[Edge]], services: int) -> None:
+    if branch.group is None:
+        node = tree.add(Text(printable(branch.name), style="bold"))
+        for child in branch.children:
+            _grow(node, child, flow_map, outgoing, services)
+        return
+    group = flow_map.groups[branch.group]
+    leaf = tree.add(_leaf(group))
+    for edge in outgoing.get(branch.group, ()):
+        volume = f"{format_count(edge.volume.connections)} connections, {format_bytes(edge.volume.bytes)}"
+        line = (
+            Text("→ ")
+            .append_text(_name(flow_map.groups[edge.destination]))
+            .append(f"  {services_text(edge, services)}  ")
+        )
+        leaf.add(line.append(volume, style="bright_black").append("  ").append_text(_verdict(edge.status)))
+
+
+def _leaf(group: Group) -> Text:
+    if group.kind != "workloads":
+        return Text(printable(group.name), style="italic")
+    last = group.values[-1]
+    modes = ", ".join(f"{count} {mode}" for mode, count in group.modes.items()) or "not controlled"
+    return Text("-" if last is None else printable(last), style="bold").append(
+        f"  {group.size_text}, {modes}", style="not bold bright_black"
+    )
+
+
+def _title(flow_map: FlowMap) -> Text:
+    counts = {status: sum(edge.status == status for edge in flow_map.edges) for status in STATUSES}
+    text = Text(f"{len(flow_map.groups)} groups by {printable(', '.join(flow_map.by))}, {len(flow_map.edges)} edges: ")
+    parts = [Text(f"{counts[s]} {STATUS_WORDS[s]}", style=STYLES[s]) for s in ATTENTION if counts[s]]
+    return text.append_text(Text(", ").join(parts))
+
+
+def _name(group: Group) -> Text:
+    return Text(printable(group.name), style="" if group.kind == "workloads" else "italic")
+
+
+def _verdict(status: Status) -> Text:
+    return Text(f"{STATUS_MARKS[status]} {STATUS_WORDS[status]}", style=STYLES[status])
+
+
+def _rules(edge: Edge) -> Text:
+    if edge.rules:
+        return Text(printable(", ".join(edge.rules)))
+    return Text("no rule" if edge.verdict else "", style="bright_black")
