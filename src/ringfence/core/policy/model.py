@@ -98,6 +98,8 @@ class Rule(msgspec.Struct, frozen=True):
     conditions: Conditions = Conditions()
     because: str = ""
     is_named: bool = False
+    is_process_implied: bool = False
+    """`to_process` was not written: a service of the rule names it."""
     where: Location = Location()
     comments: tuple[str, ...] = ()
     """Comment lines written directly above, without `#`."""
@@ -117,6 +119,8 @@ class Expectation(msgspec.Struct, frozen=True):
     at: str | None = None
     """RFC 3339; else the time of the test run."""
     name: str = ""
+    is_process_implied: bool = False
+    """`to_process` was not written: a service of the test names it."""
     where: Location = Location()
     comments: tuple[str, ...] = ()
 
@@ -135,6 +139,7 @@ class Named(msgspec.Struct, frozen=True):
     process: str | None = None
     """A service's process, a `to_process` condition on every rule that names it."""
     is_crown_jewel: bool = False
+    because: str = ""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -151,6 +156,8 @@ class Policy(msgspec.Struct, frozen=True):
     where: Location = Location()
     because: str = ""
     comments: tuple[str, ...] = ()
+    margin: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Comments above a top-level key (`rules`), at the end of a section (`rules.end`) and of the document (`end`)."""
 
     def ref(self, rule: Rule) -> str:
         """`policy/name`: how a rule is called everywhere."""
