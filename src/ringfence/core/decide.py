@@ -119,10 +119,10 @@ def matches(side: Side, policy: Policy, rule: Rule) -> bool:
     return destination if rule.action == "allow" and side.end == "destination" else source or destination
 
 
-def picks(side: Side, peer: Peer, end: str) -> bool:
+def picks(side: Side, peer: Peer, end: str, *, as_host: bool = False) -> bool:
     party = side.source if end == "source" else side.destination
     if isinstance(peer, Workloads):
-        labels = labels_at(side, end)
+        labels = party.labels if as_host else labels_at(side, end)
         return labels is not None and all(s.matches(labels) for s in peer.selectors)
     if isinstance(peer, Cidr):
         return party.address is not None and party.address in peer.addresses
@@ -209,7 +209,9 @@ def is_excepted(side: Side, end: str) -> bool:
     direction, other = ("out", "destination") if end == "source" else ("in", "source")
     exceptions = [x for q in live_quarantines(side, end) for x in q.allow]
     return any(
-        x.direction == direction and side.flow.point in x.services and any(picks(side, p, other) for p in x.peers)
+        x.direction == direction
+        and side.flow.point in x.services
+        and any(picks(side, p, other, as_host=True) for p in x.peers)
         for x in exceptions
     )
 

@@ -95,7 +95,7 @@ class IntentCompiler:
         for direction in _DIRECTIONS:
             for unit in (None, *sorted({*processes, *self._named_units(direction, by_class)})):
                 for class_, addresses in by_class.items():
-                    mine = IntervalSet.of((a, a) for a in addresses) if len(by_class) > 1 else IntervalSet()
+                    mine = _points(addresses) if len(by_class) > 1 else IntervalSet()
                     process = processes.get(unit) if unit else None
                     at = addresses[0] if addresses else None
                     judged = class_ if process is None else self.engine.class_of(process, at)
@@ -293,19 +293,23 @@ class IntentCompiler:
     def _passages(
         self, workload: Workload, mine: list[Quarantine], isolated: dict[Quarantine, tuple[int, ...]]
     ) -> Iterator[Passage]:
-        """What passes: this host's exceptions, a quarantined peer's exceptions, and where both are, what both except."""
+        """What passes: this host's exceptions, a quarantined peer's exceptions, and where both are, what both except.
+
+        An address that several workloads hold passes nothing: it would have to pass for each of them.
+        """
+        unclear = self._conflicted()
         theirs = [
-            (Passage("in" if x.direction == "out" else "out", IntervalSet.of((a, a) for a in addresses), x.services))
+            Passage(_OPPOSITE[exception.direction], remote, exception.services)
             for quarantine, addresses in isolated.items()
-            for x in quarantine.allow
-            if addresses and self._picks(x.peers, workload)
+            for exception in quarantine.allow
+            if self._picks(exception.peers, workload) and (remote := _points(addresses) - unclear)
         ]
         if not mine:
             yield from theirs
             return
-        everyone_isolated = IntervalSet.of((a, a) for addresses in isolated.values() for a in addresses)
-        for exception in (x for q in mine for x in q.allow):
-            remote = self._reach_of(exception.peers)
+        everyone_isolated = _points(address for addresses in isolated.values() for address in addresses)
+        for exception in (x for quarantine in mine for x in quarantine.allow):
+            remote = self._reach_of(exception.peers) - unclear
             if free := remote - everyone_isolated:
                 yield Passage(exception.direction, free, exception.services)
             for other in theirs:
@@ -313,9 +317,18 @@ class IntentCompiler:
                 if other.direction == exception.direction and both and services:
                     yield Passage(exception.direction, both, services)
 
+    def _conflicted(self) -> IntervalSet:
+        counts: dict[int, int] = {}
+        world = self.engine.world
+        for workload in world.inventory.workloads:
+            for address in {lease.address for lease in workload.live_addresses(world.at)}:
+                counts[address] = counts.get(address, 0) + (workload.kind != "process")
+        return _points(address for address, count in counts.items() if count > 1)
+
     def _picks(self, peers: tuple[Peer, ...], workload: Workload) -> bool:
+        """Whether the peers pick this host at every one of its addresses (a passage does not tell them apart)."""
         classes = {self.engine.class_of(workload, x.address) for x in workload.live_addresses(self.engine.world.at)}
-        return any(self._is_in(class_, peer) for class_ in classes for peer in peers)
+        return bool(classes) and all(any(self._is_in(class_, peer) for peer in peers) for class_ in classes)
 
     def _is_in(self, class_: int, peer: Peer) -> bool:
         number = self.engine.peers.id(peer)
@@ -333,8 +346,8 @@ class IntentCompiler:
             if any(self._is_in(c, p) for p in peers)
             for r in ranges
         ]
-        everyone_held = IntervalSet.of((a, a) for a in held)
-        return (IntervalSet.of(bare) - everyone_held) | IntervalSet.of((a, a) for a, picked in held.items() if picked)
+        everyone_held = _points(held)
+        return (IntervalSet.of(bare) - everyone_held) | _points(a for a, picked in held.items() if picked)
 
     # ---- what changes later, what cannot be expressed ------------------------------------------------------------
 
@@ -365,7 +378,12 @@ class IntentCompiler:
                 yield Finding("process-mode-unsupported", message, help="give both the same mode", subject=process.name)
 
 
+_OPPOSITE: dict[Direction, Direction] = {"in": "out", "out": "in"}
 _DIRECTIONS: tuple[Direction, ...] = ("in", "out")
+
+
+def _points(addresses: Iterable[int]) -> IntervalSet:
+    return IntervalSet.of((address, address) for address in addresses)
 
 
 def _numbers(texts: dict[Seen, str]) -> dict[Seen, int]:

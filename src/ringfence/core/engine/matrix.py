@@ -1,0 +1,205 @@
+"""Connection sets: what may pass between two classes under `enforce`, as interned atom sets over class pairs.
+
+`passed[s, d]` is a number, `interner.sets[number]` the bitset of atoms. Two policies judged with one interner pass the same between two
+classes iff their numbers are equal. It is painted rule by rule (cost: the sum of the rules' blocks), never pair by pair.
+
+INVARIANT: numbers are handed out by one `Interner`, append only; compare numbers of one interner only.
+INVARIANT: essential atoms are left out of every set: they always pass and would hide what policy says.
+Above about 10,000 classes ask for strips of rows: a strip costs its own cells only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringfence.core.engine.bits import Ids, members
+from ringfence.core.engine.classes import ClassTable
+from ringfence.core.engine.relation import Relation
+from ringfence.core.engine.rules import End, Facts, RuleRef, holds
+
+Numbers = NDArray[np.int32]
+NONE = 0
+"""The number of the empty set."""
+_SCALAR_CELLS = 4
+"""Below this many cells a Python loop beats numpy's call overhead."""
+
+
+@dataclass
+class Interner:
+    """Atom sets by number, each once."""
+
+    sets: list[int] = field(default_factory=lambda: [0])
+    index: dict[int, int] = field(default_factory=lambda: {0: NONE})
+
+    def number(self, atoms: int) -> int:
+        found = self.index.setdefault(atoms, len(self.sets))
+        if found == len(self.sets):
+            self.sets.append(atoms)
+        return found
+
+    def flags(self, mask: int) -> NDArray[np.bool_]:
+        """Per number, whether its set meets the mask."""
+        return np.fromiter((bool(atoms & mask) for atoms in self.sets), dtype=bool, count=len(self.sets))
+
+
+class _Step:
+    """`set -> set | mask` or `set -> set & ~mask` on numbers, memoised in an array."""
+
+    def __init__(self, interner: Interner, mask: int, *, adds: bool) -> None:
+        self._interner, self._mask, self._adds = interner, mask, adds
+        self._memo = np.full(64, -1, dtype=np.int32)
+
+    def one(self, number: int) -> int:
+        atoms = self._interner.sets[number]
+        return self._interner.number(atoms | self._mask if self._adds else atoms & ~self._mask)
+
+    def all(self, numbers: Numbers) -> Numbers:
+        if len(self._memo) < len(self._interner.sets):
+            grown = np.full(2 * len(self._interner.sets), -1, dtype=np.int32)
+            grown[: len(self._memo)] = self._memo
+            self._memo = grown
+        out = self._memo[numbers]
+        if (unknown := numbers[out < 0]).size:
+            for number in np.unique(unknown).tolist():
+                self._memo[number] = self.one(number)
+            out = self._memo[numbers]
+        return out
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Which class pairs are painted, and with what facts stated."""
+
+    relation: Relation
+    classes: ClassTable
+    rows: Ids
+    columns: Ids
+    facts: Facts
+    interner: Interner
+    essential: int
+    atoms: int
+    """All atoms, as a bitset."""
+
+    @cached_property
+    def everything(self) -> int:
+        return self.interner.number(self.atoms & ~self.essential)
+
+    def _picked(self, ids: Ids, side: int) -> list[NDArray[np.uint64]]:
+        """Per rule word, that word of every class: contiguous, so one rule's classes are one vector operation."""
+        return list(np.ascontiguousarray(self.relation.words()[side][ids].T))
+
+    @cached_property
+    def row_sources(self) -> list[NDArray[np.uint64]]:
+        return self._picked(self.rows, 0)
+
+    @cached_property
+    def row_scopes(self) -> list[NDArray[np.uint64]]:
+        return self._picked(self.rows, 2)
+
+    @cached_property
+    def column_destinations(self) -> list[NDArray[np.uint64]]:
+        return self._picked(self.columns, 1)
+
+    @cached_property
+    def column_scopes(self) -> list[NDArray[np.uint64]]:
+        return self._picked(self.columns, 2)
+
+    @cached_property
+    def controlled_rows(self) -> NDArray[np.bool_]:
+        return np.array(self.classes.is_controlled, dtype=bool)[self.rows]
+
+    @cached_property
+    def controlled_columns(self) -> NDArray[np.bool_]:
+        return np.array(self.classes.is_controlled, dtype=bool)[self.columns]
+
+
+def passed(canvas: Canvas) -> Numbers:
+    """rows x columns: the number of the set of atoms that pass when every controlled end enforces.
+
+    What the destination's end passes, its source's end passes too (consent is asked at the destination only), so one painting
+    serves, unless some allow is conditional on a process, which each end judges differently.
+    """
+    inbound = _painted(canvas, "destination")
+    uncontrolled = np.flatnonzero(~canvas.controlled_columns)
+    asks_process = _asks_process(canvas.relation)
+    outbound = _painted(canvas, "source") if asks_process or len(uncontrolled) else inbound
+    if asks_process:
+        both = np.ix_(canvas.controlled_rows, canvas.controlled_columns)
+        inbound[both] = _meet(canvas.interner, inbound[both], outbound[both])
+    inbound[:, uncontrolled] = outbound[:, uncontrolled]
+    nobody_judges = np.ix_(np.flatnonzero(~canvas.controlled_rows), uncontrolled)
+    inbound[nobody_judges] = canvas.everything
+    return inbound
+
+
+def _painted(canvas: Canvas, end: End) -> Numbers:
+    """What one end passes: the union of the allows that speak there, less the forbids."""
+    out = np.zeros((len(canvas.rows), len(canvas.columns)), dtype=np.int32)
+    steps: dict[tuple[int, bool], _Step] = {}
+    for adds, bits in ((True, canvas.relation.allow), (False, canvas.relation.forbid)):
+        for number in members(bits):
+            mask = canvas.relation.masks[number] & ~canvas.essential
+            step = steps.setdefault((mask, adds), _Step(canvas.interner, mask, adds=adds))
+            for rows, columns in _blocks(canvas, number, end):
+                _apply(out, rows, columns, step)
+    return out
+
+
+def _blocks(canvas: Canvas, number: int, end: End) -> list[tuple[Ids, Ids]]:
+    """The class pairs (positions on the canvas) for which a rule speaks at this end."""
+    rule = canvas.relation.rules[number]
+    word, bit = number >> 6, np.uint64(1 << (number & 63))
+    rows = np.flatnonzero(canvas.row_sources[word] & bit)
+    columns = np.flatnonzero(canvas.column_destinations[word] & bit)
+    if not len(rows) or not len(columns):
+        return []
+    if rule.rule.action == "allow":
+        rows, columns = _where_conditions_hold(canvas, rule, end, rows, columns)
+    if rule.policy.scope is None:
+        return [(rows, columns)]
+    scoped_columns = columns[(canvas.column_scopes[word][columns] & bit) != 0]
+    if rule.rule.action == "allow" and end == "destination":
+        return [(rows, scoped_columns)]
+    if len(scoped_columns) == len(columns):
+        return [(rows, columns)]
+    return [(rows[(canvas.row_scopes[word][rows] & bit) != 0], columns), (rows, scoped_columns)]
+
+
+def _where_conditions_hold(canvas: Canvas, rule: RuleRef, end: End, rows: Ids, columns: Ids) -> tuple[Ids, Ids]:
+    """A process checked at the other end is believed only where that end is controlled (all of those enforce)."""
+    conditions = rule.rule.conditions
+    if holds(conditions, end, canvas.facts, peer_enforces=False):
+        return rows, columns
+    if not holds(conditions, end, canvas.facts, peer_enforces=True):
+        return rows[:0], columns[:0]
+    if end == "destination":
+        return rows[canvas.controlled_rows[rows]], columns
+    return rows, columns[canvas.controlled_columns[columns]]
+
+
+def _apply(out: Numbers, rows: Ids, columns: Ids, step: _Step) -> None:
+    if len(rows) * len(columns) <= _SCALAR_CELLS:
+        for row in rows.tolist():
+            for column in columns.tolist():
+                out[row, column] = step.one(int(out[row, column]))
+        return
+    block = (rows[:, None], columns)
+    out[block] = step.all(out[block])
+
+
+def _meet(interner: Interner, left: Numbers, right: Numbers) -> Numbers:
+    """Cell by cell, the number of the intersection."""
+    pairs = left.astype(np.int64) << 32 | right
+    distinct, inverse = np.unique(pairs, return_inverse=True)
+    sets = interner.sets
+    met = [interner.number(sets[pair >> 32] & sets[pair & 0xFFFFFFFF]) for pair in distinct.tolist()]
+    return np.array(met, dtype=np.int32)[inverse].reshape(left.shape)
+
+
+def _asks_process(relation: Relation) -> bool:
+    conditions = (relation.rules[n].rule.conditions for n in members(relation.conditional))
+    return any(c.from_process or c.to_process for c in conditions)

@@ -1,0 +1,110 @@
+"""Prove `tests:` over every class pair, not a sample; a failure comes with a counterexample.
+
+Judged as if every controlled end were in `enforce`. `expect: allowed` means every pair, `expect: blocked` means no pair; essential traffic
+is left out; a selector that picks nobody is `unmatched`, never a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from ringfence.core.engine import matrix
+from ringfence.core.engine.bits import Ids, of_ids, to_ids
+from ringfence.core.engine.engine import Engine
+from ringfence.core.engine.rules import Facts
+from ringfence.core.engine.witness import Witness, witness
+from ringfence.core.errors import Location
+from ringfence.core.identity.workload import utc
+from ringfence.core.policy.model import Expectation, Peer, Policy
+
+Outcome = Literal["proven", "failed", "unmatched"]
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What became of one test."""
+
+    policy: str
+    name: str
+    outcome: Outcome
+    expect: Literal["allowed", "blocked"]
+    pairs: int
+    """Class pairs examined."""
+    violations: int
+    where: Location = Location()
+    counterexample: Witness | None = None
+    message: str = ""
+
+
+def prove(engine: Engine) -> tuple[Proof, ...]:
+    """Every test of every policy, in order."""
+    return tuple(prove_one(engine, policy, test) for policy in engine.world.policies for test in policy.tests)
+
+
+def prove_one(engine: Engine, policy: Policy, test: Expectation) -> Proof:
+    """One expectation over every pair of present classes."""
+    rows, columns = present(engine, test.sources), present(engine, test.destinations)
+    name = test.name or f"{_say(test.sources)} -> {_say(test.destinations)} {' '.join(test.service_words)}"
+    if not len(rows) or not len(columns):
+        empty = _say(test.destinations if len(rows) else test.sources)
+        message = f"`{empty}` picks nobody, so this test proves nothing"
+        return Proof(policy.name, name, "unmatched", test.expect, 0, 0, test.where, message=message)
+    facts = facts_of(engine, test)
+    canvas = canvas_of(engine, rows, columns, facts)
+    numbers = matrix.passed(canvas)
+    wanted = engine.mask_of(test.services) & ~engine.essential
+    wrong = _wrong(canvas.interner, wanted, test.expect)
+    violating = np.argwhere(wrong[numbers])
+    pairs = numbers.size
+    if not len(violating):
+        return Proof(policy.name, name, "proven", test.expect, pairs, 0, test.where)
+    row, column = violating[0].tolist()
+    atoms = canvas.interner.sets[int(numbers[row, column])]
+    shown = witness(
+        engine, int(rows[row]), int(columns[column]), wanted & (atoms if test.expect == "blocked" else ~atoms), facts
+    )
+    message = f"{shown.source} -> {shown.destination} {shown.service} is {shown.verdict.verdict}"
+    return Proof(policy.name, name, "failed", test.expect, pairs, len(violating), test.where, shown, message)
+
+
+def present(engine: Engine, peers: Iterable[Peer]) -> Ids:
+    """The classes in any of the peers that somebody is in now: live workloads, and addresses nobody holds."""
+    classes = engine.classes
+    wanted = of_ids(n for n in (engine.peers.id(peer) for peer in peers) if n is not None)
+    lived_in = (c for c in range(len(classes)) if classes.workloads[c] or classes.ranges[c])
+    return to_ids(of_ids(c for c in lived_in if classes.membership[c] & wanted))
+
+
+def canvas_of(
+    engine: Engine, rows: Ids, columns: Ids, facts: Facts, interner: matrix.Interner | None = None
+) -> matrix.Canvas:
+    return matrix.Canvas(
+        engine.relation,
+        engine.classes,
+        rows,
+        columns,
+        facts,
+        interner or matrix.Interner(),
+        engine.essential,
+        engine.atoms.full,
+    )
+
+
+def facts_of(engine: Engine, test: Expectation) -> Facts:
+    at = utc(datetime.fromisoformat(test.at)) if test.at else engine.world.at
+    return Facts(at, test.mutual_tls, test.from_process, test.to_process)
+
+
+def _wrong(interner: matrix.Interner, wanted: int, expect: str) -> np.ndarray:
+    """Per set number, whether a pair with that set contradicts the expectation."""
+    if expect == "blocked":
+        return interner.flags(wanted)
+    return np.fromiter((bool(wanted & ~atoms) for atoms in interner.sets), dtype=bool, count=len(interner.sets))
+
+
+def _say(peers: tuple[Peer, ...]) -> str:
+    return ", ".join(peer.text for peer in peers)
