@@ -22,14 +22,18 @@ class Witness(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
-def witness(engine: Engine, source: int, destination: int, atoms: int, facts: Facts) -> Witness:
-    """A concrete connection from one class to another on the first of the atoms."""
+def witness(
+    engine: Engine, source: int, destination: int, atoms: int, facts: Facts, judge: Engine | None = None
+) -> Witness:
+    """A concrete connection from one class to another on the first of the atoms, judged by `judge` or the same engine."""
     ends = _compatible(_endpoints(engine, source), _endpoints(engine, destination))
     point = engine.atoms.points(1 << lowest(atoms)).ranges[0][0]
     flow = Flow(
         *ends, point, mutual_tls=facts.mutual_tls, from_process=facts.from_unit, to_process=facts.to_unit, at=facts.at
     )
-    enforced = Engine.compile(msgspec.structs.replace(engine.world, as_mode=Mode.both("enforce")))
+    enforced = judge or engine
+    if enforced.world.as_mode != Mode.both("enforce"):
+        enforced = Engine.compile(msgspec.structs.replace(enforced.world, as_mode=Mode.both("enforce")))
     return Witness(_say(ends[0]), _say(ends[1]), format_point(point), enforced.decide(flow))
 
 
