@@ -1,0 +1,148 @@
+"""The keeper: the one process that owns a lab. It builds it, forks its processes into it, and destroys it.
+
+INVARIANT: when the keeper's control socket closes, because it was told or because the lab's user died in whatever
+way, the keeper kills its children, deletes the namespaces and releases the lab's lock. It runs in a session of its
+own, so an interrupt typed at a terminal does not reach it. When the keeper itself is killed, its children die with
+it, the lock falls free, and the next `sweep` deletes the namespaces.
+
+One thread only: it moves between namespaces and forks. Started as `python -m ringfence.lab.keeper FD`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from ringfence.core.errors import RingfenceError
+from ringfence.lab import host, namespaces, probe, telemetry
+from ringfence.lab.channel import Done, Failed
+from ringfence.lab.world import World
+
+MESSAGE_BYTES = 1 << 20
+TASKS: dict[str, Callable[[socket.socket, bytes], None]] = {
+    "host": host.serve,
+    "telemetry": telemetry.serve,
+    "scan": probe.serve,
+}
+"""What a child may be, each given its end of a channel and its argument."""
+
+
+class Build(msgspec.Struct, frozen=True, tag="build"):
+    """Make the namespaces of a world. Comes first, once."""
+
+    world: World
+
+
+class Built(msgspec.Struct, frozen=True, tag="built"):
+    lab_id: str
+
+
+class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
+    """Fork a child into a namespace (the router's world view if none); the message carries its end of a channel."""
+
+    task: str
+    argument: bytes
+    namespace: str | None = None
+
+
+class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
+    pid: int
+
+
+class TakeDown(msgspec.Struct, frozen=True, tag="down"):
+    """Destroy everything and exit."""
+
+
+Request = Build | Spawn | TakeDown
+Answer = Built | Spawned | Done | Failed
+
+
+def main(fd: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the end of the control socket is the one signal that counts
+    control = socket.socket(fileno=fd)
+    claim = namespaces.Claim()
+    keeper = _Keeper(control, claim)
+    try:
+        keeper.serve()
+    finally:
+        keeper.destroy()
+        claim.release()
+    with contextlib.suppress(OSError):
+        control.send(msgspec.msgpack.encode(Done()))
+
+
+class _Keeper:
+    def __init__(self, control: socket.socket, claim: namespaces.Claim) -> None:
+        self._control = control
+        self._claim = claim
+        self._children: set[int] = set()
+
+    def serve(self) -> None:
+        """Answer until told to take the lab down, or until whoever asked is gone."""
+        while True:
+            body, fds, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
+            request = msgspec.msgpack.decode(body, type=Request) if body else TakeDown()
+            if isinstance(request, TakeDown):
+                return
+            self._control.send(msgspec.msgpack.encode(self._answer(request, fds)))
+
+    def _answer(self, request: Build | Spawn, fds: list[int]) -> Answer:
+        try:
+            if isinstance(request, Build):
+                namespaces.build(request.world, self._claim.lab_id)
+                return Built(self._claim.lab_id)
+            return Spawned(self._spawn(request, fds[0]))
+        except RingfenceError as error:
+            return Failed(error.code, error.message, error.as_finding().help)
+        except OSError as error:
+            return Failed("lab-build-failed", str(error).lower())
+
+    def _spawn(self, request: Spawn, fd: int) -> int:
+        self._reap()
+        keeper = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._be(request, fd, keeper)
+        os.close(fd)
+        self._children.add(pid)
+        return pid
+
+    def _be(self, request: Spawn, fd: int, keeper: int) -> None:
+        """The child's whole life; never returns."""
+        status = 1
+        try:
+            namespaces.die_with_parent(keeper)
+            os.close(self._claim.fd)
+            self._control.close()
+            if request.namespace is not None:
+                namespaces.enter(request.namespace)
+            TASKS[request.task](socket.socket(fileno=fd), request.argument)
+            status = 0
+        except BaseException as error:  # nothing may escape into the keeper's own code
+            print(f"lab process {request.task}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(status)
+
+    def _reap(self) -> None:
+        for pid in tuple(self._children):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                self._children.discard(pid)
+
+    def destroy(self) -> None:
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in self._children:
+            os.waitpid(pid, 0)
+        self._children.clear()
+        namespaces.destroy(self._claim.lab_id)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
