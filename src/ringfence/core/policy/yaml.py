@@ -40,7 +40,7 @@ _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_REFUSED = re.compile(
+REFUSED = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 """Characters YAML forbids (1.2.2 section 5.1), line breaks that only YAML 1.1 knows, and bidirectional overrides, which
@@ -134,14 +134,14 @@ def read(text: str | bytes, file: str = "", *, pure: bool = False) -> Reading:
     `pure` asks for PyYAML's own parser even where libyaml is there.
     """
     if isinstance(text, bytes):
-        try:
-            text = text.decode("utf-8")
-        except UnicodeDecodeError as error:
-            return Reading((), (_not_utf8(error, text, file),))
+        decoded = _decode(text, file)
+        if isinstance(decoded, Finding):
+            return Reading((), (decoded,))
+        text = decoded
     text = text.removeprefix("\ufeff")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    refused = _REFUSED.search(text)
+    refused = REFUSED.search(text)
     if refused is not None:
         return Reading((), (_bad_character(text, refused, file),))
     return _Composer(file, keep_spans="#" in text).compose(text, pure)
@@ -291,10 +291,13 @@ class _Composer:
         self.findings.append(Finding(code, message, where=where, text=text, help=help_of(code)))
 
 
-def _not_utf8(error: UnicodeDecodeError, data: bytes, file: str) -> Finding:
-    where = Location(file, data.count(b"\n", 0, error.start) + 1)
-    message = f"byte {error.start + 1} of the file is not UTF-8"
-    return Finding("not-utf8", message, where=where, help=help_of("not-utf8"))
+def _decode(data: bytes, file: str) -> str | Finding:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        where = Location(file, data.count(b"\n", 0, error.start) + 1)
+        message = f"byte {error.start + 1} of the file is not UTF-8"
+        return Finding("not-utf8", message, where=where, help=help_of("not-utf8"))
 
 
 def _bad_character(text: str, found: re.Match[str], file: str) -> Finding:
