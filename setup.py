@@ -5,6 +5,11 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension("ringfence.core.engine._kernel", ["src/ringfence/core/engine/_kernel.c"], optional=True),
-        Extension("ringfence.flows._flowcore", ["src/ringfence/flows/_flowcore.c"], optional=True),
+        Extension(
+            "ringfence.flows._flowcore",
+            ["src/ringfence/flows/_flowcore.c"],
+            depends=["src/ringfence/flows/_flowlines.c"],
+            optional=True,
+        ),
     ]
 )
