@@ -40,8 +40,10 @@ class ClassTable:
 
     def of(self, labels: Labels | None, address_peers: int, *, is_controlled: bool) -> int:
         """The class of an end, made if it is new."""
-        identity = None if labels is None else self._identity(labels)
-        key = (identity, address_peers, is_controlled)
+        return self.of_key((None if labels is None else self._identity(labels), address_peers, is_controlled))
+
+    def of_key(self, key: ClassKey) -> int:
+        """The class of a key, made if it is new."""
         found = self.index.get(key)
         return found if found is not None else self._add(key)
 

@@ -21,7 +21,6 @@ from ringfence.core.engine.relation import Relation
 from ringfence.core.engine.rules import Facts, number_rules
 from ringfence.core.engine.witness import Witness, witness
 from ringfence.core.identity.workload import Mode
-from ringfence.core.net.service import format_services
 from ringfence.core.policy.model import Policy
 from ringfence.core.world import World
 
@@ -140,7 +139,7 @@ def _box(
         judge,
     )
     names = name_classes(after, sources), name_classes(after, destinations)
-    return Box(change, *names, tuple(format_services(after.atoms.points(atoms))), pairs, shown)
+    return Box(change, *names, after.say_services(atoms), pairs, shown)
 
 
 def _rectangles(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Iterator[tuple[list[int], list[int]]]:

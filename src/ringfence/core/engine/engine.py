@@ -54,15 +54,16 @@ class Party(NamedTuple):
 class Engine:
     """The index of one world. Build it with `Engine.compile`."""
 
-    def __init__(self, world: World, *, refine_by: Sequence[Policy] = ()) -> None:
-        """`refine_by`: more policies whose peers and services cut classes and atoms, so that two engines share both."""
+    def __init__(self, world: World, *, refine_by: Sequence[Policy] = (), services: Sequence[IntervalSet] = ()) -> None:
+        """`refine_by`: more policies whose peers and services cut classes and atoms, so that two engines share both;
+        `services`: more service sets that must be unions of atoms, because a question asks about them."""
         self.world = world
         self.rules = number_rules(world.policies)
         policies = (*world.policies, *refine_by)
         self.peers = PeerTable(_peers_of(world, policies), world.names, world.at)
-        services = list(dict.fromkeys(_services_of(world, policies)))
-        self.atoms = Partition(services, LAST_POINT)
-        self._masks = dict(zip(services, self.atoms.masks(len(services)), strict=True))
+        sets = list(dict.fromkeys((*_services_of(world, policies), *services)))
+        self.atoms = Partition(sets, LAST_POINT)
+        self._masks = dict(zip(sets, self.atoms.masks(len(sets)), strict=True))
         self.essential = self.mask_of(service.ESSENTIAL_ICMP | DHCP)
         """Atoms that always pass, as a bitset: ICMP that networking needs, and DHCP."""
         self.classes = ClassTable(self.peers, world.inventory.ignore)
@@ -93,13 +94,19 @@ class Engine:
             self._masks[points] = mask
         return mask
 
+    def say_services(self, atoms: int) -> tuple[str, ...]:
+        """Atoms in the language's words; all but the essential ones are `any`."""
+        is_everything = atoms | self.essential == self.atoms.full
+        return ("any",) if is_everything else tuple(service.format_services(self.atoms.points(atoms)))
+
     def _add_present_classes(self) -> None:
         """Workloads at their live addresses, then what nobody holds, atom by atom."""
-        for workload in self.world.inventory.workloads:
-            host = self._host_of(workload)
-            for address in _addresses(host, self.world.at):
-                number = self.class_of(workload, address)
-                self.classes.workloads[number] += workload.kind != "process"
+        at, inventory = self.world.at, self.world.inventory
+        of_address, of_key, counts = self.peers.of_address, self.classes.of_key, self.classes.workloads
+        for workload, identity in zip(inventory.workloads, inventory.identities, strict=True):
+            for address in _addresses(self._host_of(workload), at):
+                number = of_key((identity, of_address(address, is_held=True), workload.is_controlled))
+                counts[number] += workload.kind != "process"
         for address_peers, addresses in self.peers.address_atoms():
             number = self.classes.of(None, address_peers, is_controlled=False)
             self.classes.ranges[number] |= addresses

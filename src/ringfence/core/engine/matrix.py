@@ -10,13 +10,13 @@ Above about 10,000 classes ask for strips of rows: a strip costs its own cells o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ringfence.core.engine.bits import Ids, members
+from ringfence.core.engine.bits import Ids, Words, members
 from ringfence.core.engine.classes import ClassTable
 from ringfence.core.engine.relation import Relation
 from ringfence.core.engine.rules import End, Facts, RuleRef, holds
@@ -88,25 +88,25 @@ class Canvas:
     def everything(self) -> int:
         return self.interner.number(self.atoms & ~self.essential)
 
-    def _picked(self, ids: Ids, side: int) -> list[NDArray[np.uint64]]:
-        """Per rule word, that word of every class: contiguous, so one rule's classes are one vector operation."""
-        return list(np.ascontiguousarray(self.relation.words()[side][ids].T))
+    @cached_property
+    def row_sources(self) -> list[Ids]:
+        return _ids_by_rule(self.relation.words()[0][self.rows])
 
     @cached_property
-    def row_sources(self) -> list[NDArray[np.uint64]]:
-        return self._picked(self.rows, 0)
+    def row_scopes(self) -> Words:
+        return self.relation.words()[2][self.rows]
 
     @cached_property
-    def row_scopes(self) -> list[NDArray[np.uint64]]:
-        return self._picked(self.rows, 2)
+    def column_destinations(self) -> list[Ids]:
+        return _ids_by_rule(self.relation.words()[1][self.columns])
 
     @cached_property
-    def column_destinations(self) -> list[NDArray[np.uint64]]:
-        return self._picked(self.columns, 1)
+    def column_scopes(self) -> Words:
+        return self.relation.words()[2][self.columns]
 
-    @cached_property
-    def column_scopes(self) -> list[NDArray[np.uint64]]:
-        return self._picked(self.columns, 2)
+    def over(self, columns: Ids) -> Canvas:
+        """The same canvas with only these of its columns (positions)."""
+        return replace(self, columns=self.columns[columns])
 
     @cached_property
     def controlled_rows(self) -> NDArray[np.bool_]:
@@ -125,12 +125,11 @@ def passed(canvas: Canvas) -> Numbers:
     """
     inbound = _painted(canvas, "destination")
     uncontrolled = np.flatnonzero(~canvas.controlled_columns)
-    asks_process = _asks_process(canvas.relation)
-    outbound = _painted(canvas, "source") if asks_process or len(uncontrolled) else inbound
-    if asks_process:
+    if _asks_process(canvas.relation):
+        outbound = _painted(canvas, "source")
         both = np.ix_(canvas.controlled_rows, canvas.controlled_columns)
         inbound[both] = _meet(canvas.interner, inbound[both], outbound[both])
-    inbound[:, uncontrolled] = outbound[:, uncontrolled]
+    inbound[:, uncontrolled] = _painted(canvas.over(uncontrolled), "source")
     nobody_judges = np.ix_(np.flatnonzero(~canvas.controlled_rows), uncontrolled)
     inbound[nobody_judges] = canvas.everything
     return inbound
@@ -153,20 +152,19 @@ def _blocks(canvas: Canvas, number: int, end: End) -> list[tuple[Ids, Ids]]:
     """The class pairs (positions on the canvas) for which a rule speaks at this end."""
     rule = canvas.relation.rules[number]
     word, bit = number >> 6, np.uint64(1 << (number & 63))
-    rows = np.flatnonzero(canvas.row_sources[word] & bit)
-    columns = np.flatnonzero(canvas.column_destinations[word] & bit)
+    rows, columns = canvas.row_sources[number], canvas.column_destinations[number]
     if not len(rows) or not len(columns):
         return []
     if rule.rule.action == "allow":
         rows, columns = _where_conditions_hold(canvas, rule, end, rows, columns)
     if rule.policy.scope is None:
         return [(rows, columns)]
-    scoped_columns = columns[(canvas.column_scopes[word][columns] & bit) != 0]
+    scoped_columns = columns[(canvas.column_scopes[columns, word] & bit) != 0]
     if rule.rule.action == "allow" and end == "destination":
         return [(rows, scoped_columns)]
     if len(scoped_columns) == len(columns):
         return [(rows, columns)]
-    return [(rows[(canvas.row_scopes[word][rows] & bit) != 0], columns), (rows, scoped_columns)]
+    return [(rows[(canvas.row_scopes[rows, word] & bit) != 0], columns), (rows, scoped_columns)]
 
 
 def _where_conditions_hold(canvas: Canvas, rule: RuleRef, end: End, rows: Ids, columns: Ids) -> tuple[Ids, Ids]:
@@ -189,6 +187,17 @@ def _apply(out: Numbers, rows: Ids, columns: Ids, step: _Step) -> None:
         return
     block = (rows[:, None], columns)
     out[block] = step.all(out[block])
+
+
+def _ids_by_rule(words: Words) -> list[Ids]:
+    """Per rule, the rows with its bit, 64 rules at a time."""
+    out: list[Ids] = []
+    for column in words.T:
+        lit = np.flatnonzero(column)
+        bits = np.unpackbits(column[lit].view(np.uint8).reshape(len(lit), 8), axis=1, bitorder="little")
+        rule, row = np.nonzero(bits.T)
+        out += np.split(lit[row], np.searchsorted(rule, np.arange(1, 64)))
+    return out
 
 
 def _meet(interner: Interner, left: Numbers, right: Numbers) -> Numbers:

@@ -18,7 +18,7 @@ from ringfence.core.engine.naming import describe_labels, name_classes
 from ringfence.core.engine.prove import canvas_of
 from ringfence.core.engine.rules import Facts
 from ringfence.core.net.intervals import IntervalSet
-from ringfence.core.net.service import format_services
+from ringfence.core.net.service import ANY
 
 Way = Literal["to", "from"]
 
@@ -51,13 +51,13 @@ class Reach(msgspec.Struct, frozen=True):
 class Reachability:
     """The class graph of one engine, for as many questions as asked."""
 
-    def __init__(self, engine: Engine, services: IntervalSet | None = None) -> None:
+    def __init__(self, engine: Engine, services: IntervalSet = ANY) -> None:
         self.engine = engine
         self._ids = np.array(
             [c for c in range(len(engine.classes)) if engine.classes.workloads[c] or engine.classes.ranges[c]]
         )
         self._canvas = canvas_of(engine, self._ids, self._ids, Facts(engine.world.at))
-        self._wanted = (engine.mask_of(services) if services is not None else engine.atoms.full) & ~engine.essential
+        self._wanted = engine.mask_of(services) & ~engine.essential
         self._numbers = matrix.passed(self._canvas)
         self._edges: NDArray[np.bool_] = self._canvas.interner.flags(self._wanted)[self._numbers]
         self._is_bare = np.array([engine.classes.labels[c] is None for c in self._ids.tolist()], dtype=bool)
@@ -92,7 +92,7 @@ class Reachability:
             atoms |= self._canvas.interner.sets[number] & self._wanted
         neighbour = before[self._canvas.interner.flags(self._wanted)[numbers]][0]
         engine, class_ = self.engine, int(self._ids[position])
-        services = tuple(format_services(engine.atoms.points(atoms)))
+        services = engine.say_services(atoms)
         return Reached(
             hop, self._say(class_), engine.classes.workloads[class_], services, self._say(int(self._ids[neighbour])),
             bool(self._is_bare[position]),

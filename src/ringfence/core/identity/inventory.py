@@ -63,6 +63,16 @@ class Inventory:
         host = self.find(workload.host) if workload.kind == "process" and workload.host else None
         return {**(host.labels if host else {}), **workload.labels}
 
+    @cached_property
+    def identities(self) -> tuple[frozenset[tuple[str, str]], ...]:
+        """The identity of each workload, in their order: its labels less the ignored keys, each distinct set one object."""
+        one: dict[frozenset[tuple[str, str]], frozenset[tuple[str, str]]] = {}
+        keys = (frozenset(self._telling(self.labels_of(w)).items()) for w in self.workloads)
+        return tuple(one.setdefault(key, key) for key in keys)
+
+    def _telling(self, labels: dict[str, str]) -> dict[str, str]:
+        return {k: v for k, v in labels.items() if k not in self.ignore} if self.ignore else labels
+
     def conflicts(self, at: datetime) -> tuple[Finding, ...]:
         """Addresses with more than one live holder."""
         out: list[Finding] = []

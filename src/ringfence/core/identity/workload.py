@@ -74,7 +74,7 @@ class Workload(msgspec.Struct, frozen=True):
         return self.kind in CONTROLLED_KINDS
 
     def live_addresses(self, at: datetime) -> tuple[Lease, ...]:
-        return tuple(lease for lease in self.addresses if lease.is_live(at))
+        return tuple([lease for lease in self.addresses if lease.is_live(at)])
 
 
 def derived_uuid(name: str) -> str:

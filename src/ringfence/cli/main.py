@@ -1,0 +1,41 @@
+"""`ringfence`: the command line. Each module of this package is one family of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ringfence import __version__
+from ringfence.cli import ask, policy
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Micro-segmentation by identity: observe, propose, prove, simulate, enforce.",
+    epilog="Exit codes: 0 clean, 1 findings, 2 bad input, 3 could not reach or apply.",
+)
+app.add_typer(policy.app, name="policy")
+ask.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ringfence {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Shared by all commands."""
+
+
+def main() -> None:
+    """The entry point; a broken pipe (`| head`) ends quietly."""
+    try:
+        app()
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
