@@ -296,7 +296,7 @@ class _Reader:
     def _servers(self, client: str, to: str, here: str) -> list[str]:
         """The hosts a client's `to` means (a host's name, else a selector), never the client itself."""
         if to in self.hosts:
-            return [to]
+            return [to] if to != client else []
         selector = _selector(to)
         if selector is None:
             self.error("lab-unknown-host", f"`{to}` is neither a host nor a selector", here, _near(to, self.hosts))

@@ -128,6 +128,11 @@ class Lab:
     ) -> None:
         self.down()
 
+    @property
+    def keeper_pid(self) -> int:
+        """The process that owns this lab; the parent of all of its processes."""
+        return self._keeper.pid
+
     def namespace(self, host_name: str) -> str:
         """The network namespace of a host, as `ip netns` names it. Raises InputError `lab-unknown-host`."""
         if host_name not in self.world.by_name:

@@ -16,7 +16,7 @@ import msgspec
 from ringfence.lab import netlink
 
 _PACKET, _CONFIG = 0x400, 0x401
-_CFG_COMMAND, _CFG_MODE = 1, 2
+_CFG_COMMAND, _CFG_MODE, _CFG_THRESHOLD = 1, 2, 5
 _BIND, _COPY_PACKET = 1, 2
 _HEADER, _TIMESTAMP, _PAYLOAD, _PREFIX = 1, 3, 9, 10
 _HOOK_IN = 1
@@ -49,7 +49,8 @@ def bind(sock: socket.socket, group: int) -> None:
     """Receive the packets logged to a group in the socket's namespace. Raises OSError (EBUSY: someone else does)."""
     command = netlink.attribute(_CFG_COMMAND, bytes([_BIND]))
     mode = netlink.attribute(_CFG_MODE, struct.pack("!IBx", _SNAP_BYTES, _COPY_PACKET))
-    for configuration in (command, mode):
+    at_once = netlink.attribute(_CFG_THRESHOLD, struct.pack("!I", 1))  # else the kernel holds packets back for a second
+    for configuration in (command, mode, at_once):
         netlink.acknowledged(sock, netlink.request(_CONFIG, netlink.NLM_F_ACK, socket.AF_UNSPEC, group, configuration))
 
 

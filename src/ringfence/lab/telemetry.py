@@ -112,6 +112,7 @@ class _Listener:
             self._events, self._table, self._log = (netlink.open_socket() for _ in range(3))
         self._ledger = Ledger(station.host, frozenset(station.addresses))
         self._blocked: list[BlockedAttempt] = []
+        self._missing: set[int] = set()
         conntrack.subscribe(self._events)
         nflog.bind(self._log, group)
         loop = asyncio.get_running_loop()
@@ -128,12 +129,18 @@ class _Listener:
         return self._ledger.unfinished
 
     def flush(self) -> list[FlowRecord]:
-        """Events, then the table, then the events in between: only what lived before and is in neither is lost."""
+        """Events, then the table, then the events in between.
+
+        Only where the kernel dropped events is a connection missing from the table taken for ended, and only the second
+        time: a table that changes while it is read may leave one out.
+        """
         self._read_events()
         before = self._ledger.living()
         seen = self._ledger.note_table(conntrack.table(self._table), time.time_ns())
         self._read_events()
-        self._ledger.lose((before & self._ledger.living()) - seen, time.time_ns())
+        missing = (before & self._ledger.living()) - seen if self.dropped else set()
+        self._ledger.lose(missing & self._missing, time.time_ns())
+        self._missing = missing
         return self._ledger.take()
 
     def take_blocked(self) -> list[BlockedAttempt]:
