@@ -14,15 +14,16 @@ from typing import NamedTuple
 import msgspec
 
 from ringfence.core.engine import judgement
-from ringfence.core.engine.bits import lowest, members
+from ringfence.core.engine.bits import members
 from ringfence.core.engine.classes import ClassTable
 from ringfence.core.engine.judgement import Judgement
 from ringfence.core.engine.partition import Partition
 from ringfence.core.engine.peers import PeerTable
 from ringfence.core.engine.relation import Relation, scope_peer
-from ringfence.core.engine.rules import End, Facts, holds, number_rules, unstated
+from ringfence.core.engine.rules import End, Facts, RuleRef, holds, number_rules, unstated
 from ringfence.core.errors import Location
 from ringfence.core.flow.conversations import Conversations
+from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode, ModeName, Workload
 from ringfence.core.net import service
 from ringfence.core.net.address import LOOPBACK, is_v4
@@ -120,6 +121,52 @@ class Engine:
         """The verdict, reason and rule of every row; see `judgement.judge`."""
         return judgement.judge(self, conversations, as_mode=as_mode)
 
+    # ---- changes in place: see live.py -------------------------------------------------------------------------
+
+    def find_rule(self, ref: str) -> int | None:
+        """The slot of a rule in force."""
+        number = self._slots.get(ref)
+        return number if number is not None and self.relation.in_force >> number & 1 else None
+
+    @cached_property
+    def _slots(self) -> dict[str, int]:
+        return {rule.ref: number for number, rule in enumerate(self.rules)}
+
+    def adopt_rule(self, world: World, rule: RuleRef) -> int | None:
+        """Put a rule in force for a world that has it; None when its peers or services need a new index."""
+        scope = scope_peer(rule)
+        peers = (*rule.rule.sources, *rule.rule.destinations, *([scope] if scope else []))
+        mask = self.atoms.mask(rule.rule.services)
+        if mask is None or any(self.peers.id(peer) is None for peer in peers):
+            return None
+        number = self._slots.get(rule.ref)
+        if number is None or self.rules[number].rule != rule.rule:
+            number = len(self.rules)
+            self.relation.append(rule, mask)
+        self._set_rule(number, rule)
+        self.relation.put_in_force(number)
+        self.world = world
+        return number
+
+    def drop_rule(self, world: World, number: int) -> None:
+        """Take a rule out of force for a world that no longer has it."""
+        self.relation.take_out_of_force(number)
+        self.world = world
+
+    def _set_rule(self, number: int, rule: RuleRef) -> None:
+        self.rules = (*self.rules[:number], rule, *self.rules[number + 1 :])
+        self._slots[rule.ref] = number
+        self._where[rule.ref] = rule.rule.where
+
+    def move(self, before: Workload | None, after: Workload | None, inventory: Inventory) -> None:
+        """Follow one workload that came, changed or went."""
+        at = self.world.at
+        for workload, change in ((before, -1), (after, 1)):
+            if workload is not None and workload.kind != "process":
+                for address in _addresses(workload, at):
+                    self.classes.workloads[self.class_of(workload, address)] += change
+        self.world = msgspec.structs.replace(self.world, inventory=inventory)
+
     # ---- one decision ------------------------------------------------------------------------------------------
 
     def decide(self, flow: Flow) -> Verdict:
@@ -212,24 +259,35 @@ class Engine:
         self, end: End, s: int, d: int, atom: int, facts: Facts, *, peer_enforces: bool
     ) -> tuple[Reason, int | None, tuple[str, ...], bool]:
         relation = self.relation
+        live, asked = self.speaking(end, s, d, facts, peer_enforces=peer_enforces, within=relation.services[atom])
+        if forbidding := live & relation.forbid:
+            return "forbid", relation.first(forbidding), (), False
+        if allowing := live & relation.allow:
+            return "allow", relation.first(allowing), (), True
+        conditions = (self.rules[number].rule.conditions for number in members(asked))
+        unless = tuple(sorted({x for c in conditions for x in unstated(c, end, facts)}))
+        if denying := live & relation.deny:
+            return "deny", relation.first(denying), unless, False
+        return "default", None, unless, False
+
+    def speaking(
+        self, end: End, s: int, d: int, facts: Facts, *, peer_enforces: bool, within: int = -1
+    ) -> tuple[int, int]:
+        """The rules `within` a bitset that speak at an end between two classes, and the conditional allows among those asked.
+
+        A scoped rule speaks where either end is in its scope; an allow, at the destination, only if that end is: the
+        destination's owner consents.
+        """
+        relation = self.relation
         s_rules, _, s_scope = relation.rows(s)
         _, d_rules, d_scope = relation.rows(d)
-        either = s_rules & d_rules & relation.services[atom] & (s_scope | d_scope)
-        if forbidding := either & relation.forbid:
-            return "forbid", lowest(forbidding), (), False
+        either = s_rules & d_rules & (s_scope | d_scope) & within
         allowing = either & relation.allow & (d_scope if end == "destination" else -1)
-        asking = allowing & relation.conditional
-        unless: set[str] = set()
-        for number in members(asking):
-            conditions = self.rules[number].rule.conditions
-            if not holds(conditions, end, facts, peer_enforces=peer_enforces):
+        asked = allowing & relation.conditional
+        for number in members(asked):
+            if not holds(self.rules[number].rule.conditions, end, facts, peer_enforces=peer_enforces):
                 allowing ^= 1 << number
-            unless.update(unstated(conditions, end, facts))
-        if allowing:
-            return "allow", lowest(allowing), (), True
-        if denying := either & relation.deny:
-            return "deny", lowest(denying), tuple(sorted(unless)), False
-        return "default", None, tuple(sorted(unless)), False
+        return allowing | (either & (relation.forbid | relation.deny)), asked
 
     def _is_essential(self, end: End, flow: Flow, source: Party, destination: Party) -> bool:
         if source.host is not None and destination.host is not None and source.host.uuid == destination.host.uuid:

@@ -59,6 +59,8 @@ def judge(
     engine: Engine, conversations: Conversations, *, as_mode: Mode | None = None, pure: bool = False
 ) -> Judgement:
     """Every row's verdict under the engine's world, or as if every controlled end were in `as_mode`."""
+    if not engine.relation.is_ranked:
+        return _judge_ranked(engine, conversations, as_mode)
     subjects = _subjects(engine, conversations.endpoints, as_mode or engine.world.as_mode)
     s, d = conversations.source, conversations.destination
     atoms = engine.atoms.atoms(conversations.point)
@@ -77,6 +79,14 @@ def judge(
     special = subjects.is_special[s] | subjects.is_special[d]
     _one_by_one(engine, conversations, np.flatnonzero(special), out, as_mode)
     return out
+
+
+def _judge_ranked(engine: Engine, conversations: Conversations, as_mode: Mode | None) -> Judgement:
+    """The batch names the lowest bit, so an engine whose rules are out of rank is judged by a fresh index of its world."""
+    fresh = type(engine)(engine.world)
+    found = judge(fresh, conversations, as_mode=as_mode)
+    slots = np.array([*(engine.find_rule(rule.ref) for rule in fresh.rules), -1], dtype=np.int32)
+    return Judgement(found.verdict, found.reason, slots[found.rule])
 
 
 def _uncontrolled(rows: int) -> Judgement:
@@ -165,9 +175,7 @@ def _one_by_one(
     """Distinct special connections, each decided once."""
     if not len(rows):
         return
-    from ringfence.core.engine.engine import Engine as _Engine
-
-    judge_ = engine if as_mode is None else _Engine(msgspec.structs.replace(engine.world, as_mode=as_mode))
+    judge_ = engine if as_mode is None else type(engine)(msgspec.structs.replace(engine.world, as_mode=as_mode))
     index = {rule.ref: number for number, rule in enumerate(engine.rules)}
     keys = np.stack([conversations.source[rows], conversations.destination[rows], conversations.point[rows]], axis=1)
     distinct, inverse = np.unique(keys, axis=0, return_inverse=True)

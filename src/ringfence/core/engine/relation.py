@@ -47,6 +47,52 @@ class Relation:
         self._by_scope = _rules_by_peer(table, [() if scope is None else (scope,) for scope in scopes])
         self._rows: list[tuple[int, int, int]] = []
         self._words: tuple[Words, Words, Words] | None = None
+        self.is_ranked = True
+        """Whether slots are in the order of names; a rule added later is not."""
+
+    def first(self, matching: int) -> int:
+        """The rule to name of a non-empty bitset: the least by `policy/name`."""
+        if self.is_ranked:
+            return (matching & -matching).bit_length() - 1
+        return min(_members(matching), key=lambda number: self.rules[number].ref)
+
+    @property
+    def in_force(self) -> int:
+        return self.forbid | self.allow | self.deny
+
+    def append(self, rule: RuleRef, mask: int) -> None:
+        """Give a new rule the next slot: its bits in the rows of the classes it names."""
+        number, bit = len(self.rules), 1 << len(self.rules)
+        scope = scope_peer(rule)
+        sides = (rule.rule.sources, rule.rule.destinations, () if scope is None else (scope,))
+        tables = (self._by_source, self._by_destination, self._by_scope)
+        picked = [of_ids(p for peer in side if (p := self.classes.peers.id(peer)) is not None) for side in sides]
+        for table, peers in zip(tables, picked, strict=True):
+            for peer in _members(peers):
+                table[peer] = table.get(peer, 0) | bit
+        self._unscoped |= bit if scope is None else 0
+        self._rows = [self._with_bit(row, c, picked, bit) for c, row in enumerate(self._rows)]
+        self.masks.append(mask)
+        for atom in _members(mask):
+            self.services[atom] |= bit
+        self.rules = (*self.rules, rule)
+        self.width = (number + 64) >> 6
+        self.is_ranked, self._words = False, None
+
+    def _with_bit(self, row: tuple[int, int, int], class_: int, picked: list[int], bit: int) -> tuple[int, int, int]:
+        membership = self.classes.membership[class_]
+        source, destination, scope = (r | bit if membership & p else r for r, p in zip(row, picked, strict=True))
+        return source, destination, scope | (self._unscoped & bit)
+
+    def put_in_force(self, number: int) -> None:
+        rule, bit = self.rules[number].rule, 1 << number
+        setattr(self, rule.action, getattr(self, rule.action) | bit)
+        self.conditional |= bit if is_conditional(rule.conditions) else 0
+
+    def take_out_of_force(self, number: int) -> None:
+        bit = 1 << number
+        self.forbid, self.allow, self.deny = (bits & ~bit for bits in (self.forbid, self.allow, self.deny))
+        self.conditional &= ~bit
 
     def rows(self, number: int) -> tuple[int, int, int]:
         """(rules naming the class as source, as destination, rules whose scope it is in), as bitsets."""

@@ -23,6 +23,28 @@ class Inventory:
         self.ignore = frozenset(ignore)
         """Label keys that make no identities and may not be selected on (`identity.ignore`)."""
 
+    def replacing(self, before: Workload | None, after: Workload | None) -> Inventory:
+        """The inventory with one workload added (`before` None), removed (`after` None) or replaced in place.
+
+        Indexes are carried over, not built anew: copying them costs a few milliseconds at 100,000 workloads.
+        """
+        at = len(self.workloads) if before is None else self._positions[before.uuid]
+        here = () if after is None else (after,)
+        changed = Inventory((*self.workloads[:at], *here, *self.workloads[at + 1 :]), ignore=self.ignore)
+        if before is not None and after is not None and before.uuid == after.uuid:
+            changed.__dict__["_positions"] = self._positions
+        for index, key in (("by_name", "name"), ("by_uuid", "uuid")):
+            copy: dict[str, Workload] = dict(getattr(self, index))
+            if before is not None:
+                copy.pop(getattr(before, key), None)
+            copy |= {getattr(workload, key): workload for workload in here}
+            changed.__dict__[index] = copy
+        return changed
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {workload.uuid: position for position, workload in enumerate(self.workloads)}
+
     @cached_property
     def by_name(self) -> dict[str, Workload]:
         return {workload.name: workload for workload in self.workloads}

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from ringfence.core.engine.bits import lowest, members
+from ringfence.core.engine.bits import members
 from ringfence.core.engine.engine import Engine
-from ringfence.core.engine.rules import End, Facts, holds, next_change
+from ringfence.core.engine.rules import End, Facts, next_change
 from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import Direction, Workload
 from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent, Part, Passage, PeerClass
@@ -119,23 +119,13 @@ class IntentCompiler:
         return rows[0] if len(rows) == 1 else self._worst(rows)
 
     def _row_of(self, local: _Local, remote: int, is_believed: bool) -> Row:
-        relation = self.engine.relation
-        s, d = (local.class_, remote) if local.direction == "out" else (remote, local.class_)
-        s_rules, _, s_scope = relation.rows(s)
-        _, d_rules, d_scope = relation.rows(d)
-        either = s_rules & d_rules & (s_scope | d_scope)
-        allowing = either & relation.allow & (d_scope if local.direction == "in" else -1)
-        live = (either & (relation.forbid | relation.deny)) | self._held(allowing, local, is_believed)
-        return self._resolve(live) if live else ()
-
-    def _held(self, allowing: int, local: _Local, is_believed: bool) -> int:
-        end: End = "source" if local.direction == "out" else "destination"
-        units = (local.unit, None) if end == "source" else (None, local.unit)
+        is_source = local.direction == "out"
+        ends = (local.class_, remote) if is_source else (remote, local.class_)
+        units = (local.unit, None) if is_source else (None, local.unit)
         facts = Facts(self.engine.world.at, from_unit=units[0], to_unit=units[1])
-        for number in members(allowing & self.engine.relation.conditional):
-            if not holds(self.engine.rules[number].rule.conditions, end, facts, peer_enforces=is_believed):
-                allowing ^= 1 << number
-        return allowing
+        end: End = "source" if is_source else "destination"
+        live, _ = self.engine.speaking(end, *ends, facts, peer_enforces=is_believed)
+        return self._resolve(live) if live else ()
 
     def _resolve(self, live: int) -> Row:
         """Matching rules -> the verdict of each atom, grouped by verdict and rule. Memoised: few rule sets are distinct."""
@@ -158,10 +148,10 @@ class IntentCompiler:
     def _first(self, matching: int) -> tuple[Action, int]:
         relation = self.engine.relation
         if forbidding := matching & relation.forbid:
-            return "forbid", lowest(forbidding)
+            return "forbid", relation.first(forbidding)
         if allowing := matching & relation.allow:
-            return "allow", lowest(allowing)
-        return "deny", lowest(matching)
+            return "allow", relation.first(allowing)
+        return "deny", relation.first(matching)
 
     def _worst(self, rows: list[Row]) -> Row:
         """An address with several holders passes only what would pass for every one of them."""

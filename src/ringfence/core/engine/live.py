@@ -1,0 +1,180 @@
+"""A live index: the same answers after one rule or one workload changed, at the cost of the change.
+
+A rule keeps its slot: removing it takes it out of the action bitsets, adding it sets its bits in the rows of its classes. The resident
+connection sets are repainted only where the rule speaks.
+
+INVARIANT (no hysteresis, law 2): after any sequence of changes every answer equals that of an engine compiled from the
+result. What a change cannot express in place (a new CIDR, a service that cuts an atom) compiles anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import msgspec
+import numpy as np
+
+from ringfence.core.engine import matrix
+from ringfence.core.engine.bits import Ids, members
+from ringfence.core.engine.engine import Engine
+from ringfence.core.engine.prove import canvas_of
+from ringfence.core.engine.rules import End, Facts, RuleRef
+from ringfence.core.errors import InputError
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Workload
+from ringfence.core.policy.model import Policy, Rule
+from ringfence.core.world import World
+
+MAX_RESIDENT = 10_000
+"""Classes up to which the connection sets stay in memory (4 bytes a pair: 400 MB); above it ask in strips."""
+_SMALL = 256
+"""Cells up to which a block is repainted one by one."""
+
+
+class LiveEngine:
+    """An engine that follows changes. `engine` always answers for the present world."""
+
+    def __init__(self, world: World) -> None:
+        self._adopt(Engine(world))
+
+    def _adopt(self, engine: Engine) -> None:
+        self.engine = engine
+        self.interner = matrix.Interner()
+        self.__dict__.pop("_resident", None)
+
+    @property
+    def numbers(self) -> matrix.Numbers:
+        """The resident connection sets, classes x classes. Raises InputError `too-many-identities` above the cap."""
+        size = len(self.engine.classes)
+        if size > MAX_RESIDENT:
+            help_ = "exclude per-workload labels with `identity.ignore`, or ask in strips"
+            raise InputError("too-many-identities", f"{size} classes are more than stay in memory", help=help_)
+        self._grow(size)
+        return self._resident[:size, :size]
+
+    def passes(self, source: int, destination: int) -> int:
+        """The atoms that pass between two classes, as a bitset."""
+        return self.interner.sets[int(self.numbers[source, destination])]
+
+    # ---- rules ------------------------------------------------------------------------------------------------------
+
+    def add_rule(self, policy: str, rule: Rule) -> None:
+        """Add a rule to a policy of the world. Raises InputError `duplicate-name`, `unknown-policy`."""
+        owner = self._policy(policy)
+        if any(other.name == rule.name for other in owner.rules):
+            raise InputError("duplicate-name", f"`{policy}` has a rule `{rule.name}` already")
+        grown = msgspec.structs.replace(owner, rules=(*owner.rules, rule))
+        world = self._with_policy(grown)
+        number = self.engine.adopt_rule(world, RuleRef(grown.ref(rule), grown, rule))
+        if number is None:
+            self._adopt(Engine(world))
+            return
+        self._repaint(number)
+
+    def remove_rule(self, ref: str) -> None:
+        """Remove `policy/name`. Raises InputError `unknown-rule`."""
+        number = self.engine.find_rule(ref)
+        if number is None:
+            raise InputError("unknown-rule", f"there is no rule `{ref}`")
+        gone = self.engine.rules[number]
+        owner = self._policy(gone.policy.name)
+        kept = tuple(rule for rule in owner.rules if owner.ref(rule) != ref)
+        self.engine.drop_rule(self._with_policy(msgspec.structs.replace(owner, rules=kept)), number)
+        self._repaint(number)
+
+    def _policy(self, name: str) -> Policy:
+        found = next((p for p in self.engine.world.policies if p.name == name), None)
+        if found is None:
+            raise InputError("unknown-policy", f"there is no policy `{name}`")
+        return found
+
+    def _with_policy(self, policy: Policy) -> World:
+        policies = tuple(policy if p.name == policy.name else p for p in self.engine.world.policies)
+        return msgspec.structs.replace(self.engine.world, policies=policies)
+
+    # ---- workloads --------------------------------------------------------------------------------------------------
+
+    def put_workload(self, workload: Workload) -> None:
+        """Add a workload, or replace the one with its UUID: a relabelling, a new address, another mode."""
+        before = self.engine.world.inventory.by_uuid.get(workload.uuid)
+        self.engine.move(before, workload, self._inventory(before, workload))
+
+    def remove_workload(self, uuid: str) -> None:
+        """Forget a workload. Raises InputError `unknown-workload`."""
+        before = self.engine.world.inventory.by_uuid.get(uuid)
+        if before is None:
+            raise InputError("unknown-workload", f"there is no workload `{uuid}`")
+        self.engine.move(before, None, self._inventory(before, None))
+
+    def _inventory(self, before: Workload | None, after: Workload | None) -> Inventory:
+        return self.engine.world.inventory.replacing(before, after)
+
+    # ---- the resident matrix ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _resident(self) -> matrix.Numbers:
+        size = len(self.engine.classes)
+        self._painted = size
+        room = np.zeros((size + size // 8 + 16,) * 2, dtype=np.int32)
+        room[:size, :size] = matrix.passed(self._canvas(np.arange(size), np.arange(size)))
+        return room
+
+    def _canvas(self, rows: Ids, columns: Ids) -> matrix.Canvas:
+        return canvas_of(self.engine, rows, columns, Facts(self.engine.world.at), self.interner)
+
+    def _grow(self, size: int) -> None:
+        """Rows and columns for classes that appeared since."""
+        room = self._resident
+        if size > len(room):
+            bigger = np.zeros((size + size // 8 + 16,) * 2, dtype=np.int32)
+            bigger[: self._painted, : self._painted] = room[: self._painted, : self._painted]
+            room = self.__dict__["_resident"] = bigger
+        if size > self._painted:
+            new, everyone = list(range(self._painted, size)), list(range(size))
+            self._paint_block(new, everyone)
+            self._paint_block(everyone, new)
+            self._painted = size
+
+    def _repaint(self, number: int) -> None:
+        """Where a rule speaks at either end: its sources by its destinations."""
+        if "_resident" not in self.__dict__:
+            return
+        relation, size = self.engine.relation, self._painted
+        rows = [c for c in range(size) if relation.rows(c)[0] >> number & 1]
+        columns = [c for c in range(size) if relation.rows(c)[1] >> number & 1]
+        if rows and columns:
+            self._paint_block(rows, columns)
+
+    def _paint_block(self, rows: list[int], columns: list[int]) -> None:
+        if len(rows) * len(columns) <= _SMALL:
+            for row in rows:
+                for column in columns:
+                    self._resident[row, column] = self.interner.number(self._passed_cell(row, column))
+            return
+        self._resident[np.ix_(rows, columns)] = matrix.passed(self._canvas(np.array(rows), np.array(columns)))
+
+    def _passed_cell(self, row: int, column: int) -> int:
+        """One cell from the bitmaps."""
+        engine, classes = self.engine, self.engine.classes
+        both: tuple[tuple[End, int], ...] = (("source", row), ("destination", column))
+        ends = [end for end, c in both if classes.is_controlled[c]]
+        atoms = engine.atoms.full & ~engine.essential
+        for end in ends:
+            atoms &= self._passed_at(end, row, column)
+        return atoms
+
+    def _passed_at(self, end: End, row: int, column: int) -> int:
+        engine = self.engine
+        believed = engine.classes.is_controlled[column if end == "source" else row]
+        live, _ = engine.speaking(end, row, column, Facts(engine.world.at), peer_enforces=believed)
+        allowed = _union(engine.relation.masks[n] for n in members(live & engine.relation.allow))
+        forbidden = _union(engine.relation.masks[n] for n in members(live & engine.relation.forbid))
+        return allowed & ~forbidden
+
+
+def _union(masks: Iterator[int]) -> int:
+    out = 0
+    for mask in masks:
+        out |= mask
+    return out
