@@ -1,0 +1,1 @@
+"""Sources of flow records, one folder each, and the pipeline from their text to labelled conversations."""

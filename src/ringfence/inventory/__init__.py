@@ -1,0 +1,1 @@
+"""Directories of workloads, one folder each."""

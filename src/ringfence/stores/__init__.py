@@ -1,0 +1,1 @@
+"""Where observed traffic is kept, one folder a database."""

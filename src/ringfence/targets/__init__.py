@@ -1,0 +1,1 @@
+"""Enforcement technologies, one folder each: exact or refused, and only what is ours."""
