@@ -172,6 +172,10 @@ def _next_event(text: str, pure: bool) -> Callable[[], Any]:
     return loader(text).get_event
 
 
+_NO_KEY = Scalar("", 0, 0, 0, False)
+"""Stands for a key that is refused; its value is dropped."""
+
+
 class _Composer:
     """Events -> nodes, with an explicit stack: deep input ends in a finding, not in the C stack."""
 
@@ -213,7 +217,8 @@ class _Composer:
                 self._end_document()
             elif kind is AliasEvent:
                 self._refuse_at("yaml-anchor", f"`*{event.anchor}` is an alias", event)
-                self._place(Scalar("", event.start_mark.line + 1, event.start_mark.column + 1, 0, True))
+                line, column = event.start_mark.line + 1, event.start_mark.column + 1
+                self._place(Scalar(f"*{event.anchor}", line, column, line, False))
             elif kind is StreamEndEvent:
                 return
             elif kind is not StreamStartEvent:
@@ -260,6 +265,8 @@ class _Composer:
             self.keys[-1] = self._key(node)
             return
         self.keys[-1] = None
+        if key is _NO_KEY:
+            return
         if key.value in parent.entries:
             first = parent.entries[key.value][0].line
             self._refuse("duplicate-key", f"`{key.value}` is already given on line {first}", key.line, key.column, key)
@@ -270,7 +277,7 @@ class _Composer:
         if isinstance(node, Scalar):
             return node
         self._refuse("yaml-key", "a key must be text, not a list or a mapping", node.line, node.column)
-        return Scalar("", node.line, node.column, node.line, False)
+        return _NO_KEY
 
     def _end_document(self) -> None:
         if self.root is not None and not (isinstance(self.root, Scalar) and self.root.is_null):
@@ -322,7 +329,8 @@ _HINTS = (
 
 
 def _syntax(error: pyyaml.MarkedYAMLError, text: str, file: str) -> Finding:
-    mark: Any = error.problem_mark or error.context_mark
+    is_indicator = (error.context or "").endswith(("an alias", "a tag"))
+    mark: Any = error.context_mark if is_indicator else error.problem_mark or error.context_mark
     where = Location(file, mark.line + 1, mark.column + 1) if mark else Location(file)
     lines = text.splitlines()
     offending = lines[mark.line].strip() if mark and mark.line < len(lines) else ""
