@@ -18,6 +18,7 @@ import msgspec
 from ringfence.core.errors import FindingsError, InputError, Location, errors_among
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode
+from ringfence.core.insight.parties import LabelKeys
 from ringfence.core.net.address import parse_cidr
 from ringfence.core.net.intervals import union
 from ringfence.core.net.service import WELL_KNOWN, parse_service
@@ -55,10 +56,11 @@ class FlowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LabelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[labels]`: which keys make an application and which its tiers."""
+    """`[labels]`: which keys mean the application, its environment and a role in it; found by convention if unset."""
 
-    application: tuple[str, ...] = ("app", "env")
-    role: str = "role"
+    application: str | None = None
+    environment: str | None = None
+    role: str | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,6 +116,14 @@ class Estate:
             return Failsafe(entry.direction, parse_cidr(entry.cidr), union(parse_service(word) for word in words))
         except ValueError as error:
             _refuse_settings(self.root / CONFIG, error)
+
+    @cached_property
+    def label_keys(self) -> LabelKeys:
+        """The keys the settings name, else the conventional ones that some workload carries."""
+        found, set_ = LabelKeys.found_in(self.inventory), self.settings.labels
+        return LabelKeys(
+            set_.application or found.application, set_.environment or found.environment, set_.role or found.role
+        )
 
     @cached_property
     def loaded(self) -> Loaded:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ringfence import __version__
-from ringfence.cli import ask, policy
+from ringfence.cli import ask, init, policy, traffic
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,7 +16,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 clean, 1 findings, 2 bad input, 3 could not reach or apply.",
 )
 app.add_typer(policy.app, name="policy")
+init.register(app)
 ask.register(app)
+traffic.register(app)
 
 
 def _version(wanted: bool) -> None:

@@ -21,7 +21,7 @@ from ringfence.core.identity.workload import Mode
 from ringfence.core.policy.check import check
 from ringfence.core.policy.printing import format_text
 
-# from ringfence.core.policy.schema import json_schema
+from ringfence.core.policy.schema import json_schema
 from ringfence.estate import expand
 
 app = typer.Typer(no_args_is_help=True, help="Check, prove, compare and format policies.")
