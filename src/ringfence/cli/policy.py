@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ringfence.cli.findings import findings_table, summary
+from ringfence.cli.flow_store import STORE_FILE, store_of
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command, to_json
 from ringfence.core.engine import Engine, lint
 from ringfence.core.engine.diff import Diff, diff
@@ -107,8 +108,21 @@ def lint_(session: Session, paths: PathsArgument = None) -> int:
     world = session.estate.world(policies=policies)
     engine = Engine.compile(world)
     findings = (*lint.lint(engine), *lint.cardinality(engine), *check(policies, world.inventory, world.at))
+    findings += _without_traffic(session, engine)
     session.emit({"findings": findings}, findings_table(findings), summary(findings))
     return FINDINGS if any(f.severity != "info" for f in findings) else CLEAN
+
+
+def _without_traffic(session: Session, engine: Engine) -> tuple[Finding, ...]:
+    """Rules no stored flow was decided by; nothing is said while no traffic is stored."""
+    if not (session.estate.data / STORE_FILE).exists():
+        return ()
+    with store_of(session) as store:
+        conversations = store.read()
+    if not len(conversations):
+        return ()
+    days = float(conversations.last.max() - conversations.first.min()) / 86_400
+    return lint.unused(engine, engine.judge(conversations), days)
 
 
 @command(app, "fmt", epilog="Example: ringfence policy fmt --check")

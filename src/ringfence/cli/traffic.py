@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +14,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from ringfence import catalog
 from ringfence.cli.ask import COLOURS, AsOption, parse_mode
 from ringfence.cli.findings import findings_table
+from ringfence.cli.flow_store import parse_time, read, store_of
 from ringfence.cli.picture import draw_html
 from ringfence.cli.render_map import map_table, map_tree
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command
@@ -27,7 +26,6 @@ from ringfence.core.engine.ask import selector_of_text
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.flow.tally import ImportReport
-from ringfence.core.identity.workload import utc
 from ringfence.core.insight.confidence import Confidence
 from ringfence.core.insight.draw.document import document as map_document
 from ringfence.core.insight.draw.dot import draw_dot
@@ -41,7 +39,6 @@ from ringfence.core.insight.simulate import Simulation, simulate
 from ringfence.core.policy.printing import print_policy
 from ringfence.core.world import World
 from ringfence.flows import ingest as ingest_
-from ringfence.ports.flow_store import FlowStore
 
 flows = typer.Typer(no_args_is_help=True, help="Import, count and forget observed traffic.")
 SinceOption = Annotated[str | None, typer.Option("--since", metavar="TIME", help="`7d`, `12h`, or RFC 3339.")]
@@ -49,8 +46,6 @@ UntilOption = Annotated[str | None, typer.Option("--until", metavar="TIME", help
 OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="PATH", help="Write there instead of stdout.")
 ]
-_SPAN = re.compile(r"(\d+)([hdw])")
-_HOURS = {"h": 1, "d": 24, "w": 168}
 _SHOWN = 20
 
 
@@ -60,42 +55,6 @@ def register(app: typer.Typer) -> None:
     command(app, "map", epilog="Example: ringfence map --by app,env --format html -o map.html")(map_)
     command(app, "recommend", epilog="Example: ringfence recommend --for app=shop,env=prod -o policies")(recommend_)
     command(app, "simulate", epilog="Example: ringfence simulate --since 7d --as enforce")(simulate_)
-
-
-def parse_time(text: str | None) -> int | None:
-    """`7d` (before now) or RFC 3339 -> seconds since the epoch. Raises InputError `bad-time`."""
-    if text is None:
-        return None
-    if span := _SPAN.fullmatch(text):
-        return int((datetime.now(UTC) - timedelta(hours=int(span[1]) * _HOURS[span[2]])).timestamp())
-    try:
-        return int(utc(datetime.fromisoformat(text)).timestamp())
-    except ValueError as error:
-        raise InputError(
-            "bad-time", f"`{text}` is not a time", help="write `7d`, `12h` or 2026-03-03T02:10:00Z"
-        ) from error
-
-
-@contextmanager
-def store_of(session: Session) -> Iterator[FlowStore]:
-    """The estate's flow store, opened and closed."""
-    session.estate.data.mkdir(exist_ok=True)
-    store: FlowStore = catalog.load(catalog.FLOW_STORES, "duckdb")(session.estate.data / "flows.duckdb")
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def read(session: Session, since: str | None, until: str | None) -> Conversations:
-    """The stored conversations of a span. Raises InputError `no-flows` when there are none."""
-    with store_of(session) as store:
-        found = store.read(parse_time(since), parse_time(until))
-    if not len(found):
-        raise InputError(
-            "no-flows", "no observed traffic in that time", help="import some: `ringfence flows import LOGS`"
-        )
-    return found
 
 
 # ---- flows ---------------------------------------------------------------------------------------------------------
@@ -298,7 +257,7 @@ def render_recommendation(result: Recommendation, texts: dict[str, str]) -> list
         to = (f"{row.destinations} of {row.destinations_of}" if row.destinations_of else str(row.destinations),)
         times = (f"{row.first:%Y-%m-%d %H:%M}", f"{row.last:%Y-%m-%d %H:%M}")
         evidence.add_row(row.rule, f"{row.connections:,}", *of, *to, str(row.days), *times)
-    out: list[RenderableType] = [Text(text) for text in texts.values()] + [evidence]
+    out: list[RenderableType] = [*(Text(text) for text in texts.values()), evidence]
     out += [_leftovers("set aside", result.set_aside), _leftovers("not covered", result.uncovered)]
     coverage = result.coverage
     out.append(
