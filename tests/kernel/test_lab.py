@@ -14,6 +14,7 @@ import pytest
 
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.lab import namespaces, vpc_log
+from ringfence.lab.attack import attack, disarm, rearm
 from ringfence.lab.description import parse_world
 from ringfence.lab.lab import NFLOG_GROUP, Lab
 from ringfence.lab.telemetry import FlowRecord
@@ -293,3 +294,31 @@ def test_a_host_that_is_not_there_is_an_error_with_its_code(pair: Lab) -> None:
         pair.namespace("nobody")
     with pytest.raises(RingfenceError, match="lab-command-failed"):
         pair.command("client", "false")
+
+
+def test_a_sweep_finds_every_open_port_and_nothing_else(pair: Lab) -> None:
+    """Bare SYNs to 6000 ports on both families: served ports are open, dropped ones silent, others refused."""
+    pair.command("server", "nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }")
+    pair.command("server", "nft", "add rule inet t c tcp dport 4000-4099 drop")
+    swept = pair.sweep("client", last_port=6000)
+    assert swept.open == tuple((a, port) for a in ("10.9.0.2", "fd00:9::2") for port in (80, 5432))
+    assert (swept.sent, swept.silent, swept.refused) == (12000, 200, 12000 - 200 - 4)
+
+
+def test_an_intruder_throws_its_own_rules_away_and_reaches_what_destinations_let_in(pair: Lab) -> None:
+    """A rule on the intruder's own host stops it only until it is disarmed; one on the destination does not go away."""
+    for host_name, port in (("client", 80), ("server", 5432)):
+        pair.command(host_name, "nft", "add table inet t; add chain inet t o { type filter hook output priority 0; }")
+        pair.command(host_name, "nft", "add chain inet t i { type filter hook input priority 0; }")
+        pair.command(
+            host_name, "nft", f"add rule inet t o tcp dport {port} drop; add rule inet t i tcp dport {port} drop"
+        )
+    assert {r.service for r in attack(pair, "client").reached} == {"ping"}
+    disarm(pair, "client")
+    intrusion = attack(pair, "client")
+    assert {r.service for r in intrusion.reached} == {"ping", "web"}
+    assert {r.family for r in intrusion.reached} == {4, 6}
+    rearm(pair, "client")
+    pair.flush()
+    assert pair.check_paths()
+    assert [r for r in pair.flush() if r.host == "client" and r.destination_port == 80]

@@ -35,6 +35,7 @@ from ringfence.lab.clients import PathCheck, Tally
 from ringfence.lab.description import built_in
 from ringfence.lab.nflog import BlockedAttempt
 from ringfence.lab.probe import Scan, Sightings
+from ringfence.lab.sweep import LAST_PORT, Sweep, Swept
 from ringfence.lab.telemetry import FlowRecord
 from ringfence.lab.world import World
 
@@ -171,9 +172,7 @@ class Lab:
         timeout_s: float | None = None,
     ) -> Sightings:
         """Probe ports of hosts (default: every other host) on all their addresses from a host's namespace."""
-        names = [one.name for one in self.world.hosts if one.name != from_host] if targets is None else targets
-        addresses = tuple(address for name in names for address in self.world.by_name[name].addresses)
-        asked = Scan(addresses, tuple(tcp), tuple(udp), ping)
+        asked = Scan(self._addresses(from_host, targets), tuple(tcp), tuple(udp), ping)
         asked = asked if timeout_s is None else msgspec.structs.replace(asked, timeout_s=timeout_s)
         channel = self._spawn("scan", Done(), from_host)
         try:
@@ -181,6 +180,19 @@ class Lab:
             return channel.call(asked, Sightings, timeout_s=_ANSWER_TIMEOUT_S + 4 * rounds * asked.timeout_s)
         finally:
             channel.close()
+
+    def sweep(self, from_host: str, *, targets: Sequence[str] | None = None, last_port: int = LAST_PORT) -> Swept:
+        """Every TCP port of hosts (default: every other host) by bare SYNs from a host's namespace."""
+        asked = Sweep(self._addresses(from_host, targets), last_port)
+        channel = self._spawn("sweep", Done(), from_host)
+        try:
+            return channel.call(asked, Swept, timeout_s=_ANSWER_TIMEOUT_S + len(asked.addresses) * 30.0)
+        finally:
+            channel.close()
+
+    def _addresses(self, from_host: str, targets: Sequence[str] | None) -> tuple[str, ...]:
+        names = [one.name for one in self.world.hosts if one.name != from_host] if targets is None else targets
+        return tuple(address for name in names for address in self.world.by_name[name].addresses)
 
     def blocked(self) -> tuple[BlockedAttempt, ...]:
         """The packets that rules logged since this was last asked."""

@@ -6,8 +6,8 @@
 INVARIANT: everything of a lab is in namespaces named `rf-ID-...`, so deleting those deletes all of it; ID belongs to
 whoever holds the lock on `/run/ringfence/lab/ID`, and a lock that nobody holds marks leftovers.
 
-Connection tracking is inactive in a namespace until a rule needs it. A lab host loads the one-rule table `inet lab`,
-which matches on tracking state, has no hook and therefore costs and decides nothing.
+Connection tracking is inactive in a namespace until a rule needs it. A managed host loads the one-rule table
+`inet lab`, which matches on tracking state, has no hook and therefore costs and decides nothing.
 """
 
 from __future__ import annotations
@@ -143,8 +143,13 @@ def build(world: World, lab_id: str) -> None:
     _batch(list(_router_lines(world, lab_id)), namespace=router)
     for host in world.hosts:
         _batch(list(_host_lines(world, host)), namespace=name_of(lab_id, host.name))
-        with within(name_of(lab_id, host.name)):
-            _run(["nft", "-f", "-"], _TRACKING)
+        if host.kind == "host":
+            track(name_of(lab_id, host.name))
+
+
+def track(namespace: str) -> None:
+    """Turn connection tracking on in a managed host's namespace. Raises RingfenceError `lab-command-failed`."""
+    _run(["nsenter", f"--net={MOUNTS / namespace}", "nft", "-f", "-"], _TRACKING)
 
 
 def _router_lines(world: World, lab_id: str) -> Iterator[str]:

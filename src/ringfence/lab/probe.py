@@ -45,7 +45,7 @@ class Scan(msgspec.Struct, frozen=True):
     timeout_s: float = 2.5
     """Longer than the first retransmission of a SYN (1 s, RFC 6298 section 2), so that one lost packet hides
     nothing."""
-    parallel: int = 8192
+    parallel: int = 16384
     """Probes in flight; bounded by the files a process may open."""
 
 
