@@ -1,7 +1,7 @@
 """An estate: one directory with `ringfence.toml`, `inventory/`, `policies/` and `.ringfence/` (its data).
 
-Reads files and hands the core values. INVARIANT: nothing wrong is dropped: every finding of every file is kept, and a world is only
-built from files without errors. It decides nothing.
+Reads files and hands the core values. INVARIANT: nothing wrong is dropped: every finding of every file is kept,
+and a world is only built from files without errors. It decides nothing.
 """
 
 from __future__ import annotations

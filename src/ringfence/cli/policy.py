@@ -21,7 +21,6 @@ from ringfence.core.errors import Finding, errors_among
 from ringfence.core.identity.workload import Mode
 from ringfence.core.policy.check import check
 from ringfence.core.policy.printing import format_text
-
 from ringfence.core.policy.schema import json_schema
 from ringfence.estate import expand
 
@@ -55,7 +54,7 @@ def check_(session: Session, paths: PathsArgument = None) -> int:
 
 
 @command(app, "test", epilog="Example: ringfence policy test --json")
-def test(session: Session, paths: PathsArgument = None) -> int:
+def prove_(session: Session, paths: PathsArgument = None) -> int:
     """Prove every `tests:` entry over all pairs, as if everything were enforced. Exit 1 when one fails."""
     policies = session.estate.parse(paths).raise_if_errors()
     proofs = prove(Engine.compile(session.estate.world(policies=policies, as_mode=Mode.both("enforce"))))
@@ -72,8 +71,9 @@ def test(session: Session, paths: PathsArgument = None) -> int:
 def _proof_document(proof: Proof) -> dict[str, object]:
     """The contract of DESIGN section 8: the counterexample's verdict, reason, rule and ends beside the outcome."""
     document: dict[str, object] = {
-        "policy": proof.policy, "test": proof.name, "outcome": proof.outcome, "expect": proof.expect, "pairs": proof.pairs,
-        "violations": proof.violations, "file": proof.where.file, "line": proof.where.line, "message": proof.message,
+        "policy": proof.policy, "test": proof.name, "outcome": proof.outcome, "expect": proof.expect, "pairs":
+        proof.pairs, "violations": proof.violations, "file": proof.where.file, "line": proof.where.line,
+        "message": proof.message,
     }  # fmt: skip
     if proof.counterexample is not None:
         document["counterexample"] = proof.counterexample

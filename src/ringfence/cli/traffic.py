@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from ringfence.cli.ask import COLOURS, AsOption, parse_mode
-from ringfence.cli.findings import findings_table
 from ringfence.cli.flow_store import parse_time, read, store_of
 from ringfence.cli.picture import draw_html
 from ringfence.cli.render_map import map_table, map_tree
@@ -261,7 +260,8 @@ def render_recommendation(result: Recommendation, texts: dict[str, str]) -> list
     out += [_leftovers("set aside", result.set_aside), _leftovers("not covered", result.uncovered)]
     coverage = result.coverage
     out.append(
-        f"covers {coverage.share:.1%} of the connections that call for a rule; {result.permission.precision:.0%} of what it permits was seen"
+        f"covers {coverage.share:.1%} of the connections that call for a rule; "
+        f"{result.permission.precision:.0%} of what it permits was seen"
     )
     out.append(render_confidence(result.confidence))
     return [item for item in out if item is not None]
@@ -283,7 +283,8 @@ def render_confidence(confidence: Confidence) -> Text:
         "bold green" if confidence.verdict == "ready" else "bold yellow",
     )
     text.append(
-        f": an estimated {confidence.unseen_share:.1%} of needs still unseen, {confidence.false_blocks_a_week:.1f} false blocks a week",
+        f": an estimated {confidence.unseen_share:.1%} of needs still unseen, "
+        f"{confidence.false_blocks_a_week:.1f} false blocks a week",
         "default",
     )
     for why, step in zip(confidence.why_not, confidence.next_steps, strict=False):
@@ -302,7 +303,8 @@ def simulate_(
     until: UntilOption = None,
     as_: AsOption = None,
 ) -> int:
-    """Replay stored flows against policies: what passes, what would break, what would open. Exit 1 when something breaks.
+    """Replay stored flows against policies: what passes, what would break, what would open. Exit 1 when something
+    breaks.
 
     Judged in each workload's own mode; `--as enforce` asks what breaks if everything is enforced.
     """

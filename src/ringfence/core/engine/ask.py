@@ -1,6 +1,7 @@
 """What a person asks in words (`web-1`, `env=dev`, `10.0.0.7`, `internet`, `https`) as endpoints and points to decide.
 
-A selector or a word stands for one endpoint of every class in it, so an answer over all of them is an answer over everybody.
+A selector or a word stands for one endpoint of every class in it, so an answer over all of them is an answer over
+everybody.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def selector_of_text(text: str) -> Selector:
 
 
 def services(engine: Engine, text: str) -> IntervalSet:
-    """A service by its own name in a policy, by the built-in dictionary, or literal. Raises InputError `unknown-service`."""
+    """A service by its own name in a policy, by the built-in dictionary, or literal. Raises InputError `unknown-
+    service`.
+    """
     own = {
         name: s.services for p in engine.world.policies for s in p.services for name in (s.name, f"{p.name}.{s.name}")
     }

@@ -1,7 +1,8 @@
 """Bitsets: Python ints for algebra and hashing, uint64 words for batches, id arrays for iteration.
 
-A Python int is the fastest set algebra at 3,000 to 50,000 members that needs no dependency and is its own dictionary key
-(measured against numpy words, bitarray, pyroaring and frozenset; see docs/adr/0003-engine-structures.md).
+A Python int is the fastest set algebra at 3,000 to 50,000 members that needs no dependency and is its own
+dictionary key (measured against numpy words, bitarray, pyroaring and frozenset; see
+docs/adr/0003-engine-structures.md).
 """
 
 from __future__ import annotations

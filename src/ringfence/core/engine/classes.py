@@ -1,7 +1,7 @@
 """The class table: what an end can be, and the peers each class belongs to.
 
-A class is (identity or none, the address peers that contain the address, has an enforcement point or not). All members of a class
-get equal decisions, so the quotient is exact: 100,000 workloads become about 3,000 classes.
+A class is (identity or none, the address peers that contain the address, has an enforcement point or not). All
+members of a class get equal decisions, so the quotient is exact: 100,000 workloads become about 3,000 classes.
 
 INVARIANT: class numbers are handed out in order of first appearance and never reused while the table lives.
 """

@@ -1,6 +1,7 @@
 """What one policy set opens and closes against another, as few ranked boxes with a witness each.
 
-Both sets are indexed over one class table and one interner, so two class pairs pass the same iff their numbers are equal.
+Both sets are indexed over one class table and one interner, so two class pairs pass the same iff their numbers
+are equal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Compile a world into an index and answer from it: one connection with its reason, or a million at once.
 
-INVARIANT: an engine answers for the world it was compiled from, at that world's time where a flow states none; the answer equals
-`core.decide.decide` for every flow. Adding classes (ends nobody listed) never changes an answer.
+INVARIANT: an engine answers for the world it was compiled from, at that world's time where a flow states none;
+the answer equals `core.decide.decide` for every flow. Adding classes (ends nobody listed) never changes an
+answer.
 """
 
 from __future__ import annotations
@@ -273,7 +274,8 @@ class Engine:
     def speaking(
         self, end: End, s: int, d: int, facts: Facts, *, peer_enforces: bool, within: int = -1
     ) -> tuple[int, int]:
-        """The rules `within` a bitset that speak at an end between two classes, and the conditional allows among those asked.
+        """The rules `within` a bitset that speak at an end between two classes, and the conditional allows among
+        those asked.
 
         A scoped rule speaks where either end is in its scope; an allow, at the destination, only if that end is: the
         destination's owner consents.
@@ -327,7 +329,9 @@ class Engine:
 
 
 def verdict_of(reason: Reason, mode: ModeName, *, passes: bool) -> VerdictName:
-    """What a step means in a mode: quarantine always bites, forbid and deny from `selective` on, the default in `enforce`."""
+    """What a step means in a mode: quarantine always bites, forbid and deny from `selective` on, the default in
+    `enforce`.
+    """
     if passes:
         return "allowed"
     if reason == "quarantine" or mode == "enforce" or (mode == "selective" and reason in ("forbid", "deny")):

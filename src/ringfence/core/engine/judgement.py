@@ -1,7 +1,7 @@
 """Judge conversations in bulk: one verdict, reason and rule a row, vectorised.
 
-Rows that need more than the bitmaps (an end with process workloads, quarantined, failsafe, or known by name only) are decided one by
-one by the same engine; there are few of them.
+Rows that need more than the bitmaps (an end with process workloads, quarantined, failsafe, or known by name only)
+are decided one by one by the same engine; there are few of them.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def judge(
 
 
 def _judge_ranked(engine: Engine, conversations: Conversations, as_mode: Mode | None) -> Judgement:
-    """The batch names the lowest bit, so an engine whose rules are out of rank is judged by a fresh index of its world."""
+    """The batch names the lowest bit, so an engine whose rules are out of rank is judged by a fresh index of its
+    world.
+    """
     fresh = type(engine)(engine.world)
     found = judge(fresh, conversations, as_mode=as_mode)
     slots = np.array([*(engine.find_rule(rule.ref) for rule in fresh.rules), -1], dtype=np.int32)

@@ -54,8 +54,8 @@ def bitmaps_of(relation: Relation) -> Bitmaps:
 
 
 def decide(
-    relation: Relation, maps: Bitmaps, held: Held, ends: tuple[NDArray[np.int32], ...], believes: NDArray[np.uint8], end: str,
-    *, pure: bool = False,
+    relation: Relation, maps: Bitmaps, held: Held, ends: tuple[NDArray[np.int32], ...], believes:
+    NDArray[np.uint8], end: str, *, pure: bool = False,
 ) -> NDArray[np.int32]:  # fmt: skip
     """rows x 3: the least rule that forbids, allows and denies each (source class, destination class, atom), or -1.
 
@@ -81,7 +81,8 @@ def decide(
 
 
 def _decide_numpy(
-    maps: Bitmaps, actions: list[Words], ends: tuple[NDArray[np.int32], ...], believes: NDArray[np.uint8], is_destination: bool
+    maps: Bitmaps, actions: list[Words], ends: tuple[NDArray[np.int32], ...], believes: NDArray[np.uint8],
+    is_destination: bool
 ) -> NDArray[np.int32]:  # fmt: skip
     s, d, a = ends
     forbid, allow, allow_if, deny = actions

@@ -1,7 +1,8 @@
 """What is wrong with a rule set that still parses: rules that change nothing, contradict, or claim what nobody uses.
 
-Every finding is exact over the present classes and comes from the same bitmaps that decide: duplicate, shadowed (by one rule), redundant
-(by a union of rules), contradictory (an allow that forbids leave nothing of), no-traffic.
+Every finding is exact over the present classes and comes from the same bitmaps that decide: duplicate, shadowed
+(by one rule), redundant (by a union of rules), contradictory (an allow that forbids leave nothing of),
+no-traffic.
 """
 
 from __future__ import annotations
@@ -167,7 +168,9 @@ def _finding(rule: RuleRef, code: str, message: str, severity: Severity = "warni
 
 
 def cardinality(engine: Engine, *, least: int = 50) -> tuple[Finding, ...]:
-    """Label keys that make an identity of nearly every workload: they defeat the quotient and belong in `identity.ignore`."""
+    """Label keys that make an identity of nearly every workload: they defeat the quotient and belong in
+    `identity.ignore`.
+    """
     values: dict[str, set[str]] = {}
     carriers: dict[str, int] = {}
     for workload in engine.world.inventory.workloads:

@@ -1,7 +1,7 @@
 """A live index: the same answers after one rule or one workload changed, at the cost of the change.
 
-A rule keeps its slot: removing it takes it out of the action bitsets, adding it sets its bits in the rows of its classes. The resident
-connection sets are repainted only where the rule speaks.
+A rule keeps its slot: removing it takes it out of the action bitsets, adding it sets its bits in the rows of its
+classes. The resident connection sets are repainted only where the rule speaks.
 
 INVARIANT (no hysteresis, law 2): after any sequence of changes every answer equals that of an engine compiled from the
 result. What a change cannot express in place (a new CIDR, a service that cuts an atom) compiles anew.
@@ -110,7 +110,8 @@ class LiveEngine:
     def _inventory(self, before: Workload | None, after: Workload | None) -> Inventory:
         return self.engine.world.inventory.replacing(before, after)
 
-    # ---- the resident matrix ------------------------------------------------------------------------------------------
+    # ---- the resident matrix
+    # ------------------------------------------------------------------------------------------
 
     @cached_property
     def _resident(self) -> matrix.Numbers:

@@ -1,7 +1,8 @@
 """Connection sets: what may pass between two classes under `enforce`, as interned atom sets over class pairs.
 
-`passed[s, d]` is a number, `interner.sets[number]` the bitset of atoms. Two policies judged with one interner pass the same between two
-classes iff their numbers are equal. It is painted rule by rule (cost: the sum of the rules' blocks), never pair by pair.
+`passed[s, d]` is a number, `interner.sets[number]` the bitset of atoms. Two policies judged with one interner
+pass the same between two classes iff their numbers are equal. It is painted rule by rule (cost: the sum of the
+rules' blocks), never pair by pair.
 
 INVARIANT: numbers are handed out by one `Interner`, append only; compare numbers of one interner only.
 INVARIANT: essential atoms are left out of every set: they always pass and would hide what policy says.
@@ -120,8 +121,8 @@ class Canvas:
 def passed(canvas: Canvas) -> Numbers:
     """rows x columns: the number of the set of atoms that pass when every controlled end enforces.
 
-    What the destination's end passes, its source's end passes too (consent is asked at the destination only), so one painting
-    serves, unless some allow is conditional on a process, which each end judges differently.
+    What the destination's end passes, its source's end passes too (consent is asked at the destination only), so
+    one painting serves, unless some allow is conditional on a process, which each end judges differently.
     """
     inbound = _painted(canvas, "destination")
     uncontrolled = np.flatnonzero(~canvas.controlled_columns)

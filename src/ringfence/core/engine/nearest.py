@@ -1,6 +1,7 @@
 """The nearest rule: of the allows that did not match, the one that missed by least, and by what.
 
-The blocked-path answer people ask for: not only "nothing allowed it" but "this rule would have, from `api` instead of `web`".
+The blocked-path answer people ask for: not only "nothing allowed it" but "this rule would have, from `api`
+instead of `web`".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Atoms of a line: the coarsest partition in which every given interval set is a union of parts.
 
-The same cut serves services (24-bit points) and addresses (128-bit points): Delta-net's intervals, merged by equal membership,
-which makes them atomic predicates (Yang and Lam, ICNP 2013).
+The same cut serves services (24-bit points) and addresses (128-bit points): Delta-net's intervals, merged by
+equal membership, which makes them atomic predicates (Yang and Lam, ICNP 2013).
 
 INVARIANT: every point is in exactly one atom; no two atoms lie in the same sets; no atom is empty.
 """

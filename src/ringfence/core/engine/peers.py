@@ -1,11 +1,11 @@
 """The peer table: every distinct selector, scope, CIDR, word and name once, and which of them an end belongs to.
 
-An end's *membership* is a bitset over peers. The label part comes from a transposed index (label value -> peers that accept it),
-so the membership of any label set, known or hypothetical, is one AND per label key. The address part comes from the partition of
-the address line by CIDRs and words.
+An end's *membership* is a bitset over peers. The label part comes from a transposed index (label value -> peers
+that accept it), so the membership of any label set, known or hypothetical, is one AND per label key. The address
+part comes from the partition of the address line by CIDRs and words.
 
-INVARIANT: an address peer says nothing about labels and a selector nothing about addresses: a bare address is in no selector,
-negative ones included.
+INVARIANT: an address peer says nothing about labels and a selector nothing about addresses: a bare address is in
+no selector, negative ones included.
 """
 
 from __future__ import annotations

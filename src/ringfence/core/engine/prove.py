@@ -1,7 +1,7 @@
 """Prove `tests:` over every class pair, not a sample; a failure comes with a counterexample.
 
-Judged as if every controlled end were in `enforce`. `expect: allowed` means every pair, `expect: blocked` means no pair; essential traffic
-is left out; a selector that picks nobody is `unmatched`, never a pass.
+Judged as if every controlled end were in `enforce`. `expect: allowed` means every pair, `expect: blocked` means
+no pair; essential traffic is left out; a selector that picks nobody is `unmatched`, never a pass.
 """
 
 from __future__ import annotations

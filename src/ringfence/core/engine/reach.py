@@ -1,7 +1,7 @@
 """Who can reach a segment, or what it can reach, on which services, in one hop and in many.
 
-Judged as if every controlled end were in `enforce`. A hop is a connection to a class whose set meets the services asked for; the answer at
-hop n is everything first reached there (breadth first over the class graph).
+Judged as if every controlled end were in `enforce`. A hop is a connection to a class whose set meets the services
+asked for; the answer at hop n is everything first reached there (breadth first over the class graph).
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ class Witness(msgspec.Struct, frozen=True):
 def witness(
     engine: Engine, source: int, destination: int, atoms: int, facts: Facts, judge: Engine | None = None
 ) -> Witness:
-    """A concrete connection from one class to another on the first of the atoms, judged by `judge` or the same engine."""
+    """A concrete connection from one class to another on the first of the atoms, judged by `judge` or the same
+    engine.
+    """
     ends = _compatible(_endpoints(engine, source), _endpoints(engine, destination))
     point = engine.atoms.points(1 << lowest(atoms)).ranges[0][0]
     flow = Flow(

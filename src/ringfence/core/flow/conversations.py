@@ -1,10 +1,11 @@
 """Conversations: observed traffic aggregated to who talked to whom on what, columnar, one row a distinct key.
 
-The key of a row is (source, destination, service point, reported verdict, hour). Source is the client, the end that opened
-the connection; both reports of one connection are already merged. Labelling and deciding run once a row, never once a line.
+The key of a row is (source, destination, service point, reported verdict, hour). Source is the client, the end
+that opened the connection; both reports of one connection are already merged. Labelling and deciding run once a
+row, never once a line.
 
-INVARIANT: all columns have equal length; `source` and `destination` index `endpoints`, whose workload is who held the address
-when the traffic was seen, not who holds it now.
+INVARIANT: all columns have equal length; `source` and `destination` index `endpoints`, whose workload is who held the
+address when the traffic was seen, not who holds it now.
 """
 
 from __future__ import annotations
@@ -53,5 +54,6 @@ class Conversations:
 
 
 COLUMNS = (
-    "source", "destination", "point", "reported", "hour", "connections", "packets", "bytes", "first", "last", "confidence",
+    "source", "destination", "point", "reported", "hour", "connections", "packets", "bytes", "first", "last",
+    "confidence",
 )  # fmt: skip

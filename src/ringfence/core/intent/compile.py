@@ -1,7 +1,8 @@
 """Compile the Intent of one enforcement point from the engine's index.
 
-INVARIANT: a cell's action and rule are what the engine answers for that class, service point and end, under `enforce`.
-INVARIANT: span. An address is listed only where its verdicts differ from those its range, or an unknown address, would get.
+INVARIANT: a cell's action and rule are what the engine answers for that class, service point and end, under
+`enforce`. INVARIANT: span. An address is listed only where its verdicts differ from those its range, or an
+unknown address, would get.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from ringfence.core.engine.rules import End, Facts, next_change
 from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import Direction, Workload
 from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent, Part, Passage, PeerClass
-from ringfence.core.net.address import format_ranges
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.policy.model import Action, Peer
 from ringfence.core.world import Quarantine
@@ -128,7 +128,9 @@ class IntentCompiler:
         return self._resolve(live) if live else ()
 
     def _resolve(self, live: int) -> Row:
-        """Matching rules -> the verdict of each atom, grouped by verdict and rule. Memoised: few rule sets are distinct."""
+        """Matching rules -> the verdict of each atom, grouped by verdict and rule. Memoised: few rule sets are
+        distinct.
+        """
         cached = self._resolved.get(live)
         if cached is None:
             cached = self._resolved[live] = self._resolve_now(live)

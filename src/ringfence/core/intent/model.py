@@ -7,8 +7,8 @@
 A workload that appears, moves or dies changes `peers` only. Addresses are the 128-bit ints of `core.net.address`,
 services the 24-bit points of `core.net.service`, every range inclusive.
 
-INVARIANT: precedence is already applied. Within one part no two cells overlap, a point in no cell is the mode's default, and
-an address in no class is class 0 (whose cells, if any, come from rules about `anyone`).
+INVARIANT: precedence is already applied. Within one part no two cells overlap, a point in no cell is the mode's
+default, and an address in no class is class 0 (whose cells, if any, come from rules about `anyone`).
 INVARIANT: exact addresses are looked up before ranges; an address is in at most one class and ranges are disjoint.
 """
 

@@ -23,20 +23,51 @@ ANY = IntervalSet(((0, (256 << 16) - 1),))
 ICMP_TYPES = MappingProxyType(
     {"echo": (8, 128), "redirect": (5, 137), "timestamp": (13, None), "node-information": (None, 139)}
 )
-"""Named ICMP requests as (ICMPv4 type, ICMPv6 type); replies are tracked state, not policy. IANA ICMP parameters."""
+"""Named ICMP requests as (ICMPv4 type, ICMPv6 type); replies are tracked state, not policy.
+
+Source: IANA ICMP and ICMPv6 parameters."""
 
 WELL_KNOWN = MappingProxyType(
     {
-        "dhcp": "udp/67-68", "dns": "tcp/53 udp/53", "ftp": "tcp/21", "http": "tcp/80", "http3": "udp/443", "https": "tcp/443",
-        "imap": "tcp/143", "imaps": "tcp/993", "kafka": "tcp/9092", "kerberos": "tcp/88 udp/88", "ldap": "tcp/389 udp/389",
-        "ldaps": "tcp/636", "memcached": "tcp/11211", "mongodb": "tcp/27017", "mssql": "tcp/1433", "mysql": "tcp/3306",
-        "netbios": "udp/137-138 tcp/139", "nfs": "tcp/2049 udp/2049", "node-exporter": "tcp/9100", "ntp": "udp/123", "oracle": "tcp/1521",
-        "ping": "icmp/echo", "postgres": "tcp/5432", "prometheus": "tcp/9090", "rabbitmq": "tcp/5672", "rdp": "tcp/3389 udp/3389",
-        "redis": "tcp/6379", "rpc": "tcp/111 udp/111 tcp/135", "smb": "tcp/445", "smtp": "tcp/25", "snmp": "udp/161-162",
-        "ssh": "tcp/22", "syslog": "udp/514 tcp/514 tcp/6514", "telnet": "tcp/23", "vnc": "tcp/5900-5903",
-        "winrm": "tcp/5985-5986", "zookeeper": "tcp/2181",
+        "dhcp": "udp/67-68",
+        "dns": "tcp/53 udp/53",
+        "ftp": "tcp/21",
+        "http": "tcp/80",
+        "http3": "udp/443",
+        "https": "tcp/443",
+        "imap": "tcp/143",
+        "imaps": "tcp/993",
+        "kafka": "tcp/9092",
+        "kerberos": "tcp/88 udp/88",
+        "ldap": "tcp/389 udp/389",
+        "ldaps": "tcp/636",
+        "memcached": "tcp/11211",
+        "mongodb": "tcp/27017",
+        "mssql": "tcp/1433",
+        "mysql": "tcp/3306",
+        "netbios": "udp/137-138 tcp/139",
+        "nfs": "tcp/2049 udp/2049",
+        "node-exporter": "tcp/9100",
+        "ntp": "udp/123",
+        "oracle": "tcp/1521",
+        "ping": "icmp/echo",
+        "postgres": "tcp/5432",
+        "prometheus": "tcp/9090",
+        "rabbitmq": "tcp/5672",
+        "rdp": "tcp/3389 udp/3389",
+        "redis": "tcp/6379",
+        "rpc": "tcp/111 udp/111 tcp/135",
+        "smb": "tcp/445",
+        "smtp": "tcp/25",
+        "snmp": "udp/161-162",
+        "ssh": "tcp/22",
+        "syslog": "udp/514 tcp/514 tcp/6514",
+        "telnet": "tcp/23",
+        "vnc": "tcp/5900-5903",
+        "winrm": "tcp/5985-5986",
+        "zookeeper": "tcp/2181",
     }
-)  # fmt: skip
+)
 """The built-in service dictionary. A policy's own `services` shadow it."""
 
 
