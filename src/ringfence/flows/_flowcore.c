@@ -599,7 +599,7 @@ static PyObject *merger_forget(merger *m, PyObject *Py_UNUSED(none)) {
 }
 
 static PyObject *merger_edges(merger *m, PyObject *Py_UNUSED(none)) {
-    return Py_BuildValue("(y#y#KK)", (char *)EDGES(m), (Py_ssize_t)(m->edges.used * sizeof(edge)), (char *)ENDPOINTS(m),
+    return Py_BuildValue("(y#y#KK)", m->edges.at ? (char *)m->edges.at : "", (Py_ssize_t)(m->edges.used * sizeof(edge)), (char *)ENDPOINTS(m),
                          (Py_ssize_t)(m->endpoints.used * sizeof(endpoint)), (unsigned long long)m->early, (unsigned long long)m->late);
 }
 

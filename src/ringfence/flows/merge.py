@@ -1,12 +1,12 @@
 """Records -> conversations: label both ends, merge the reports of one connection, tell client from server, add up.
 
-A connection is a 5-tuple between two labelled endpoints in one hour; where TCP flags or an originator are reported, each opening of
-it counts. Several reporters of one connection are not added up: of each direction's bytes and packets the largest report counts.
-Blocked by one reporter is blocked; a reporter that let some of it through counts as blocking only by a rejected SYN (it
-rejects stragglers after the close).
+A connection is a 5-tuple between two labelled endpoints in one hour; where TCP flags or an originator are reported,
+each opening of it counts. Several reporters of one connection are not added up: of each direction's bytes and packets
+the largest report counts. Blocked by one reporter is blocked; a reporter that let some of it through counts as blocking
+only by a rejected SYN (it rejects stragglers after the close).
 
-The client is told, strongest first, by who the source says opened it, by SYN and SYN-ACK, by which socket others were seen to open
-connections to or has more of them (FAN_IN and more), by the lower port, by who spoke first.
+The client is told, strongest first, by who the source says opened it, by SYN and SYN-ACK, by which socket others were
+seen to open connections to or has more of them (FAN_IN and more), by the lower port, by who spoke first.
 
 INVARIANT: the order of records and of files never matters, and the C and the SQL merger give equal conversations.
 """
@@ -140,7 +140,7 @@ class CMerger:
                 file.write(part)
 
     def _finish_parts(self, folder: Path) -> None:
-        """Twice over the parts: a client is told from a server only once every connection of both sockets is counted."""
+        """Twice over the parts: a client is told from a server once every connection of both sockets is counted."""
         for step in (self._core.count, self._core.emit):
             for part in sorted(folder.iterdir()):
                 self._core.absorb(part.read_bytes())

@@ -64,16 +64,26 @@ def flowcore() -> ModuleType | None:
 
 
 def parse(data: bytes | memoryview, plan: Plan, *, is_final: bool, pure: bool = False) -> Parsed:
-    """The whole lines of `data`; with `is_final` also an unfinished last one. It may stop early: at a header, or for room."""
+    """The whole lines of `data`, with `is_final` an unfinished last one too; it may stop at a header or for room."""
     core = None if pure else flowcore()
-    return _parse_numpy(data, plan, is_final=is_final) if core is None else _parse_c(core, data, plan, is_final=is_final)
+    return (
+        _parse_numpy(data, plan, is_final=is_final) if core is None else _parse_c(core, data, plan, is_final=is_final)
+    )
 
 
 def _parse_c(core: ModuleType, data: bytes | memoryview, plan: Plan, *, is_final: bool) -> Parsed:
     room = len(data) // (2 * len(plan.ops)) + 16
     columns = {name: np.empty(room, kind) for name, kind in COLUMN_TYPES.items()}
     consumed, lines, kept, nodata, skipdata, skipped, malformed, untyped, is_stopped, rejects = core.parse(
-        data, is_final, plan.separator, plan.ops, plan.null, plan.header, plan.is_zeek, tuple(columns.values()), tally.SHOWN
+        data,
+        is_final,
+        plan.separator,
+        plan.ops,
+        plan.null,
+        plan.header,
+        plan.is_zeek,
+        tuple(columns.values()),
+        tally.SHOWN,
     )
     held: Columns = {name: column[:kept] for name, column in columns.items()}
     shown = tuple(Reject(*reject) for reject in rejects)
@@ -107,7 +117,9 @@ def _lines(buffer: Bytes, *, is_final: bool) -> tuple[Tokens, int]:
         end = np.r_[end, len(buffer)]
     start = np.r_[0, end[:-1] + 1] if len(end) else end
     consumed = min(int(end[-1]) + 1, len(buffer)) if len(end) else 0
-    return Tokens(buffer, start, end - ((end > start) & (buffer[np.maximum(end - 1, 0)] == 13) if len(end) else 0)), consumed
+    return Tokens(
+        buffer, start, end - ((end > start) & (buffer[np.maximum(end - 1, 0)] == 13) if len(end) else 0)
+    ), consumed
 
 
 def _account(
@@ -142,5 +154,5 @@ def _first_header(lines: Tokens, plan: Plan, candidates: Positions) -> int | Non
     for index in candidates.tolist():
         text = lines.text(index) if lines.length[index] <= MAX_LINE else b""
         if text.startswith(_HEADER_WORDS) if plan.is_zeek else b"srcaddr" in text:
-            return index
+            return int(index)
     return None

@@ -1,6 +1,7 @@
 """A plan: which column of a text line means what. The same plan drives the C reader and the numpy one.
 
-INVARIANT: a meaning is given to at most one column; the numbers are those of `_flowlines.c` (checked by its ABI number).
+INVARIANT: a meaning is given to at most one column; the numbers are those of `_flowlines.c` (checked by its ABI
+number).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fields as written -> canonical records, vectorised: the checks that concern more than one column.
 
-Used for JSON, Parquet and, without the C extension, text. INVARIANT: the checks, their order and their reasons are those of `settle`
-in `_flowlines.c`.
+Used for JSON, Parquet and, without the C extension, text. INVARIANT: the checks, their order and their reasons are
+those of `settle` in `_flowlines.c`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLUMN_TYPES: dict[str, type[np.generic]] = {
     "reported": np.uint8, "hint": np.int8, "packets": np.int64, "bytes": np.int64, "reporter": np.uint64,
     "scope": np.uint64, "rev_packets": np.int64, "rev_bytes": np.int64,
 }  # fmt: skip
-"""The columns of a parsed block, in the order the C reader fills them. `scope` is the opaque id of the network as reported."""
+"""Columns of a parsed block in the order the C reader fills them; `scope` is the reported network's opaque id."""
 
 Columns = dict[str, NDArray[np.generic]]
 _REPLIES = {(ICMP, 0): 8, (ICMP, 14): 13, (ICMP, 16): 15, (ICMP, 18): 17, (ICMPV6, 129): 128}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -33,9 +33,11 @@ CREATE TABLE record (
 
 _MERGE = f"""
 WITH report AS (
-  SELECT a, pa, b, pb, protocol, hour, reporter, least(sum(ab_bytes), {_MOST}) ab_bytes, least(sum(ba_bytes), {_MOST}) ba_bytes,
+  SELECT a, pa, b, pb, protocol, hour, reporter, least(sum(ab_bytes), {_MOST}) ab_bytes, least(sum(ba_bytes), {_MOST})
+  ba_bytes,
     least(sum(ab_packets), {_MOST}) ab_packets, least(sum(ba_packets), {_MOST}) ba_packets, sum(ab_opens) ab_opens,
-    sum(ba_opens) ba_opens, min(ab_first) ab_first, min(ba_first) ba_first, max(last) last, bit_or(votes) votes, bit_or(bits) bits
+    sum(ba_opens) ba_opens, min(ab_first) ab_first, min(ba_first) ba_first, max(last) last, bit_or(votes) votes,
+    bit_or(bits) bits
   FROM record GROUP BY ALL),
 connection AS (
   SELECT a, pa, b, pb, protocol, hour, least(max(ab_bytes) + max(ba_bytes), {_MOST}) bytes,
@@ -45,11 +47,12 @@ connection AS (
              WHEN (bits & 8) > 0 THEN 2 WHEN (bits & 2) > 0 THEN 1 ELSE 0 END) worst
   FROM report GROUP BY ALL),
 voted AS (
-  SELECT *, CASE (votes & 12) WHEN 4 THEN 2 WHEN 8 THEN -2 ELSE CASE (votes & 3) WHEN 1 THEN 1 WHEN 2 THEN -1 ELSE 0 END END AS vote
-  FROM connection),
+  SELECT *, CASE (votes & 12) WHEN 4 THEN 2 WHEN 8 THEN -2 ELSE CASE (votes & 3) WHEN 1 THEN 1 WHEN 2 THEN -1 ELSE 0 END
+  END AS vote FROM connection),
 socket AS (
   SELECT e, protocol, p, least(count(*), 127) fan, bool_or(listens) listens
-  FROM (SELECT a e, protocol, pa p, vote < 0 listens FROM voted UNION ALL SELECT b, protocol, pb, vote > 0 FROM voted) GROUP BY ALL),
+  FROM (SELECT a e, protocol, pa p, vote < 0 listens FROM voted UNION ALL SELECT b, protocol, pb, vote > 0 FROM voted)
+  GROUP BY ALL),
 known AS (
   SELECT v.*, x.fan fan_a, y.fan fan_b, x.listens listens_a, y.listens listens_b,
     greatest(x.fan, y.fan) >= 3 AND x.fan <> y.fan AS differs
@@ -58,7 +61,8 @@ known AS (
 oriented AS (
   SELECT *, CASE WHEN vote <> 0 THEN vote > 0 WHEN listens_a <> listens_b THEN listens_b WHEN differs THEN fan_b > fan_a
                  WHEN pa <> pb THEN pb < pa ELSE ab_first <= ba_first END AS forward,
-    CASE WHEN abs(vote) = 2 THEN 3 WHEN vote <> 0 THEN 2 WHEN listens_a <> listens_b OR differs THEN 1 ELSE 0 END AS confidence
+    CASE WHEN abs(vote) = 2 THEN 3 WHEN vote <> 0 THEN 2 WHEN listens_a <> listens_b OR differs THEN 1 ELSE 0 END AS
+    confidence
   FROM known)
 SELECT CASE WHEN forward THEN a ELSE b END AS source, CASE WHEN forward THEN b ELSE a END AS destination,
   (([0, 1, 3, 2])[worst + 1] * 16777216 + protocol * 65536 + CASE WHEN forward THEN pb ELSE pa END)::UINTEGER AS point,
@@ -100,9 +104,7 @@ class SqlMerger:
         for name, values in columns.items():
             edges[name] = np.asarray(values)
         labels = self._labels
-        return conversations_of(
-            edges, labels.owned(), labels.leases, labels.networks.names, labels.early, labels.late
-        )
+        return conversations_of(edges, labels.owned(), labels.leases, labels.networks.names, labels.early, labels.late)
 
 
 def _columns(batch: FlowBatch, source: NDArray[np.uint32], destination: NDArray[np.uint32]) -> dict[str, NDArray[Any]]:
@@ -116,22 +118,23 @@ def _columns(batch: FlowBatch, source: NDArray[np.uint32], destination: NDArray[
     rev_bytes = none if batch.rev_bytes is None else batch.rev_bytes
     rev_packets = none if batch.rev_packets is None else batch.rev_packets
     start = (batch.start // 1000).astype(np.uint32)
-    forward, backward, from_a, from_b, opens = _votes(batch)
+    said = _votes(batch)
     a, b = turned(source, destination)
     from_port, to_port = turned(batch.src_port, batch.dst_port)
     ab_bytes, ba_bytes = turned(batch.bytes, rev_bytes)
     ab_packets, ba_packets = turned(batch.packets, rev_packets)
     ab_first, ba_first = turned(start, np.full(len(batch), _NEVER, np.uint32))
-    ab_opens, ba_opens = turned(opens & from_a, opens & from_b)
-    votes = np.where(swapped, backward, forward)
+    ab_opens, ba_opens = turned(said.opens & said.source_is_client, said.opens & said.destination_is_client)
+    votes = np.where(swapped, said.if_source_is_b, said.if_source_is_a)
     syn_rejected = _is_syn(batch) & (batch.reported == _BLOCKED)
     bits = (np.uint8(1) << batch.reported) | (syn_rejected.astype(np.uint8) << np.uint8(4))
     return {
         "a": a, "pa": from_port, "b": b, "pb": to_port, "protocol": batch.protocol,
         "hour": (batch.start // 3_600_000).astype(np.uint32), "reporter": batch.reporter, "ab_bytes": ab_bytes,
-        "ba_bytes": ba_bytes, "ab_packets": ab_packets, "ba_packets": ba_packets, "ab_opens": ab_opens.astype(np.uint32),
-        "ba_opens": ba_opens.astype(np.uint32), "ab_first": ab_first, "ba_first": ba_first,
-        "last": (batch.end // 1000).astype(np.uint32), "votes": votes.astype(np.uint8), "bits": bits,
+        "ba_bytes": ba_bytes, "ab_packets": ab_packets, "ba_packets": ba_packets,
+        "ab_opens": ab_opens.astype(np.uint32), "ba_opens": ba_opens.astype(np.uint32), "ab_first": ab_first,
+        "ba_first": ba_first, "last": (batch.end // 1000).astype(np.uint32), "votes": votes.astype(np.uint8),
+        "bits": bits,
     }  # fmt: skip
 
 
@@ -148,8 +151,18 @@ def _is_syn(batch: FlowBatch) -> NDArray[np.bool_]:
     return result
 
 
-def _votes(batch: FlowBatch) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """(votes if the source is A, votes if it is B, is the source the client, is the destination, does this open one)."""
+class _Votes(NamedTuple):
+    """What a record says about who opened the connection."""
+
+    if_source_is_a: NDArray[Any]
+    if_source_is_b: NDArray[Any]
+    source_is_client: NDArray[np.bool_]
+    destination_is_client: NDArray[np.bool_]
+    opens: NDArray[np.bool_]
+    """Whether this record saw the opening."""
+
+
+def _votes(batch: FlowBatch) -> _Votes:
     is_stated, is_syn = batch.hint != 0, _is_syn(batch)
     is_syn_ack = (batch.protocol == _TCP) & (batch.flags & _SYN_ACK == _SYN_ACK)
     by_source = np.where(is_stated, batch.hint > 0, is_syn)
@@ -157,7 +170,7 @@ def _votes(batch: FlowBatch) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.boo
     first, second = np.where(is_stated, 4, 1), np.where(is_stated, 8, 2)
     forward = by_source * first + by_destination * second
     backward = by_source * second + by_destination * first
-    return forward, backward, by_source, by_destination, is_stated | is_syn
+    return _Votes(forward, backward, by_source, by_destination, is_stated | is_syn)
 
 
 class _Labels:

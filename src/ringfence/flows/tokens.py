@@ -49,7 +49,8 @@ class Tokens:
         same = self.length == len(word)
         if same.any() and word:
             same[same] = (self.part(same).characters(len(word)) == np.frombuffer(word, np.uint8)).all(axis=1)
-        return same
+        result: Bools = same
+        return result
 
     def part(self, mask: Bools) -> Tokens:
         return Tokens(self.buffer, self.start[mask], self.end[mask])
@@ -58,13 +59,15 @@ class Tokens:
         return self.buffer[self.start[index] : self.end[index]].tobytes()
 
     def contains(self, character: bytes) -> Bools:
-        return self.find(character) < self.end
+        result: Bools = self.find(character) < self.end
+        return result
 
     def find(self, character: bytes) -> Positions:
         """Where each token first has the character; its end where it has none."""
         at = np.flatnonzero(self.buffer == character[0])
         first = np.r_[at, len(self.buffer)][np.searchsorted(at, self.start)]
-        return np.minimum(first, self.end)
+        result: Positions = np.minimum(first, self.end)
+        return result
 
 
 class Reading:
@@ -117,7 +120,7 @@ def count_separators(lines: Tokens, separator: int) -> Positions:
     return np.searchsorted(at, lines.end) - np.searchsorted(at, lines.start)
 
 
-# ---- whole numbers and times ------------------------------------------------------------------------------------------
+# ---- whole numbers and times --------------------------------------------------------------------------------
 
 
 def _digits(tokens: Tokens) -> tuple[Words64, Bools, Bools]:
@@ -135,7 +138,7 @@ def _digits(tokens: Tokens) -> tuple[Words64, Bools, Bools]:
     for index in np.flatnonzero(tokens.length > _SAFE_DIGITS).tolist():
         text = tokens.text(index)
         is_number[index] = text.isdigit()
-        number = int(text.lstrip(b"0")[:_SAFE_DIGITS + 1] or b"0") if is_number[index] else 0
+        number = int(text.lstrip(b"0")[: _SAFE_DIGITS + 1] or b"0") if is_number[index] else 0
         is_huge[index], value[index] = number > op.LIMITS[op.BYTES], min(number, op.LIMITS[op.BYTES])
     return value, is_number, is_huge
 
@@ -160,7 +163,7 @@ def _seconds(tokens: Tokens) -> Reading:
     return Reading(whole.value * np.uint64(1000) + ms, reason)
 
 
-# ---- addresses --------------------------------------------------------------------------------------------------------
+# ---- addresses ----------------------------------------------------------------------------------------------
 
 
 def _addresses(tokens: Tokens) -> Reading:
@@ -197,7 +200,7 @@ def _address(text: bytes) -> int:
         return -1
 
 
-# ---- words and names --------------------------------------------------------------------------------------------------
+# ---- words and names ----------------------------------------------------------------------------------------
 
 
 def _words(tokens: Tokens, words: dict[bytes, int]) -> Reading:

@@ -1,7 +1,8 @@
 """Fold port noise: a pair of ends that meets on too many ports in one hour keeps its busiest, the rest become one row.
 
-A port scan or a protocol that makes up a high port for each call would otherwise cost a row a port. What is folded keeps its counts,
-takes the lowest folded port, and its direction counts as a guess, so that no policy is written from it.
+A port scan or a protocol that makes up a high port for each call would otherwise cost a row a port. What is folded
+keeps its counts, takes the lowest folded port, and its direction counts as a guess, so that no policy is written from
+it.
 
 INVARIANT: connections, packets and bytes summed over the rows never change.
 """

@@ -1,7 +1,8 @@
 """Who held an address when, as sorted columns: the inventory's leases cut into disjoint stretches.
 
-INVARIANT: rows are sorted by (network, address, start) and stretches of one address never overlap. Where two workloads held one
-address at once the stretch belongs to nobody (owner -1): whoever decides asks the inventory for every holder and takes the worst.
+INVARIANT: rows are sorted by (network, address, start) and stretches of one address never overlap. Where two workloads
+held one address at once the stretch belongs to nobody (owner -1): whoever decides asks the inventory for every holder
+and takes the worst.
 """
 
 from __future__ import annotations

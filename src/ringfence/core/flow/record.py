@@ -1,10 +1,11 @@
 """The canonical flow record: what one reporter saw of one connection in one window, columnar, a batch at a time.
 
-Every source of flow records decodes to this and nothing else; labelling, direction and merging never ask where a record came from.
-One row is unidirectional (source to destination); a source that sees both directions fills `rev_packets` and `rev_bytes`.
+Every source of flow records decodes to this and nothing else; labelling, direction and merging never ask where a record
+came from. One row is unidirectional (source to destination); a source that sees both directions fills `rev_packets` and
+`rev_bytes`.
 
-INVARIANT: columns are contiguous and of equal length; `0 <= start <= end` in milliseconds; ICMP carries the *request's* type in both
-ports (a reply is turned round), protocols without ports carry 0; both addresses are of one family.
+INVARIANT: columns are contiguous and of equal length; `0 <= start <= end` in milliseconds; ICMP carries the *request's*
+type in both ports (a reply is turned round), protocols without ports carry 0; both addresses are of one family.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ HOUR_S = 3600
 
 @dataclass(frozen=True)
 class Series:
-    """`connections[i, g]` and `bytes[i, g]`: what group g had in the hour that starts at `hour[i]`; hours without traffic are 0."""
+    """`connections[i, g]` and `bytes[i, g]`: what group g had in the hour from `hour[i]` on; a quiet hour has 0."""
 
     hour: NDArray[np.int64]
     connections: NDArray[np.int64]

@@ -1,0 +1,80 @@
+"""A flow store: conversations kept, found again by time and end, and forgotten by age and size.
+
+INVARIANT: what `append` returned from is kept, whatever happens to the process next; a file is added once, however
+often it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+import msgspec
+
+from ringfence.core.flow.conversations import Conversations
+from ringfence.core.flow.series import Series
+from ringfence.core.flow.tally import FileReport
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What a store holds of a span of time."""
+
+    rows: int = 0
+    connections: int = 0
+    packets: int = 0
+    bytes: int = 0
+    first: int | None = None
+    """Seconds since the epoch; None when nothing is held."""
+    last: int | None = None
+    by_reported: tuple[int, ...] = (0, 0, 0, 0)
+    """Connections by index into `conversations.REPORTED`."""
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """What was forgotten, and what is left."""
+
+    rows: int = 0
+    hours: int = 0
+    before: int | None = None
+    """Nothing that belongs to an hour before this one is held any more; None when nothing was forgotten."""
+    size_bytes: int = 0
+    """What the store takes on disk now."""
+
+
+class FlowStore(Protocol):
+    """Times are seconds since the epoch; spans are half open on whole hours."""
+
+    def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> None:
+        """Keep the rows and remember the files they came from, both or neither, durably.
+
+        Raises InputError `flows-already-imported` if a file's digest is known.
+        """
+
+    def known_files(self, digests: Collection[str]) -> frozenset[str]:
+        """Those of the digests that were imported before."""
+
+    def earlier_import(self, name: str) -> str | None:
+        """The digest of the last file imported under that name."""
+
+    def read(
+        self,
+        since: int | None = None,
+        until: int | None = None,
+        *,
+        workloads: Collection[str] | None = None,
+        addresses: Collection[int] | None = None,
+    ) -> Conversations:
+        """The rows of the span, equal keys of several imports joined.
+
+        `workloads` (UUIDs) and `addresses` keep rows either end of which is one of them; with both, one of either.
+        """
+
+    def totals(self, since: int | None = None, until: int | None = None) -> Totals: ...
+
+    def series(self, since: int | None = None, until: int | None = None) -> Series:
+        """Per hour by `reported`."""
+
+    def prune(self, now: int, *, max_days: int | None = None, max_bytes: int | None = None) -> Pruned:
+        """Forget whole hours, oldest first: those past `max_days`, then what does not fit `max_bytes` on disk."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,266 @@
+"""The flow store over DuckDB.
+
+INVARIANT: `append` is one transaction of rows and file digests; once it returns, both survive kill -9 (DuckDB's
+write-ahead log). One process owns the file; threads share the store, one call at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from ringfence.core.errors import InputError
+from ringfence.core.flow.conversations import COLUMNS, REPORTED, Conversations
+from ringfence.core.flow.series import HOUR_S, Series, hourly
+from ringfence.core.flow.tally import FileReport
+from ringfence.ports.flow_store import Pruned, Totals
+from ringfence.stores.duckdb import endpoints, schema
+
+_DAY_S = 86400
+_MOST = 2**63 - 1
+_FILE_FIELDS = {
+    "digest": "digest", "name": "file", "format": "format", "size_bytes": "size_bytes", "lines": "lines",
+    "records": "records", "malformed": "malformed",
+}  # fmt: skip
+"""Columns of `file` by the FileReport's fields."""
+_REMEMBER = "INSERT INTO file BY NAME SELECT * REPLACE (number + (SELECT count(*) FROM file) AS number) FROM incoming"
+_TOTALS = ("rows", "connections", "packets", "bytes", "first", "last")
+_KEY = ("source", "destination", "point", "reported", "hour")
+_JOINED = f"""
+  least(sum(connections), {_MOST})::BIGINT connections, least(sum(packets), {_MOST})::BIGINT packets,
+  least(sum(bytes), {_MOST})::BIGINT bytes, min(first) AS first, max(last) AS last, max(confidence) confidence"""
+
+
+class DuckFlowStore:
+    """One file of conversations. A context manager that closes it."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Open or create it. Raises InputError `flow-store-locked`, `flow-store-damaged`, `flow-store-version`."""
+        self._path = Path(path)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._database = _open(self._path)
+
+    def __enter__(self) -> DuckFlowStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    # ---- writing -----------------------------------------------------------------------------------------------
+
+    def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> None:
+        with self._transaction() as database:
+            self._refuse_known(files)
+            if files:
+                rows = {name: [getattr(file, field) for file in files] for name, field in _FILE_FIELDS.items()}
+                with endpoints.registered(database, "incoming", pa.table(rows | {"number": range(len(files))})):
+                    database.execute(_REMEMBER)
+            if len(conversations):
+                self._insert(database, conversations)
+
+    def _refuse_known(self, files: Sequence[FileReport]) -> None:
+        known = self.known_files([file.digest for file in files])
+        names = ", ".join(f"`{file.file}`" for file in files if file.digest in known)
+        if names:
+            raise InputError("flows-already-imported", f"{names} was imported before", help="nothing was stored")
+
+    def _insert(self, database: duckdb.DuckDBPyConnection, conversations: Conversations) -> None:
+        ids = endpoints.ids_of(database, conversations.endpoints)
+        columns: dict[str, Any] = {name: getattr(conversations, name) for name in COLUMNS}
+        columns["source"], columns["destination"] = ids[conversations.source], ids[conversations.destination]
+        with endpoints.registered(database, "incoming", pa.table(columns)):
+            database.execute(
+                f"INSERT INTO conversation BY NAME SELECT {', '.join(COLUMNS)} FROM incoming ORDER BY hour"
+            )
+
+    # ---- reading -----------------------------------------------------------------------------------------------
+
+    def known_files(self, digests: Collection[str]) -> frozenset[str]:
+        with self._lock:
+            rows = self._database.execute("SELECT digest FROM file WHERE digest IN (SELECT unnest(?))", [list(digests)])
+            return frozenset(digest for (digest,) in rows.fetchall())
+
+    def earlier_import(self, name: str) -> str | None:
+        with self._lock:
+            query = "SELECT digest FROM file WHERE name = ? ORDER BY number DESC LIMIT 1"
+            row = self._database.execute(query, [name]).fetchone()
+            return None if row is None else str(row[0])
+
+    def read(
+        self,
+        since: int | None = None,
+        until: int | None = None,
+        *,
+        workloads: Collection[str] | None = None,
+        addresses: Collection[int] | None = None,
+    ) -> Conversations:
+        where, values = _span(since, until)
+        with self._lock:
+            if workloads is not None or addresses is not None:
+                where += " AND (source IN (SELECT id FROM picked) OR destination IN (SELECT id FROM picked))"
+                self._pick(workloads or (), addresses or ())
+            query = f"SELECT {', '.join(_KEY)}, {_JOINED} FROM conversation {where} GROUP BY ALL ORDER BY hour"
+            found = self._database.execute(query, values).fetchnumpy()
+            used, index = np.unique(np.concatenate([found["source"], found["destination"]]), return_inverse=True)
+            ends = endpoints.load(self._database, used)
+        source, destination = np.split(index.astype(np.int32), 2)
+        columns = {name: np.asarray(found[name]) for name in COLUMNS} | {"source": source, "destination": destination}
+        return Conversations(ends, **columns)
+
+    def _pick(self, workloads: Collection[str], addresses: Collection[int]) -> None:
+        """The endpoints asked for, as the temporary table `picked`."""
+        self._database.execute(
+            "CREATE OR REPLACE TEMP TABLE picked AS"
+            " SELECT e.id FROM endpoint e LEFT JOIN workload w ON w.id = e.workload"
+            " WHERE w.uuid IN (SELECT unnest(?)) OR (e.has_address AND e.address::VARCHAR IN (SELECT unnest(?)))",
+            [list(workloads), [str(address) for address in addresses]],
+        )
+
+    def totals(self, since: int | None = None, until: int | None = None) -> Totals:
+        where, values = _span(since, until)
+        sums = ", ".join(
+            f"least(coalesce(sum({name}), 0), {_MOST})::BIGINT" for name in ("connections", "packets", "bytes")
+        )
+        each = ", ".join(
+            f"coalesce(sum(connections) FILTER (reported = {number}), 0)::BIGINT" for number in range(len(REPORTED))
+        )
+        query = f"SELECT count(*), {sums}, min(first), max(last), {each} FROM conversation {where}"
+        with self._lock:
+            row = self._database.execute(query, values).fetchone()
+        assert row is not None
+        return Totals(**dict(zip(_TOTALS, row[:6], strict=True)), by_reported=tuple(row[6:]))
+
+    def series(self, since: int | None = None, until: int | None = None) -> Series:
+        where, values = _span(since, until)
+        query = f"SELECT hour, reported, {_JOINED} FROM conversation {where} GROUP BY hour, reported ORDER BY hour"
+        with self._lock:
+            found = self._database.execute(query, values).fetchnumpy()
+        none = np.zeros(len(found["hour"]), np.int32)
+        columns = {name: np.asarray(found.get(name, none)) for name in COLUMNS}
+        return hourly(Conversations((), **columns), columns["reported"], len(REPORTED))
+
+    # ---- forgetting --------------------------------------------------------------------------------------------
+
+    def prune(self, now: int, *, max_days: int | None = None, max_bytes: int | None = None) -> Pruned:
+        with self._lock:
+            before = None if max_days is None else (now - max_days * _DAY_S) // HOUR_S * HOUR_S
+            gone = self._forget(before)
+            if gone.rows:
+                self._compact()
+            while (
+                max_bytes is not None
+                and self.size_bytes() > max_bytes
+                and (cut := self._next_cut(max_bytes)) is not None
+            ):
+                more = self._forget(cut)
+                gone = Pruned(gone.rows + more.rows, gone.hours + more.hours, more.before)
+                self._compact()
+            return Pruned(gone.rows, gone.hours, gone.before, self.size_bytes())
+
+    def size_bytes(self) -> int:
+        """What the store takes on disk, its write-ahead log included."""
+        return sum(path.stat().st_size for path in (self._path, _log_of(self._path)) if path.exists())
+
+    def _next_cut(self, max_bytes: int) -> int | None:
+        """The hour to forget up to, by the share of rows over the limit, at least one; None when nothing is left."""
+        hours = self._database.execute("SELECT hour, count(*) FROM conversation GROUP BY hour ORDER BY hour").fetchall()
+        if not hours:
+            return None
+        excess = sum(count for _, count in hours) * (1 - max_bytes / self.size_bytes())
+        for hour, count in hours:
+            excess -= count
+            if excess <= 0:
+                return int(hour) + HOUR_S
+        return int(hours[-1][0]) + HOUR_S
+
+    def _forget(self, before: int | None) -> Pruned:
+        if before is None:
+            return Pruned()
+        with self._transaction() as database:
+            query = "SELECT count(*), count(DISTINCT hour) FROM conversation WHERE hour < ?"
+            rows, hours = database.execute(query, [before]).fetchone() or (0, 0)
+            database.execute("DELETE FROM conversation WHERE hour < ?", [before])
+        return Pruned(rows, hours, before if rows else None)
+
+    def _compact(self) -> None:
+        """Write what is left to a new file and put it in the old one's place: DuckDB does not shrink a file.
+
+        INVARIANT: a crash at any point leaves one complete file under the store's name, and no write-ahead log that
+        belongs to another file (closing the old one merges its log).
+        """
+        fresh = self._path.with_name(self._path.name + ".compacting")
+        for leftover in (fresh, _log_of(fresh)):
+            leftover.unlink(missing_ok=True)
+        with _open(fresh):
+            pass
+        self._database.execute(f"ATTACH '{_quoted(fresh)}' AS fresh")
+        for query in schema.KEEP_USED:
+            self._database.execute(query)
+        self._database.execute("CHECKPOINT fresh")
+        self._database.execute("DETACH fresh")
+        self._database.close()
+        if not _log_of(self._path).exists() and not _log_of(fresh).exists():
+            os.replace(fresh, self._path)
+        self._database = _open(self._path)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._lock:
+            self._database.execute("BEGIN")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+
+
+def _open(path: Path) -> duckdb.DuckDBPyConnection:
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    try:
+        database = duckdb.connect(str(path), config=settings)
+    except duckdb.Error as error:
+        text = str(error)
+        if "lock" in text.lower():
+            message = f"`{path}` is in use by another process"
+            raise InputError(
+                "flow-store-locked", message, help="one process owns the store: ask it, or stop it"
+            ) from error
+        message = f"`{path}` cannot be opened as a flow store"
+        raise InputError("flow-store-damaged", message, help=text.splitlines()[0]) from error
+    try:
+        schema.prepare(database, str(path))
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _span(since: int | None, until: int | None) -> tuple[str, list[int]]:
+    """A WHERE clause over whole hours, and its values."""
+    terms = [(term, value) for term, value in (("hour >= ?", since), ("hour < ?", until)) if value is not None]
+    return "WHERE " + " AND ".join(["true", *(term for term, _ in terms)]), [value for _, value in terms]
