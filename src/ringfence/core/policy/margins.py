@@ -13,6 +13,7 @@ import msgspec
 from ringfence.core.policy.yaml import Comment, Mapping, Node, Sequence, last_line
 
 END = "end"
+SECTIONS = frozenset({"segments", "services", "rules", "tests"})
 
 
 class _Anchor(msgspec.Struct, frozen=True):
@@ -57,12 +58,17 @@ class Margins:
     def _put(self, comment: Comment, before: _Anchor | None, after: _Anchor | None) -> None:
         if before is not None and (comment.is_trailing or comment.line <= before.last):
             self._put_at(before, comment.text)
-        elif before is not None and comment.column > 1 and (after is None or after.position is None):
+        elif before is not None and self._ends_section(comment, before, after):
             self._margin.setdefault(f"{before.key}.{END}", []).append(comment.text)
         elif after is not None:
             self._put_at(after, comment.text)
         else:
             self._margin.setdefault(END, []).append(comment.text)
+
+    @staticmethod
+    def _ends_section(comment: Comment, before: _Anchor, after: _Anchor | None) -> bool:
+        """Whether the comment stands indented behind the last item of a section."""
+        return comment.column > 1 and before.key in SECTIONS and (after is None or after.position is None)
 
     def _put_at(self, anchor: _Anchor, text: str) -> None:
         if anchor.position is None:

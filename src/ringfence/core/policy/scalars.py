@@ -71,9 +71,8 @@ def flow_mapping(fields: Iterable[Field]) -> str:
 def block_text(text: str, indent: int) -> str:
     """A value that stands behind its key in a block mapping: on one line, or literal where it has several."""
     lines = text.split("\n")
-    is_literal = (
-        len(lines) > 1 and not _ODD.search(text) and not text[0].isspace() and all(x == x.rstrip() for x in lines)
-    )
+    is_trimmed = text == text.strip() and all(line == line.rstrip() for line in lines)
+    is_literal = len(lines) > 1 and is_trimmed and not _ODD.search(text)
     if not is_literal:
         return plain_or_quoted(text, in_flow=False)
     return "\n".join(["|-", *(f"{' ' * indent}{line}" if line else "" for line in lines)])

@@ -38,8 +38,8 @@ MAX_DEPTH = 32
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,100}|0o[0-7]{1,100}|0x[0-9a-fA-F]{1,100}")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]{1,100}\.[0-9]*|[0-9]{1,100}(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 REFUSED = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
@@ -68,7 +68,7 @@ class Scalar(msgspec.Struct, gc=False):
 
     @property
     def native(self) -> str | bool | int | float | None:
-        """The value under the core schema (infinities and not-a-number stay text)."""
+        """The value under the core schema. Infinities, not-a-number and integers of over 100 digits stay text."""
         if not self.is_plain:
             return self.value
         if self.value in _NULL:
