@@ -1,0 +1,6 @@
+"""Linux hosts, enforced by nftables in a table of our own."""
+
+from ringfence.targets.nftables.plan import Plan
+from ringfence.targets.nftables.target import NftablesTarget, Realised
+
+__all__ = ["NftablesTarget", "Plan", "Realised"]

@@ -1,0 +1,72 @@
+"""A process part's unit -> the control group nftables can match (`socket cgroupv2`).
+
+INVARIANT: a unit resolves to exactly one existing group or not at all; it is never widened to a parent.
+Knows cgroup v2 only: nftables has no match for an executable's path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ringfence.core.errors import Finding
+from ringfence.targets.nftables.areas import CgroupRef
+
+_MOUNTS = Path("/proc/self/mounts")
+_BASE = Path("/sys/fs/cgroup")
+_UNIT_SUFFIXES = (".service", ".slice", ".scope", ".socket", ".mount", ".swap")
+
+
+def hierarchy() -> Path | None:
+    """Where cgroup v2 is mounted: `/sys/fs/cgroup`, its `unified` in a hybrid set-up, or elsewhere; None when it is
+    not.
+    """
+    mounts = [line.split()[1:3] for line in _MOUNTS.read_text().splitlines()]
+    found = [Path(where) for where, kind in mounts if kind == "cgroup2"]
+    return min(found, key=lambda path: (_BASE not in (path, *path.parents), len(path.parts)), default=None)
+
+
+def resolve_units(units: Iterable[str], root: Path | None = None) -> tuple[dict[str, CgroupRef], tuple[Finding, ...]]:
+    """Every unit's control group, and a refusal for every one that has none."""
+    root = root or hierarchy()
+    groups: dict[str, CgroupRef] = {}
+    findings: list[Finding] = []
+    for unit in units:
+        found = _resolve(unit, root)
+        if isinstance(found, CgroupRef):
+            groups[unit] = found
+        else:
+            findings.append(found)
+    return groups, tuple(findings)
+
+
+def _resolve(unit: str, root: Path | None) -> CgroupRef | Finding:
+    if root is None:
+        return _refusal("process-cgroup-missing", unit, "cgroup v2 is not mounted", "mount it at /sys/fs/cgroup")
+    relative = unit.strip("/")
+    direct = root / relative
+    if relative and ".." not in direct.parts and direct.is_dir():
+        return _reference(direct, root)
+    if unit.startswith("/") and not unit.endswith(_UNIT_SUFFIXES):
+        help_ = "name the systemd unit or the control group the program runs in"
+        return _refusal("process-path-unsupported", unit, "nftables cannot match the path of a program", help_)
+    named = [Path(top) / unit for top, below, _ in os.walk(root) if unit in below] if "/" not in unit else []
+    if len(named) == 1:
+        return _reference(named[0], root)
+    if named:
+        help_ = "give the path of the control group: " + ", ".join(str(p.relative_to(root)) for p in named)
+        return _refusal("process-cgroup-ambiguous", unit, "more than one control group has this name", help_)
+    help_ = "start the unit, then apply again"
+    return _refusal("process-cgroup-missing", unit, "no control group has this name", help_)
+
+
+def _reference(group: Path, root: Path) -> CgroupRef:
+    """The inode number of a cgroup directory is its kernel id (kernfs, 64-bit)."""
+    relative = group.relative_to(root)
+    shown = group.relative_to(_BASE) if _BASE in group.parents else relative
+    return CgroupRef(str(shown), len(relative.parts), group.stat().st_ino)
+
+
+def _refusal(code: str, unit: str, why: str, help_: str) -> Finding:
+    return Finding(code, f"process `{unit}` cannot be enforced here: {why}", help=help_, subject=unit)

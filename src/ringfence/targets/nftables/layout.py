@@ -1,0 +1,193 @@
+"""What the kernel holds for us, as values: one table with its counters, sets, chains and elements.
+
+A `Layout` is both what `render` wants and what `observe` found; `plan` is their difference.
+
+INVARIANT: element arrays are sorted by key bytes without duplicates; intervals are sorted and disjoint. Two layouts
+that mean the same are equal part by part. Chains of a layout call each other without a cycle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ringfence.targets.nftables.expressions import Expression
+
+TABLE = "ringfence"
+PRIORITY = -5
+"""After destination NAT (-100), before `filter` (0): the addresses judged are those the host itself sees."""
+
+Bytes2D = npt.NDArray[np.uint8]
+Policy = Literal["accept", "drop"]
+
+
+class Field(NamedTuple):
+    """One key or value type: nft's number for it (datatype.h), its size in bytes, whether it is big-endian."""
+
+    name: str
+    number: int
+    length: int
+    is_big_endian: bool
+
+    @property
+    def padded(self) -> int:
+        """Its size inside a concatenation."""
+        return (self.length + 3) & ~3
+
+
+IPV4 = Field("ipv4_addr", 7, 4, True)
+IPV6 = Field("ipv6_addr", 8, 16, True)
+PROTOCOL = Field("inet_proto", 12, 1, False)
+PORT = Field("inet_service", 13, 2, True)
+ICMP_TYPE = Field("icmp_type", 14, 1, True)
+MARK = Field("mark", 19, 4, False)
+CLASS = Field("classid", 23, 4, False)
+ICMPV6_TYPE = Field("icmpv6_type", 29, 1, True)
+VERDICT_TYPE, VERDICT_LENGTH = 0xFFFFFF00, 16
+
+Data = Literal["none", "class", "verdict"]
+
+
+class SetSpec(msgspec.Struct, frozen=True):
+    """A set or map. `comment` is for people and is compared like the rest."""
+
+    name: str
+    key: tuple[Field, ...]
+    data: Data = "none"
+    is_interval: bool = False
+    is_counted: bool = False
+    comment: str = ""
+
+    @property
+    def key_length(self) -> int:
+        return self.key[0].length if len(self.key) == 1 else sum(f.padded for f in self.key)
+
+
+class Hash(msgspec.Struct, frozen=True, eq=False):
+    """Elements looked up whole: `keys` is (n, key length), `values` (n, 4) or (n, 0), `comments` empty or n."""
+
+    keys: Bytes2D
+    values: Bytes2D
+    comments: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+class Interval(NamedTuple):
+    """An inclusive range of keys as integers, and what it holds: a class, a chain to go to, or nothing."""
+
+    lo: int
+    hi: int
+    value: int | str | None = None
+
+
+Elements = Hash | tuple[Interval, ...]
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What the kernel runs, and for people the same thing in nft's words (`text` is not read back, so not compared)."""
+
+    expressions: tuple[Expression, ...]
+    comment: str = ""
+    text: str = ""
+
+    def is_same(self, other: Rule) -> bool:
+        return self.expressions == other.expressions and self.comment == other.comment
+
+
+class Hook(msgspec.Struct, frozen=True):
+    """Where a base chain is attached (`enum nf_inet_hooks`)."""
+
+    number: int
+    priority: int
+    policy: Policy
+
+
+HOOKS = {"input": 1, "output": 3}
+
+
+class Chain(msgspec.Struct, frozen=True):
+    name: str
+    rules: tuple[Rule, ...] = ()
+    hook: Hook | None = None
+
+    def is_same(self, other: Chain) -> bool:
+        return len(self.rules) == len(other.rules) and all(map(Rule.is_same, self.rules, other.rules))
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """The whole table. Mappings are by name; `elements` has an entry for every set."""
+
+    counters: tuple[str, ...] = ()
+    sets: Mapping[str, SetSpec] = {}
+    elements: Mapping[str, Elements] = {}
+    chains: Mapping[str, Chain] = {}
+    is_foreign: tuple[str, ...] = ()
+    """Objects in our table that this target never makes (flow tables, other objects), by name."""
+
+
+def hash_of(
+    keys: Iterable[bytes], values: Iterable[bytes], key_length: int, comments: Iterable[str] | None = None
+) -> Hash:
+    """Hash elements from loose bytes, sorted by key."""
+    rows = sorted(zip(keys, values, comments, strict=True)) if comments is not None else []
+    if comments is None:
+        rows = [(key, value, "") for key, value in sorted(zip(keys, values, strict=True))]
+    n, width = len(rows), len(rows[0][1]) if rows else 0
+    return Hash(
+        np.frombuffer(b"".join(row[0] for row in rows), np.uint8).reshape(n, key_length),
+        np.frombuffer(b"".join(row[1] for row in rows), np.uint8).reshape(n, width),
+        tuple(row[2] for row in rows) if comments is not None else (),
+    )
+
+
+def sorted_hash(keys: Bytes2D, values: Bytes2D) -> Hash:
+    """Hash elements from arrays, sorted by key."""
+    order = np.argsort(as_rows(keys), kind="stable")
+    return Hash(keys[order], values[order])
+
+
+def as_rows(matrix: Bytes2D) -> npt.NDArray[np.bytes_]:
+    """Each row as one fixed-size byte string: comparable, sortable, searchable.
+
+    A trailing marker byte keeps numpy from taking trailing zero bytes for padding.
+    """
+    n, width = matrix.shape
+    marked = np.ones((n, width + 1), np.uint8)
+    marked[:, :width] = matrix
+    return marked.view(f"S{width + 1}").reshape(n)
+
+
+def empty_hash(spec: SetSpec) -> Hash:
+    width = 4 if spec.data == "class" else 0
+    return Hash(np.zeros((0, spec.key_length), np.uint8), np.zeros((0, width), np.uint8))
+
+
+def digest_of(layout: Layout, *, without: Iterable[str] = ()) -> str:
+    """SHA-256 of all that is realised, less the elements of the named sets: equal exactly when nothing was touched."""
+    left_out = frozenset(without)
+    state = hashlib.sha256()
+    state.update(msgspec.json.encode((layout.counters, layout.is_foreign)))
+    for name, chain in sorted(layout.chains.items()):
+        program = [(rule.expressions, rule.comment) for rule in chain.rules]
+        state.update(msgspec.json.encode((name, chain.hook, repr(program))))
+    for name, spec in sorted(layout.sets.items()):
+        state.update(msgspec.json.encode(spec))
+        if name not in left_out:
+            _digest_elements(state, layout.elements[name])
+    return state.hexdigest()
+
+
+def _digest_elements(state: hashlib._Hash, elements: Elements) -> None:
+    if isinstance(elements, Hash):
+        state.update(np.ascontiguousarray(elements.keys).tobytes())
+        state.update(np.ascontiguousarray(elements.values).tobytes())
+        state.update("\0".join(elements.comments).encode())
+    else:
+        state.update(repr(elements).encode())

@@ -1,0 +1,260 @@
+"""The kernel's own dumps -> Layout: what is really there, expression by expression and element by element.
+
+Written apart from `messages`: it reads what the kernel answers, and shares only the vocabulary of `expressions`.
+
+INVARIANT: whatever cannot be read as something this target makes is reported in `is_foreign` or as a Foreign
+expression; nothing in our table is overlooked.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ringfence.targets.nftables import messages as m
+from ringfence.targets.nftables.expressions import GOTO, decode_all, decode_verdict
+from ringfence.targets.nftables.layout import (
+    CLASS,
+    ICMP_TYPE,
+    ICMPV6_TYPE,
+    IPV4,
+    IPV6,
+    MARK,
+    PORT,
+    PROTOCOL,
+    TABLE,
+    VERDICT_TYPE,
+    Chain,
+    Data,
+    Elements,
+    Field,
+    Hash,
+    Hook,
+    Interval,
+    Layout,
+    Rule,
+    SetSpec,
+    hash_of,
+    sorted_hash,
+)
+from ringfence.targets.nftables.netlink import DUMP, SUBSYS_NFTABLES, Netlink, Refused
+from ringfence.targets.nftables.wire import as_int, as_text, attribute_map, attributes, string, tlv_map
+
+_FIELDS = {f.number: f for f in (IPV4, IPV6, PROTOCOL, PORT, ICMP_TYPE, MARK, CLASS, ICMPV6_TYPE)}
+_KNOWN_SET_FLAGS = m.SET_INTERVAL | m.SET_MAP
+
+
+class Element(NamedTuple):
+    """One dumped element."""
+
+    key: bytes
+    value: bytes | str | None
+    """Bytes, the chain of a goto, or nothing."""
+    is_end: bool
+    comment: str
+    packets: int
+    bytes_: int
+
+
+def read_table(netlink: Netlink) -> Layout | None:
+    """Everything in our table; None when there is no such table. Dumps are retried until they are consistent."""
+    try:
+        _ask(netlink, m.GETTABLE, string(1, TABLE), flags=0)
+    except Refused as refusal:
+        if refusal.errno == errno.ENOENT:
+            return None
+        raise
+    chains = _chains(netlink)
+    specs, strange = _sets(netlink)
+    counters, foreign = _objects(netlink)
+    elements = {name: read_elements(netlink, spec) for name, spec in specs.items()}
+    return Layout(counters, specs, elements, chains, tuple(sorted([*strange, *foreign])))
+
+
+def _ask(netlink: Netlink, kind: int, body: bytes, *, flags: int = DUMP) -> list[bytes]:
+    return netlink.request(SUBSYS_NFTABLES << 8 | kind, flags, body)
+
+
+def _of_table(bodies: Iterable[bytes]) -> Iterator[dict[int, bytes]]:
+    """Answers about our table only; old kernels ignore the filter of some dumps."""
+    for body in bodies:
+        parts = attribute_map(body)
+        if as_text(parts[1]) == TABLE:
+            yield parts
+
+
+def _chains(netlink: Netlink) -> dict[str, Chain]:
+    hooks: dict[str, Hook | None] = {}
+    for parts in _of_table(_ask(netlink, m.GETCHAIN, string(1, TABLE))):
+        hooks[as_text(parts[3])] = _hook(parts) if 4 in parts else None
+    rules: dict[str, list[Rule]] = {name: [] for name in hooks}
+    for parts in _of_table(_ask(netlink, m.GETRULE, string(1, TABLE))):
+        comment = tlv_map(parts[7]).get(0, b"\0") if 7 in parts else b"\0"
+        expressions = decode_all(parts.get(4, b""))
+        rules[as_text(parts[2])].append(Rule(expressions, as_text(comment)))
+    return {name: Chain(name, tuple(rules[name]), hook) for name, hook in hooks.items()}
+
+
+def _hook(parts: dict[int, bytes]) -> Hook:
+    inner = attribute_map(parts[4])
+    priority = int.from_bytes(inner[2], "big", signed=True)
+    return Hook(as_int(inner[1]), priority, "accept" if as_int(parts[5]) else "drop")
+
+
+def _sets(netlink: Netlink) -> tuple[dict[str, SetSpec], list[str]]:
+    specs: dict[str, SetSpec] = {}
+    strange: list[str] = []
+    for parts in _of_table(_ask(netlink, m.GETSET, string(1, TABLE))):
+        name = as_text(parts[2])
+        spec = _spec(name, parts)
+        if spec is None:
+            strange.append(f"set {name}")
+        else:
+            specs[name] = spec
+    return specs, strange
+
+
+def _spec(name: str, parts: dict[int, bytes]) -> SetSpec | None:
+    """None for a set of a kind this target never makes."""
+    flags = as_int(parts.get(3, b""))
+    number, key = as_int(parts.get(4, b"")), list[Field]()
+    while number:
+        field = _FIELDS.get(number & 0x3F)
+        if field is None:
+            return None
+        key.insert(0, field)
+        number >>= 6
+    if not key or flags & ~_KNOWN_SET_FLAGS:
+        return None
+    data = _data_kind(flags, parts)
+    if data is None:
+        return None
+    comment = tlv_map(parts[13]).get(7, b"\0") if 13 in parts else b"\0"
+    is_interval, is_counted = bool(flags & m.SET_INTERVAL), 17 in parts
+    spec = SetSpec(name, tuple(key), data, is_interval, is_counted, as_text(comment))
+    return spec if spec.key_length == as_int(parts[5]) else None
+
+
+def _data_kind(flags: int, parts: dict[int, bytes]) -> Data | None:
+    if not flags & m.SET_MAP:
+        return "none"
+    return {CLASS.number: "class", VERDICT_TYPE: "verdict"}.get(as_int(parts[6]))  # type: ignore[return-value]
+
+
+def _objects(netlink: Netlink) -> tuple[tuple[str, ...], list[str]]:
+    counters: list[str] = []
+    foreign: list[str] = []
+    for parts in _of_table(_ask(netlink, m.GETOBJ, string(1, TABLE))):
+        if as_int(parts[3]) == 1:
+            counters.append(as_text(parts[2]))
+        else:
+            foreign.append(f"object {as_text(parts[2])}")
+    return tuple(counters), foreign
+
+
+def read_counters(netlink: Netlink) -> dict[str, tuple[int, int]]:
+    """Named counters -> (packets, bytes)."""
+    out: dict[str, tuple[int, int]] = {}
+    for parts in _of_table(_ask(netlink, m.GETOBJ, string(1, TABLE))):
+        if as_int(parts[3]) == 1:
+            out[as_text(parts[2])] = _counts(parts[4])
+    return out
+
+
+def _counts(content: bytes) -> tuple[int, int]:
+    parts = attribute_map(content)
+    return as_int(parts[2]), as_int(parts[1])
+
+
+# -- elements --------------------------------------------------------------------------------------------------------
+
+
+def read_elements(netlink: Netlink, spec: SetSpec) -> Elements:
+    lists = _element_lists(netlink, spec.name)
+    if spec.is_interval:
+        return _as_intervals(spec, [e for content in lists for e in _elements(content)])
+    bulk = _bulk(spec, lists)
+    return bulk if bulk is not None else _as_hash(spec, [e for content in lists for e in _elements(content)])
+
+
+def dump_elements(netlink: Netlink, name: str) -> list[Element]:
+    """Every element of a set with its counter and comment."""
+    return [element for content in _element_lists(netlink, name) for element in _elements(content)]
+
+
+def _element_lists(netlink: Netlink, name: str) -> list[bytes]:
+    bodies = _ask(netlink, m.GETSETELEM, string(1, TABLE) + string(2, name))
+    return [content for parts in map(attribute_map, bodies) if (content := parts.get(3))]
+
+
+def _bulk(spec: SetSpec, lists: list[bytes]) -> Hash | None:
+    """Elements that are nothing but keys and values, all of one size, read as one matrix; None if any is not."""
+    width, value = spec.key_length, 4 if spec.data == "class" else 0
+    template = bytearray(m.element_template(width, value))
+    content = b"".join(lists)
+    if spec.is_counted or len(content) % len(template):
+        return None
+    rows = np.frombuffer(content, np.uint8).reshape(-1, len(template))
+    fixed = np.ones(len(template), bool)
+    fixed[12 : 12 + width] = False
+    if value:
+        fixed[-value:] = False
+    if not (rows[:, fixed] == np.frombuffer(bytes(template), np.uint8)[fixed]).all():
+        return None
+    values = rows[:, len(template) - value :] if value else rows[:, :0]
+    return sorted_hash(np.ascontiguousarray(rows[:, 12 : 12 + width]), np.ascontiguousarray(values))
+
+
+def _elements(content: bytes) -> Iterator[Element]:
+    for _, element in attributes(content):
+        parts = attribute_map(element)
+        key = attribute_map(parts[1])[1]
+        is_end = bool(as_int(parts.get(3, b"\0")) & m.ELEMENT_INTERVAL_END)
+        comment = as_text(tlv_map(parts[6]).get(0, b"\0")) if 6 in parts else ""
+        packets, bytes_ = _element_counts(parts)
+        yield Element(key, _element_value(parts), is_end, comment, packets, bytes_)
+
+
+def _element_value(parts: dict[int, bytes]) -> bytes | str | None:
+    if 2 not in parts:
+        return None
+    data = attribute_map(parts[2])
+    if 1 in data:
+        return data[1]
+    verdict = decode_verdict(data[2])
+    return verdict.chain if verdict.code == GOTO and verdict.chain else f"verdict {verdict.code}"
+
+
+def _element_counts(parts: dict[int, bytes]) -> tuple[int, int]:
+    if 7 not in parts:
+        return 0, 0
+    return _counts(attribute_map(parts[7])[2])
+
+
+def _as_hash(spec: SetSpec, elements: list[Element]) -> Hash:
+    comments = [e.comment for e in elements] if any(e.comment for e in elements) else None
+    values = [e.value if isinstance(e.value, bytes) else (e.value or "").encode() for e in elements]
+    return hash_of([e.key for e in elements], values, spec.key_length, comments)
+
+
+def _as_intervals(spec: SetSpec, elements: list[Element]) -> tuple[Interval, ...]:
+    """Start and end elements -> inclusive intervals. At one key an end comes before a start."""
+    width = spec.key_length
+    intervals: list[Interval] = []
+    begun: tuple[int, int | str | None] | None = None
+    for element in sorted(elements, key=lambda e: (e.key, not e.is_end)):
+        at = int.from_bytes(element.key, "big")
+        if begun is not None:
+            intervals.append(Interval(begun[0], at - 1, begun[1]))
+        begun = None if element.is_end else (at, _interval_value(element.value))
+    if begun is not None:
+        intervals.append(Interval(begun[0], (1 << (8 * width)) - 1, begun[1]))
+    return tuple(i for i in intervals if i.lo <= i.hi)
+
+
+def _interval_value(value: bytes | str | None) -> int | str | None:
+    return struct.unpack("=I", value)[0] if isinstance(value, bytes) else value

@@ -1,0 +1,364 @@
+"""Intent -> Layout: the whole table that realises an intent, as a value. Pure.
+
+    input/output     let pass what this generation has judged; send the rest to be judged
+    judge_*          essential traffic, failsafe, quarantine, then the policy: the steps of the semantics in order
+    look_*           address -> class, (class, service) -> code: allow, deny, forbid, or none of them
+    allow/deny/...   what the mode makes of the code: count, log, let pass (`remember`) or not (`block`)
+    pickup_*         TCP in mid-stream, whose beginning nobody saw: passes if either side may have begun it
+
+INVARIANT: maps hold the verdicts of `enforce`; the mode is in the rules of `allow`, `deny`, `forbid` and `default`
+alone. INVARIANT: nothing passes but by `lo`, an essential match, or `remember`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from ringfence.core.identity.workload import Direction, ModeName
+from ringfence.core.intent.model import Intent, Passage
+from ringfence.core.net.intervals import IntervalSet
+from ringfence.core.net.service import DHCP_PORTS, ESSENTIAL_ICMP, ICMP, ICMPV6, PORTED
+from ringfence.targets.nftables import statements as s
+from ringfence.targets.nftables.areas import CgroupRef
+from ringfence.targets.nftables.elements import (
+    address_set,
+    addresses,
+    exact_peers,
+    labelled,
+    range_peers,
+)
+from ringfence.targets.nftables.layout import (
+    CLASS,
+    HOOKS,
+    ICMP_TYPE,
+    ICMPV6_TYPE,
+    IPV4,
+    IPV6,
+    MARK,
+    PORT,
+    PRIORITY,
+    Chain,
+    Elements,
+    Field,
+    Hash,
+    Hook,
+    Layout,
+    Rule,
+    SetSpec,
+    digest_of,
+    hash_of,
+    sorted_hash,
+)
+from ringfence.targets.nftables.lookups import look_chains
+from ringfence.targets.nftables.marks import ALLOW_CODE, DENY_CODE, FORBID_CODE, MASK, PICKED_UP, mark_of
+from ringfence.targets.nftables.services import REPLY_TYPES, Span, spans_of
+from ringfence.targets.nftables.statements import FAMILIES, Family, Statement, rule
+from ringfence.targets.nftables.views import ANSWER, FORWARD, VIEWS, HookName, View
+
+ABOUT = "about"
+"""The set that tells what is realised; nothing looks it up."""
+DIRECTIONS: tuple[Direction, ...] = ("in", "out")
+STEPS = ("forbid", "deny", "default")
+ADDRESS_FIELDS: Mapping[Family, Field] = {"ip": IPV4, "ip6": IPV6}
+SUFFIX: Mapping[Family, str] = {"ip": "4", "ip6": "6"}
+_KEEP_MARK = ~(MASK ^ PICKED_UP) & 0xFFFFFFFF
+_TCP_BEGINNING = 0x17
+"""FIN, SYN, RST and ACK: a beginning has SYN alone (RFC 9293 section 3.5)."""
+_SYN = 0x02
+_ICMP_REDIRECT = 5
+COUNTERS = tuple(
+    f"{direction}_{name}"
+    for direction in DIRECTIONS
+    for name in (
+        "allowed", "forbid_blocked", "forbid_would", "deny_blocked", "deny_would", "default_blocked", "default_would",
+        "quarantine", "invalid",
+    )
+)  # fmt: skip
+
+
+class Draft:
+    """A layout being drawn."""
+
+    def __init__(self) -> None:
+        self.sets: dict[str, SetSpec] = {}
+        self.elements: dict[str, Elements] = {}
+        self.chains: dict[str, Chain] = {}
+
+    def chain(self, name: str, *rules: Rule) -> None:
+        self.chains[name] = Chain(name, rules)
+
+    def put(self, spec: SetSpec, elements: Elements) -> None:
+        self.sets[spec.name] = spec
+        self.elements[spec.name] = elements
+
+
+def render(intent: Intent, generation: int, cgroups: Mapping[str, CgroupRef] | None = None) -> Layout:
+    """The table for one intent, under one generation number (1..127).
+
+    `cgroups` resolves the unit of every process part. Raises ValueError for an intent that breaks its own invariants;
+    `support` says beforehand and with a code what cannot be expressed.
+    """
+    draft = Draft()
+    draft.put(SetSpec(ABOUT, (MARK,)), labelled({}))
+    draft.put(SetSpec("classes", (CLASS,), comment="what each class is, for people"), _class_texts(intent))
+    ranged = _peers(draft, intent)
+    for hook in FORWARD:
+        draft.chains[hook] = _base(hook, intent, generation)
+    for view in VIEWS:
+        draft.chain(f"judge_{view.name}", *_judge(view, intent))
+    _essential(draft)
+    for view in VIEWS:
+        _failsafe(draft, view, intent.failsafe)
+        _quarantine(draft, view, intent)
+    look_chains(draft.put, draft.chain, intent, ranged, cgroups or {})
+    for direction in DIRECTIONS:
+        _verdicts(draft, direction, intent.mode.of(direction))
+    _shared(draft, generation)
+    for hook in FORWARD:
+        draft.chain(f"pickup_{hook}", *_pickup(hook, intent, generation))
+        draft.chain(f"invalid_{FORWARD[hook].direction}", *_invalid(hook, intent))
+    return _sealed(draft, intent)
+
+
+def _sealed(draft: Draft, intent: Intent) -> Layout:
+    """Add what the table says of itself: the intent's digest, and a seal over everything else that is in the kernel."""
+    layout = Layout(COUNTERS, draft.sets, draft.elements, draft.chains)
+    about = {
+        1: f"intent {intent.digest}",
+        2: f"seal {digest_of(layout, without=(ABOUT,))}",
+        3: f"revision {intent.revision} of {intent.workload}",
+    }
+    return msgspec.structs.replace(layout, elements={**draft.elements, ABOUT: labelled(about)})
+
+
+def _class_texts(intent: Intent) -> Hash:
+    return labelled({peer.id: peer.text for peer in intent.peers})
+
+
+# -- peers and essential traffic -------------------------------------------------------------------------------------
+
+
+def _peers(draft: Draft, intent: Intent) -> frozenset[Family]:
+    """Returns the families that have ranges to look up."""
+    exact, ranges = exact_peers(intent.peers), range_peers(intent.peers)
+    isolated = addresses(intent.isolated)
+    for family in FAMILIES:
+        key, suffix = (ADDRESS_FIELDS[family],), SUFFIX[family]
+        draft.put(SetSpec(f"peer{suffix}", key, "class"), exact[family])
+        draft.put(SetSpec(f"range{suffix}", key, "class", is_interval=True), ranges[family])
+        keys = isolated[family]
+        draft.put(SetSpec(f"isolated{suffix}", key), sorted_hash(keys, keys[:, :0]))
+    return frozenset(family for family in FAMILIES if ranges[family])
+
+
+def _essential(draft: Draft) -> None:
+    for protocol, field in ((ICMP, ICMP_TYPE), (ICMPV6, ICMPV6_TYPE)):
+        types = [
+            t for span in spans_of(ESSENTIAL_ICMP) if span.protocol == protocol for t in range(span.lo, span.hi + 1)
+        ]
+        name = f"essential_{field.name.removesuffix('_type')}"
+        draft.put(SetSpec(name, (field,)), hash_of([bytes((t,)) for t in types], [b""] * len(types), 1))
+    pairs = [(source, port) for port, sources in DHCP_PORTS.items() for source in sources]
+    keys = [source.to_bytes(2, "big") + bytes(2) + port.to_bytes(2, "big") + bytes(2) for source, port in pairs]
+    draft.put(SetSpec("dhcp", (PORT, PORT)), hash_of(keys, [b""] * len(keys), 8))
+    draft.chain(
+        "essential",
+        rule(s.icmp_in(ICMP, "essential_icmp"), s.accept()),
+        rule(s.icmp_in(ICMPV6, "essential_icmpv6"), s.accept()),
+        rule(s.state("related"), s.icmp_is_not(ICMP, _ICMP_REDIRECT), s.accept()),
+        rule(s.state("related"), s.icmp_is(ICMPV6, 0, 127), s.accept()),
+        rule(s.udp_ports_in("dhcp"), s.accept()),
+    )
+
+
+# -- passages --------------------------------------------------------------------------------------------------------
+
+
+def _failsafe(draft: Draft, view: View, passages: tuple[Passage, ...]) -> None:
+    rules = _passage_rules(draft, "failsafe", view, passages)
+    if rules:
+        draft.chain(f"failsafe_{view.name}", *rules)
+
+
+def has_failsafe(view: View, intent: Intent) -> bool:
+    return any(p.direction == view.direction and p.remote and p.services for p in intent.failsafe)
+
+
+def _quarantine(draft: Draft, view: View, intent: Intent) -> None:
+    """What passes a quarantine, then nothing: dropped in silence, in every mode."""
+    draft.chain(
+        f"quarantine_{view.name}",
+        *_passage_rules(draft, "passage", view, intent.quarantine_passages),
+        rule(s.count(f"{view.direction}_quarantine")),
+        rule(s.log(f"ringfence {view.direction} quarantine blocked ")),
+        rule(s.drop()),
+    )
+
+
+def _passage_rules(draft: Draft, kind: str, view: View, passages: tuple[Passage, ...]) -> list[Rule]:
+    rules: list[Rule] = []
+    for index, passage in enumerate(passages):
+        if passage.direction != view.direction:
+            continue
+        for family in FAMILIES:
+            remote = _remote(draft, f"{kind}_{index}_{SUFFIX[family]}", family, view, passage.remote)
+            rules += [rule(*remote, *match, s.goto("remember")) for match in service_matches(passage.services, view)
+                      if remote is not None]  # fmt: skip
+    return rules
+
+
+def _remote(draft: Draft, name: str, family: Family, view: View, remote: IntervalSet) -> tuple[Statement, ...] | None:
+    """Match the remote address; None when the passage has none of this family."""
+    elements = address_set(remote)[family]
+    if not elements:
+        return None
+    if name not in draft.sets:
+        draft.put(SetSpec(name, (ADDRESS_FIELDS[family],), is_interval=True), elements)
+    return (s.address_in(family, view.remote, name),)
+
+
+def service_matches(services: IntervalSet, view: View) -> Iterator[tuple[Statement, ...]]:
+    """Statements, one alternative each, that match the services as this view sees them."""
+    whole: list[int] = []
+    for span in spans_of(services):
+        if span.is_whole:
+            whole.append(span.protocol)
+        elif span.protocol in PORTED:
+            yield s.protocol_is(span.protocol), s.port_between(view.port, span.lo, span.hi)
+        else:
+            yield from ((match,) for match in _icmp_matches(span, view))
+    for lo, hi in IntervalSet.of((p, p) for p in whole):
+        yield (s.protocol_is(lo) if lo == hi else s.protocol_between(lo, hi),)
+
+
+def _icmp_matches(span: Span, view: View) -> Iterator[Statement]:
+    if not view.is_reply:
+        yield s.icmp_is(span.protocol, span.lo, span.hi)
+        return
+    for request, reply in REPLY_TYPES[span.protocol].items():
+        if span.lo <= request <= span.hi:
+            yield s.icmp_is(span.protocol, reply, reply)
+
+
+# -- judging ---------------------------------------------------------------------------------------------------------
+
+
+def _judge(view: View, intent: Intent) -> Iterator[Rule]:
+    yield rule(s.protocol_is_not(6), s.jump("essential"))
+    yield from _barriers(view, intent)
+    yield rule(s.jump(f"look_{view.name}"))
+    yield rule(s.goto(f"verdict_{view.direction}"))
+
+
+def _barriers(view: View, intent: Intent) -> Iterator[Rule]:
+    """Failsafe passes, quarantine ends."""
+    if has_failsafe(view, intent):
+        yield rule(s.jump(f"failsafe_{view.name}"))
+    if intent.is_quarantined:
+        yield rule(s.goto(f"quarantine_{view.name}"))
+        return
+    for family in FAMILIES:
+        isolated = s.address_in(family, view.remote, f"isolated{SUFFIX[family]}")
+        yield rule(isolated, s.goto(f"quarantine_{view.name}"))
+
+
+def _verdicts(draft: Draft, direction: Direction, mode: ModeName) -> None:
+    draft.chain(
+        f"verdict_{direction}",
+        rule(s.register_is(ALLOW_CODE), s.goto(f"allow_{direction}")),
+        rule(s.register_is(DENY_CODE), s.goto(f"deny_{direction}")),
+        rule(s.register_is(FORBID_CODE), s.goto(f"forbid_{direction}")),
+        rule(s.goto(f"default_{direction}")),
+    )
+    draft.chain(f"allow_{direction}", rule(s.count(f"{direction}_allowed")), rule(s.goto("remember")))
+    for step in STEPS:
+        draft.chain(f"{step}_{direction}", *_outcome(direction, step, is_blocking(mode, step)))
+
+
+def is_blocking(mode: ModeName, step: str) -> bool:
+    return mode == "enforce" or (mode == "selective" and step != "default")
+
+
+def _outcome(direction: Direction, step: str, blocks: bool) -> Iterator[Rule]:
+    word = "blocked" if blocks else "would"
+    if step == "default" and not blocks:
+        yield rule(s.state("invalid"), s.goto("remember"))
+    yield rule(s.count(f"{direction}_{step}_{word}"))
+    yield rule(s.log(f"ringfence {direction} {step} {word} "))
+    yield rule(s.goto("block" if blocks else "remember"))
+
+
+def _shared(draft: Draft, generation: int) -> None:
+    draft.chain(
+        "remember",
+        rule(s.set_register(0)),
+        rule(s.state("related"), s.accept()),
+        rule(s.set_mark(_KEEP_MARK, mark_of(generation))),
+        rule(s.accept()),
+    )
+    draft.chain(
+        "block",
+        rule(s.leaves_host(), s.reject_tcp()),
+        rule(s.leaves_host(), s.reject()),
+        rule(s.drop()),
+    )
+
+
+# -- the hooks -------------------------------------------------------------------------------------------------------
+
+
+def _base(hook: HookName, intent: Intent, generation: int) -> Chain:
+    forward, answer = FORWARD[hook], ANSWER[hook]
+    is_enforced = intent.mode.of(forward.direction) == "enforce"
+    not_icmp = (s.protocol_is_not(ICMP), s.protocol_is_not(ICMPV6))
+    counted = s.goto(f"invalid_{forward.direction}") if is_enforced else s.count(f"{forward.direction}_invalid")
+    rules = (
+        rule(s.state("established"), s.mark_is(MASK, mark_of(generation)), s.accept()),
+        rule(s.loopback(hook), s.accept()),
+        rule(s.protocol_is(6), s.mark_is(PICKED_UP, PICKED_UP), s.goto(f"pickup_{hook}")),
+        rule(s.state("established"), s.is_reply(), s.goto(f"judge_{answer.name}")),
+        rule(s.state("invalid"), *not_icmp, counted),
+        rule(s.state("new"), s.tcp_flags(_TCP_BEGINNING, _SYN, is_equal=False), s.goto(f"pickup_{hook}")),
+        rule(s.goto(f"judge_{forward.name}")),
+    )
+    return Chain(hook, rules, Hook(HOOKS[hook], PRIORITY, "drop" if is_enforced else "accept"))
+
+
+def _invalid(hook: HookName, intent: Intent) -> Iterator[Rule]:
+    """Packets of no connection, in `enforce`: a failsafe passage holds for them too, all else is dropped."""
+    for view in (FORWARD[hook], ANSWER[hook]):
+        if has_failsafe(view, intent):
+            yield rule(s.jump(f"failsafe_{view.name}"))
+    yield rule(s.count(f"{FORWARD[hook].direction}_invalid"))
+    yield rule(s.drop())
+
+
+def _pickup(hook: HookName, intent: Intent, generation: int) -> Iterator[Rule]:
+    """TCP whose beginning was not seen: passes if allowed either way round, else as the stricter direction says."""
+    forward, answer = FORWARD[hook], ANSWER[hook]
+    yield rule(s.tcp_flags(_TCP_BEGINNING, _SYN, is_equal=True), s.goto(f"judge_{forward.name}"))
+    yield rule(s.state("established"), s.mark_is(MASK, PICKED_UP | mark_of(generation)), s.accept())
+    yield rule(s.set_mark(~PICKED_UP & 0xFFFFFFFF, PICKED_UP))
+    if has_failsafe(answer, intent):
+        yield rule(s.jump(f"failsafe_{answer.name}"))
+    yield from _barriers(forward, intent)
+    for view in (forward, answer):
+        yield rule(s.jump(f"look_{view.name}"))
+        yield rule(s.register_is(ALLOW_CODE), s.goto(f"allow_{view.direction}"))
+    if intent.mode.of(forward.direction) != "enforce":
+        yield from _blocked_answer(answer.direction, intent.mode.of(answer.direction))
+        if intent.mode.of(answer.direction) == "enforce":
+            return
+    yield rule(s.jump(f"look_{forward.name}"))
+    yield rule(s.goto(f"verdict_{forward.direction}"))
+
+
+def _blocked_answer(direction: Direction, mode: ModeName) -> Iterator[Rule]:
+    """What the answer's direction blocks, blocks here; what it would report, the packet's own direction reports."""
+    if is_blocking(mode, "deny"):
+        yield rule(s.register_is(DENY_CODE), s.goto(f"deny_{direction}"))
+        yield rule(s.register_is(FORBID_CODE), s.goto(f"forbid_{direction}"))
+    if is_blocking(mode, "default"):
+        yield rule(s.goto(f"default_{direction}"))

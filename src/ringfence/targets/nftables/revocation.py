@@ -1,0 +1,102 @@
+"""Whether a change takes any permission away, so that live connections must be judged again.
+
+A pure gain (a workload appears in a class that may do more) leaves every live connection as it is: only elements move.
+
+INVARIANT: `revokes` errs towards judging again; when it says no, every connection let pass before would still pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from ringfence.core.identity.workload import ModeName
+from ringfence.core.intent.model import UNKNOWN_CLASS, Intent, Part, PeerClass
+from ringfence.core.net.intervals import EMPTY, IntervalSet
+from ringfence.core.net.service import ANY
+from ringfence.targets.nftables.readback import normal
+
+
+def revokes(old: Intent, new: Intent) -> bool:
+    """Whether some flow that passes under `old` may not pass under `new`."""
+    if normal(old, with_rules=False) != normal(new, with_rules=False):
+        return True
+    if not set(new.isolated) <= set(old.isolated):
+        return True
+    return any(_loses(new, before, after) for before, after in moves(old.peers, new.peers))
+
+
+def moves(old: tuple[PeerClass, ...], new: tuple[PeerClass, ...]) -> set[tuple[int, int]]:
+    """Every (class before, class after) of some address."""
+    before, after = _exact(old), _exact(new)
+    changed = [a for a, _ in before.items() ^ after.items()]
+    old_ranges, new_ranges = _ranges(old), _ranges(new)
+    pairs = {(before.get(a) or _holder(old_ranges, a), after.get(a) or _holder(new_ranges, a)) for a in set(changed)}
+    return {pair for pair in {*pairs, *_range_moves(old_ranges, new_ranges)} if pair[0] != pair[1]}
+
+
+def _exact(peers: Iterable[PeerClass]) -> dict[int, int]:
+    return {address: peer.id for peer in peers for address in peer.addresses}
+
+
+Ranges = list[tuple[int, int, int]]
+
+
+def _ranges(peers: Iterable[PeerClass]) -> Ranges:
+    return sorted((lo, hi, peer.id) for peer in peers for lo, hi in peer.ranges)
+
+
+def _holder(ranges: Ranges, address: int) -> int:
+    return next((number for lo, hi, number in ranges if lo <= address <= hi), UNKNOWN_CLASS)
+
+
+def _range_moves(old: Ranges, new: Ranges) -> Iterator[tuple[int, int]]:
+    """Sweep both lists at once over the points where either changes."""
+    if old == new:
+        return
+    edges = sorted({edge for lo, hi, _ in (*old, *new) for edge in (lo, hi + 1)})
+    cursors = (_Cursor(old), _Cursor(new))
+    for lo, _ in pairwise(edges):
+        yield cursors[0].at(lo), cursors[1].at(lo)
+
+
+class _Cursor:
+    """The class of ever greater addresses."""
+
+    def __init__(self, ranges: Ranges) -> None:
+        self._ranges = ranges
+        self._index = 0
+
+    def at(self, address: int) -> int:
+        while self._index < len(self._ranges) and self._ranges[self._index][1] < address:
+            self._index += 1
+        if self._index == len(self._ranges):
+            return UNKNOWN_CLASS
+        lo, _, number = self._ranges[self._index]
+        return number if lo <= address else UNKNOWN_CLASS
+
+
+def _loses(intent: Intent, before: int, after: int) -> bool:
+    return any(
+        not _passing(part, after, intent.mode.of(part.direction)).covers(
+            _passing(part, before, intent.mode.of(part.direction))
+        )
+        for part in intent.parts
+    )
+
+
+def _passing(part: Part, peer: int, mode: ModeName) -> IntervalSet:
+    """The services that pass for a class here."""
+    if mode == "observe":
+        return ANY
+    if mode == "enforce":
+        return _services(part, peer, {"allow"})
+    return ANY - _services(part, peer, {"deny", "forbid"})
+
+
+def _services(part: Part, peer: int, actions: set[str]) -> IntervalSet:
+    found = EMPTY
+    for cell in part.cells:
+        if cell.peer == peer and cell.action in actions:
+            found = found | cell.services
+    return found

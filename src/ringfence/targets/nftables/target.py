@@ -1,0 +1,234 @@
+"""The nftables target: enforce an intent on one Linux host (or one network namespace of it), and read it back.
+
+    target = NftablesTarget()
+    target.converge(intent)        # observe, plan, apply, observe again; raises unless it is proven realised
+
+INVARIANT: only the table `inet ringfence` is ever written. Every apply is one kernel transaction, the first one
+included. "Realised" is said only of what was read from the kernel afterwards and equals the intent.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from ringfence.core.errors import Finding, FindingsError, TargetError
+from ringfence.core.intent.model import Intent
+from ringfence.ports.target import Observed, State
+from ringfence.targets.nftables import conntrack, counters
+from ringfence.targets.nftables import messages as m
+from ringfence.targets.nftables.areas import CgroupRef, units_of
+from ringfence.targets.nftables.cgroups import resolve_units
+from ringfence.targets.nftables.layout import Layout, digest_of
+from ringfence.targets.nftables.marks import next_generation, reused_generations
+from ringfence.targets.nftables.netlink import Netlink, Refused
+from ringfence.targets.nftables.observe import read_table
+from ringfence.targets.nftables.plan import Plan, difference
+from ringfence.targets.nftables.readback import Unreadable, about, differences, generation_in, parse
+from ringfence.targets.nftables.render import ABOUT, render
+from ringfence.targets.nftables.revocation import revokes
+from ringfence.targets.nftables.support import check, reduce
+from ringfence.targets.nftables.text import format_layout
+
+ATTEMPTS = 8
+_REFUSED = {
+    errno.EPERM: ("not-permitted", "run with CAP_NET_ADMIN"),
+    errno.ERESTART: ("ruleset-changed", "observe and plan again"),
+    errno.EOPNOTSUPP: ("kernel-lacks-feature", "load the nf_tables modules, or use a newer kernel"),
+    errno.ENOENT: ("ruleset-changed", "observe and plan again"),
+    errno.EEXIST: ("ruleset-changed", "observe and plan again"),
+    errno.EBUSY: ("ruleset-changed", "observe and plan again"),
+    errno.ENFILE: ("set-full", "a set has reached its size"),
+    errno.ENOMEM: ("out-of-memory", "the kernel could not hold the rules"),
+}
+
+
+class Realised(Observed, frozen=True):
+    """What was read from the kernel, at the level of the kernel too."""
+
+    layout: Layout | None = None
+    generation: int = 0
+    """The kernel's rule set generation when it was read."""
+    policy_generation: int = 0
+    """The generation number live connections are judged under."""
+    is_untouched: bool = False
+    """Whether it is to the bit what some apply of this target wrote."""
+
+
+class NftablesTarget:
+    """One host's enforcement point. `netns` names a network namespace; None is this process's own."""
+
+    def __init__(self, netns: str | None = None, *, cgroup_root: Path | None = None) -> None:
+        self.netns = netns
+        self._cgroup_root = cgroup_root
+
+    # -- pure but for the control groups, which are looked up --
+
+    def support(self, intent: Intent) -> tuple[Finding, ...]:
+        """What cannot be expressed exactly: processes without a control group, intents that contradict themselves."""
+        return (*check(intent), *self._groups(intent)[1])
+
+    def plan(self, intent: Intent, observed: Observed) -> Plan:
+        """The transaction that realises the intent. Empty when it is realised already.
+
+        Raises FindingsError when a part that nftables cannot express may not be left out.
+        """
+        faults = check(intent)
+        if faults:
+            raise FindingsError(faults)
+        reduced, groups = self._reduced(intent)
+        found = observed if isinstance(observed, Realised) else Realised("absent")
+        generation = self._generation(reduced, found)
+        wanted = render(reduced, generation, groups)
+        messages, summary = difference(wanted, found.layout)
+        forgets = reused_generations(generation) if generation != found.policy_generation else None
+        return Plan(messages, summary, reduced, wanted, generation, found.generation or None, forgets)
+
+    def _generation(self, intent: Intent, found: Realised) -> int:
+        """The same while nothing is taken away; else the next, so that every live connection is judged again."""
+        if found.layout is None or not found.policy_generation:
+            return 1
+        if found.is_untouched and found.intent is not None and not revokes(found.intent, intent):
+            return found.policy_generation
+        return next_generation(found.policy_generation)
+
+    def render(self, intent: Intent) -> str:
+        """The table as text that `nft -f` would load: for people, and for `ringfence render`."""
+        reduced, groups = self._reduced(intent)
+        return format_layout(render(reduced, 1, groups))
+
+    # -- the kernel --
+
+    def apply(self, plan: Plan) -> None:
+        """Commit the plan as one transaction. Raises TargetError and leaves the old rules when refused."""
+        if plan.is_empty:
+            return
+        with Netlink(self.netns) as netlink:
+            if plan.forgets is not None:
+                conntrack.forget(netlink, plan.forgets)
+            try:
+                netlink.commit(plan.messages, generation=plan.based_on)
+            except Refused as refusal:
+                raise _refused(refusal) from refusal
+
+    def observe(self) -> Realised:
+        """Read back what is realised: `absent`, `realised` if untouched since it was applied, else `drifted`."""
+        with Netlink(self.netns) as netlink:
+            layout, generation = _consistent(netlink)
+        if layout is None:
+            return Realised("absent", generation=generation)
+        groups = self._groups_at(layout)
+        try:
+            intent = parse(layout, groups)
+        except Unreadable as error:
+            return Realised("drifted", differences=(str(error),), layout=layout, generation=generation,
+                            policy_generation=generation_in(layout))  # fmt: skip
+        told = about(layout)
+        is_sealed = told.seal == digest_of(layout, without=(ABOUT,)) and not layout.is_foreign
+        return Realised(
+            "realised" if is_sealed else "drifted",
+            intent,
+            told.digest if is_sealed else "",
+            () if is_sealed else ("the table was changed since it was applied",),
+            layout,
+            generation,
+            generation_in(layout),
+            is_sealed,
+        )
+
+    def verify(self, intent: Intent, observed: Realised | None = None) -> Realised:
+        """Compare what is realised with an intent, cell by cell and rule by rule.
+
+        `realised`: proven equal. `refused`: equal but for parts nftables cannot express. `pending`: another intent is
+        realised, untouched. `drifted`: somebody else changed the table; `differences` says how.
+        """
+        found = observed or self.observe()
+        if found.layout is None:
+            return found
+        reduced, groups = self._reduced(intent)
+        differing = differences(reduced, found.layout, groups)
+        if not differing:
+            refused = tuple(f.message for f in reduced.refusals)
+            state: State = "refused" if reduced is not intent else "realised"
+            digest = intent.digest if reduced is intent else reduced.digest
+            return msgspec.structs.replace(found, state=state, digest=digest, differences=refused)
+        state = "pending" if found.is_untouched else "drifted"
+        return msgspec.structs.replace(found, state=state, differences=differing)
+
+    def converge(self, intent: Intent) -> Realised:
+        """Observe, plan, apply and prove, again if someone else changed the rule set meanwhile.
+
+        Raises TargetError `not-realised` when what was read back still differs.
+        """
+        for attempt in range(ATTEMPTS):
+            plan = self.plan(intent, self.verify(intent))
+            try:
+                self.apply(plan)
+                break
+            except TargetError as error:
+                if error.code != "ruleset-changed" or attempt == ATTEMPTS - 1:
+                    raise
+        found = self.verify(intent)
+        if found.state not in ("realised", "refused"):
+            raise TargetError("not-realised", f"what was read back differs: {'; '.join(found.differences[:3])}")
+        return found
+
+    def remove(self) -> None:
+        """Delete our table: the explicit end of enforcement. Nothing else ever does."""
+        with Netlink(self.netns) as netlink:
+            try:
+                netlink.commit((m.delete_table(),))
+            except Refused as refusal:
+                if refusal.errno != errno.ENOENT:
+                    raise _refused(refusal) from refusal
+
+    def hits(self) -> tuple[counters.Hit, ...]:
+        """How often each cell decided."""
+        with Netlink(self.netns) as netlink:
+            layout = read_table(netlink)
+            return counters.hits(netlink, layout) if layout is not None else ()
+
+    def totals(self) -> tuple[counters.Totals, ...]:
+        """Packets judged, by direction and step."""
+        with Netlink(self.netns) as netlink:
+            return counters.totals(netlink)
+
+    # -- control groups --
+
+    def _groups(self, intent: Intent) -> tuple[dict[str, CgroupRef], tuple[Finding, ...]]:
+        units = tuple(units_of(intent))
+        return resolve_units(units, self._cgroup_root) if units else ({}, ())
+
+    def _reduced(self, intent: Intent) -> tuple[Intent, Mapping[str, CgroupRef]]:
+        groups, refusals = self._groups(intent)
+        self._last_units = frozenset(groups)
+        return reduce(intent, groups, refusals), groups
+
+    _last_units: frozenset[str] = frozenset()
+
+    def _groups_at(self, layout: Layout) -> Mapping[str, CgroupRef]:
+        """The units of intents seen before, as they resolve now: a re-created group shows as a difference."""
+        return resolve_units(sorted(self._last_units), self._cgroup_root)[0] if self._last_units else {}
+
+
+def _consistent(netlink: Netlink) -> tuple[Layout | None, int]:
+    """The table, read while nobody changed the rule set."""
+    for _ in range(ATTEMPTS):
+        before = netlink.generation()
+        try:
+            layout = read_table(netlink)
+        except Refused as refusal:
+            if refusal.errno != errno.ENOENT:
+                raise _refused(refusal) from refusal
+            continue
+        if netlink.generation() == before:
+            return layout, before
+    raise TargetError("read-back-unstable", "the rule set kept changing while it was read", help="try again")
+
+
+def _refused(refusal: Refused) -> TargetError:
+    code, help_ = _REFUSED.get(refusal.errno or 0, ("kernel-refused", "the old rules are still in force"))
+    return TargetError(code, f"the kernel refused {refusal.about}: {refusal.strerror}", help=help_)
