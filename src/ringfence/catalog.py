@@ -1,6 +1,7 @@
 """The one registration table: a new adapter is one folder and one line here.
 
-Adapters are named, not imported: nothing is loaded until somebody asks for it, and asking for a missing one is an error.
+Adapters are named, not imported: nothing is loaded until somebody asks for it, and asking for a missing one is an
+error.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ FLOW_SOURCES = MappingProxyType(
         "zeek": Entry("ringfence.flows.zeek:Zeek"),
     }
 )
-FLOW_STORES = MappingProxyType({"duckdb": Entry("ringfence.stores.duckdb:FlowStore")})
+FLOW_STORES = MappingProxyType({"duckdb": Entry("ringfence.stores.duckdb:DuckFlowStore")})
 
 
 def load(table: MappingProxyType[str, Entry], name: str) -> Any:

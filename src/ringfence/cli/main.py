@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ringfence import __version__
-from ringfence.cli import ask, init, policy, traffic
+from ringfence.cli import ask, enforce, init, policy, traffic
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,7 @@ app.add_typer(policy.app, name="policy")
 init.register(app)
 ask.register(app)
 traffic.register(app)
+enforce.register(app)
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,130 @@
+"""`ringfence render` and `enforce`: what one enforcement point must realise, and realising it on this host."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ringfence import catalog
+from ringfence.cli.ask import AsOption, AtOption, parse_at, parse_mode
+from ringfence.cli.session import CLEAN, FINDINGS, Session, command
+from ringfence.core.engine import Engine
+from ringfence.core.errors import FindingsError, InputError
+from ringfence.core.identity.workload import Workload
+from ringfence.core.intent.compile import IntentCompiler
+from ringfence.core.intent.model import Intent
+from ringfence.core.net.address import format_ranges
+from ringfence.core.net.service import format_services
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the root."""
+    command(app, "render", epilog="Example: ringfence render nftables web-1")(render)
+    command(app, "enforce", epilog="Example: ringfence enforce nftables web-1 --plan")(enforce)
+
+
+TargetArgument = Annotated[str, typer.Argument(help="The enforcement technology: nftables.")]
+WorkloadArgument = Annotated[str, typer.Argument(help="A workload's name or UUID.")]
+
+
+def render(
+    session: Session, target: TargetArgument, workload: WorkloadArgument, at: AtOption = None, as_: AsOption = None
+) -> int:
+    """What would be realised there: the rules as text, or the intent with --json. Exit 1 when something is refused."""
+    adapter = catalog.load(catalog.TARGETS, target)()
+    intent = intent_of(session, workload, at, as_)
+    refusals = (*intent.refusals, *adapter.support(intent))
+    if session.is_json:
+        session.emit({"intent": intent, "digest": intent.digest, "refusals": refusals})
+    else:
+        session.out.print(adapter.render(intent), markup=False, soft_wrap=True)
+        session.show_findings(refusals)
+    return FINDINGS if refusals else CLEAN
+
+
+def enforce(
+    session: Session,
+    target: TargetArgument,
+    workload: WorkloadArgument,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the transaction, change nothing.")] = False,
+    accept_refused: Annotated[
+        bool, typer.Option("--accept-refused", help="Go on although some allows stay closed.")
+    ] = False,
+    netns: Annotated[
+        str | None, typer.Option(help="A network namespace of this host instead of the host itself.")
+    ] = None,
+    at: AtOption = None,
+    as_: AsOption = None,
+) -> int:
+    """Realise a workload's policy on this host, in one transaction, and prove it by reading it back (root)."""
+    adapter = catalog.load(catalog.TARGETS, target)(netns)
+    intent = intent_of(session, workload, at, as_)
+    refusals = (*intent.refusals, *adapter.support(intent))
+    if refusals and not accept_refused and not plan:
+        raise FindingsError([*refusals])
+    if plan:
+        return _show_plan(session, adapter, intent)
+    realised = adapter.converge(intent)
+    session.emit(realised_document(intent, realised), _realised_line(intent, realised))
+    session.show_findings(refusals)
+    return CLEAN if realised.state == "realised" else FINDINGS
+
+
+def intent_of(session: Session, name: str, at: str | None = None, as_: str | None = None) -> Intent:
+    """The intent of one workload. Raises InputError `unknown-workload`, `not-controlled`."""
+    world = session.estate.world(at=parse_at(at), as_mode=parse_mode(as_))
+    workload = world.inventory.find(name)
+    if workload is None:
+        raise InputError(
+            "unknown-workload", f"there is no workload `{name}`", help="`ringfence map -f tree` shows those there are"
+        )
+    _check_controlled(workload)
+    return IntentCompiler(Engine.compile(world)).compile(workload)
+
+
+def _check_controlled(workload: Workload) -> None:
+    if not workload.is_controlled or workload.kind == "process":
+        message = f"`{workload.name}` is a {workload.kind}, which is no enforcement point of its own"
+        raise InputError("not-controlled", message, help="a process is enforced with its host; a device by its peers")
+
+
+def _show_plan(session: Session, adapter: Any, intent: Intent) -> int:
+    plan = adapter.plan(intent, adapter.observe())
+    lines = plan.summary or ("nothing to change",)
+    session.emit(
+        {"workload": intent.name, "changes": plan.summary}, *(Text(line) for line in lines), failsafe_table(intent)
+    )
+    return FINDINGS if plan.summary else CLEAN
+
+
+def failsafe_table(intent: Intent) -> Table | str:
+    """What passes whatever policy says: shown in every plan."""
+    if not intent.failsafe:
+        return "failsafe: nothing"
+    table = Table("failsafe", "remote", "services", box=None)
+    for passage in intent.failsafe:
+        table.add_row(
+            passage.direction, " ".join(format_ranges(passage.remote)), " ".join(format_services(passage.services))
+        )
+    return table
+
+
+def realised_document(intent: Intent, realised: Any) -> dict[str, object]:
+    """What was asked and what was read back."""
+    return {
+        "workload": intent.name,
+        "state": realised.state,
+        "digest": intent.digest,
+        "differences": realised.differences,
+    }
+
+
+def _realised_line(intent: Intent, realised: Any) -> Text:
+    style = "green" if realised.state == "realised" else "bold red"
+    words = f"{intent.name}: {realised.state} (read back and equal to intent {intent.digest[:12]})"
+    return Text(
+        words if realised.state == "realised" else f"{intent.name}: {realised.state} {realised.differences}", style
+    )
