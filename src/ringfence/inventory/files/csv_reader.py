@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 
 from ringfence.core.errors import Location
 from ringfence.inventory.files.draft import MODE_KEYS, TEXT_KEYS, AddressDraft, Draft, Findings, Text, unknown_word
@@ -48,6 +49,9 @@ def _rows(text: str, file: str, findings: Findings) -> Iterator[list[Text]]:
 
 def _columns(line: str, cells: list[str], delimiter: str) -> list[int]:
     """Where each cell begins on its row's first line; 0 beyond that line."""
+    if '"' not in line:
+        widths = (len(cell) + len(delimiter) for cell in cells[:-1])
+        return list(accumulate(widths, initial=1))
     columns, position = [], 1
     for cell in cells:
         columns.append(position if position <= len(line) else 0)
@@ -57,7 +61,8 @@ def _columns(line: str, cells: list[str], delimiter: str) -> list[int]:
 
 
 def _trimmed(cell: str, line: int, column: int) -> Text:
-    return Text(cell.strip(), line, column + len(cell) - len(cell.lstrip()) if column else 0)
+    text = cell.strip()
+    return Text(text, line, column if cell.startswith(text) or not column else column + cell.index(text))
 
 
 def _check_header(header: list[Text], file: str, findings: Findings) -> None:
@@ -80,7 +85,11 @@ def _draft(row: list[Text], names: list[str], file: str, findings: Findings) -> 
         message = f"the row has {len(row)} cells and the header {len(names)}"
         findings.add("bad-csv", message, Location(file, extra.line, extra.column), text=extra.value)
     cells = {name: cell for name, cell in zip(names, row, strict=False) if cell.value}
-    labels = tuple((cell._replace(value=name[6:]), cell) for name, cell in cells.items() if name.startswith(LABEL))
+    labels = tuple(
+        (Text(name[len(LABEL) :], cell.line, cell.column), cell)
+        for name, cell in cells.items()
+        if name.startswith(LABEL)
+    )
     return Draft(
         file,
         row[0],

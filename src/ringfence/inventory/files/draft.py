@@ -6,14 +6,15 @@ INVARIANT: a draft has the right *shape* and nothing more; no text in it has bee
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from ringfence.core.errors import Finding, Location, Severity
 from ringfence.core.policy.suggest import nearest
 from ringfence.inventory.files.codes import CODES
 
 
-class Text(NamedTuple):
+class Text(msgspec.Struct, frozen=True, gc=False):
     """A text as written, with its place; lines and columns count from 1."""
 
     value: str
@@ -21,7 +22,7 @@ class Text(NamedTuple):
     column: int
 
 
-class AddressDraft(NamedTuple):
+class AddressDraft(msgspec.Struct, frozen=True):
     """One address as written, with its lease and network if it states them."""
 
     address: Text
@@ -30,7 +31,7 @@ class AddressDraft(NamedTuple):
     network: Text | None = None
 
 
-class Draft(NamedTuple):
+class Draft(msgspec.Struct, frozen=True):
     """One workload as written. `at` is where its entry begins; `texts` holds the keys that are one text."""
 
     file: str

@@ -43,16 +43,16 @@ def place(draft: Draft) -> Location:
 def _unique(read: Sequence[Read], findings: Findings) -> list[Read]:
     """One workload for each name and UUID; the first is kept so that what it holds is still checked."""
     kept: list[Read] = []
-    seen: dict[str, Location] = {}
+    seen: dict[str, Draft] = {}
     for draft, workload in read:
-        taken = [key for key in (workload.name, workload.uuid) if key in seen]
-        for key in taken[:1]:
-            message = f"`{key}` is already the name or UUID of the workload at {seen[key]}"
-            findings.add("duplicate-workload", message, place(draft), text=key, subject=workload.name)
-        if not taken:
+        taken = workload.name if workload.name in seen else workload.uuid if workload.uuid in seen else None
+        if taken is None:
             kept.append((draft, workload))
-        for key in (workload.name, workload.uuid):
-            seen.setdefault(key, place(draft))
+        else:
+            message = f"`{taken}` is already the name or UUID of the workload at {place(seen[taken])}"
+            findings.add("duplicate-workload", message, place(draft), text=taken, subject=workload.name)
+        seen.setdefault(workload.name, draft)
+        seen.setdefault(workload.uuid, draft)
     return kept
 
 

@@ -38,6 +38,7 @@ HOLDABLE = GLOBAL_UNICAST | PRIVATE
 _KINDS: dict[str, Kind] = {**{kind: kind for kind in KINDS}, **KIND_ALIASES}
 _MODES: dict[str, ModeName] = {mode: mode for mode in MODES}
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?")
+_ADDRESS_STARTS = frozenset("0123456789abcdefABCDEF:")
 _SPIFFE = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+")
 """SPIFFE-ID specification, section 2: a trust domain and path segments."""
 
@@ -93,11 +94,17 @@ def _name_fault(name: str) -> str:
         return "it is a word of the language"
     if name != name.strip() or not name.isprintable():
         return "it begins or ends with a space, or holds a character that cannot be seen"
+    return "it is an address" if _is_address(name) else ""
+
+
+def _is_address(text: str) -> bool:
+    if not (text[0] in _ADDRESS_STARTS and ("." in text or ":" in text)):
+        return False
     try:
-        parse_address(name)
+        parse_address(text)
     except ValueError:
-        return ""
-    return "it is an address"
+        return False
+    return True
 
 
 def _kind(draft: Draft, findings: Findings) -> Kind:
