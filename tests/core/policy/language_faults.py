@@ -7,6 +7,8 @@ The place is in the file `case.yaml`; `others` are further files of the estate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -18,7 +20,7 @@ class Fault(NamedTuple):
     """What stands where the finding points."""
     help: str
     source: str | bytes
-    others: dict[str, str] = {}
+    others: Mapping[str, str] = MappingProxyType({})
     ignore: tuple[str, ...] = ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from ringfence.core.policy.names import RESERVED_SEGMENTS, RESERVED_SERVICES
 from ringfence.core.policy.scalars import quoted
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,6}", fullmatch=True)
@@ -42,7 +43,7 @@ def policy_texts(draw: st.DrawFn) -> str:
     return draw(with_comments(lines))
 
 
-RESERVED = frozenset("anyone internet private global any tcp udp sctp dccp udplite icmp icmp4 icmp6 proto".split())
+RESERVED = RESERVED_SEGMENTS | RESERVED_SERVICES
 
 
 @st.composite

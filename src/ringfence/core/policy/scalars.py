@@ -13,7 +13,7 @@ WIDTH = 110
 """The widest line the printer writes by choice."""
 _FLOW_SIGNS = re.compile(r"[,\[\]{}:]")
 _UNSAFE = re.compile(r"[\n\t\\\"']|: | #|:$")
-_ODD = re.compile(REFUSED.pattern + "|\x7f")
+_ODD = re.compile(REFUSED.pattern + "|[\r\x7f]")
 
 
 def plain_or_quoted(text: str, *, in_flow: bool) -> str:

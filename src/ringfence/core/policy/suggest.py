@@ -61,7 +61,7 @@ class NearMisses:
         return tuple(sorted(found, key=lambda word: (distance(text, word), word)))
 
     def _candidates(self, text: str) -> Iterator[str]:
-        for length in range(max(1, len(text) - MAX_EDITS), len(text) + MAX_EDITS + 1):
+        for length in range(max(0, len(text) - MAX_EDITS), len(text) + MAX_EDITS + 1):
             for number, start, stop in _pieces(length):
                 for shift in range(-MAX_EDITS, MAX_EDITS + 1):
                     if start + shift >= 0 and stop + shift <= len(text):
