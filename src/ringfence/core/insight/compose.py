@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from ringfence.core.insight.cover import Block
 from ringfence.core.insight.parties import PEER, LabelKeys
-from ringfence.core.insight.promises import promises
 from ringfence.core.insight.segments import LabelPairs, SegmentBook, policy_name, rule_name, slug
 from ringfence.core.net.intervals import IntervalSet, union
 from ringfence.core.net.service import ANY, WELL_KNOWN, format_services, parse_service
@@ -125,7 +124,7 @@ class _Composer:
         base = old or Policy(self.name, scope=self.book.scope_selector)
         policy = Policy(
             name=base.name, owner=base.owner, scope=base.scope, segments=self.book.segments(), services=base.services,
-            rules=(*base.rules, *rules), tests=base.tests or promises(rules, self.book.scope_selector),
+            rules=(*base.rules, *rules), tests=base.tests,
             because=base.because, comments=base.comments, margin=base.margin, where=base.where,
         )  # fmt: skip
         return Composed(policy, tuple(ordered), rules)

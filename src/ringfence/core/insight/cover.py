@@ -168,7 +168,7 @@ def of_tightness(tight: int, *, role: str, scope: Sequence[str]) -> Price:
     """The one knob, 0 (general) to 10 (only what was seen). 5 asks 4 bits for a bit of surprise, and three in four
     roles."""
     beta = 64.0 if tight >= 10 else 4.0 * 2 ** ((tight - 5) / 2)
-    share = {role: min(1.0, 0.45 + 0.06 * tight)} | dict.fromkeys(scope, tight / 20)
+    share = {role: min(1.0, 0.45 + 0.06 * tight)} | dict.fromkeys(scope, max(0, tight - 3) / 20)
     return Price(beta, 12.0 - tight, share, {role: 2} | dict.fromkeys(scope, 3))
 
 
@@ -214,6 +214,8 @@ def _cover_chunk(
 ) -> list[Block]:
     part = pairs.where(rows)
     found = _candidates(space, part, shapes, price, extra)
+    if not len(found.shape):
+        return []
     name_bits = 2 * np.log2(max(2, int(space.exists.sum())))
     blocks: list[Block] = []
     for columns in _units(part):

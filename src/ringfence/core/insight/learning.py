@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from ringfence.core.flow.conversations import DIRECTION_CONFIDENCE, Conversations
 from ringfence.core.insight.cover import Pairs
 from ringfence.core.insight.namings import scope_of
-from ringfence.core.insight.noise import EPHEMERAL_FROM, dense_ids, in_services
+from ringfence.core.insight.noise import EPHEMERAL_FROM, dense_ids
 from ringfence.core.insight.parties import PEER, LabelKeys, Parties
 from ringfence.core.insight.segments import LabelPairs
 from ringfence.core.net.intervals import IntervalSet
-from ringfence.core.net.service import ANY, PORTED, parse_service, point
+from ringfence.core.net.service import ANY, ICMP, ICMPV6, PORTED, parse_service, point, protocol_of
 
 Ids = NDArray[np.int64]
 Level = Literal["ringfence", "tier", "port"]
@@ -32,6 +32,7 @@ LEVELS: tuple[Level, ...] = ("ringfence", "tier", "port")
 
 DNS = parse_service("tcp/53") | parse_service("udp/53")
 """Both or neither: a long answer comes by TCP (RFC 7766 section 5)."""
+ECHO = parse_service("icmp/echo")
 DYNAMIC_PORTS = 5
 """So many high ports between two parties are one dynamic range (RPC, passive FTP)."""
 IANA_EPHEMERAL = 49152
@@ -110,17 +111,26 @@ def learn(
 
 def _services(c: Conversations, source: Ids, destination: Ids) -> tuple[Ids, tuple[IntervalSet, ...]]:
     """Per row a service number, and what the numbers mean; the last is `any`."""
-    points, service = np.unique(c.point, return_inverse=True)
-    service = service.astype(np.int64)
-    sets = [IntervalSet.single(int(p)) for p in points]
-    names = np.flatnonzero(in_services(c.point, DNS))
-    if len(names):
-        service[names] = len(sets)
-        sets.append(DNS)
+    points, of_row = np.unique(c.point, return_inverse=True)
+    index: dict[IntervalSet, int] = {}
+    of_point = [index.setdefault(_meant_by(int(p)), len(index)) for p in points]
+    service = np.array(of_point, np.int64)[of_row]
+    sets = list(index)
     for rows, services in _dynamic_ranges(c, source, destination):
         service[rows] = len(sets)
         sets.append(services)
     return service, (*sets, ANY)
+
+
+def _meant_by(observed: int) -> IntervalSet:
+    """The service to write for a point: both halves of DNS, echo of both families, a whole protocol without ports."""
+    for service in (DNS, ECHO):
+        if observed in service:
+            return service
+    protocol = protocol_of(observed)
+    if protocol in PORTED or protocol in (ICMP, ICMPV6):
+        return IntervalSet.single(observed)
+    return parse_service(f"proto/{protocol}")
 
 
 def _dynamic_ranges(c: Conversations, source: Ids, destination: Ids) -> Iterator[tuple[Ids, IntervalSet]]:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +38,7 @@ from ringfence.core.insight.learning import LEVELS, Learned, Level, Scopes, lear
 from ringfence.core.insight.leftovers import leftovers, review
 from ringfence.core.insight.namings import extra_keys, shapes
 from ringfence.core.insight.parties import LabelKeys, identify
+from ringfence.core.insight.promises import opened_by, promises
 from ringfence.core.insight.recommendation import (
     ALREADY,
     ASIDE,
@@ -160,9 +162,24 @@ class _Study:
         ends = BareEnds(self.c, self.parties, learned, self.inventory, self.tight)
         composed = compose(drafts, self.keys, ends.peers, existing)
         parts = [Part(c.policy, c.rules, drafts=c.drafts) for c in composed]
+        if not existing:
+            parts = self._promise(parts)
         if core:
             parts.insert(0, Part(*compose_infrastructure(core, existing), core=tuple(core)))
         return tuple(parts)
+
+    def _promise(self, parts: list[Part]) -> list[Part]:
+        """Give every policy its tests. Policies of complete scopes never meet; the others may meet any."""
+        complete = {self.scopes.pairs[i] for i in np.flatnonzero(self.scopes.is_complete)}
+        loose = [part for part in parts if part.drafts[0].owner not in complete]
+        outside = [w for w in self.inventory.workloads if not w.is_controlled]
+        uncontrolled = list({tuple(x.items()): x for x in map(self.inventory.labels_of, outside)}.values())
+        out: list[Part] = []
+        for part in parts:
+            rules = (rule for other in (parts if part in loose else loose) for rule in other.rules)
+            tests = promises(part.policy, opened_by(rules), uncontrolled)
+            out.append(replace(part, policy=msgspec.structs.replace(part.policy, tests=tests)))
+        return out
 
     def _blocks(self, learned: Learned) -> list[Block]:
         extras = extra_keys(self.space, self.keys)

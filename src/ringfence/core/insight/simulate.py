@@ -20,8 +20,8 @@ from ringfence.core.engine.nearest import nearest
 from ringfence.core.flow.conversations import REPORTED, Conversations
 from ringfence.core.identity.workload import Mode, Workload
 from ringfence.core.insight.evidence import moment
-from ringfence.core.insight.leftovers import end_text
-from ringfence.core.insight.noise import dense_ids
+from ringfence.core.insight.leftovers import Leftover, end_text, leftovers
+from ringfence.core.insight.noise import ASIDE, HELP, WHY, dense_ids, set_aside
 from ringfence.core.insight.parties import NAME, PLACES, PRIVATE_PLACE, WORKLOAD, LabelKeys, Parties, identify
 from ringfence.core.insight.segments import spoken_order
 from ringfence.core.insight.services import ServiceNames
@@ -140,6 +140,8 @@ class Simulation:
     """What breaks: blocked, or would be; most connections first, at most MOST_BREAKS."""
     more_breaks: int
     """Kinds left out of `breaks`."""
+    noise: tuple[Leftover, ...]
+    """What would not pass and nobody misses: scanners, what is blocked today, broadcasts. Not among the breaks."""
     opens: tuple[Change, ...]
     """Reported blocked when seen, allowed now."""
     closes: tuple[Change, ...]
@@ -162,7 +164,7 @@ def simulate(
     breaks, more = run.breaks()
     return Simulation(
         totals=run.totals(), rules=run.rules(), unused=run.unused(), series=run.series(), talkers=run.talkers(),
-        breaks=breaks, more_breaks=more,
+        breaks=breaks, more_breaks=more, noise=run.noise(),
         opens=run.changes((run.was == _WAS_BLOCKED) & (run.verdict == _ALLOWED)),
         closes=run.changes((run.was == REPORTED.index("allowed")) & (run.verdict == _BLOCKED)),
         applications=run.applications(), judgement=judgement,
@@ -180,6 +182,7 @@ class _Run:
         self.parties = identify(conversations, engine.world.inventory)
         self.groups, self.group_of = _groups(conversations, self.parties, keys)
         self.services = ServiceNames({}).of(conversations.point)
+        self.aside = set_aside(conversations, self.parties)
 
     def totals(self) -> dict[VerdictName, Count]:
         sums = [np.bincount(self.verdict, w, len(VERDICTS)) for w in (self.c.connections, self.c.bytes, None)]
@@ -219,11 +222,15 @@ class _Run:
         )
 
     def breaks(self) -> tuple[tuple[Break, ...], int]:
-        rows = np.flatnonzero(self.verdict != _ALLOWED)
+        rows = np.flatnonzero((self.verdict != _ALLOWED) & (self.aside == 0))
         kinds = self._kinds(rows, self.verdict, self.reason, self.rule + 1)
         ordered = sorted(kinds, key=lambda k: (-k.connections, k.key))
         listed = tuple(self._break(kind, with_hint=i < MOST_HINTS) for i, kind in enumerate(ordered[:MOST_BREAKS]))
         return listed, max(0, len(ordered) - MOST_BREAKS)
+
+    def noise(self) -> tuple[Leftover, ...]:
+        told = {i: (name, WHY[name], HELP[name]) for i, name in enumerate(ASIDE) if name}
+        return leftovers(self.c, self.aside, (self.verdict != _ALLOWED) & (self.aside > 0), told)
 
     def changes(self, mask: NDArray[np.bool_]) -> tuple[Change, ...]:
         kinds = self._kinds(np.flatnonzero(mask), self.rule + 1)
@@ -260,9 +267,13 @@ class _Run:
         np.minimum.at(first, kind, c.first)
         np.maximum.at(last, kind, c.last)
         row = _first_rows(kind, n)
+        names = [
+            (self.groups[source[i]], self.groups[destination[i]], self.services.text(int(service[i])))
+            for i in row.tolist()
+        ]
         return [
             _Kind(
-                (self.groups[source[row[i]]], self.groups[destination[row[i]]], self.services.text(int(service[row[i]]))),
+                names[i],
                 int(connections[i]), int(ends[0][i]), int(ends[1][i]), int(first[i]), int(last[i]), int(rows[row[i]]),
             )
             for i in range(n)
@@ -288,7 +299,8 @@ class _Run:
         unlabelled = [w.name for w in map(self._workload, ends) if w is not None and not w.labels]
         if unlabelled:
             return f"label `{unlabelled[0]}`, then write a rule for it"
-        found = nearest(self.engine, *(self._class(end) for end in ends), int(self.c.point[row]))
+        source, destination = self._class(ends[0]), self._class(ends[1])
+        found = nearest(self.engine, source, destination, int(self.c.point[row]))
         if found is None:
             return "no rule comes close: add an allow to the destination's policy"
         return f"`{found.rule}` would allow it {', '.join(found.missing)}"
