@@ -195,7 +195,7 @@ def test_what_a_rule_logs_becomes_a_blocked_attempt_and_a_reject_line(pair: Lab)
     }  # fmt: skip
     assert {(b.host, b.direction, b.prefix) for b in blocked} == {("server", "in", "rf in default")}
     columns = vpc_log.HEADER.split()
-    text = (pair.flows_dir / "server.log").read_text().splitlines()
+    text = (pair.flows_dir / "vpc" / "server.log").read_text().splitlines()
     assert text[0] == vpc_log.HEADER
     rows = [dict(zip(columns, line.split(), strict=True)) for line in text[1:]]
     rejected = {(row["srcaddr"], row["protocol"], row["dstport"]) for row in rows if row["action"] == "REJECT"}

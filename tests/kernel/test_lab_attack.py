@@ -75,20 +75,21 @@ def attempt(source: str, destination: str, port: int, *, step: str = "default", 
 
 
 def test_attempts_alike_become_one_alert_with_the_rule_that_stopped_them() -> None:
-    """Both families of one pair fold; forbid and default keep apart; the most frequent comes first."""
+    """Families and services of one pair fold; forbid and default keep apart; the most frequent comes first."""
     found = alerts(
         [
             attempt("10.20.0.11", "10.10.0.31", 5432, step="forbid", at=5),
             attempt("fd00:20::11", "fd00:10::31", 5432, step="forbid", at=1),
             attempt("10.20.0.11", "10.10.0.31", 5432, step="forbid", at=2),
+            attempt("10.20.0.11", "10.10.0.31", 22, step="forbid", at=3),
             attempt("203.0.113.80", "10.10.0.11", 22),
         ],
         INVENTORY,
         judge,
     )
-    assert [(a.source, a.destination, a.service, a.attempts, a.reason, a.rule) for a in found] == [
-        ("dev-web-1", "prod-db-1", "tcp/5432", 3, "forbid", "shop/no-dev"),
-        ("203.0.113.80", "prod-web-1", "tcp/22", 1, "default", None),
+    assert [(a.source, a.destination, a.services, a.attempts, a.reason, a.rule) for a in found] == [
+        ("dev-web-1", "prod-db-1", ("tcp/5432", "tcp/22"), 4, "forbid", "shop/no-dev"),
+        ("203.0.113.80", "prod-web-1", ("tcp/22",), 1, "default", None),
     ]
     assert (found[0].last - found[0].first).total_seconds() == 4
     assert (found[0].host, found[0].end, found[0].is_consistent) == ("prod-db-1", "destination", True)
@@ -98,6 +99,15 @@ def test_an_alert_says_so_when_kernel_and_engine_disagree() -> None:
     """A packet that the kernel dropped by default though the engine says forbid is not silently explained away."""
     (found,) = alerts([attempt("10.20.0.11", "10.10.0.31", 5432, step="default")], INVENTORY, judge)
     assert not found.is_consistent
+
+
+def test_a_datagram_to_a_dhcp_port_is_judged_with_its_own_source_port() -> None:
+    """From the client's port DHCP is essential; from any other port it is not, and the alert says default."""
+    stray = BlockedAttempt(
+        "prod-db-1", "in", "ringfence in default blocked", 17, "10.40.0.50", "10.10.0.31", 40000, 67, None, 40, 0.0
+    )
+    (found,) = alerts([stray], INVENTORY, judge)
+    assert (found.reason, found.services, found.is_consistent) == ("default", ("udp/67",), True)
 
 
 def _ones_complement(data: bytes) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from ringfence.core.errors import FindingsError, InputError
 from ringfence.core.net.service import parse_service
-from ringfence.lab import conntrack, nflog, talk, vpc_log
+from ringfence.lab import conntrack, nflog, talk, vpc_log, zeek_log
 from ringfence.lab.conntrack import Entry
 from ringfence.lab.description import built_in, parse_world, read_world
 from ringfence.lab.probe import Scan, Target, targets_of
@@ -200,8 +200,8 @@ def test_a_long_connection_is_reported_in_parts_that_add_up_to_the_whole() -> No
     ledger = Ledger("a", frozenset({"10.9.0.2"}))
     ledger.note(conntrack.NEW, entry())
     parts = []
-    for packets in (3, 3, 8):
-        ledger.note_table([carried(packets)], 2 * 10**9)
+    for at_s, packets in ((2, 3), (3, 3), (4, 8)):
+        ledger.note_table([carried(packets)], at_s * 10**9)
         parts += ledger.take()
     ledger.note(conntrack.DESTROY, carried(10, state=7, stop_ns=9 * 10**9))
     parts += ledger.take()
@@ -210,7 +210,9 @@ def test_a_long_connection_is_reported_in_parts_that_add_up_to_the_whole() -> No
     assert sum(part.reply_bytes for part in parts) == 500
     assert [part.is_first for part in parts] == [True, False, False]
     assert [part.ending for part in parts] == ["open", "open", "closed"]
-    assert {(part.direction, part.start_s) for part in parts} == {("out", 1.0)}
+    assert [(part.direction, part.start_s, part.end_s) for part in parts] == [
+        ("out", 1.0, 2.0), ("out", 2.0, 4.0), ("out", 4.0, 9.0),
+    ]  # fmt: skip
 
 
 def test_a_connection_that_ended_is_not_reported_again_by_a_table_that_still_shows_it() -> None:
@@ -269,6 +271,26 @@ def test_endings_become_the_flags_a_vpc_flow_log_shows(
     assert tuple(int(row["tcp-flags"]) for row in rows) == flags
     assert [row["flow-direction"] for row in rows] == ["egress", "ingress"][: len(rows)]
     assert (rows[0]["srcaddr"], rows[0]["dstport"], rows[-1]["interface-id"]) == ("10.9.0.2", "80", "eni-a")
+
+
+def test_a_zeek_log_keeps_who_began_and_the_type_of_a_ping() -> None:
+    """One line a connection, the server's only when the client does not report; ICMP type and code stand for ports."""
+    ledger = Ledger("b", frozenset({"10.9.0.3"}))
+    ledger.note(conntrack.DESTROY, carried(4, state=7, stop_ns=3 * 10**9))
+    ping = entry(2, protocol=1, icmp_type=8, source_port=0, destination_port=0, packets=2, bytes=168, tcp_state=None)
+    ledger.note(conntrack.DESTROY, ping)
+    records = ledger.take()
+    assert zeek_log.lines(records, {"10.9.0.2", "10.9.0.3"}) == []
+    lines = zeek_log.lines(records, {"10.9.0.3"})
+    fields = zeek_log.HEADER[-2].split("\t")[1:]
+    rows = [dict(zip(fields, line.split("\t"), strict=True)) for line in lines]
+    assert len(zeek_log.HEADER[-1].split("\t")) == len(zeek_log.HEADER[-2].split("\t"))
+    shown = ("id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "conn_state", "orig_pkts", "resp_ip_bytes")
+    assert [tuple(row[name] for name in shown) for row in rows] == [
+        ("10.9.0.2", "40000", "10.9.0.3", "80", "tcp", "SF", "4", "200"),
+        ("10.9.0.2", "8", "10.9.0.3", "0", "icmp", "S0", "2", "0"),
+    ]
+    assert (rows[0]["ts"], rows[0]["duration"]) == ("1.000000", "2.000000")
 
 
 def _logged(packet: bytes, hook: int, prefix: bytes) -> bytes:

@@ -7,27 +7,29 @@ that connection at that host's end. INVARIANT: where the two disagree on the ste
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.net.address import format_address, parse_address
-from ringfence.core.net.service import format_point, point
-from ringfence.core.world import Endpoint, EndVerdict, Flow
+from ringfence.core.net.service import DHCP_PORTS, UDP, format_point, point
+from ringfence.core.world import Endpoint, Flow
 from ringfence.lab.attack import Judge
 from ringfence.lab.nflog import BlockedAttempt
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """All attempts of one source on one service of one destination that one end stopped."""
+    """All attempts of one source on one destination that one end stopped for one reason."""
 
     source: str
     """The workload's name, else the address."""
     destination: str
-    service: str
+    services: tuple[str, ...]
+    """Those tried, the most often tried first."""
     host: str
     """Whose rules stopped it."""
     end: Literal["source", "destination"]
@@ -44,58 +46,85 @@ class Alert(msgspec.Struct, frozen=True):
 
 def alerts(attempts: Iterable[BlockedAttempt], inventory: Inventory, judge: Judge) -> tuple[Alert, ...]:
     """One alert for all attempts alike, most frequent first."""
-    grouped: dict[tuple[str, str, str, int], list[BlockedAttempt]] = {}
+    connections: dict[_Connection, list[BlockedAttempt]] = {}
     for attempt in attempts:
-        service = point(attempt.protocol, _detail(attempt))
-        grouped.setdefault((attempt.host, attempt.source, attempt.destination, service), []).append(attempt)
-    folded: dict[tuple[object, ...], Alert] = {}
-    for (_, source, destination, service), group in grouped.items():
-        alert = _alert(group, parse_address(source), parse_address(destination), service, inventory, judge)
-        key = (alert.source, alert.destination, alert.service, alert.host, alert.end, alert.reason, alert.rule)
-        folded[key] = _joined(folded[key], alert) if key in folded else alert
-    return tuple(sorted(folded.values(), key=lambda a: (-a.attempts, a.source, a.destination, a.service, a.host)))
+        connections.setdefault(_connection(attempt), []).append(attempt)
+    alike: dict[_Cause, list[tuple[_Connection, list[BlockedAttempt]]]] = {}
+    for connection, group in connections.items():
+        alike.setdefault(_cause(connection, group, inventory, judge), []).append((connection, group))
+    found = [_alert(cause, groups) for cause, groups in alike.items()]
+    return tuple(sorted(found, key=lambda a: (-a.attempts, a.source, a.destination, a.host, a.reason)))
 
 
-def _detail(attempt: BlockedAttempt) -> int:
-    return attempt.destination_port if attempt.icmp_type is None else attempt.icmp_type
+class _Connection(NamedTuple):
+    """What is judged once, however often it was tried."""
+
+    host: str
+    direction: str
+    source: str
+    destination: str
+    service: int
+    dhcp_source_port: int | None
 
 
-def _alert(
-    group: list[BlockedAttempt], source: int, destination: int, service: int, inventory: Inventory, judge: Judge
-) -> Alert:
-    first, last = (datetime.fromtimestamp(pick(a.at_s for a in group), UTC) for pick in (min, max))
-    end: Literal["source", "destination"] = "destination" if group[0].direction == "in" else "source"
-    flow = Flow(Endpoint(address=source), Endpoint(address=destination), service, at=last)
-    verdict = next((e for e in judge(flow).ends if e.end == end), None)
-    return Alert(
-        source=_name(inventory, source, last),
-        destination=_name(inventory, destination, last),
-        service=format_point(service),
-        host=group[0].host,
-        end=end,
-        reason=verdict.reason if verdict else "uncontrolled",
-        rule=verdict.rule if verdict else None,
-        attempts=len(group),
-        first=first,
-        last=last,
-        is_consistent=_agrees(verdict, {attempt.prefix for attempt in group}),
+class _Cause(NamedTuple):
+    """What makes attempts alike."""
+
+    source: str
+    destination: str
+    host: str
+    end: Literal["source", "destination"]
+    reason: str
+    rule: str | None
+    is_consistent: bool
+
+
+def _connection(attempt: BlockedAttempt) -> _Connection:
+    detail = attempt.destination_port if attempt.icmp_type is None else attempt.icmp_type
+    is_dhcp = attempt.protocol == UDP and attempt.destination_port in DHCP_PORTS
+    source_port = attempt.source_port if is_dhcp else None
+    service = point(attempt.protocol, detail)
+    return _Connection(attempt.host, attempt.direction, attempt.source, attempt.destination, service, source_port)
+
+
+def _cause(connection: _Connection, group: list[BlockedAttempt], inventory: Inventory, judge: Judge) -> _Cause:
+    at = datetime.fromtimestamp(group[-1].at_s, UTC)
+    source, destination = parse_address(connection.source), parse_address(connection.destination)
+    ends = Endpoint(address=source), Endpoint(address=destination)
+    verdict = judge(Flow(*ends, connection.service, source_port=connection.dhcp_source_port, at=at))
+    end: Literal["source", "destination"] = "destination" if connection.direction == "in" else "source"
+    said = next((e for e in verdict.ends if e.end == end), None)
+    return _Cause(
+        _name(inventory, source, at),
+        _name(inventory, destination, at),
+        connection.host,
+        end,
+        said.reason if said else "uncontrolled",
+        said.rule if said else None,
+        said is not None and all(said.reason in attempt.prefix.split() for attempt in group),
     )
 
 
-def _agrees(verdict: EndVerdict | None, prefixes: set[str]) -> bool:
-    return verdict is not None and all(verdict.reason in prefix.split() for prefix in prefixes)
+def _alert(cause: _Cause, groups: list[tuple[_Connection, list[BlockedAttempt]]]) -> Alert:
+    tried: Counter[str] = Counter()
+    for connection, group in groups:
+        tried[format_point(connection.service)] += len(group)
+    times = [attempt.at_s for _, group in groups for attempt in group]
+    return Alert(
+        source=cause.source,
+        destination=cause.destination,
+        services=tuple(sorted(tried, key=lambda service: (-tried[service], service))),
+        host=cause.host,
+        end=cause.end,
+        reason=cause.reason,
+        rule=cause.rule,
+        attempts=sum(tried.values()),
+        first=datetime.fromtimestamp(min(times), UTC),
+        last=datetime.fromtimestamp(max(times), UTC),
+        is_consistent=cause.is_consistent,
+    )
 
 
 def _name(inventory: Inventory, address: int, at: datetime) -> str:
     holders = inventory.holders(address, at)
     return holders[0].name if holders else format_address(address)
-
-
-def _joined(one: Alert, other: Alert) -> Alert:
-    return msgspec.structs.replace(
-        one,
-        attempts=one.attempts + other.attempts,
-        first=min(one.first, other.first),
-        last=max(one.last, other.last),
-        is_consistent=one.is_consistent and other.is_consistent,
-    )

@@ -29,7 +29,7 @@ import msgspec
 
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.inventory import Inventory
-from ringfence.lab import host, keeper, namespaces, probe, telemetry, vpc_log
+from ringfence.lab import host, keeper, namespaces, probe, telemetry, vpc_log, zeek_log
 from ringfence.lab.channel import Channel, Done, Failed
 from ringfence.lab.clients import PathCheck, Tally
 from ringfence.lab.description import built_in
@@ -53,7 +53,7 @@ class Lab:
     def __init__(self, world: World, flows_dir: FilePath, nflog_group: int) -> None:
         self.world = world
         self.flows_dir = flows_dir
-        """VPC flow log files, one a managed host, growing at each flush."""
+        """What the managed hosts saw, growing at each flush: `vpc/HOST.log`, and together `zeek/conn.log`."""
         self.inventory: Inventory = world.inventory()
         self.records: list[FlowRecord] = []
         """Every flow record since the lab came up."""
@@ -89,7 +89,6 @@ class Lab:
         return lab
 
     def _start(self) -> None:
-        self.flows_dir.mkdir(parents=True, exist_ok=True)
         built = self._ask_keeper(keeper.Build(self.world))
         assert isinstance(built, keeper.Built)
         self.lab_id = built.lab_id
@@ -206,12 +205,10 @@ class Lab:
         self.records += report.records
         self._blocked += report.blocked
         self.dropped, self.unfinished = report.dropped, report.unfinished
-        lines = vpc_log.lines(report.records, report.blocked)
-        for one in self.world.managed:
-            path = self.flows_dir / f"{one.name}.log"
-            head = [] if path.exists() else [vpc_log.HEADER]
-            with path.open("a", encoding="ascii") as file:
-                file.writelines(f"{line}\n" for line in (*head, *lines.get(one.name, ())))
+        managed = self.world.managed
+        reporting = {address for one in managed for address in one.addresses}
+        vpc_log.append(self.flows_dir / "vpc", report.records, report.blocked, [one.name for one in managed])
+        zeek_log.append(self.flows_dir / "zeek" / "conn.log", report.records, reporting)
         return report.records
 
     def command(self, host_name: str, *argv: str) -> subprocess.CompletedProcess[str]:

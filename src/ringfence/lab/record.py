@@ -3,7 +3,7 @@
     sudo python -m ringfence.lab.record DIR [WORLD] [SECONDS]
 
 The recording that ships with Ringfence (`recorded_estate`) was made so, with the shop and 30 seconds. What it holds
-is what the kernel of each managed host saw, as VPC flow log text; nothing is edited.
+is what the kernel of each managed host saw, as VPC flow logs and Zeek connection logs; nothing is edited.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def record(world: World | str, folder: Path, *, seconds: float = SECONDS) -> Rec
     with tempfile.TemporaryDirectory() as scratch, Lab.up(world, flows_dir=Path(scratch)) as lab:
         lab.run(seconds)
         write_inventory(lab.inventory, folder / "inventory" / "workloads.yaml")
-        sizes = [_compress(path, folder / "flows") for path in sorted(lab.flows_dir.glob("*.log"))]
+        logs = sorted(lab.flows_dir.glob("*/*.log"))
+        sizes = [_compress(path, folder / "flows" / path.parent.name) for path in logs]
         return Recording(len(lab.records), sum(sizes), lab.dropped)
 
 

@@ -62,7 +62,7 @@ class FlowRecord(msgspec.Struct, frozen=True, array_like=True):
     reply_bytes: int
     start_s: float
     end_s: float
-    """Seconds since the epoch; the start is the connection's, the end this report's."""
+    """Seconds since the epoch: the window of this report, which begins with the connection or with the last report."""
     ending: Ending
     is_first: bool
     """Whether this is the first report of its connection."""
@@ -178,7 +178,8 @@ class Ledger:
         self._addresses = addresses
         self._live: dict[int, Entry] = {}
         """The last report of each living connection, or its beginning."""
-        self._reported: set[int] = set()
+        self._reported: dict[int, int] = {}
+        """Until when (ns) each living connection has been reported."""
         self._ended: set[int] = set()
         """Ended since the last flush; the kernel's table may show one for a moment longer."""
         self._records: list[FlowRecord] = []
@@ -193,7 +194,7 @@ class Ledger:
             self._live[entry.id] = entry
             return
         self._report(entry, self._live.pop(entry.id, None), entry.stop_ns or time.time_ns(), has_ended=True)
-        self._reported.discard(entry.id)
+        self._reported.pop(entry.id, None)
         self._ended.add(entry.id)
 
     def living(self) -> set[int]:
@@ -231,16 +232,17 @@ class Ledger:
         self.unfinished += 1
         if entry_id not in self._reported:
             self._records.append(self._record(entry, None, now_ns, has_ended=True))
-        self._reported.discard(entry_id)
+        self._reported.pop(entry_id, None)
 
     def _report(self, entry: Entry, before: Entry | None, end_ns: int, *, has_ended: bool) -> None:
         known = before if entry.id in self._reported else None
         if known is not None and (entry.packets, entry.reply_packets) == (known.packets, known.reply_packets):
             return
         self._records.append(self._record(entry, known, end_ns, has_ended=has_ended))
-        self._reported.add(entry.id)
+        self._reported[entry.id] = end_ns
 
     def _record(self, entry: Entry, before: Entry | None, end_ns: int, *, has_ended: bool) -> FlowRecord:
+        start_ns = self._reported.get(entry.id) or entry.start_ns or end_ns
         return FlowRecord(
             host=self._host,
             direction="out" if entry.source in self._addresses else "in",
@@ -254,8 +256,8 @@ class Ledger:
             bytes=entry.bytes - (before.bytes if before else 0),
             reply_packets=entry.reply_packets - (before.reply_packets if before else 0),
             reply_bytes=entry.reply_bytes - (before.reply_bytes if before else 0),
-            start_s=(entry.start_ns or end_ns) / 1e9,
-            end_s=end_ns / 1e9,
+            start_s=start_ns / 1e9,
+            end_s=max(start_ns, end_ns) / 1e9,
             ending=_ending(entry, has_ended=has_ended),
             is_first=before is None,
         )

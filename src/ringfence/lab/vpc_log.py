@@ -1,12 +1,14 @@
 """Flow records as AWS VPC flow log text, version 5, so that the lab's recording is read like any other flow log.
 
+The format has no ICMP type and does not say who began; `zeek_log` does.
 A tracked connection makes one line for each direction that carried packets, as two records of one network interface;
 a blocked packet makes one `REJECT` line. Source: Amazon VPC User Guide, "Flow log records".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from ringfence.lab.nflog import BlockedAttempt
 from ringfence.lab.telemetry import FlowRecord
@@ -28,6 +30,19 @@ def lines(records: tuple[FlowRecord, ...], blocked: tuple[BlockedAttempt, ...]) 
     for attempt in blocked:
         out.setdefault(attempt.host, []).append(_rejected(attempt))
     return out
+
+
+def append(
+    folder: Path, records: tuple[FlowRecord, ...], blocked: tuple[BlockedAttempt, ...], hosts: Iterable[str]
+) -> None:
+    """Add lines to `HOST.log` of each host; a file that is new gets the header first, even when nothing follows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    new = lines(records, blocked)
+    for host in hosts:
+        path = folder / f"{host}.log"
+        head = () if path.exists() else (HEADER,)
+        with path.open("a", encoding="ascii") as file:
+            file.writelines(f"{line}\n" for line in (*head, *new.get(host, ())))
 
 
 def _flow(record: FlowRecord) -> Iterator[str]:
