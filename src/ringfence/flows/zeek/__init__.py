@@ -3,6 +3,6 @@
 Fields: https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html
 """
 
-from ringfence.flows.zeek.source import ZeekConn
+from ringfence.flows.zeek.source import Zeek
 
-__all__ = ["ZeekConn"]
+__all__ = ["Zeek"]

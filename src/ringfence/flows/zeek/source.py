@@ -19,7 +19,7 @@ _BOM = b"\xef\xbb\xbf"
 _REPORTER = opaque_id(b"zeek")
 
 
-class ZeekConn:
+class Zeek:
     """Zeek conn.log. All its records count as one reporter's: each connection is logged once."""
 
     name = "zeek-conn"
