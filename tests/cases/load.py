@@ -18,6 +18,7 @@ from ringfence.core.net.address import is_v4, parse_address, parse_cidr
 from ringfence.core.net.intervals import IntervalSet, union
 from ringfence.core.net.service import WELL_KNOWN, parse_service
 from ringfence.core.policy import yaml
+from ringfence.core.policy.check import check
 from ringfence.core.policy.model import Peer
 from ringfence.core.policy.parse import Parsed, parse_policies
 from ringfence.core.world import Answer, Endpoint, Failsafe, Flow, Quarantine, QuarantineException, World
@@ -124,8 +125,6 @@ class Case(Model, frozen=True, dict=True):
     @cached_property
     def findings(self) -> list[Finding]:
         """Warnings of the inventory, of the parser and of the checks."""
-        from ringfence.core.policy.check import check
-
         known = self.world.names or None
         found = [*self._loading, *self.parsed.findings]
         found += check(self.compiled.policies, self.compiled.inventory, self.world.at, names=known)
