@@ -303,7 +303,7 @@ class _Run:
         found = nearest(self.engine, source, destination, int(self.c.point[row]))
         if found is None:
             return "no rule comes close: add an allow to the destination's policy"
-        return f"`{found.rule}` would allow it {', '.join(found.missing)}"
+        return f"`{found.rule}` comes closest; it needs: {', '.join(found.missing)}"
 
     def _workload(self, end: int) -> Workload | None:
         return self.parties.workloads[end]
