@@ -21,10 +21,16 @@ from ringfence.core.insight.draw.words import (
     services_text,
 )
 from ringfence.core.insight.map import STATUSES, Edge, FlowMap, Group, Status
+from ringfence.core.world import Reason
 
 STYLES: dict[Status, str] = {"allowed": "green", "no-policy": "bright_black", "would-block": "yellow", "blocked": "red"}
 ATTENTION: tuple[Status, ...] = ("would-block", "no-policy", "blocked", "allowed")
 """Unprotected first: what passes although no rule lets it, then what is stopped, then what a rule allows."""
+
+_ABSENCE: dict[Reason | None, str] = {
+    None: "not judged", "uncontrolled": "not controlled", "essential": "essential", "quarantine": "quarantine",
+}  # fmt: skip
+"""What stands in a rule's place where none is named, by reason."""
 
 
 def by_attention(flow_map: FlowMap) -> list[Edge]:
@@ -117,4 +123,4 @@ def _verdict(status: Status) -> Text:
 def _rules(edge: Edge) -> Text:
     if edge.rules:
         return Text(printable(", ".join(edge.rules)))
-    return Text("no rule" if edge.verdict else "", style="bright_black")
+    return Text(_ABSENCE.get(edge.uses[0].reason, "no rule"), style="bright_black")

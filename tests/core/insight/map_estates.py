@@ -252,14 +252,15 @@ def _company_flows(
     story: Story, draw: random.Random, *, edges: int, names: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 ) -> None:
     envs, apps, roles = names
+    needs = {app: [apps[(i * 3 + step) % len(apps)] for step in (1, 4, 5)] for i, app in enumerate(apps)}
     seen: set[tuple[str, str]] = set()
     while len(seen) < edges:
         env, app = draw.choice(envs), draw.choice(apps)
         kind = draw.random()
-        to_env = env if kind < 0.9 else draw.choice(envs)
-        to_app = app if kind < 0.35 else draw.choice(apps)
+        to_env = draw.choice(envs) if kind > 0.95 else env
+        to_app = app if kind < 0.4 else draw.choice(needs[app])
         at = draw.randrange(len(roles))
-        to = min(len(roles) - 1, at + 1) if kind < 0.6 else draw.randrange(len(roles))
+        to = draw.randrange(len(roles)) if kind > 0.6 else min(len(roles) - 1, at + 1)
         source, destination = f"{env}-{app}-{roles[at]}0", f"{to_env}-{to_app}-{roles[to]}0"
         if kind > 0.985:
             source, destination = (f"203.0.113.{draw.randrange(250)}", destination)

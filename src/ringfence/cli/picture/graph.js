@@ -1,23 +1,26 @@
 // The map as SVG: boxes and lines from a laid-out scene. It draws; it does not decide what is shown or listen to anyone.
 
 const TEXT = { title: 13, small: 11, context: 10.5, label: 10.5 };
-const NODE = { least: 132, most: 236, height: 50, icon: 40, right: 30 };
+const NODE = { least: 132, height: 50, icon: 40, right: 30 };
 const HEAD = 8;
 
+/** How wide a node may be: the fewer there are, the more of a long name is shown. */
+const widest = (leaves) => (leaves <= 24 ? 330 : leaves <= 60 ? 260 : 200);
+
 /** Sizes of a scene's leaves and least widths of its containers, from their words. */
-function dress(node) {
+function dress(node, most) {
   if (node.children.length) {
     node.least = 70 + containerTitle(node.box).reduce((sum, part) => sum + textWidth(part.value, 600, 12.5) + 22, 0);
-    node.children.forEach(dress);
+    node.children.forEach((child) => dress(child, most));
     return;
   }
   if (node.box.id === "root") return;
   const context = contextOf(node.box);
-  const widest = Math.max(
+  const wanted = Math.max(
     textWidth(printable(node.box.name), 600, TEXT.title), textWidth(subtitle(node.box), 400, TEXT.small),
     context ? textWidth(context, 500, TEXT.context) : 0,
   );
-  node.width = Math.min(NODE.most, Math.max(NODE.least, Math.ceil(widest) + NODE.icon + NODE.right));
+  node.width = Math.min(most, Math.max(NODE.least, Math.ceil(wanted) + NODE.icon + NODE.right));
   node.height = NODE.height + (context ? 13 : 0);
 }
 
@@ -200,31 +203,42 @@ function drawLine(bundle, runs, scale) {
   const g = svg("g", { class: "line", "data-bundle": bundle.id, "data-source": bundle.source.id, "data-target": bundle.target.id });
   let shift = -whole / 2;
   for (const strand of strands) {
-    const d = linePath(runs, shift + strand.width / 2, HEAD);
+    const d = linePath(runs, { shift: shift + strand.width / 2, ribbon: RIBBON.get(strand.status), short: HEAD });
     g.append(svg("path", { class: `strand stroke-${strand.status}`, d, "stroke-width": strand.width.toFixed(2), "marker-end": `url(#head-${strand.status})` }));
     shift += strand.width + gaps;
   }
-  g.append(svg("path", { class: "hit", d: linePath(runs, 0, 0) }));
+  g.append(svg("path", { class: "hit", d: linePath(runs, { shift: 0, ribbon: RIBBON.get(strands[0].status), short: 0 }) }));
   return g;
 }
 
-/** Horizontal runs joined by S-curves; the last ends `short` before its end, to leave room for the head. */
-function linePath(runs, shift, short) {
-  const toward = runs.at(-1).to >= runs[0].from ? 1 : -1;
-  const point = (x, y) => `${x.toFixed(1)} ${(y + shift).toFixed(1)}`;
-  let d = `M${point(runs[0].from, runs[0].y)}`;
-  runs.forEach((run, index) => {
-    const isLast = index === runs.length - 1;
-    const end = isLast ? run.to - toward * short : run.to;
-    const start = isLast && toward * (run.from - end) > 0 ? end : run.from;
+/** How far each status keeps from the middle of a shared lane, so that a cable shows what is in it. */
+const RIBBON = new Map([["allowed", -3], ["no-policy", 0.5], ["would-block", 4], ["blocked", 7.5]]);
+
+/** Horizontal runs joined by curves; the last ends `short` before its end, to leave room for the head. */
+function linePath(runs, { shift, ribbon, short }) {
+  const last = runs.length - 1;
+  const point = (x, y) => `${x.toFixed(1)} ${y.toFixed(1)}`;
+  const lane = (run, index) => ({ ...run, y: run.y + (index > 0 && index < last ? ribbon : shift) });
+  let d = `M${point(runs[0].from, runs[0].y + shift)}`;
+  runs.map(lane).forEach((run, index, all) => {
+    const end = index === last ? run.to - run.heading * short : run.to;
+    const start = run.heading * (run.from - end) > 0 ? end : run.from;
     if (index) {
-      const before = runs[index - 1];
-      const middle = (before.to + start) / 2;
-      d += `C${point(middle, before.y)} ${point(middle, run.y)} ${point(start, run.y)}`;
+      const before = all[index - 1];
+      const [one, other] = bend(before, start, run);
+      d += `C${point(one, before.y)} ${point(other, run.y)} ${point(start, run.y)}`;
     }
     if (end !== start) d += `L${point(end, run.y)}`;
   });
   return d;
+}
+
+/** Where a curve between two runs pulls to: half way across, or out and back where the line turns round. */
+function bend(before, start, run) {
+  if (before.heading === run.heading) return [(before.to + start) / 2, (before.to + start) / 2];
+  const outward = before.heading * (26 + Math.min(44, Math.abs(run.y - before.y) * 0.12));
+  const far = before.heading > 0 ? Math.max(before.to, start) : Math.min(before.to, start);
+  return [far + outward, far + outward];
 }
 
 /** Traffic within a box: a small loop on its corner. */
@@ -261,9 +275,10 @@ function placeLabel(bundle, text, runs, taken) {
   const width = textWidth(text, 500, TEXT.label) + 12;
   for (let at = runs.length - 1; at > 0; at -= 1) {
     const [a, b] = [runs[at - 1], runs[at]];
-    if (Math.abs(b.from - a.to) < width * 0.8) continue;
+    if (a.heading === b.heading && Math.abs(b.from - a.to) < width * 0.8) continue;
     for (const t of [0.5, 0.62, 0.38, 0.74, 0.26]) {
-      const x = a.to + (b.from - a.to) * (1.5 * t * (1 - t) ** 2 + 1.5 * t * t * (1 - t) + t ** 3);
+      const [one, other] = bend(a, b.from, b);
+      const x = a.to * (1 - t) ** 3 + 3 * one * t * (1 - t) ** 2 + 3 * other * t * t * (1 - t) + b.from * t ** 3;
       const y = a.y + (b.y - a.y) * (3 * t * t * (1 - t) + t ** 3);
       const spot = { x: x - width / 2, y: y - 8, width, height: 16 };
       if (taken.some((other) => overlaps(spot, other))) continue;

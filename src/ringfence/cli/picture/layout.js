@@ -6,13 +6,19 @@
 
 const SPACE = { node: 20, lane: 11, pad: 22, head: 40, fan: 46, gap: 70, widest: 170 };
 
-function layoutScene(root, links, { gap = SPACE.gap } = {}) {
+function layoutScene(root, links, { gap = SPACE.gap, width = 1500, aspect = 1.4 } = {}) {
   const plans = new Map();
   prepare(root, null, 0, plans);
   const journeys = links.filter((link) => link.source !== link.target).map((link) => journey(link, plans));
-  for (const plan of plans.values()) orient(plan);
-  for (const each of journeys) book(each, plans);
-  arrange(plans.get(root), plans, gap);
+  const room = { gap, width, ratio: aspect * 1.5, inner: { gap, width: 1150, ratio: 3.5 } };
+  // Which side a line leaves by depends on the columns, and where columns fold depends on sizes: so once for the columns,
+  // and again with them settled.
+  for (const plan of plans.values()) plan.position = linearOrder(plan.node.children, [...plan.arcs.values()]);
+  for (let pass = 0; pass < 2; pass += 1) {
+    for (const each of journeys) book(each, plans);
+    arrange(plans.get(root), plans, room);
+    if (pass === 0) for (const plan of plans.values()) Object.assign(plan, { trips: [], ports: [] });
+  }
   place(plans.get(root), 0, 0, plans);
   const routes = new Map(journeys.map((each) => [each.link.id, runsOf(each, plans)]));
   spreadEnds(journeys, routes);
@@ -24,7 +30,7 @@ function prepare(node, parent, depth, plans) {
   node.depth = depth;
   if (depth > 0 && !node.children.length) return;
   const slot = new Map(node.children.map((child, index) => [child, index]));
-  plans.set(node, { node, slot, arcs: new Map(), trips: [], ports: [], pulls: node.children.map(() => 0) });
+  plans.set(node, { node, slot, arcs: new Map(), trips: [], ports: [], found: null });
   node.children.forEach((child) => prepare(child, node, depth + 1, plans));
 }
 
@@ -50,33 +56,30 @@ function journey(link, plans) {
   return { link, up, down, source, target, plan };
 }
 
-function orient(plan) {
-  plan.position = linearOrder(plan.node.children, [...plan.arcs.values()]);
-}
-
 /** Tell every container on the way which of its children needs which side, and the crossed one about the trip. */
 function book(each, plans) {
   const { plan } = each;
-  const [from, to] = [plan.slot.get(each.source), plan.slot.get(each.target)];
-  each.forward = plan.position[from] < plan.position[to];
-  plan.trips.push({ from: each.source, to: each.target, forward: each.forward, each });
-  const [exit, entry] = each.forward ? ["R", "L"] : ["L", "R"];
-  for (const child of each.up) addPort(plans.get(child.parent), child, exit, "out", each.forward);
-  for (const child of each.down) addPort(plans.get(child.parent), child, entry, "in", each.forward);
+  [each.exit, each.entry] = sidesOf(plan, plan.slot.get(each.source), plan.slot.get(each.target));
+  plan.trips.push(each);
+  for (const child of each.up) plans.get(child.parent).ports.push({ child, side: each.exit, port: `${each.exit}out` });
+  for (const child of each.down) plans.get(child.parent).ports.push({ child, side: each.entry, port: `${each.entry}in` });
 }
 
-function addPort(plan, child, side, way, forward) {
-  plan.ports.push({ child, side, port: `${side}${forward ? "+" : "-"}`, way });
-  plan.pulls[plan.slot.get(child)] += side === "R" ? 1 : -1;
+/** A line runs on to a later column, back to an earlier one, or turns round beside its own: down right, up left. */
+function sidesOf(plan, from, to) {
+  const at = (slot) => (plan.found ? plan.found.findIndex((column) => column.includes(slot)) : plan.position[slot]);
+  if (at(from) !== at(to)) return at(from) < at(to) ? ["R", "L"] : ["L", "R"];
+  const column = plan.found[at(from)];
+  return column.indexOf(from) < column.indexOf(to) ? ["R", "R"] : ["L", "L"];
 }
 
 /** Lay out a container's children, deepest first, and so learn its size and where its ports are. */
-function arrange(plan, plans, gap) {
+function arrange(plan, plans, room) {
   const { node } = plan;
-  for (const child of node.children) if (plans.has(child)) arrange(plans.get(child), plans, gap);
-  const found = columnsOf(node.children, [...plan.arcs.values()], plan.position, node.children, plan.pulls.map(Math.sign));
+  for (const child of node.children) if (plans.has(child)) arrange(plans.get(child), plans, { ...room.inner, inner: room.inner });
+  plan.found ??= columnsOf(node.children, [...plan.arcs.values()], plan.position, node.children, { pulls: pullsOf(plan), room });
   plan.items = new Map();
-  plan.columns = [[], ...found.map((column) => column.map((slot) => boxItem(plan, node.children[slot]))), []];
+  plan.columns = [[], ...plan.found.map((column) => column.map((slot) => boxItem(plan, node.children[slot]))), []];
   plan.columns.forEach((column, at) => column.forEach((item) => { item.column = at; }));
   plan.links = new Map();
   degrees(plan);
@@ -85,7 +88,14 @@ function arrange(plan, plans, gap) {
   const links = [...plan.links.values()];
   uncross(plan.columns, links.map((link) => [link.a, link.b]), links.length > 600 ? 8 : 24);
   stack(plan, links);
-  measure(plan, links, gap);
+  measure(plan, links, room.gap);
+}
+
+/** Where a container's children look: to what is right of it, left of it, or nowhere. */
+function pullsOf(plan) {
+  const pulls = plan.node.children.map(() => 0);
+  for (const { child, side } of plan.ports) pulls[plan.slot.get(child)] += side === "R" ? 1 : -1;
+  return pulls.map(Math.sign);
 }
 
 function boxItem(plan, child) {
@@ -105,17 +115,19 @@ function degrees(plan) {
 }
 
 function hubOf(plan, trip) {
-  const [from, to] = [plan.slot.get(trip.from), plan.slot.get(trip.to)];
+  const [from, to] = [plan.slot.get(trip.source), plan.slot.get(trip.target)];
   const isSource = plan.degree.get(`out${from}`) >= plan.degree.get(`in${to}`);
-  return `${isSource ? "out" : "in"}${isSource ? from : to}${trip.forward ? "+" : "-"}`;
+  return `${isSource ? "out" : "in"}${isSource ? from : to}${trip.exit}`;
 }
 
 /** The lanes of a trip through its own level, in the order it passes them. */
 function chain(plan, trip) {
-  const [a, b] = [plan.items.get(trip.from), plan.items.get(trip.to)];
-  const ends = trip.forward ? [a, b] : [b, a];
-  const lanes = thread(plan, ends[0], ends[1], hubOf(plan, trip), trip.forward);
-  trip.each.lanes = trip.forward ? lanes : lanes.reverse();
+  const [a, b] = [plan.items.get(trip.source), plan.items.get(trip.target)];
+  trip.lanes = [];
+  if (trip.exit === trip.entry) return;
+  const isForward = trip.exit === "R";
+  const lanes = isForward ? thread(plan, a, b, hubOf(plan, trip), "out", "in") : thread(plan, b, a, hubOf(plan, trip), "in", "out");
+  trip.lanes = isForward ? lanes : lanes.reverse();
 }
 
 /** A port of this container and its lanes to and from one child. */
@@ -127,17 +139,18 @@ function portChain(plan, { child, side, port }) {
     plan.items.set(id, item);
     plan.columns[item.column].push(item);
   }
-  const ends = [plan.items.get(child), plan.items.get(id)];
-  if (side === "L") ends.reverse();
-  thread(plan, ends[0], ends[1], id, port.endsWith("+"));
+  const [inner, outer] = [plan.items.get(child), plan.items.get(id)];
+  const way = port.slice(1);
+  if (side === "L") thread(plan, outer, inner, id, way, way);
+  else thread(plan, inner, outer, id, way, way);
 }
 
-/** Lanes between two items, shared by all that ride with the same hub. */
-function thread(plan, a, b, hub, forward) {
+/** Lanes between two items, shared by all that ride with the same hub; the ways are those of a's right and b's left port. */
+function thread(plan, a, b, hub, rightWay, leftWay) {
   const lanes = [];
   for (let at = a.column + 1; at < b.column; at += 1) lanes.push(laneAt(plan, hub, at));
   const path = [a, ...lanes, b];
-  for (let at = 0; at + 1 < path.length; at += 1) linkItems(plan, path[at], path[at + 1], forward);
+  for (let at = 0; at + 1 < path.length; at += 1) linkItems(plan, path[at], path[at + 1], rightWay, leftWay);
   return lanes;
 }
 
@@ -151,18 +164,15 @@ function laneAt(plan, hub, column) {
   return plan.items.get(id);
 }
 
-function linkItems(plan, a, b, forward) {
-  const key = `${itemId(a)}|${itemId(b)}|${forward}`;
-  if (!plan.links.has(key)) plan.links.set(key, { a, b, forward, weight: 0 });
-  plan.links.get(key).weight += 1;
+function linkItems(plan, a, b, rightWay, leftWay) {
+  const key = `${itemId(a)}|${itemId(b)}|${rightWay}`;
+  if (!plan.links.has(key)) plan.links.set(key, { a, b, shift: lead(a, `R${rightWay}`) - lead(b, `L${leftWay}`) });
 }
 
 const itemId = (item) => (item.kind === "box" ? item.child.id : item.id);
 
-/** How far from a child's middle its port for this side and direction is; a group is reached in its middle. */
-function lead(item, side, forward) {
-  return item.lead?.get(`port${side}${forward ? "+" : "-"}`) ?? 0;
-}
+/** How far from a child's middle its port is; a group is reached in its middle. */
+const lead = (item, port) => item.lead?.get(`port${port}`) ?? 0;
 
 /** Heights: from a plain stack, every column in turn is moved as close as it gets to what it is linked to. */
 function stack(plan, links) {
@@ -173,8 +183,7 @@ function stack(plan, links) {
     if (!map.has(item)) map.set(item, []);
     map.get(item).push([other, shift]);
   };
-  for (const { a, b, forward } of links) {
-    const shift = lead(a, "R", forward) - lead(b, "L", forward);
+  for (const { a, b, shift } of links) {
     note(right, a, b, -shift);
     note(left, b, a, shift);
   }
@@ -188,13 +197,18 @@ function stack(plan, links) {
   }
 }
 
+/** Where an item would stand best; one that is linked to nothing only wants to be near its column. */
 function wish(item, beside) {
   const near = beside.flatMap((map) => map.get(item) ?? []);
-  return near.length ? near.reduce((sum, [other, shift]) => sum + other.y + shift, 0) / near.length : item.y;
+  if (!near.length) return null;
+  return near.reduce((sum, [other, shift]) => sum + other.y + shift, 0) / near.length;
 }
 
 /** The nearest heights to those wished for that keep order and distance: isotonic regression by pooling. */
 function settle(column, wishes) {
+  const linked = wishes.filter((each) => each !== null);
+  if (!linked.length) return;
+  const center = linked.reduce((sum, each) => sum + each, 0) / linked.length;
   const offsets = [];
   column.forEach((item, index) => {
     const previous = column[index - 1];
@@ -202,16 +216,17 @@ function settle(column, wishes) {
   });
   const pools = [];
   wishes.forEach((wished, index) => {
-    let pool = { sum: wished - offsets[index], size: 1 };
-    while (pools.length && pools.at(-1).sum / pools.at(-1).size > pool.sum / pool.size) {
+    const weight = wished === null ? 0.02 : 1;
+    let pool = { sum: ((wished ?? center) - offsets[index]) * weight, weight, size: 1 };
+    while (pools.length && pools.at(-1).sum / pools.at(-1).weight > pool.sum / pool.weight) {
       const previous = pools.pop();
-      pool = { sum: previous.sum + pool.sum, size: previous.size + pool.size };
+      pool = { sum: previous.sum + pool.sum, weight: previous.weight + pool.weight, size: previous.size + pool.size };
     }
     pools.push(pool);
   });
   let index = 0;
   for (const pool of pools) {
-    for (let i = 0; i < pool.size; i += 1, index += 1) column[index].y = pool.sum / pool.size + offsets[index];
+    for (let i = 0; i < pool.size; i += 1, index += 1) column[index].y = pool.sum / pool.weight + offsets[index];
   }
 }
 
@@ -269,45 +284,44 @@ function place(plan, x, y, plans) {
   }
 }
 
-/** The horizontal runs { from, to, y } of a line; between runs it swings over in an S. */
+/** The horizontal runs { from, to, y, heading } of a line; between runs it swings over in an S, or turns round in a C. */
 function runsOf(each, plans) {
-  const { forward } = each;
-  const [exit, entry] = forward ? ["R", "L"] : ["L", "R"];
-  const sign = forward ? "+" : "-";
+  const { exit, entry } = each;
   const runs = [];
   for (const child of each.up) {
     const plan = plans.get(child.parent);
-    runs.push(endRun(plan, child, exit, sign));
-    const lanes = lanesTo(plan, plan.items.get(child), `port${exit}${sign}`, exit);
-    runs.push(...lanes.map((lane) => laneRun(plan, lane, forward)));
+    runs.push(endRun(plan, child, `${exit}out`));
+    const lanes = lanesTo(plan, plan.items.get(child), `port${exit}out`, exit);
+    runs.push(...lanes.map((lane) => laneRun(plan, lane, exit === "R")));
   }
-  runs.push(endRun(each.plan, each.source, exit, sign));
-  runs.push(...each.lanes.map((lane) => laneRun(each.plan, lane, forward)));
-  runs.push(flip(endRun(each.plan, each.target, entry, sign)));
+  runs.push(endRun(each.plan, each.source, `${exit}out`));
+  runs.push(...each.lanes.map((lane) => laneRun(each.plan, lane, exit === "R")));
+  runs.push(flip(endRun(each.plan, each.target, `${entry}in`)));
   for (const child of each.down) {
     const plan = plans.get(child.parent);
-    const lanes = lanesTo(plan, plan.items.get(child), `port${entry}${sign}`, entry).reverse();
-    runs.push(...lanes.map((lane) => laneRun(plan, lane, forward)));
-    runs.push(flip(endRun(plan, child, entry, sign)));
+    const lanes = lanesTo(plan, plan.items.get(child), `port${entry}in`, entry).reverse();
+    runs.push(...lanes.map((lane) => laneRun(plan, lane, entry === "L")));
+    runs.push(flip(endRun(plan, child, `${entry}in`)));
   }
   return runs;
 }
 
 /** From a box's side (its port, if it is a container) to the edge of its column. */
-function endRun(plan, child, side, sign) {
+function endRun(plan, child, port) {
+  const isRight = port[0] === "R";
   const column = plan.x[plan.items.get(child).column];
-  const border = side === "R" ? child.x + child.width : child.x;
-  const edge = plan.node.x + (side === "R" ? column.right : column.left);
-  const shift = child.leads?.get(`port${side}${sign}`) ?? 0;
-  return { from: border, to: edge, y: child.y + child.height / 2 + shift };
+  const border = isRight ? child.x + child.width : child.x;
+  const edge = plan.node.x + (isRight ? column.right : column.left);
+  const shift = child.leads?.get(`port${port}`) ?? 0;
+  return { from: border, to: edge, y: child.y + child.height / 2 + shift, heading: isRight ? 1 : -1 };
 }
 
-const flip = (run) => ({ from: run.to, to: run.from, y: run.y });
+const flip = (run) => ({ from: run.to, to: run.from, y: run.y, heading: -run.heading });
 
-function laneRun(plan, lane, forward) {
+function laneRun(plan, lane, isRightward) {
   const column = plan.x[lane.column];
-  const run = { from: plan.node.x + column.left, to: plan.node.x + column.right, y: plan.node.y + lane.y };
-  return forward ? run : flip(run);
+  const run = { from: plan.node.x + column.left, to: plan.node.x + column.right, y: plan.node.y + lane.y, heading: 1 };
+  return isRightward ? run : flip(run);
 }
 
 /** Lanes from a child to a port, nearest the child first. */
@@ -331,12 +345,12 @@ function spreadEnds(journeys, routes) {
   for (const each of journeys) {
     const runs = routes.get(each.link.id);
     const [first, last] = [runs[0], runs.at(-1)];
-    note(each.link.source, each.forward ? "R" : "L", first, runs[1].y, last.y);
-    note(each.link.target, each.forward ? "L" : "R", last, runs.at(-2).y, first.y);
+    note(each.link.source, each.exit, first, runs[1].y, last.y);
+    note(each.link.target, each.entry, last, runs.at(-2).y, first.y);
   }
   for (const { node, list } of ends.values()) {
     list.sort((a, b) => a.beyond - b.beyond || a.far - b.far);
-    const step = Math.min(9, (node.height - 18) / Math.max(1, list.length - 1));
+    const step = Math.min(11, (node.height - 18) / Math.max(1, list.length - 1));
     list.forEach(({ run }, index) => { run.y += (index - (list.length - 1) / 2) * step; });
   }
 }

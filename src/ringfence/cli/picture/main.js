@@ -39,8 +39,8 @@ function render(page, anchorId = null) {
   else {
     page.map = null;
     stage.replaceChildren();
-    if (state.view === "matrix") matrixView(stage, page.scene, page.on);
-    else tableView(stage, page.scene, state, state.sort, page.on);
+    if (state.view === "matrix") matrixView(stage, page.scene, state.query, page.on);
+    else tableView(stage, page.scene, state, page.on);
   }
   renderStatuses(page);
   renderChips(page);
@@ -53,15 +53,20 @@ function renderMap(page, before) {
   if (!page.map) {
     stage.replaceChildren();
     page.map = mapView(stage, page.on);
-    stage.append(...mapOverlay(page.map));
+    const metric = choice("metric", "Line width", [["connections", "by connections"], ["bytes", "by bytes"]], state.metric, (value) => {
+      state.metric = value;
+      render(page, firstPlace(page));
+    });
+    stage.append(...mapOverlay(page.map, metric));
     wireHover(page);
   }
   stage.querySelector(".empty")?.remove();
   if (!shown.leaves.length) stage.append(el("p", { class: "empty" }, "No traffic passes these filters."));
-  dress(shown.root);
+  dress(shown.root, widest(shown.leaves.length));
   const links = shown.bundles.map((bundle) => ({ ...bundle, weight: 1 + Math.log10(bundle.edges.reduce((sum, edge) => sum + edge.connections, 1)) }));
   const labels = shown.bundles.length <= LABELS_MOST;
-  page.laid = layoutScene(shown.root, links, { gap: labels ? 118 : SPACE.gap });
+  const window_ = stage.getBoundingClientRect();
+  page.laid = layoutScene(shown.root, links, { gap: labels ? 104 : SPACE.gap, width: window_.width * 1.3, aspect: window_.width / window_.height });
   page.places = placesOf(shown.root);
   const active = new Set(shown.bundles.filter((bundle) => bundle.tally).flatMap((bundle) => [bundle.source, bundle.target]));
   for (const leaf of shown.leaves) leaf.quiet = !active.has(leaf);
@@ -114,6 +119,7 @@ function actions(page) {
       if (!box || !isContainer(box)) return;
       if (!state.open.delete(id)) state.open.add(id);
       render(page, id);
+      if (page.map && page.places.has(id)) page.map.reveal(page.places.get(id));
       page.map?.frame.querySelector(`[data-box="${CSS.escape(id)}"]`)?.focus({ preventScroll: true });
     },
     focus(id) {
@@ -132,23 +138,26 @@ function actions(page) {
   };
 }
 
-/** The edges and names behind what is picked; null when it is not there any more. */
+/** The edges and ends behind what is picked; null when it is not there any more. */
 function pickedEdges(page) {
   const { picked } = page.state;
   if (picked?.kind === "edge") {
-    const edge = page.model.edges[Number(picked.id.slice(5))];
-    return edge && { edges: [edge], names: [edge.from.name, edge.to.name] };
+    const edge = page.model.edges[Number(picked.id)];
+    return edge && { edges: [edge], ends: [edge.from, edge.to].map((group) => ({ name: shortName(group), where: placeWords(group) })) };
   }
   const bundle = picked?.kind === "bundle" && page.bundles.get(picked.id);
-  return bundle ? { edges: bundle.edges, names: [bundle.source.box.path, bundle.target.box.path] } : null;
+  if (bundle && bundle.edges.length === 1) return pickedEdges({ ...page, state: { picked: { kind: "edge", id: String(bundle.edges[0].index) } } });
+  return bundle ? { edges: bundle.edges, ends: [bundle.source.box, bundle.target.box].map((box) => ({ name: printable(box.title), where: parentPath(box) })) } : null;
 }
+
+const parentPath = (box) => (box.parent && box.parent.id !== "root" ? printable(box.parent.path) : "");
 
 function renderPanel(page) {
   const { model, state, panel, scene: shown, on } = page;
   const edges = pickedEdges(page);
   const box = state.picked?.kind === "box" ? model.boxes.get(state.picked.id) : null;
   const close = edges || box ? el("button", { type: "button", class: "close", "aria-label": "Close details", title: "Close (Esc)", onclick: on.clear }, "✕") : null;
-  const content = edges ? edgePanel(edges.edges, edges.names, state, on) : box ? boxPanel(box, shown, state, on) : overviewPanel(model, shown, state, on);
+  const content = edges ? edgePanel(edges.edges, edges.ends, state, on) : box ? boxPanel(box, shown, { filter: state, isOpen: state.open.has(box.id) }, on) : overviewPanel(model, shown, state, on);
   panel.replaceChildren(...[close, ...content].filter(Boolean));
   panel.scrollTop = 0;
 }
@@ -266,7 +275,7 @@ function buildHeader(page) {
     });
   }
   const search = document.getElementById("search");
-  search.addEventListener("input", () => { page.state.query = search.value.trim(); relight(page); });
+  search.addEventListener("input", () => setQuery(page, search.value.trim()));
   search.addEventListener("keydown", (event) => { if (event.key === "Enter") goToMatch(page); });
   document.getElementById("print").addEventListener("click", () => window.print());
   document.getElementById("theme").addEventListener("click", () => {
@@ -274,6 +283,13 @@ function buildHeader(page) {
     const isDark = getComputedStyle(root).colorScheme === "dark" || (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
     root.dataset.theme = isDark ? "light" : "dark";
   });
+}
+
+/** The map lights up what a search finds; matrix and table show nothing else. */
+function setQuery(page, query) {
+  page.state.query = query;
+  if (page.state.view === "map") relight(page);
+  else render(page);
 }
 
 /** Enter in the search box opens the way to the first match and shows it. */
@@ -335,10 +351,6 @@ function buildFilters(page) {
       render(page);
     }));
   }
-  filters.append(choice("metric", "Line width", [["connections", "Width: connections"], ["bytes", "Width: bytes"]], state.metric, (value) => {
-    state.metric = value;
-    render(page, firstPlace(page));
-  }));
   filters.append(el("span", { id: "levels", class: "levels", role: "group", "aria-label": "Detail" }), el("span", { id: "chips", class: "chips" }));
 }
 
@@ -370,8 +382,7 @@ function wireKeys(page) {
     } else if (event.key === "Escape") {
       if (isTyping && page.state.query) {
         document.getElementById("search").value = "";
-        page.state.query = "";
-        relight(page);
+        setQuery(page, "");
       } else page.on.clear();
     } else if (event.key >= "1" && event.key <= "3" && !isTyping && !event.ctrlKey && !event.metaKey && !event.altKey) {
       page.state.view = VIEWS[Number(event.key) - 1];

@@ -134,17 +134,20 @@ function census(box) {
   return out;
 }
 
-/** Open whole levels while the view stays readable. */
+/** Open whole levels while the view stays readable; of a level that does not fit, the busiest that do. */
 function firstOpen(model) {
   const open = new Set();
+  const fits = (ids) => {
+    const shown = scene(model, { open: ids, where: new Map(), focus: null });
+    return shown.leaves.length <= FIRST_NODES && shown.bundles.length <= FIRST_EDGES;
+  };
   let level = model.root.children.filter(isContainer);
   while (level.length) {
-    const next = new Set([...open, ...level.filter((box) => !box.startsClosed).map((box) => box.id)]);
-    if (next.size === open.size) break;
-    const shown = scene(model, { open: next, where: new Map(), focus: null });
-    if (open.size && (shown.leaves.length > FIRST_NODES || shown.bundles.length > FIRST_EDGES)) break;
-    if (shown.leaves.length > FIRST_NODES * 2) break;
-    next.forEach((id) => open.add(id));
+    const wanted = level.filter((box) => !box.startsClosed).map((box) => box.id);
+    const isWhole = fits(new Set([...open, ...wanted]));
+    const ranked = [...level].filter((box) => !box.startsClosed).sort((a, b) => b.traffic - a.traffic);
+    for (const box of ranked) if (isWhole || fits(new Set([...open, box.id]))) open.add(box.id);
+    if (!isWhole) break;
     level = level.flatMap((box) => box.children).filter(isContainer);
   }
   return open;
@@ -234,3 +237,15 @@ function addUse(total, use) {
 function byAttention(a, b) {
   return ATTENTION.indexOf(a.status) - ATTENTION.indexOf(b.status) || b.connections - a.connections || (a.index ?? 0) - (b.index ?? 0);
 }
+
+/** Whether a search finds an edge: in its ends, their workloads, its services or its rules. */
+function edgeAnswers(edge, query) {
+  const wanted = query.toLowerCase();
+  return !wanted || edge.text.includes(wanted) || edge.sourceBox.search.includes(wanted) || edge.targetBox.search.includes(wanted);
+}
+
+const answers = (bundle, query) => bundle.edges.some((edge) => edgeAnswers(edge, query));
+
+/** A group by its last label alone, and the rest of its labels. */
+const shortName = (group) => (group.kind === "workloads" ? printable(Object.values(group.labels).at(-1) ?? "–") : PLACE_NAMES.get(group.id) ?? printable(group.name));
+const placeWords = (group) => (group.kind === "workloads" ? Object.values(group.labels).slice(0, -1).map((value) => printable(value ?? "–")).join(" / ") : "");

@@ -52,9 +52,9 @@ function mostOutward(left, out, into) {
 
 /**
  * Columns of nodes, left to right. `sizes` are { width, height }; `pulls` says for each node without arcs at this level
- * whether it belongs left (-1), right (1) or anywhere (0).
+ * whether it belongs left (-1), right (1) or anywhere (0); `room` is what the level may take before it folds.
  */
-function columnsOf(nodes, arcs, position, sizes, pulls) {
+function columnsOf(nodes, arcs, position, sizes, { pulls, room }) {
   const ahead = arcs.map((arc) => (position[arc.from] < position[arc.to] ? arc : { from: arc.to, to: arc.from }));
   const linked = new Set(ahead.flatMap((arc) => [arc.from, arc.to]));
   nodes.forEach((node, index) => node.side && linked.add(index));
@@ -63,7 +63,31 @@ function columnsOf(nodes, arcs, position, sizes, pulls) {
   const columns = layers.flatMap((layer) => split(layer, sizes, limit));
   const loose = nodes.map((_, index) => index).filter((index) => !linked.has(index));
   settleLoose(columns, loose, sizes, pulls, limit, nodes);
-  return columns;
+  return fold(columns, nodes, ahead, sizes, room);
+}
+
+/**
+ * A level too wide for its `room` { width, ratio, gap } stacks neighbouring columns, those with the least between them
+ * first, as long as that brings it nearer to the ratio; what runs between boxes of one column turns round beside it.
+ */
+function fold(columns, nodes, arcs, sizes, room) {
+  const height = (column) => column.reduce((sum, node) => sum + sizes[node].height + 22, 0);
+  const width = (all) => all.reduce((sum, column) => sum + Math.max(...column.map((node) => sizes[node].width)) + room.gap, 0);
+  const ratio = (all) => width(all) / Math.max(...all.map(height));
+  const misfit = (all) => Math.abs(Math.log(ratio(all) / room.ratio));
+  const isFixed = (column) => column.some((node) => nodes[node].side);
+  let found = columns;
+  while (width(found) > room.width && ratio(found) > room.ratio) {
+    const between = (at) => arcs.filter((arc) => found[at].includes(arc.from) && found[at + 1].includes(arc.to)).length;
+    const free = found.slice(0, -1).map((_, at) => at).filter((at) => !isFixed(found[at]) && !isFixed(found[at + 1]));
+    if (!free.length) break;
+    const both = (at) => height(found[at]) + height(found[at + 1]);
+    const [at] = free.sort((a, b) => between(a) - between(b) || both(a) - both(b));
+    const next = [...found.slice(0, at), [...found[at], ...found[at + 1]], ...found.slice(at + 2)];
+    if (misfit(next) >= misfit(found)) break;
+    found = next;
+  }
+  return found;
 }
 
 function layersOf(nodes, ahead, position, linked) {

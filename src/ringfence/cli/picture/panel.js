@@ -17,16 +17,17 @@ function overviewPanel(model, scene_, filter, on) {
       ["Traffic", `${plural(model.doc.summary.connections, "connection")}, ${size(model.doc.summary.bytes)}`],
     ]),
     el("h3", {}, open.length ? `Not covered by an allow (${count(open.length)})` : "Everything shown is allowed by a rule"),
-    edgeList(open, (edge) => [edge.from.name, edge.to.name], on),
+    edgeList(open, bothEnds, on),
   ];
 }
 
-/** One edge, or several between the same two boxes. */
-function edgePanel(edges, names, filter, on) {
+/** One edge, or several between the same two boxes; `ends` are { name, where }. */
+function edgePanel(edges, ends, filter, on) {
   const sums = tally(edges, filter) ?? tally(edges, { statuses: new Set(STATUSES), service: "" });
   const edge = edges.length === 1 ? edges[0] : null;
   return [
-    el("h2", { class: "route" }, el("span", {}, printable(names[0])), el("i", { "aria-label": "to" }, "→"), el("span", {}, printable(names[1]))),
+    el("h2", { class: "route" }, el("span", {}, ends[0].name), el("i", { "aria-label": "to" }, "→"), el("span", {}, ends[1].name)),
+    el("p", { class: "faint" }, [...new Set(ends.map((end) => end.where))].filter(Boolean).join(" → ")),
     el("p", { class: "badges" }, ATTENTION.filter((status) => sums.strands.has(status)).map((status) =>
       badge(status, `${STATUS.get(status).word}: ${brief(sums.strands.get(status).connections)}`))),
     edge ? reading(edge) : null,
@@ -37,7 +38,7 @@ function edgePanel(edges, names, filter, on) {
     ...(edge ? [serviceTable(edge, on), talkerList(edge), draftRule(edge)] : [
       el("h3", {}, "Edges"),
       edgeList(edges.map((each) => ({ edge: each, sums: tally([each], filter) })).filter((row) => row.sums)
-        .sort((a, b) => byAttention(a.sums, b.sums)), (each) => [each.from.name, each.to.name], on),
+        .sort((a, b) => byAttention(a.sums, b.sums)), bothEnds, on),
     ]),
   ];
 }
@@ -85,7 +86,7 @@ function pointsOf(use) {
 
 function absence(use) {
   if (!use.verdict) return "not judged";
-  return { uncontrolled: "no controlled end", essential: "essential", quarantine: "quarantine" }[use.reason] ?? "no rule";
+  return { uncontrolled: "not controlled", essential: "essential", quarantine: "quarantine" }[use.reason] ?? "no rule";
 }
 
 function talkerList(edge) {
@@ -106,7 +107,7 @@ function draftRule(edge) {
   return el("section", { class: "draft" }, el("h3", {}, "If this is wanted", button), el("pre", {}, text));
 }
 
-function boxPanel(box, scene_, filter, on) {
+function boxPanel(box, scene_, { filter, isOpen }, on) {
   const all = census(box);
   const hold = holdOf(box);
   const group = box.group;
@@ -116,20 +117,19 @@ function boxPanel(box, scene_, filter, on) {
   const outgoing = rows.filter(({ edge }) => mine.has(edge.from) && !mine.has(edge.to));
   const within = rows.filter(({ edge }) => mine.has(edge.from) && mine.has(edge.to));
   const list = (title, found, name) => (found.length ? el("section", {}, el("h3", {}, `${title} (${count(found.length)})`), edgeList(found, name, on)) : null);
-  const side = (edge, end) => [edge[end].name];
   return [
     el("h2", {}, printable(box.title)),
     box.parent && box.parent.id !== "root" ? el("p", { class: "faint" }, printable(box.parent.path)) : null,
     el("p", { class: "actions" },
-      isContainer(box) ? el("button", { type: "button", onclick: () => on.toggle(box.id) }, "Open or close") : null,
+      isContainer(box) ? el("button", { type: "button", onclick: () => on.toggle(box.id) }, isOpen ? "Close" : "Open") : null,
       el("button", { type: "button", onclick: () => on.focus(box.id) }, "Show only its traffic")),
     facts([
       ...(group?.kind === "workloads" || !group ? [["Workloads", `${count(all.workloads)}, ${count(all.controlled)} controlled`], ["Modes", hold.text]] : [["Addresses", count(all.addresses)]]),
       ...(group ? Object.entries(group.labels).map(([key, value]) => [printable(key), value === null ? "–" : printable(value)]) : [["Groups", count(box.groups.length)]]),
     ]),
     group?.selector ? el("p", { class: "selector" }, el("code", {}, printable(group.selector)), copyButton(group.selector)) : null,
-    list("Incoming", incoming, (edge) => side(edge, "from")), list("Outgoing", outgoing, (edge) => side(edge, "to")),
-    list("Within", within, (edge) => (group ? ["itself"] : [edge.from.name, edge.to.name])),
+    list("Incoming", incoming, (edge) => [edge.from]), list("Outgoing", outgoing, (edge) => [edge.to]),
+    list("Within", within, bothEnds),
     group?.members.length ? el("section", {}, el("h3", {}, `Workloads (${count(group.workloads)})`), el("ul", { class: "members" }, group.members.map((name) => el("li", {}, printable(name)))),
       group.workloads > group.members.length ? el("p", { class: "faint" }, `and ${count(group.workloads - group.members.length)} more`) : null) : null,
   ];
@@ -142,12 +142,19 @@ function copyButton(text) {
 
 const facts = (rows) => el("dl", {}, rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 
-/** Edges as buttons, with their verdict, ends, services and volume. */
-function edgeList(rows, names, on) {
-  const item = ({ edge, sums }) => el("li", {}, el("button", { type: "button", onclick: () => on.pick(`edge:${edge.index}`, "edge") },
-    el("b", { class: `ink-${sums.status}` }, STATUS.get(sums.status).mark, el("span", { class: "hidden" }, STATUS.get(sums.status).word)),
-    el("span", { class: "ends" }, names(edge).map(printable).flatMap((name, at) => (at ? [el("i", {}, " → "), name] : [name])), el("small", {}, serviceWords([edge], 3))),
-    el("em", {}, brief(sums.connections))));
+const bothEnds = (edge) => [edge.from, edge.to];
+
+/** Edges as buttons, with their verdict, ends, services and volume; `ends` picks the groups worth naming. */
+function edgeList(rows, ends, on) {
+  const item = ({ edge, sums }) => {
+    const groups = ends(edge);
+    const where = [...new Set(groups.map(placeWords))].filter(Boolean).join(" → ");
+    const names = groups.map(shortName).flatMap((name, at) => (at ? [el("i", {}, " → "), name] : [name]));
+    return el("li", {}, el("button", { type: "button", title: groups.map((group) => printable(group.name)).join(" → "), onclick: () => on.pick(String(edge.index), "edge") },
+      el("b", { class: `ink-${sums.status}` }, STATUS.get(sums.status).mark, el("span", { class: "hidden" }, STATUS.get(sums.status).word)),
+      el("span", { class: "ends" }, names, el("small", {}, serviceWords([edge], 3)), where ? el("small", { class: "where" }, where) : null),
+      el("em", {}, brief(sums.connections))));
+  };
   const list = el("ul", { class: "edges" }, rows.slice(0, PANEL_MOST).map(item));
   if (rows.length > PANEL_MOST) {
     const more = el("button", { type: "button", class: "more", onclick: () => { list.append(...rows.slice(PANEL_MOST).map(item)); more.remove(); } }, `Show ${count(rows.length - PANEL_MOST)} more`);

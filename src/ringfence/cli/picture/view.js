@@ -1,6 +1,6 @@
 // The map's window: zoom, pan, hover, and the keyboard. It reports what a person picks; main.js decides what follows.
 
-const ZOOM = { least: 0.08, most: 3, step: 1.25 };
+const ZOOM = { least: 0.04, most: 3, step: 1.25 };
 
 /** An interactive SVG in `stage`. `on` = { pick(id, kind), toggle(id), clear() }. */
 function mapView(stage, on) {
@@ -35,13 +35,24 @@ function mapView(stage, on) {
     apply();
   }
 
-  /** Bring a place into the middle, near enough to read. */
-  function center(place) {
+  /** Bring a place into the middle, near enough to read unless a scale is given. */
+  function center(place, scale = null) {
     const box = frame.getBoundingClientRect();
-    view.scale = Math.max(view.scale, Math.min(1, (box.width - 80) / place.width));
+    view.scale = scale ?? Math.max(view.scale, Math.min(1, (box.width - 80) / place.width));
     view.x = box.width / 2 - (place.x + place.width / 2) * view.scale;
     view.y = box.height / 2 - (place.y + place.height / 2) * view.scale;
     apply();
+  }
+
+  /** Move as little as shows a whole place; what is too large for the window is shrunk to it. */
+  function reveal(place) {
+    const box = frame.getBoundingClientRect();
+    const scale = Math.min(view.scale, (box.width - 60) / place.width, (box.height - 60) / place.height);
+    if (scale < view.scale) return center(place, scale);
+    const nudge = (at, length, room) => (at < 30 ? 30 - at : at + length > room - 30 ? room - 30 - at - length : 0);
+    view.x += nudge(view.x + place.x * scale, place.width * scale, box.width);
+    view.y += nudge(view.y + place.y * scale, place.height * scale, box.height);
+    return apply();
   }
 
   /** Show another drawing; with an anchor, that box stays where it is on the screen. */
@@ -177,29 +188,28 @@ function mapView(stage, on) {
     }
   }
 
-  return { frame, show, fit, zoom, center, light, mark, forPrint };
+  return { frame, show, fit, zoom, center, reveal, light, mark, forPrint };
 }
 
 /** Zoom buttons and the legend, over the map. */
-function mapOverlay(view) {
+function mapOverlay(view, metric) {
   const button = (label, text, onclick) => el("button", { type: "button", title: label, "aria-label": label, onclick }, text);
   return [
     el("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
       button("Zoom in (+)", "+", () => view.zoom(ZOOM.step)), button("Zoom out (−)", "−", () => view.zoom(1 / ZOOM.step)),
       button("Fit to window (0)", "Fit", () => view.fit())),
-    legend(),
+    legend(metric),
   ];
 }
 
-function legend() {
-  const rows = ATTENTION.map((status) => {
+function legend(metric) {
+  const lines = ATTENTION.map((status) => {
     const { word, help } = STATUS.get(status);
-    const line = svg("svg", { width: 46, height: 14, "aria-hidden": "true" },
-      svg("path", { class: `strand stroke-${status}`, d: "M2 7H36", "stroke-width": 2.4, "marker-end": `url(#head-${status})` }));
-    return el("li", {}, line, el("span", { title: help }, word));
+    const line = svg("svg", { width: 44, height: 14, "aria-hidden": "true" },
+      svg("path", { class: `strand stroke-${status}`, d: "M2 7H34", "stroke-width": 2.4, "marker-end": `url(#head-${status})` }));
+    return el("li", { title: help }, line, word);
   });
-  const shields = [["full", "All enforce"], ["some", "Some enforce"], ["watch", "Observed only"], ["none", "Not controlled"]].map(([level, text]) =>
-    el("li", {}, svg("svg", { width: 46, height: 18, "aria-hidden": "true" }, drawShield({ level }, 16, 1)), el("span", {}, text)));
-  return el("details", { class: "legend", open: window.innerWidth > 900 },
-    el("summary", {}, "Legend"), el("ul", {}, rows), el("ul", {}, shields), el("p", {}, "Thicker lines carry more."));
+  const holds = [["full", "all enforce"], ["some", "some enforce"], ["watch", "observed"], ["none", "not controlled"]];
+  const shields = holds.map(([level, text]) => el("li", {}, svg("svg", { width: 16, height: 17, "aria-hidden": "true" }, drawShield({ level }, 1, 0.5)), text));
+  return el("footer", { class: "legend", "aria-label": "Legend" }, el("ul", {}, lines), el("ul", { class: "shields" }, shields), el("label", {}, "Width", metric));
 }

@@ -55,7 +55,7 @@ def _link_styles(flow_map: FlowMap) -> list[str]:
         numbers = [str(number) for number, edge in enumerate(flow_map.edges) if edge.status == status]
         if numbers:
             style = f"stroke:{COLOURS[status]},color:{COLOURS[status]},stroke-dasharray:{DASHES[status]}"
-            lines.append(f"  linkStyle {','.join(numbers)} {style} %% {STATUS_WORDS[status]}")
+            lines += [f"  %% {STATUS_WORDS[status]}", f"  linkStyle {','.join(numbers)} {style}"]
     return lines
 
 
