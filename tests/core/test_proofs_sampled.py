@@ -118,7 +118,6 @@ def proofs() -> Iterator[Proof]:
         yield from prove(Engine.compile(replace(world, policies=(*world.policies, tests))))
 
 
-@pytest.mark.xfail(reason="a workload's way to itself, and an address that somebody holds, are shown", strict=True)
 def test_a_counterexample_contradicts_its_test() -> None:
     """Every failed test shows one connection that is not essential, with the verdict that the test did not expect."""
     for proof in proofs():

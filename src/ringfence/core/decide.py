@@ -161,12 +161,23 @@ def process_holds(side: Side, end: str, unit: str) -> bool:
 
 
 def unstated(side: Side, c: Conditions) -> Iterator[str]:
+    """What nobody stated and would let this allow hold here: nothing where another condition fails anyway."""
+    asks_from = c.from_process if side.end == "source" and side.source.unit is None else None
+    asks_to = c.to_process if side.end == "destination" and side.destination.unit is None else None
+    rest = Conditions(
+        from_process=None if asks_from else c.from_process,
+        to_process=None if asks_to else c.to_process,
+        until=c.until,
+        within=c.within,
+    )
+    if not holds(side, rest):
+        return
     if c.mutual_tls and not side.flow.mutual_tls:
         yield "mutual-tls"
-    if c.from_process and side.end == "source" and side.source.unit is None:
-        yield f"from_process={c.from_process}"
-    if c.to_process and side.end == "destination" and side.destination.unit is None:
-        yield f"to_process={c.to_process}"
+    if asks_from:
+        yield f"from_process={asks_from}"
+    if asks_to:
+        yield f"to_process={asks_to}"
 
 
 def in_window(weekday: int, minute: int, w: Within) -> bool:
@@ -177,7 +188,7 @@ def in_window(weekday: int, minute: int, w: Within) -> bool:
 
 def is_essential(side: Side) -> bool:
     source, destination, flow = side.source, side.destination, side.flow
-    if source.host is not None and source.host is destination.host:
+    if source.host is not None and destination.host is not None and source.host.uuid == destination.host.uuid:
         return True
     if (
         any(p.address is not None and p.address in LOOPBACK for p in (source, destination))
@@ -197,12 +208,12 @@ def is_quarantined(side: Side, end: str) -> bool:
 
 
 def live_quarantines(side: Side, end: str) -> list[Quarantine]:
-    host = (side.source if end == "source" else side.destination).host
-    return [
-        q
-        for q in side.world.quarantines
-        if host is not None and q.workload == host.uuid and (q.until is None or side.at < q.until)
-    ]
+    """Those of the host at an end, and at its own end those of the process."""
+    party = side.source if end == "source" else side.destination
+    bound = [party.host, party.process if end == side.end else None]
+    uuids = {workload.uuid for workload in bound if workload is not None}
+    live = [q for q in side.world.quarantines if q.until is None or side.at < q.until]
+    return [q for q in live if q.workload in uuids]
 
 
 def is_excepted(side: Side, end: str) -> bool:

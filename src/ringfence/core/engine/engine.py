@@ -113,6 +113,19 @@ class Engine:
             number = self.classes.of(None, address_peers, is_controlled=False)
             self.classes.ranges[number] |= addresses
 
+    def is_present(self, class_: int) -> bool:
+        """Whether somebody is in the class now: a live workload, or an address that nobody holds."""
+        if self.classes.workloads[class_]:
+            return True
+        ranges = self.classes.ranges[class_]
+        if ranges.size > len(self._held):
+            return True
+        return bool(ranges - IntervalSet.of((address, address) for address in self._held if address in ranges))
+
+    @property
+    def _held(self) -> frozenset[int]:
+        return self.world.inventory.live_addresses(self.world.at)
+
     def _host_of(self, workload: Workload) -> Workload:
         if workload.kind != "process":
             return workload
@@ -243,7 +256,7 @@ class Engine:
         """Essential, quarantine, forbid, allow, deny, default: the first that speaks."""
         if self._is_essential(end, flow, source, destination):
             return "essential", None, (), True
-        excepted = self._quarantine_answers(flow, facts.at, source, destination)
+        excepted = self._quarantine_answers(end, flow, facts.at, source, destination)
         if excepted:
             return "quarantine", None, (), all(excepted)
         s = source.own if end == "source" else source.seen
@@ -266,7 +279,7 @@ class Engine:
         if allowing := live & relation.allow:
             return "allow", relation.first(allowing), (), True
         conditions = (self.rules[number].rule.conditions for number in members(asked))
-        unless = tuple(sorted({x for c in conditions for x in unstated(c, end, facts)}))
+        unless = tuple(sorted({x for c in conditions for x in unstated(c, end, facts, peer_enforces=peer_enforces)}))
         if denying := live & relation.deny:
             return "deny", relation.first(denying), unless, False
         return "default", None, unless, False
@@ -291,6 +304,24 @@ class Engine:
                 allowing ^= 1 << number
         return allowing | (either & (relation.forbid | relation.deny)), asked
 
+    def passed_between(self, source: int, destination: int, facts: Facts) -> int:
+        """The atoms that pass from one class to another when every controlled end enforces, as a bitset."""
+        atoms = self.atoms.full & ~self.essential
+        ends: tuple[tuple[End, int, int], ...] = (("source", source, destination), ("destination", destination, source))
+        for end, own, other in ends:
+            if self.classes.is_controlled[own]:
+                believed = self.classes.is_controlled[other]
+                live, _ = self.speaking(end, source, destination, facts, peer_enforces=believed)
+                allowed, forbidden = (self._masks_of(live & b) for b in (self.relation.allow, self.relation.forbid))
+                atoms &= allowed & ~forbidden
+        return atoms
+
+    def _masks_of(self, rules: int) -> int:
+        atoms = 0
+        for number in members(rules):
+            atoms |= self.relation.masks[number]
+        return atoms
+
     def _is_essential(self, end: End, flow: Flow, source: Party, destination: Party) -> bool:
         if source.host is not None and destination.host is not None and source.host.uuid == destination.host.uuid:
             return True
@@ -304,13 +335,15 @@ class Engine:
         passages = (f for f in self.world.failsafe if f.direction == direction and flow.point in f.services)
         return remote is not None and any(remote in f.remote for f in passages)
 
-    def _quarantine_answers(self, flow: Flow, at: datetime, source: Party, destination: Party) -> list[bool]:
-        """For each quarantined end, whether its exceptions pass the connection."""
+    def _quarantine_answers(self, end: End, flow: Flow, at: datetime, source: Party, destination: Party) -> list[bool]:
+        """For each quarantined end, whether its exceptions pass the connection; a process binds its own end only."""
         if not self._quarantined:
             return []
         out = []
         for party, other, direction in ((source, destination, "out"), (destination, source, "in")):
-            live = [q for q in self._quarantined.get(party.host.uuid if party.host else "", ()) if _is_live(q, at)]
+            is_own = (end == "source") == (direction == "out")
+            bound = {w.uuid for w in (party.host, party.process if is_own else None) if w is not None}
+            live = [q for uuid in bound for q in self._quarantined.get(uuid, ()) if _is_live(q, at)]
             if live:
                 exceptions = [x for q in live for x in q.allow if x.direction == direction and flow.point in x.services]
                 out.append(any(self._is_in(other, peer) for x in exceptions for peer in x.peers))

@@ -9,17 +9,16 @@ result. What a change cannot express in place (a new CIDR, a service that cuts a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 
 import msgspec
 import numpy as np
 
 from ringfence.core.engine import matrix
-from ringfence.core.engine.bits import Ids, members
+from ringfence.core.engine.bits import Ids
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.prove import canvas_of
-from ringfence.core.engine.rules import End, Facts, RuleRef
+from ringfence.core.engine.rules import Facts, RuleRef
 from ringfence.core.errors import InputError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload
@@ -151,31 +150,9 @@ class LiveEngine:
         if len(rows) * len(columns) <= _SMALL:
             for row in rows:
                 for column in columns:
-                    self._resident[row, column] = self.interner.number(self._passed_cell(row, column))
+                    self._resident[row, column] = self.interner.number(self._cell(row, column))
             return
         self._resident[np.ix_(rows, columns)] = matrix.passed(self._canvas(np.array(rows), np.array(columns)))
 
-    def _passed_cell(self, row: int, column: int) -> int:
-        """One cell from the bitmaps."""
-        engine, classes = self.engine, self.engine.classes
-        both: tuple[tuple[End, int], ...] = (("source", row), ("destination", column))
-        ends = [end for end, c in both if classes.is_controlled[c]]
-        atoms = engine.atoms.full & ~engine.essential
-        for end in ends:
-            atoms &= self._passed_at(end, row, column)
-        return atoms
-
-    def _passed_at(self, end: End, row: int, column: int) -> int:
-        engine = self.engine
-        believed = engine.classes.is_controlled[column if end == "source" else row]
-        live, _ = engine.speaking(end, row, column, Facts(engine.world.at), peer_enforces=believed)
-        allowed = _union(engine.relation.masks[n] for n in members(live & engine.relation.allow))
-        forbidden = _union(engine.relation.masks[n] for n in members(live & engine.relation.forbid))
-        return allowed & ~forbidden
-
-
-def _union(masks: Iterator[int]) -> int:
-    out = 0
-    for mask in masks:
-        out |= mask
-    return out
+    def _cell(self, row: int, column: int) -> int:
+        return self.engine.passed_between(row, column, Facts(self.engine.world.at))

@@ -16,13 +16,19 @@ import numpy as np
 from ringfence.core.engine import matrix
 from ringfence.core.engine.bits import Ids, of_ids, to_ids
 from ringfence.core.engine.engine import Engine
+from ringfence.core.engine.possible import counterexample
 from ringfence.core.engine.rules import Facts
 from ringfence.core.engine.witness import Witness, witness
 from ringfence.core.errors import Location
 from ringfence.core.identity.workload import utc
 from ringfence.core.policy.model import Expectation, Peer, Policy
 
-Outcome = Literal["proven", "failed", "unmatched"]
+Outcome = Literal["proven", "failed", "unmatched", "warning"]
+"""`warning`: true of everybody there is, but a label set nobody has yet would break it."""
+
+
+_FEW = 16
+"""A class of more live addresses than this is not one workload's; checked only to save time."""
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -58,10 +64,10 @@ def prove_one(engine: Engine, policy: Policy, test: Expectation) -> Proof:
     numbers = matrix.passed(canvas)
     wanted = engine.mask_of(test.services) & ~engine.essential
     wrong = _wrong(canvas.interner, wanted, test.expect)
-    violating = np.argwhere(wrong[numbers])
+    violating = _without_own_way(engine, rows, columns, np.argwhere(wrong[numbers]))
     pairs = numbers.size
     if not len(violating):
-        return Proof(policy.name, name, "proven", test.expect, pairs, 0, test.where)
+        return _proven(engine, policy, test, name, pairs, wanted, facts)
     row, column = violating[0].tolist()
     atoms = canvas.interner.sets[int(numbers[row, column])]
     shown = witness(
@@ -71,12 +77,52 @@ def prove_one(engine: Engine, policy: Policy, test: Expectation) -> Proof:
     return Proof(policy.name, name, "failed", test.expect, pairs, len(violating), test.where, shown, message)
 
 
+def _without_own_way(engine: Engine, rows: Ids, columns: Ids, cells: np.ndarray) -> np.ndarray:
+    """Cells but those whose two classes are one and the same workload: its way to itself is loopback, not policy."""
+    single = np.array([engine.classes.workloads[c] <= _FEW for c in range(len(engine.classes))])
+    doubtful = single[rows[cells[:, 0]]] & single[columns[cells[:, 1]]]
+    if not doubtful.any():
+        return cells
+    sole = _sole_holders(engine)
+    own = [bool(d) and sole.get(int(rows[r])) is not None and sole.get(int(rows[r])) == sole.get(int(columns[c]))
+           for d, (r, c) in zip(doubtful, cells.tolist(), strict=True)]  # fmt: skip
+    kept: np.ndarray = cells[~np.array(own)]
+    return kept
+
+
+def _sole_holders(engine: Engine) -> dict[int, str | None]:
+    """Per class the one workload in it; None where several are."""
+    out: dict[int, str | None] = {}
+    at = engine.world.at
+    for workload in engine.world.inventory.workloads:
+        if workload.kind == "process":
+            continue
+        leases = workload.live_addresses(at)
+        for class_ in {engine.class_of(workload, lease.address) for lease in leases} or {
+            engine.class_of(workload, None)
+        }:
+            out[class_] = workload.uuid if out.get(class_, workload.uuid) == workload.uuid else None
+    return out
+
+
+def _proven(
+    engine: Engine, policy: Policy, test: Expectation, name: str, pairs: int, wanted: int, facts: Facts
+) -> Proof:
+    """Proven of every class there is; a warning when a possible label set would contradict it."""
+    found = counterexample(engine, test, wanted, facts)
+    if found is None:
+        return Proof(policy.name, name, "proven", test.expect, pairs, 0, test.where)
+    words = f"nobody is there today, but {found.source} -> {found.destination} on {' '.join(found.services[:3])}"
+    message = f"{words} would {'pass' if test.expect == 'blocked' else 'not pass'}"
+    return Proof(policy.name, name, "warning", test.expect, pairs, 0, test.where, None, message)
+
+
 def present(engine: Engine, peers: Iterable[Peer]) -> Ids:
     """The classes in any of the peers that somebody is in now: live workloads, and addresses nobody holds."""
     classes = engine.classes
     wanted = of_ids(n for n in (engine.peers.id(peer) for peer in peers) if n is not None)
-    lived_in = (c for c in range(len(classes)) if classes.workloads[c] or classes.ranges[c])
-    return to_ids(of_ids(c for c in lived_in if classes.membership[c] & wanted))
+    named = (c for c in range(len(classes)) if classes.membership[c] & wanted)
+    return to_ids(of_ids(c for c in named if engine.is_present(c)))
 
 
 def canvas_of(

@@ -6,7 +6,7 @@ INVARIANT: a rule's number is its rank by `policy/name`, so the lowest set bit o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -66,14 +66,19 @@ def _process_holds(wanted: str | None, stated: str | None, is_own_end: bool, *, 
     return stated == wanted if is_own_end else peer_enforces
 
 
-def unstated(conditions: Conditions, end: End, facts: Facts) -> Iterator[str]:
-    """The conditions nobody stated that would have to hold here: what `unless` reports."""
+def unstated(conditions: Conditions, end: End, facts: Facts, *, peer_enforces: bool) -> Iterator[str]:
+    """The conditions nobody stated that, stated, would let the allow hold here: what `unless` reports."""
+    asks_from = conditions.from_process if end == "source" and facts.from_unit is None else None
+    asks_to = conditions.to_process if end == "destination" and facts.to_unit is None else None
+    stated = replace(facts, mutual_tls=True, from_unit=asks_from or facts.from_unit, to_unit=asks_to or facts.to_unit)
+    if not holds(conditions, end, stated, peer_enforces=peer_enforces):
+        return
     if conditions.mutual_tls and not facts.mutual_tls:
         yield "mutual-tls"
-    if conditions.from_process and end == "source" and facts.from_unit is None:
-        yield f"from_process={conditions.from_process}"
-    if conditions.to_process and end == "destination" and facts.to_unit is None:
-        yield f"to_process={conditions.to_process}"
+    if asks_from:
+        yield f"from_process={asks_from}"
+    if asks_to:
+        yield f"to_process={asks_to}"
 
 
 def is_within(window: Within, at: datetime) -> bool:

@@ -22,6 +22,8 @@ class Inventory:
         self.workloads = tuple(workloads)
         self.ignore = frozenset(ignore)
         """Label keys that make no identities and may not be selected on (`identity.ignore`)."""
+        self._live: tuple[datetime, frozenset[int]] | None = None
+        """The last answer of `live_addresses`, with its time."""
 
     def replacing(self, before: Workload | None, after: Workload | None) -> Inventory:
         """The inventory with one workload added (`before` None), removed (`after` None) or replaced in place.
@@ -66,8 +68,16 @@ class Inventory:
         return self.by_name.get(name_or_uuid) or self.by_uuid.get(name_or_uuid)
 
     def holders(self, address: int, at: datetime, network: str = "main") -> tuple[Workload, ...]:
-        """Every workload that holds the address at that time: none, one, or (a finding) several."""
-        return tuple(w for lease, w in self._leases.get((network, address), ()) if lease.is_live(at))
+        """Every workload that holds the address at that time: none, one, or (a finding) several, by name."""
+        live = [w for lease, w in self._leases.get((network, address), ()) if lease.is_live(at)]
+        return tuple(sorted(live, key=lambda w: w.name) if len(live) > 1 else live)
+
+    def live_addresses(self, at: datetime) -> frozenset[int]:
+        """Every address some workload holds at that time."""
+        if self._live is None or self._live[0] != at:
+            held = (entries for entries in self._leases.items() if any(lease.is_live(at) for lease, _ in entries[1]))
+            self._live = (at, frozenset(address for (_, address), _ in held))
+        return self._live[1]
 
     def processes_of(self, host: str) -> tuple[Workload, ...]:
         return self._processes.get(host, ())
@@ -87,7 +97,9 @@ class Inventory:
 
     @cached_property
     def identities(self) -> tuple[frozenset[tuple[str, str]], ...]:
-        """The identity of each workload, in their order: its labels less the ignored keys, each distinct set one object."""
+        """The identity of each workload, in their order: its labels less the ignored keys, each distinct set one
+        object.
+        """
         one: dict[frozenset[tuple[str, str]], frozenset[tuple[str, str]]] = {}
         keys = (frozenset(self._telling(self.labels_of(w)).items()) for w in self.workloads)
         return tuple(one.setdefault(key, key) for key in keys)

@@ -364,10 +364,41 @@ class IntentCompiler:
                 message = "`require: mutual-tls` needs an identity handshake, which this target does not have"
                 help_ = "the allow stays closed; remove the condition or accept the refusal"
                 yield Finding("mutual-tls-unsupported", message, where=rule.rule.where, help=help_, subject=rule.ref)
-        for process in self.engine.world.inventory.processes_of(workload.name):
+        yield from self._process_refusals(workload)
+
+    def _process_refusals(self, workload: Workload) -> Iterator[Finding]:
+        """What a host cannot do about the processes on it."""
+        processes = self.engine.world.inventory.processes_of(workload.name)
+        isolated = {q.workload for q in self._live_quarantines()}
+        for process in processes:
+            if process.uuid in isolated:
+                message = f"process `{process.name}` is quarantined; a host isolates as a whole"
+                yield Finding(
+                    "process-quarantine-unsupported", message, help="quarantine its host", subject=process.name
+                )
             if process.mode != workload.mode:
                 message = f"process `{process.name}` has another mode than its host `{workload.name}`"
                 yield Finding("process-mode-unsupported", message, help="give both the same mode", subject=process.name)
+        classes = [self.engine.class_of(process, None) for process in processes]
+        own = self.engine.class_of(workload, None)
+        between = 0
+        for source in classes:
+            for destination in classes:
+                if source != destination:
+                    between |= self._naming(source, destination) & ~self._naming(own, own)
+        for number in members(between):
+            rule = self.engine.rules[number]
+            message = (
+                f"names processes on one host, `{workload.name}`; traffic between them is loopback and not controlled"
+            )
+            help_ = "move one of them to another host, or drop the rule"
+            yield Finding(
+                "process-to-process-unsupported", message, where=rule.rule.where, help=help_, subject=rule.ref
+            )
+
+    def _naming(self, source: int, destination: int) -> int:
+        """The rules that name one class as source and another as destination."""
+        return self.engine.relation.rows(source)[0] & self.engine.relation.rows(destination)[1]
 
 
 _OPPOSITE: dict[Direction, Direction] = {"in": "out", "out": "in"}
