@@ -60,8 +60,17 @@ def exact_peers(peers: Iterable[PeerClass]) -> dict[Family, Hash]:
 
 def range_peers(peers: Iterable[PeerClass]) -> dict[Family, tuple[Interval, ...]]:
     """Range -> class, by family, in family-local integers."""
-    ranges = [(IntervalSet((r,)), peer.id) for peer in peers for r in peer.ranges]
-    return {family: _localised(ranges, family) for family in _SPACES}
+    found: dict[Family, list[Interval]] = {"ip": [], "ip6": []}
+    for peer in peers:
+        for lo, hi in peer.ranges:
+            if hi < V4_BASE or lo > V4_LAST:
+                found["ip6"].append(Interval(lo, hi, peer.id))
+            elif lo >= V4_BASE and hi <= V4_LAST:
+                found["ip"].append(Interval(lo - V4_BASE, hi - V4_BASE, peer.id))
+            else:
+                for family in found:
+                    found[family] += _localised([(IntervalSet(((lo, hi),)), peer.id)], family)
+    return {family: tuple(sorted(intervals, key=lambda i: i.lo)) for family, intervals in found.items()}
 
 
 def address_set(remote: IntervalSet) -> dict[Family, tuple[Interval, ...]]:

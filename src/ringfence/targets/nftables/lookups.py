@@ -48,11 +48,20 @@ _SUFFIX = {"ip": "4", "ip6": "6"}
 _ADDRESS = {"ip": IPV4, "ip6": IPV6}
 
 
+class Ranged(NamedTuple):
+    """Which maps of address ranges one family has: by prefix length, and the interval map of all other ranges."""
+
+    prefixes: tuple[int, ...]
+    has_rest: bool
+
+
 class Prepared(NamedTuple):
     """A part with its name in the kernel and its services arranged."""
 
     name: str
     services: Services
+    spans: dict[int, list[tuple[Span, str]]]
+    """By protocol: which span leads to which atom's chain."""
 
 
 def part_name(part: Part) -> str:
@@ -63,11 +72,21 @@ def part_name(part: Part) -> str:
     return f"{part.direction}_{hashlib.sha256(key).hexdigest()[:8]}"
 
 
+def _prepared(part: Part) -> Prepared:
+    name, services = part_name(part), arrange(part)
+    spans: dict[int, list[tuple[Span, str]]] = {}
+    for atom in services.atoms:
+        target = f"atom_{name}_{atom.key}"
+        for span in atom.spans:
+            spans.setdefault(span.protocol, []).append((span, target))
+    return Prepared(name, services, {protocol: sorted(found) for protocol, found in sorted(spans.items())})
+
+
 def look_chains(
-    put: PutSet, chain: PutChain, intent: Intent, ranged: frozenset[s.Family], cgroups: Mapping[str, CgroupRef]
+    put: PutSet, chain: PutChain, intent: Intent, ranged: Mapping[s.Family, Ranged], cgroups: Mapping[str, CgroupRef]
 ) -> None:
     """Add every `look_*` chain of the intent, what they go to and look up."""
-    prepared = {id(part): Prepared(part_name(part), arrange(part)) for part in intent.parts}
+    prepared = {id(part): _prepared(part) for part in intent.parts}
     for part in intent.parts:
         _part_maps(put, chain, prepared[id(part)])
     for view in VIEWS:
@@ -79,15 +98,18 @@ def look_chains(
         chain(f"look_{view.name}", *rules)
 
 
-def _class_rules(view: View, ranged: frozenset[s.Family]) -> Iterator[Rule]:
+def _class_rules(view: View, ranged: Mapping[s.Family, Ranged]) -> Iterator[Rule]:
     """Address -> class: exact addresses first, ranges only where none was found."""
     yield rule(s.set_register(0))
     for family in FAMILIES:
         yield rule(s.register_from_address(family, view.remote, f"peer{_SUFFIX[family]}"))
     for family in FAMILIES:
-        if family in ranged:
-            found = s.register_from_address(family, view.remote, f"range{_SUFFIX[family]}")
+        suffix = _SUFFIX[family]
+        for length in ranged[family].prefixes:
+            found = s.register_from_prefix(family, view.remote, length, f"prefix{suffix}_{length}")
             yield rule(s.register_is(0), found)
+        if ranged[family].has_rest:
+            yield rule(s.register_is(0), s.register_from_address(family, view.remote, f"range{suffix}"))
 
 
 def _area_dispatch(
@@ -156,18 +178,9 @@ def _part_maps(put: PutSet, chain: PutChain, part: Prepared) -> None:
             put(spec, _intervals(spans))
 
 
-def _atom_spans(part: Prepared) -> dict[int, list[tuple[Span, str]]]:
-    """By protocol: which span leads to which atom's chain."""
-    out: dict[int, list[tuple[Span, str]]] = {}
-    for atom in part.services.atoms:
-        for span in atom.spans:
-            out.setdefault(span.protocol, []).append((span, f"atom_{part.name}_{atom.key}"))
-    return {protocol: sorted(spans) for protocol, spans in sorted(out.items())}
-
-
 def _split_protocols(part: Prepared) -> dict[int, list[tuple[Span, str]]]:
     """The protocols whose ports or types do not all lead to one atom."""
-    return {protocol: spans for protocol, spans in _atom_spans(part).items() if not _is_whole(spans)}
+    return {protocol: spans for protocol, spans in part.spans.items() if not _is_whole(spans)}
 
 
 def _is_whole(spans: list[tuple[Span, str]]) -> bool:
@@ -186,7 +199,7 @@ def protocol_targets(part: Prepared, view: View) -> tuple[Interval, ...]:
     merged.
     """
     targets: list[Interval] = []
-    for protocol, spans in _atom_spans(part).items():
+    for protocol, spans in part.spans.items():
         target = spans[0][1]
         if not _is_whole(spans):
             target = f"service_{part.name}{_reply(view)}_{s.protocol_name(protocol).replace('-', '')}"

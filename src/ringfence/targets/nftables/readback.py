@@ -124,11 +124,26 @@ def _peers(layout: Layout) -> tuple[PeerClass, ...]:
     for name, base in (("range4", V4_BASE), ("range6", 0)):
         for lo, hi, number in _intervals(layout, name):
             ranges.setdefault(int(number or 0), []).append((base + lo, base + hi))
+    for lo, hi, value in _prefixes(layout):
+        ranges.setdefault(_class(value), []).append((lo, hi))
     described = {_class(key) for key, _ in _rows(layout, "classes")}
     return tuple(
         PeerClass(n, "", tuple(sorted(addresses.get(n, ()))), tuple(sorted(ranges.get(n, ()))))
         for n in sorted({*addresses, *ranges, *described})
     )
+
+
+def _prefixes(layout: Layout) -> Iterator[tuple[int, int, bytes]]:
+    """The ranges of the maps that `look_in` reads masked addresses from; the mask says how long the prefix is."""
+    for rule in layout.chains["look_in"].rules:
+        masks = [e.mask for e in rule.expressions if isinstance(e, x.Bitwise)]
+        names = [e.set_name for e in rule.expressions if isinstance(e, x.Lookup) and e.to == 1]
+        for mask, name in zip(masks, names, strict=bool(masks)):
+            size = (1 << 8 * len(mask)) - int.from_bytes(mask, "big")
+            base = V4_BASE if len(mask) == 4 else 0
+            for key, value in _rows(layout, name):
+                first = base + int.from_bytes(key, "big")
+                yield first, first + size - 1, value
 
 
 def _isolated(layout: Layout) -> tuple[int, ...]:

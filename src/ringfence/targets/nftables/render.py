@@ -18,6 +18,7 @@ import msgspec
 
 from ringfence.core.identity.workload import Direction, ModeName
 from ringfence.core.intent.model import Intent, Passage
+from ringfence.core.net.address import is_v4
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.net.service import DHCP_PORTS, ESSENTIAL_ICMP, ICMP, ICMPV6, PORTED
 from ringfence.targets.nftables import statements as s
@@ -51,8 +52,9 @@ from ringfence.targets.nftables.layout import (
     hash_of,
     sorted_hash,
 )
-from ringfence.targets.nftables.lookups import look_chains
+from ringfence.targets.nftables.lookups import Ranged, look_chains
 from ringfence.targets.nftables.marks import ALLOW_CODE, DENY_CODE, FORBID_CODE, MASK, PICKED_UP, mark_of
+from ringfence.targets.nftables.prefixes import arrange
 from ringfence.targets.nftables.services import REPLY_TYPES, Span, spans_of
 from ringfence.targets.nftables.statements import FAMILIES, Family, Statement, rule
 from ringfence.targets.nftables.views import ANSWER, FORWARD, VIEWS, HookName, View
@@ -140,17 +142,22 @@ def _class_texts(intent: Intent) -> Hash:
 # -- peers and essential traffic -------------------------------------------------------------------------------------
 
 
-def _peers(draft: Draft, intent: Intent) -> frozenset[Family]:
-    """Returns the families that have ranges to look up."""
+def _peers(draft: Draft, intent: Intent) -> Mapping[Family, Ranged]:
+    """Returns which maps of ranges there are to look up."""
+    ranged: dict[Family, Ranged] = {}
     exact, ranges = exact_peers(intent.peers), range_peers(intent.peers)
     isolated = addresses(intent.isolated)
     for family in FAMILIES:
         key, suffix = (ADDRESS_FIELDS[family],), SUFFIX[family]
         draft.put(SetSpec(f"peer{suffix}", key, "class"), exact[family])
-        draft.put(SetSpec(f"range{suffix}", key, "class", is_interval=True), ranges[family])
+        arranged = arrange(ranges[family], 8 * key[0].length)
+        draft.put(SetSpec(f"range{suffix}", key, "class", is_interval=True), arranged.rest)
+        for length, elements in arranged.prefixes.items():
+            draft.put(SetSpec(f"prefix{suffix}_{length}", key, "class"), elements)
+        ranged[family] = Ranged(tuple(arranged.prefixes), bool(arranged.rest))
         keys = isolated[family]
         draft.put(SetSpec(f"isolated{suffix}", key), sorted_hash(keys, keys[:, :0]))
-    return frozenset(family for family in FAMILIES if ranges[family])
+    return ranged
 
 
 def _essential(draft: Draft) -> None:
@@ -260,8 +267,9 @@ def _barriers(view: View, intent: Intent) -> Iterator[Rule]:
         yield rule(s.goto(f"quarantine_{view.name}"))
         return
     for family in FAMILIES:
-        isolated = s.address_in(family, view.remote, f"isolated{SUFFIX[family]}")
-        yield rule(isolated, s.goto(f"quarantine_{view.name}"))
+        if any(is_v4(address) == (family == "ip") for address in intent.isolated):
+            isolated = s.address_in(family, view.remote, f"isolated{SUFFIX[family]}")
+            yield rule(isolated, s.goto(f"quarantine_{view.name}"))
 
 
 def _verdicts(draft: Draft, direction: Direction, mode: ModeName) -> None:

@@ -9,6 +9,7 @@ judged, no policy routing reads it, and `remember` puts it back to none before t
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from typing import Literal, NamedTuple
 
@@ -53,6 +54,7 @@ from ringfence.targets.nftables.expressions import (
     Verdict,
 )
 from ringfence.targets.nftables.layout import Rule
+from ringfence.targets.nftables.prefixes import mask_of
 
 Family = Literal["ip", "ip6"]
 AddressField = Literal["saddr", "daddr"]
@@ -234,6 +236,16 @@ def set_register(value: int) -> Statement:
 def register_from_address(family: Family, field: AddressField, map_name: str) -> Statement:
     expressions = (*_address(family, field), Lookup(map_name, to=1), Meta(META_PRIORITY, source=1))
     return Statement(f"meta priority set {family} {field} map @{map_name}", expressions)
+
+
+def register_from_prefix(family: Family, field: AddressField, length: int, map_name: str) -> Statement:
+    """The address less its host part -> class."""
+    width = 8 * _ADDRESS[family, field][1]
+    mask = mask_of(length, width)
+    words = str(ipaddress.IPv4Address(mask) if family == "ip" else ipaddress.IPv6Address(mask))
+    load = (*_address(family, field), Bitwise(mask, bytes(len(mask))))
+    text = f"meta priority set {family} {field} & {words} map @{map_name}"
+    return Statement(text, (*load, Lookup(map_name, to=1), Meta(META_PRIORITY, source=1)))
 
 
 def register_from_service(field: PortField, map_name: str) -> Statement:
