@@ -71,7 +71,7 @@ class World(msgspec.Struct, frozen=True):
     """Judge as if every controlled end were in this mode (proofs use enforce)."""
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """One end of a flow as asked: a workload, an address, a name, or several of them (a workload's one address)."""
 
     workload: Workload | None = None

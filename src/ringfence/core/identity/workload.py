@@ -39,7 +39,7 @@ class Mode(msgspec.Struct, frozen=True, rename={"inbound": "in", "outbound": "ou
         return self.inbound if direction == "in" else self.outbound
 
 
-class Lease(msgspec.Struct, frozen=True, order=True):
+class Lease(msgspec.Struct, frozen=True, order=True, gc=False):
     """An address of a network that belongs to a workload from a time to a time."""
 
     address: int
