@@ -18,6 +18,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,9 +39,9 @@ from ringfence.lab.probe import Scan, Sightings
 from ringfence.lab.sweep import LAST_PORT, Sweep, Swept
 from ringfence.lab.telemetry import FlowRecord
 from ringfence.lab.world import World
+from ringfence.targets.nftables.statements import LOG_GROUP
 
 Answer = TypeVar("Answer")
-NFLOG_GROUP = 5
 _BUILD_TIMEOUT_S = 60.0
 _ANSWER_TIMEOUT_S = 30.0
 _FLUSH_EVERY_S = 5.0
@@ -48,7 +49,10 @@ _SO_SNDBUFFORCE = 32
 
 
 class Lab:
-    """One lab that is up. Make it with `Lab.up`; not for use by several threads at once."""
+    """One lab that is up. Make it with `Lab.up`.
+
+    `scan`, `sweep` and `command` may be called from several threads at once; the rest is for one.
+    """
 
     def __init__(self, world: World, flows_dir: FilePath, nflog_group: int) -> None:
         self.world = world
@@ -64,6 +68,7 @@ class Lab:
         self._nflog_group = nflog_group
         self._blocked: list[BlockedAttempt] = []
         self._hosts: dict[str, Channel] = {}
+        self._asking = threading.Lock()
         self._control, inherited = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, keeper.MESSAGE_BYTES)
         with inherited:
@@ -72,7 +77,7 @@ class Lab:
         self.lab_id = ""
 
     @classmethod
-    def up(cls, world: World | str = "shop", *, flows_dir: FilePath, nflog_group: int = NFLOG_GROUP) -> Lab:
+    def up(cls, world: World | str = "shop", *, flows_dir: FilePath, nflog_group: int = LOG_GROUP) -> Lab:
         """Build the world and start its services; clients stay quiet until `run`.
 
         Sweeps leftovers of dead labs first. Raises RingfenceError: `lab-needs-root`, `lab-tool-missing`,
@@ -139,9 +144,24 @@ class Lab:
             raise InputError("lab-unknown-host", f"there is no host `{host_name}`", help="see the world's description")
         return namespaces.name_of(self.lab_id, host_name)
 
+    def start_clients(self) -> None:
+        """Let every client talk until `stop_clients`."""
+        self._all_hosts(host.StartClients(), Done)
+
+    def stop_clients(self) -> tuple[Tally, ...]:
+        """Silence the clients; what became of each path since they started."""
+        stopped = self._all_hosts(host.StopClients(), host.Tallies)
+        self.flush()
+        return tuple(tally for one in stopped for tally in one.tallies)
+
     def run(self, seconds: float, *, on_tick: Callable[[float], None] | None = None) -> tuple[Tally, ...]:
         """Let every client talk for a while; what became of each path. `on_tick` is told the seconds gone by."""
-        self._all_hosts(host.StartClients(), Done)
+        self.start_clients()
+        self.wait(seconds, on_tick=on_tick)
+        return self.stop_clients()
+
+    def wait(self, seconds: float, *, on_tick: Callable[[float], None] | None = None) -> None:
+        """Let time pass while telemetry is fetched now and then."""
         begin = time.monotonic()
         flushed = begin
         while (gone := time.monotonic() - begin) < seconds:
@@ -151,9 +171,6 @@ class Lab:
                 flushed = time.monotonic()
             if on_tick is not None:
                 on_tick(time.monotonic() - begin)
-        stopped = self._all_hosts(host.StopClients(), host.Tallies)
-        self.flush()
-        return tuple(tally for one in stopped for tally in one.tallies)
 
     def check_paths(self) -> tuple[PathCheck, ...]:
         """One fresh exchange over every declared path and family, all at once."""
@@ -182,7 +199,14 @@ class Lab:
 
     def sweep(self, from_host: str, *, targets: Sequence[str] | None = None, last_port: int = LAST_PORT) -> Swept:
         """Every TCP port of hosts (default: every other host) by bare SYNs from a host's namespace."""
-        asked = Sweep(self._addresses(from_host, targets), last_port)
+        addresses = self._addresses(from_host, targets)
+        families = [tuple(a for a in addresses if (":" in a) == is_v6) for is_v6 in (False, True)]
+        with ThreadPoolExecutor(2) as pool:
+            parts = list(pool.map(lambda some: self._sweep(from_host, Sweep(some, last_port)), filter(None, families)))
+        found = tuple(sorted(door for part in parts for door in part.open))
+        return Swept(sum(part.sent for part in parts), found, sum(part.refused for part in parts))
+
+    def _sweep(self, from_host: str, asked: Sweep) -> Swept:
         channel = self._spawn("sweep", Done(), from_host)
         try:
             return channel.call(asked, Swept, timeout_s=_ANSWER_TIMEOUT_S + len(asked.addresses) * 30.0)
@@ -239,8 +263,9 @@ class Lab:
     def _ask_keeper(self, request: msgspec.Struct, *fds: int) -> keeper.Answer:
         self._control.settimeout(_BUILD_TIMEOUT_S)
         try:
-            socket.send_fds(self._control, [msgspec.msgpack.encode(request)], fds)
-            body = self._control.recv(keeper.MESSAGE_BYTES)
+            with self._asking:
+                socket.send_fds(self._control, [msgspec.msgpack.encode(request)], fds)
+                body = self._control.recv(keeper.MESSAGE_BYTES)
         except OSError as error:
             raise RingfenceError("lab-keeper-lost", f"the lab's keeper does not answer: {error}".lower()) from error
         if not body:

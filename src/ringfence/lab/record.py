@@ -19,6 +19,7 @@ import yaml
 
 from ringfence.core.errors import InputError
 from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import ModeName
 from ringfence.core.net.address import format_address
 from ringfence.lab.lab import Lab
 from ringfence.lab.world import World
@@ -54,8 +55,9 @@ def record(world: World | str, folder: Path, *, seconds: float = SECONDS) -> Rec
         return Recording(len(lab.records), sum(sizes), lab.dropped)
 
 
-def write_inventory(inventory: Inventory, path: Path) -> None:
-    """An inventory file that `ringfence.inventory.files` reads back as these workloads."""
+def write_inventory(inventory: Inventory, path: Path, *, mode: ModeName = "observe") -> None:
+    """An inventory file that `ringfence.inventory.files` reads back as these workloads, the controlled ones in a
+    mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     entries = [
         {
@@ -63,6 +65,7 @@ def write_inventory(inventory: Inventory, path: Path) -> None:
             "kind": workload.kind,
             "labels": dict(workload.labels),
             "addresses": [format_address(lease.address) for lease in workload.addresses],
+            **({"mode": mode} if workload.is_controlled and mode != "observe" else {}),
         }
         for workload in inventory.workloads
     ]
