@@ -24,7 +24,7 @@ from ringfence.core.policy.model import Everywhere, Expectation, Fqdn, Named, Pe
 from ringfence.core.policy.names import is_selector_text, split_global
 from ringfence.core.policy.population import Population
 from ringfence.core.policy.services import ANY_WORD
-from ringfence.core.policy.suggest import did_you_mean, nearest
+from ringfence.core.policy.suggest import did_you_mean
 
 SOON = timedelta(days=14)
 SHOWN = 5
@@ -124,17 +124,17 @@ class _Checker:
             if requirement.op not in ("in", "exists") or population.picked((Selector((requirement,)),)):
                 continue
             if requirement.key in population.keys:
-                return _value_guess(requirement, population.values_of(requirement.key))
+                return _value_guess(requirement, population)
             guess = did_you_mean(requirement.key, population.keys) or f"known keys: {_some(population.keys)}"
             return f"no workload has the key `{requirement.key}`; {guess}"
         return "each requirement matches some workload, but none matches them all"
 
 
-def _value_guess(requirement: Requirement, known: Sequence[str]) -> str:
-    value = requirement.values[0] if requirement.values else ""
-    near = nearest(value, known)
-    meant = f"did you mean `{requirement.key}={near}`?" if near else f"known values: {_some(known)}"
-    return f"no workload has `{requirement.key}={value}`; {meant}"
+def _value_guess(requirement: Requirement, population: Population) -> str:
+    key, value = requirement.key, next(iter(requirement.values), "")
+    near = next(iter(population.value_misses(key).of(value)), None)
+    meant = f"did you mean `{key}={near}`?" if near else f"known values: {_some(population.values_of(key))}"
+    return f"no workload has `{key}={value}`; {meant}"
 
 
 def _timing(rule: Rule, ref: str, today: date) -> Iterator[Finding]:

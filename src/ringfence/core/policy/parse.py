@@ -9,6 +9,7 @@ It opens no files: the caller brings the texts.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -85,7 +86,7 @@ def _comments_by_document(reading: Reading) -> list[list[Comment]]:
     groups: list[list[Comment]] = [[] for _ in reading.documents]
     firsts = [document.first_line for document in reading.documents[1:]]
     for comment in reading.comments if groups else ():
-        groups[sum(first <= comment.line for first in firsts)].append(comment)
+        groups[bisect_right(firsts, comment.line)].append(comment)
     return groups
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
+from functools import cached_property
 from typing import Literal
 
 from ringfence.core.labels.selector import Selector
@@ -18,13 +19,13 @@ from ringfence.core.policy.model import WORDS, Cidr, Everywhere, Fqdn, Peer, Wor
 from ringfence.core.policy.names import is_selector_text, split_global
 from ringfence.core.policy.report import Report
 from ringfence.core.policy.selectors import read_joined, read_selector
-from ringfence.core.policy.suggest import did_you_mean
+from ringfence.core.policy.suggest import NearMisses
 from ringfence.core.policy.vocabulary import Dictionary, Vocabulary, is_possible
 from ringfence.core.policy.yaml import Node
 
 Place = Literal["from", "to"]
 _WORDS = {word: Everywhere(word) for word in WORDS}
-_ADDRESS_LIKE = re.compile(r"[0-9]+(?:\.[0-9]+){1,3}(?:/.*)?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:[%/].*)?|[0-9.]+/[0-9]+")
+_ADDRESS_LIKE = re.compile(r"[0-9]+(?:\.[0-9]+){1,3}(?:/.*)?|(?=[^:]*:)[0-9A-Fa-f:.]+(?:[%/].*)?|[0-9.]+/[0-9]+")
 _DNS_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _LONGEST_DNS_NAME = 253
 """RFC 1035 section 2.3.4, without the final dot."""
@@ -118,8 +119,8 @@ class PeerReader:
         if vocabulary is None:
             return None
         if segment not in vocabulary.segments:
-            known = [f"{policy}.{other}" for other in vocabulary.segments]
-            help_ = did_you_mean(name, known) or _known_list(known) or f"policy `{policy}` defines no segments"
+            near = [other for other in self.dictionary.segment_misses.of(name) if other.startswith(f"{policy}.")]
+            help_ = f"did you mean `{near[0]}`?" if near else _known_list(policy, vocabulary)
             self.report.error("unknown-segment", node, f"policy `{policy}` has no segment `{segment}`", help_)
             return None
         meaning = vocabulary.segments[segment]
@@ -132,7 +133,7 @@ class PeerReader:
         policy = text.partition(".")[0]
         if policy in self.dictionary.policies or policy in self.dictionary.broken:
             return self._read_foreign(node, text, text, self.own.scope)
-        meant = self.dictionary.near_misses.of(text)
+        meant = self.dictionary.segment_misses.of(text)
         if meant:
             self.report.error("unknown-segment", node, f"`{text}` is no segment", f"did you mean `{meant[0]}`?")
             return None
@@ -146,12 +147,16 @@ class PeerReader:
         return Fqdn(name)
 
     def _report_unknown(self, node: Node, text: str) -> None:
-        known = [*self.own.segments, *WORDS, *self.dictionary.dotted_segments()]
-        foreign = [name for name in self.dictionary.dotted_segments() if name.endswith(f".{text}")]
-        guess = did_you_mean(text, [*foreign, *known]) if not foreign else f"did you mean `{foreign[0]}`?"
-        help_ = f"{guess} or write a selector as in `role={text}`".strip() if guess else ""
-        help_ = help_ or f"define it under `segments`, or write a selector as in `role={text}`"
-        self.report.error("unknown-segment", node, f"`{text}` is no segment", help_)
+        owner = self.dictionary.owners_of.get(text)
+        guess = f"did you mean `{owner}.{text}`?" if owner else self._own_names.question(text)
+        first = guess or "define it under `segments`,"
+        self.report.error(
+            "unknown-segment", node, f"`{text}` is no segment", f"{first} or write a selector as in `role={text}`"
+        )
+
+    @cached_property
+    def _own_names(self) -> NearMisses:
+        return NearMisses([*self.own.segments, *WORDS])
 
 
 def can_be_in(scope: Selector, peer: Peer) -> bool:
@@ -203,5 +208,7 @@ def _ascii_help(name: str) -> str:
     return f"write its ASCII form `{ascii_name}`" if ascii_name != name and _is_dns_name(ascii_name) else ""
 
 
-def _known_list(names: list[str]) -> str:
-    return f"known: {', '.join(f'`{name}`' for name in sorted(names)[:5])}" if names else ""
+def _known_list(policy: str, vocabulary: Vocabulary) -> str:
+    """What a policy does define, at most five of it."""
+    known = ", ".join(f"`{policy}.{name}`" for name in sorted(vocabulary.segments)[:5])
+    return f"it defines {known}" if known else f"policy `{policy}` defines no segments"

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.labels.selector import Requirement, Selector
+from ringfence.core.policy.suggest import NearMisses
 
 
 class Population:
@@ -26,6 +27,7 @@ class Population:
         self.everyone = (1 << len(members)) - 1
         self._with_key: dict[str, int] = {}
         self._with_value: dict[tuple[str, str], int] = {}
+        self._misses: dict[str, NearMisses] = {}
         for index, labels_ in enumerate(members):
             for key_, value in labels_:
                 self._with_key[key_] = self._with_key.get(key_, 0) | 1 << index
@@ -59,7 +61,20 @@ class Population:
 
     def values_of(self, key: str) -> tuple[str, ...]:
         """Every value of a key in use."""
-        return tuple(sorted(value for other, value in self._with_value if other == key))
+        return self._values.get(key, ())
+
+    def value_misses(self, key: str) -> NearMisses:
+        """The values of a key, for suggestions."""
+        if key not in self._misses:
+            self._misses[key] = NearMisses(self.values_of(key))
+        return self._misses[key]
+
+    @cached_property
+    def _values(self) -> dict[str, tuple[str, ...]]:
+        values: dict[str, list[str]] = {}
+        for key, value in sorted(self._with_value):
+            values.setdefault(key, []).append(value)
+        return {key: tuple(found) for key, found in values.items()}
 
     def _meeting(self, requirement: Requirement) -> int:
         with_key = self._with_key.get(requirement.key, 0)

@@ -6,6 +6,7 @@ INVARIANT: literals (`tcp/5432`, `any`) mean the same everywhere; no service can
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
 import msgspec
 
@@ -13,7 +14,7 @@ from ringfence.core.net.intervals import EMPTY, IntervalSet, union
 from ringfence.core.net.service import PROTOCOLS, WELL_KNOWN, parse_service
 from ringfence.core.policy.names import RESERVED_SERVICES
 from ringfence.core.policy.report import Report
-from ringfence.core.policy.suggest import did_you_mean
+from ringfence.core.policy.suggest import NearMisses, did_you_mean
 from ringfence.core.policy.vocabulary import Dictionary, ServiceMeaning, Vocabulary
 from ringfence.core.policy.yaml import Node
 
@@ -75,14 +76,20 @@ class ServiceReader:
             return None
         if text in WELL_KNOWN:
             return ServiceMeaning(built_in(text))
-        known = [*self.own.services, *WELL_KNOWN, *self.dictionary.dotted_services()]
-        self.report.error("unknown-service", node, f"`{text}` is no service", service_help(text, known))
+        self.report.error("unknown-service", node, f"`{text}` is no service", service_help(text, self._misses(text)))
         return None
+
+    def _misses(self, text: str) -> NearMisses:
+        return self.dictionary.service_misses if "." in text else self._own_names
+
+    @cached_property
+    def _own_names(self) -> NearMisses:
+        return NearMisses([*self.own.services, *WELL_KNOWN])
 
     def _read_foreign(self, node: Node, policy: str, name: str) -> ServiceMeaning | None:
         services = self.dictionary.policies[policy].services
         if name not in services:
-            help_ = service_help(f"{policy}.{name}", [f"{policy}.{other}" for other in services])
+            help_ = service_help(f"{policy}.{name}", self.dictionary.service_misses)
             self.report.error("unknown-service", node, f"policy `{policy}` has no service `{name}`", help_)
             return None
         return services[name]
@@ -105,7 +112,7 @@ def _read_defining(report: Report, node: Node, text: str) -> IntervalSet | None:
         return read_literal(report, node, text)
     if text in WELL_KNOWN:
         return built_in(text)
-    report.error("unknown-service", node, f"`{text}` is no service", service_help(text, WELL_KNOWN))
+    report.error("unknown-service", node, f"`{text}` is no service", service_help(text, NearMisses(WELL_KNOWN)))
     return None
 
 
@@ -123,7 +130,7 @@ def built_in(name: str) -> IntervalSet:
     return union(parse_service(part) for part in WELL_KNOWN.get(name, "").split()) or EMPTY
 
 
-def service_help(text: str, known: object) -> str:
+def service_help(text: str, known: NearMisses) -> str:
     """The most helpful correction of an unknown service."""
     lower = text.lower()
     if _PORTS_ONLY.fullmatch(text):
@@ -136,6 +143,5 @@ def service_help(text: str, known: object) -> str:
     swapped = f"{detail}/{protocol}" if slash and detail in PROTOCOLS else ""
     if swapped:
         return f"did you mean `{swapped}`?"
-    names = [name for name in known if isinstance(name, str)] if hasattr(known, "__iter__") else []
-    guess = did_you_mean(f"{protocol}", PROTOCOLS).replace("`?", f"/{detail}`?") if slash else did_you_mean(text, names)
+    guess = did_you_mean(protocol, PROTOCOLS).replace("`?", f"/{detail}`?") if slash else known.question(text)
     return guess or "define it under `services`, or write it as in `tcp/8080`"

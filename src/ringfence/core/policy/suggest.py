@@ -30,16 +30,27 @@ def distance(one: str, other: str, limit: int = MAX_EDITS) -> int:
 
 
 def nearest(text: str, known: Iterable[str]) -> str | None:
-    """The known word a typing error may have turned into `text`: within a third of its length, nearest first."""
-    limit = min(MAX_EDITS + 1, max(1, len(text) // 3))
-    lower = text.lower()
+    """The known word a typing error may have turned into `text`: within a third of its length, nearest first.
+
+    It compares every word: for a handful of them. Use `NearMisses` for names that an estate may have thousands of.
+    """
+    limit, lower = _tolerance(text), text.lower()
     ranked = sorted((distance(lower, word.lower(), limit), word) for word in known)
     return ranked[0][1] if ranked and ranked[0][0] <= limit else None
 
 
+def _tolerance(text: str) -> int:
+    """Edits after which a word is another word: a third of a short one."""
+    return min(MAX_EDITS, max(1, len(text) // 3))
+
+
 def did_you_mean(text: str, known: Iterable[str]) -> str:
     """`did you mean `x`?`, or nothing."""
-    word = nearest(text, known)
+    return question(text, nearest(text, known))
+
+
+def question(text: str, word: str | None) -> str:
+    """The question for a word found elsewhere."""
     return f"did you mean `{word}`?" if word is not None and word != text else ""
 
 
@@ -59,6 +70,12 @@ class NearMisses:
     def of(self, text: str) -> tuple[str, ...]:
         found = {word for word in self._candidates(text) if distance(text, word) <= MAX_EDITS}
         return tuple(sorted(found, key=lambda word: (distance(text, word), word)))
+
+    def question(self, text: str) -> str:
+        """`did you mean `x`?` for the nearest word within a third of the text's length, or nothing."""
+        lower = text.lower()
+        near = [word for word in self.of(lower) if distance(lower, word) <= _tolerance(text)]
+        return question(text, near[0] if near else None)
 
     def _candidates(self, text: str) -> Iterator[str]:
         for length in range(max(0, len(text) - MAX_EDITS), len(text) + MAX_EDITS + 1):

@@ -5,7 +5,7 @@ INVARIANT: a name whose definition is at fault is kept as None, so its uses are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 
 import msgspec
@@ -51,20 +51,26 @@ class Dictionary:
         self.broken = frozenset(broken)
         self.ignore = frozenset(ignore)
 
-    @cached_property
-    def near_misses(self) -> NearMisses:
-        """Over every `policy.segment`. Ask only when all policies are in."""
-        return NearMisses(self.dotted_segments())
+    # The properties below are for suggestions and near misses. Ask only when all policies are in.
 
-    def dotted_segments(self) -> Iterator[str]:
+    @cached_property
+    def segment_misses(self) -> NearMisses:
+        """Over every `policy.segment`."""
+        return NearMisses(f"{v.policy}.{segment}" for v in self.policies.values() for segment in v.segments)
+
+    @cached_property
+    def service_misses(self) -> NearMisses:
+        """Over every `policy.service`."""
+        return NearMisses(f"{v.policy}.{service}" for v in self.policies.values() for service in v.services)
+
+    @cached_property
+    def owners_of(self) -> dict[str, str]:
+        """Segment name -> the first policy that defines it."""
+        owners: dict[str, str] = {}
         for vocabulary in self.policies.values():
             for segment in vocabulary.segments:
-                yield f"{vocabulary.policy}.{segment}"
-
-    def dotted_services(self) -> Iterator[str]:
-        for vocabulary in self.policies.values():
-            for service in vocabulary.services:
-                yield f"{vocabulary.policy}.{service}"
+                owners.setdefault(segment, vocabulary.policy)
+        return owners
 
 
 def join(*selectors: Selector | None) -> tuple[Selector, ...]:
