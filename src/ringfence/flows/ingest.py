@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,10 +110,13 @@ class _Input:
         self.size = self.done = 0
         self.digest = ""
         self.state: State = "imported"
+
+    def identify(self) -> None:
+        """Its size and digest, or its refusal."""
         try:
-            self.size, self.digest = path.stat().st_size, digest_of(path)
+            self.size, self.digest = self.path.stat().st_size, digest_of(self.path)
         except OSError as error:
-            self.refuse(InputError("flow-unreadable", f"`{name}` cannot be read: {error.strerror}"))
+            self.refuse(InputError("flow-unreadable", f"`{self.name}` cannot be read: {error.strerror}"))
 
     def refuse(self, error: InputError) -> None:
         """Nothing of it counts; unless some was read already, then that is kept and the rest is missing."""
@@ -126,7 +130,11 @@ class _Input:
 @contextmanager
 def _inputs(paths: Iterable[str]) -> Iterator[list[_Input]]:
     with tempfile.TemporaryDirectory(prefix="ringfence-import-") as spool:
-        yield [_Input(name, path) for name, path in expand(paths, Path(spool))]
+        files = [_Input(name, path) for name, path in expand(paths, Path(spool))]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(_Input.identify, files):
+                pass
+        yield files
 
 
 def _read(
@@ -140,8 +148,8 @@ def _read(
 ) -> Read:
     started = time.perf_counter()
     todo = _left_to_read(files, known)
-    with merger(LeaseTable.of(inventory)) as merging:
-        _Reading(todo, among, merging, _Meter(progress, todo, started)).run(workers or os.cpu_count() or 1)
+    with _Reading(todo, among, workers or os.cpu_count() or 1) as reading, merger(LeaseTable.of(inventory)) as merging:
+        reading.merge(merging, _Meter(progress, todo, started))
         merged = merging.finish()
     reports = tuple(file.report() for file in files)
     _check(reports)
@@ -210,28 +218,28 @@ class _Meter:
 
 
 class _Reading:
-    """Threads that read files, and the one that merges what they read."""
+    """Threads that read files, from entering to leaving; whoever entered merges what they read."""
 
-    def __init__(self, files: list[_Input], among: Sequence[FlowSource], merging: Merger, meter: _Meter) -> None:
-        self._among, self._merging, self._meter = among, merging, meter
+    def __init__(self, files: list[_Input], among: Sequence[FlowSource], workers: int) -> None:
+        self._among = among
         self._files = deque(sorted(files, key=lambda file: -file.size))
         self._batches: queue.Queue[FlowBatch | BaseException | None] = queue.Queue(_BATCHES_AHEAD)
         self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(workers, len(files)))]
 
-    def run(self, workers: int) -> None:
-        """Returns when every file is read and merged. Raises what a reader raised."""
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(workers, len(self._files)))]
-        for thread in threads:
+    def __enter__(self) -> _Reading:
+        for thread in self._threads:
             thread.start()
-        try:
-            self._merge(len(threads))
-        finally:
-            self._is_over.set()
-            for thread in threads:
-                thread.join()
-        self._meter.tick(is_last=True)
+        return self
 
-    def _merge(self, running: int) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def merge(self, merging: Merger, meter: _Meter) -> None:
+        """Returns when every file is read and merged. Raises what a reader raised."""
+        running = len(self._threads)
         while running:
             got = self._batches.get()
             if got is None:
@@ -239,8 +247,9 @@ class _Reading:
             elif isinstance(got, BaseException):
                 raise got
             else:
-                self._merging.add(got)
-                self._meter.tick()
+                merging.add(got)
+                meter.tick()
+        meter.tick(is_last=True)
 
     def _work(self) -> None:
         try:

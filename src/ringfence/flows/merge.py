@@ -153,13 +153,14 @@ def conversations_of(
 ) -> Merged:
     """Packed edges -> conversations, port noise folded, rows by hour, only endpoints that occur."""
     edges, count = _fold(edges)
-    edges = edges[np.argsort(edges["hour"], kind="stable")]
-    used, index = np.unique(np.concatenate([edges["source"], edges["destination"]]), return_inverse=True)
-    source, destination = np.split(index.astype(np.int32), 2)
+    edges = edges[_by_hour(edges["hour"])]
+    is_used = np.zeros(len(owned), dtype=bool)
+    is_used[edges["source"]] = is_used[edges["destination"]] = True
+    number = (np.cumsum(is_used) - 1).astype(np.int32)
     conversations = Conversations(
-        endpoints=_endpoints(owned[used], leases, networks),
-        source=source,
-        destination=destination,
+        endpoints=_endpoints(owned[is_used], leases, networks),
+        source=number[edges["source"]],
+        destination=number[edges["destination"]],
         point=(edges["point"] & 0xFFFFFF).astype(np.int32),
         reported=(edges["point"] >> 24).astype(np.uint8),
         hour=edges["hour"].astype(np.int64) * HOUR_S,
@@ -171,6 +172,14 @@ def conversations_of(
         confidence=edges["confidence"].astype(np.uint8),
     )
     return Merged(conversations, early, late, count)
+
+
+def _by_hour(hour: NDArray[np.uint32]) -> NDArray[np.intp]:
+    """A stable order; numpy sorts 16-bit numbers by radix."""
+    if not len(hour):
+        return np.zeros(0, np.intp)
+    since = hour - hour.min()
+    return np.argsort(since.astype(np.uint16) if since.max() < 1 << 16 else since, kind="stable")
 
 
 def _endpoints(owned: NDArray[Any], leases: LeaseTable, networks: tuple[str, ...]) -> tuple[Endpoint, ...]:

@@ -8,9 +8,10 @@ and takes the worst.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,32 +45,52 @@ class LeaseTable:
     def of(inventory: Inventory) -> LeaseTable:
         """The stretches of every lease; processes hold no address of their own, their host does."""
         networks: dict[str, int] = {}
-        rows = sorted(_stretches(inventory, networks))
-        grouped = list(_disjoint(rows))
-        addresses = [row[1] for row in grouped]
+        rows = _rows(inventory, networks)
+        order = np.lexsort((rows.end, rows.start, rows.lo, rows.hi, rows.network))
+        rows = _disjoint(rows.where(order))
         return LeaseTable(
             tuple(networks),
             inventory.workloads,
-            np.array([a >> 64 for a in addresses], np.uint64),
-            np.array([a & _LOW for a in addresses], np.uint64),
-            np.array([row[0] for row in grouped], np.uint32),
-            np.array([row[2] for row in grouped], np.int64),
-            np.array([row[3] for row in grouped], np.int64),
-            np.array([row[4] for row in grouped], np.int32),
+            rows.hi,
+            rows.lo,
+            rows.network.astype(np.uint32),
+            rows.start,
+            rows.end,
+            rows.owner.astype(np.int32),
         )
 
 
-_Row = tuple[int, int, int, int, int]
-"""network, address, start, end, owner"""
+class _Rows(NamedTuple):
+    network: NDArray[np.int64]
+    hi: NDArray[np.uint64]
+    lo: NDArray[np.uint64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    owner: NDArray[np.int64]
+
+    def where(self, which: NDArray[Any]) -> _Rows:
+        """The rows a boolean mask or index array picks."""
+        network, hi, lo, start, end, owner = (column[which] for column in self)
+        return _Rows(network, hi, lo, start, end, owner)
 
 
-def _stretches(inventory: Inventory, networks: dict[str, int]) -> Iterator[_Row]:
-    for owner, workload in enumerate(inventory.workloads):
-        for lease in workload.addresses if workload.kind != "process" else ():
-            network = networks.setdefault(lease.network, len(networks))
-            start, end = _ms(lease.start, -FOREVER), _ms(lease.end, FOREVER)
-            if start < end:
-                yield network, lease.address, start, end, owner
+def _rows(inventory: Inventory, networks: dict[str, int]) -> _Rows:
+    held = [
+        (owner, lease)
+        for owner, workload in enumerate(inventory.workloads)
+        if workload.kind != "process"
+        for lease in workload.addresses
+    ]
+    rows = _Rows(
+        np.array([networks.setdefault(lease.network, len(networks)) for _, lease in held], np.int64),
+        np.array([lease.address >> 64 for _, lease in held], np.uint64),
+        np.array([lease.address & _LOW for _, lease in held], np.uint64),
+        np.array([_ms(lease.start, -FOREVER) for _, lease in held], np.int64),
+        np.array([_ms(lease.end, FOREVER) for _, lease in held], np.int64),
+        np.array([owner for owner, _ in held], np.int64),
+    )
+    is_empty = rows.start >= rows.end
+    return rows.where(~is_empty) if is_empty.any() else rows
 
 
 def _ms(at: datetime | None, unbounded: int) -> int:
@@ -77,19 +98,28 @@ def _ms(at: datetime | None, unbounded: int) -> int:
     return unbounded if at is None else -((_EPOCH - at) // _MS)
 
 
-def _disjoint(rows: list[_Row]) -> Iterator[_Row]:
-    for _, group in itertools.groupby(rows, key=lambda row: row[:2]):
-        leases = list(group)
-        overlaps = any(later[2] < earlier[3] for earlier, later in itertools.pairwise(leases))
-        yield from _cut(leases) if overlaps else leases
+def _disjoint(rows: _Rows) -> _Rows:
+    """Sorted rows with the addresses that have overlapping leases cut into stretches."""
+    is_same = np.all([column[1:] == column[:-1] for column in rows[:3]], axis=0)
+    overlaps = np.flatnonzero(is_same & (rows.start[1:] < rows.end[:-1]))
+    if not len(overlaps):
+        return rows
+    group = np.r_[0, np.cumsum(~is_same)]
+    is_cut = np.isin(group, group[overlaps])
+    cut = [row for number in np.unique(group[overlaps]) for row in _cut(np.flatnonzero(group == number), rows)]
+    network, hi, lo, start, end, owner = (
+        np.r_[column[~is_cut], np.array([row[at] for row in cut], column.dtype)] for at, column in enumerate(rows)
+    )
+    order = np.lexsort((start, lo, hi, network))
+    return _Rows(network, hi, lo, start, end, owner).where(order)
 
 
-def _cut(leases: Iterable[_Row]) -> Iterator[_Row]:
+def _cut(which: NDArray[np.intp], rows: _Rows) -> Iterator[tuple[int, ...]]:
     """Overlapping leases of one address -> stretches, each with its one holder or contested."""
-    leases = list(leases)
-    network, address = leases[0][:2]
-    times = sorted({t for lease in leases for t in lease[2:4]})
+    network, hi, lo = (int(column[which[0]]) for column in rows[:3])
+    leases = list(zip(*(column[which].tolist() for column in rows[3:]), strict=True))
+    times = sorted({t for lease in leases for t in lease[:2]})
     for start, end in itertools.pairwise(times):
-        owners = {owner for _, _, s, e, owner in leases if s <= start and end <= e}
+        owners = {owner for s, e, owner in leases if s <= start and end <= e}
         if owners:
-            yield network, address, start, end, owners.pop() if len(owners) == 1 else CONTESTED
+            yield network, hi, lo, start, end, owners.pop() if len(owners) == 1 else CONTESTED

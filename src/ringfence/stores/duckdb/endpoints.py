@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import duckdb
 import msgspec
@@ -15,17 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ringfence.core.identity.workload import Mode, Workload
-from ringfence.core.net.intervals import IntervalSet
+from ringfence.core.identity.workload import Workload
 from ringfence.core.world import Endpoint
-from ringfence.stores.duckdb.schema import NOBODY, WORKLOAD_COLUMNS
+from ringfence.stores.duckdb.schema import NOBODY
 
 _LOW = (1 << 64) - 1
 _TWO_64 = 1 << 64
 _ENDPOINT_COLUMNS = ("workload", "network", "address", "has_address", "name")
 _ADDRESS = f"high::UHUGEINT * {_TWO_64} + low AS address"
-
-_Row = dict[str, Any]
 
 
 def ids_of(database: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint]) -> NDArray[np.int32]:
@@ -51,19 +47,20 @@ def ids_of(database: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint]) -
 def load(database: duckdb.DuckDBPyConnection, ids: NDArray[np.int32]) -> tuple[Endpoint, ...]:
     """The endpoints of these numbers, in their order."""
     with registered(database, "wanted", pa.table({"n": np.arange(len(ids)), "id": ids})):
-        rows = database.execute(
-            "SELECT workload, network, "
-            f"(address // {_TWO_64})::UBIGINT, (address % {_TWO_64})::UBIGINT, has_address, name"
+        ends = database.execute(
+            "SELECT workload, network, has_address, name, "
+            f"(address // {_TWO_64})::UBIGINT AS high, (address % {_TWO_64})::UBIGINT AS low"
             " FROM wanted JOIN endpoint USING (id) ORDER BY n"
+        ).fetchnumpy()
+        documents = database.execute(
+            "SELECT id, document FROM workload WHERE id IN (SELECT workload FROM endpoint JOIN wanted USING (id))"
         ).fetchall()
-        found = database.execute(
-            f"SELECT id, {', '.join(WORKLOAD_COLUMNS)} FROM workload WHERE id IN"
-            " (SELECT workload FROM endpoint JOIN wanted USING (id))"
-        ).fetchall()
-    workloads = {number: _workload(dict(zip(WORKLOAD_COLUMNS, row, strict=True))) for number, *row in found}
+    decode = msgspec.json.Decoder(Workload).decode
+    workloads = {number: decode(document) for number, document in documents}
+    columns = ("workload", "network", "has_address", "name", "high", "low")
     return tuple(
         Endpoint(workloads.get(workload), high << 64 | low if has_address else None, network, name or None)
-        for workload, network, high, low, has_address, name in rows
+        for workload, network, has_address, name, high, low in zip(*(ends[c].tolist() for c in columns), strict=True)
     )
 
 
@@ -78,11 +75,11 @@ def registered(database: duckdb.DuckDBPyConnection, name: str, table: pa.Table) 
 
 
 def _workload_ids(database: duckdb.DuckDBPyConnection, workloads: list[Workload]) -> NDArray[np.int32]:
-    rows = [_columns(workload) for workload in workloads]
-    columns = {name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(WORKLOAD_COLUMNS)}
-    incoming = pa.table({"n": pa.array(range(len(rows)), pa.int64()), **columns})
-    with registered(database, "workload_rows", incoming):
-        return _numbered(database, "workload", "workload_rows", WORKLOAD_COLUMNS, len(rows))
+    encode = msgspec.json.Encoder(order="deterministic").encode
+    bare = (msgspec.structs.replace(workload, addresses=()) for workload in workloads)
+    documents = pa.array([encode(workload) for workload in bare], pa.binary()).cast(pa.string())
+    with registered(database, "workload_rows", pa.table({"n": np.arange(len(workloads)), "document": documents})):
+        return _numbered(database, "workload", "workload_rows", ("document",), len(workloads))
 
 
 def _numbered(
@@ -99,35 +96,3 @@ def _numbered(
     ids = np.zeros(rows, np.int32)
     ids[np.asarray(found["n"])] = np.asarray(found["id"])
     return ids
-
-
-def _columns(workload: Workload) -> tuple[str, ...]:
-    """In the order of WORKLOAD_COLUMNS."""
-    return (
-        workload.uuid,
-        workload.name,
-        msgspec.json.encode(workload.labels, order="sorted").decode(),
-        workload.kind,
-        workload.origin,
-        workload.mode.inbound,
-        workload.mode.outbound,
-        workload.spiffe or "",
-        workload.host or "",
-        workload.unit or "",
-        msgspec.json.encode(workload.services.ranges).decode(),
-    )
-
-
-def _workload(row: _Row) -> Workload:
-    return Workload(
-        name=row["name"],
-        uuid=row["uuid"],
-        labels=msgspec.json.decode(row["labels"], type=dict[str, str]),
-        kind=row["kind"],
-        mode=Mode(row["inbound"], row["outbound"]),
-        origin=row["origin"],
-        spiffe=row["spiffe"] or None,
-        host=row["host"] or None,
-        unit=row["unit"] or None,
-        services=IntervalSet(msgspec.json.decode(row["services"], type=tuple[tuple[int, int], ...])),
-    )

@@ -14,13 +14,10 @@ from ringfence.core.errors import InputError
 VERSION = 1
 
 _CREATE = """
-CREATE TABLE meta (version INTEGER NOT NULL);
-CREATE TABLE workload (
-  id INTEGER PRIMARY KEY, uuid VARCHAR NOT NULL, name VARCHAR NOT NULL, labels VARCHAR NOT NULL,
-  kind VARCHAR NOT NULL, origin VARCHAR NOT NULL, inbound VARCHAR NOT NULL, outbound VARCHAR NOT NULL, spiffe VARCHAR
-  NOT NULL, host VARCHAR NOT NULL, unit VARCHAR NOT NULL, services VARCHAR NOT NULL);
+CREATE TABLE meta (version INTEGER NOT NULL, appends BIGINT NOT NULL);
+CREATE TABLE workload (id INTEGER NOT NULL, document VARCHAR NOT NULL);
 CREATE TABLE endpoint (
-  id INTEGER PRIMARY KEY, workload INTEGER NOT NULL, network VARCHAR NOT NULL,
+  id INTEGER NOT NULL, workload INTEGER NOT NULL, network VARCHAR NOT NULL,
   address UHUGEINT NOT NULL, has_address BOOLEAN NOT NULL, name VARCHAR NOT NULL);
 CREATE TABLE conversation (
   hour BIGINT NOT NULL, source INTEGER NOT NULL, destination INTEGER NOT NULL, point INTEGER NOT NULL,
@@ -31,9 +28,6 @@ CREATE TABLE file (
   NOT NULL, records BIGINT NOT NULL, malformed BIGINT NOT NULL, number BIGINT NOT NULL);
 """
 
-WORKLOAD_COLUMNS = (
-    "uuid", "name", "labels", "kind", "origin", "inbound", "outbound", "spiffe", "host", "unit", "services",
-)  # fmt: skip
 KEEP_USED = (
     "INSERT INTO fresh.conversation SELECT * FROM conversation ORDER BY hour",
     """INSERT INTO fresh.endpoint SELECT * FROM endpoint
@@ -42,6 +36,8 @@ KEEP_USED = (
     "INSERT INTO fresh.file SELECT * FROM file",
 )
 """Everything that is still of use, into the attached empty store `fresh`. Files are remembered for good."""
+ONE_AT_A_TIME = "UPDATE meta SET appends = appends + 1"
+"""Numbers are given out from the highest in use: two transactions that both do this cannot both commit."""
 NOBODY = 0
 """`endpoint.workload` of an address nobody held."""
 
@@ -52,7 +48,7 @@ def prepare(database: duckdb.DuckDBPyConnection, path: str) -> None:
     if present == (0,):
         database.execute("BEGIN")
         database.execute(_CREATE)
-        database.execute("INSERT INTO meta VALUES (?)", [VERSION])
+        database.execute("INSERT INTO meta VALUES (?, 0)", [VERSION])
         database.execute("COMMIT")
         return
     found = database.execute("SELECT max(version) FROM meta").fetchone()

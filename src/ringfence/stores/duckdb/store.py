@@ -63,6 +63,7 @@ class DuckFlowStore:
 
     def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> None:
         with self._transaction() as database:
+            database.execute(schema.ONE_AT_A_TIME)
             self._refuse_known(files)
             if files:
                 rows = {name: [getattr(file, field) for file in files] for name, field in _FILE_FIELDS.items()}
@@ -123,9 +124,10 @@ class DuckFlowStore:
     def _pick(self, workloads: Collection[str], addresses: Collection[int]) -> None:
         """The endpoints asked for, as the temporary table `picked`."""
         self._database.execute(
-            "CREATE OR REPLACE TEMP TABLE picked AS"
-            " SELECT e.id FROM endpoint e LEFT JOIN workload w ON w.id = e.workload"
-            " WHERE w.uuid IN (SELECT unnest(?)) OR (e.has_address AND e.address::VARCHAR IN (SELECT unnest(?)))",
+            """CREATE OR REPLACE TEMP TABLE picked AS
+               SELECT e.id FROM endpoint e LEFT JOIN workload w ON w.id = e.workload
+               WHERE w.document ->> '$.uuid' IN (SELECT unnest(?))
+                  OR (e.has_address AND e.address::VARCHAR IN (SELECT unnest(?)))""",
             [list(workloads), [str(address) for address in addresses]],
         )
 
