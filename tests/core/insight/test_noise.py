@@ -70,17 +70,17 @@ class TestScanner:
         return traffic
 
     @pytest.mark.parametrize(
-        "feeble", [{"times": 1}, {"times": 9, "packets": 2}, {"times": 9, "reported": "blocked"}], ids=str
+        "feeble", [{"times": 1, "packets": 0}, {"times": 9, "packets": 2}, {"times": 9, "reported": "blocked"}], ids=str
     )
     def test_sweeps(self, feeble: dict[str, object]) -> None:
-        """Many targets that were tried once, answered nothing or were blocked make a scanner."""
+        """Many targets that answered nothing, were blocked, or were tried once uncounted make a scanner."""
         assert set(reasons(self.sweep(**feeble))) == {"scanner"}
 
     def test_port_sweep(self) -> None:
         """Many ports of one host count as much as many hosts."""
         traffic = Traffic(INVENTORY)
         for port in range(1, 41):
-            traffic.add("10.9.9.9", DB, f"tcp/{port}", times=1)
+            traffic.add("10.9.9.9", DB, f"tcp/{port}", times=1, packets=2)
         assert set(reasons(traffic)) == {"scanner"}
 
     def test_monitoring_is_no_scanner(self) -> None:
@@ -89,8 +89,25 @@ class TestScanner:
 
     def test_its_other_traffic_is_kept(self) -> None:
         """A scanner's own regular connections are not set aside with its scans."""
-        traffic = self.sweep(times=1).add("10.9.9.9", DB, "tcp/5432", hours=MONTH)
+        traffic = self.sweep(times=1, packets=1).add("10.9.9.9", DB, "tcp/5432", hours=MONTH)
         assert reasons(traffic)[len(WEBS) :] == [""] * len(MONTH)
+
+    def test_its_lucky_hits_are_not(self) -> None:
+        """What answered a scanner, once, is part of the scan."""
+        traffic = self.sweep(times=1, packets=1).add("10.9.9.9", DB, "tcp/443", times=1)
+        assert set(reasons(traffic)) == {"scanner"}
+
+    def test_one_real_connection_each_is_no_scan(self) -> None:
+        """A host that connects once to each of many, and is answered, is an administrator's."""
+        assert set(reasons(self.sweep(times=1))) == {""}
+
+    def test_udp_without_reply(self) -> None:
+        """UDP that nobody answered is a sweep, UDP that was answered is not."""
+        traffic = Traffic(INVENTORY)
+        for web in WEBS:
+            traffic.add("10.9.9.9", web, "udp/161", times=2, packets=1)
+            traffic.add("10.9.9.8", web, "udp/161", times=2, packets=2)
+        assert reasons(traffic) == ["scanner", ""] * len(WEBS)
 
     def test_visitors_are_no_scan(self) -> None:
         """Internet addresses that come once are a web site's visitors; those that carry nothing are probes."""

@@ -390,6 +390,20 @@ class TestServices:
         [policy] = recommend(traffic.build(), inventory).policies
         assert [r.service_words for r in policy.rules] == [("postgres", "tcp/8080-8082")]
 
+    def test_popular_services_are_believed(self) -> None:
+        """One connection is little evidence alone, and enough where many others use the same service."""
+        workers = [w for i in range(6) for w in app(f"a{i}", "prod", f"10.1.{i}", worker=1)]
+        inventory = Inventory([*app("hub", "prod", "10.0.0", queue=1), *workers])
+
+        def of(users: int) -> list[str]:
+            traffic = Traffic(inventory)
+            for i in range(users):
+                traffic.add(f"a{i}-prod-worker-0", "hub-prod-queue-0", "tcp/5672", times=1)
+            return [r.name for p in recommend(traffic.build(), inventory).policies for r in p.rules]
+
+        assert of(4) == []
+        assert of(6) == ["worker-to-queue"]
+
     def test_names_are_named(self) -> None:
         """A destination known by name only becomes an FQDN peer of the source's policy."""
         inventory = Inventory(app("x", "prod", "10.0.0", web=1))

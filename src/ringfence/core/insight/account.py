@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.insight.compose import DraftRule
-from ringfence.core.insight.confidence import Confidence, assess, calendar_of
+from ringfence.core.insight.confidence import DAY, Confidence, assess, calendar_of
 from ringfence.core.insight.core_services import CoreService
 from ringfence.core.insight.cover import LabelSpace
 from ringfence.core.insight.evidence import Evidence, Reach, in_words
@@ -115,12 +115,26 @@ def confide(
             policy_of_scope[index[part.drafts[0].owner]] = number
     policy = policy_of_scope[owner]
     policy[rule >= 0] = policy_of_rule[rule[rule >= 0]]
-
-    def judge(subject: str, mine: NDArray[np.bool_]) -> Confidence:
-        rows = np.flatnonzero(mine & ((rule >= 0) | rare))
-        return assess(
-            subject, need[rows], c.hour[rows], calendar, blocked_now=int(c.connections[mine & uncovered].sum())
+    met = _needs_met(policy, need, c.hour, np.flatnonzero((rule >= 0) | rare))
+    blocked = np.bincount(policy[uncovered] + 1, c.connections[uncovered], len(parts) + 1).astype(np.int64)
+    everything = assess("everything", met[:, 1], met[:, 2], calendar, blocked_now=int(blocked.sum()))
+    bounds = np.searchsorted(met[:, 0], np.arange(len(parts) + 1))
+    return everything, tuple(
+        assess(
+            part.policy.name,
+            met[bounds[i] : bounds[i + 1], 1],
+            met[bounds[i] : bounds[i + 1], 2],
+            calendar,
+            blocked_now=int(blocked[i + 1]),
         )
+        for i, part in enumerate(parts)
+    )
 
-    everything = judge("everything", np.ones(len(c), dtype=bool))
-    return everything, tuple(judge(part.policy.name, policy == i) for i, part in enumerate(parts))
+
+def _needs_met(policy: Ids, need: Ids, hour: Ids, rows: Ids) -> Ids:
+    """Distinct (policy, need, start of the day it was met), sorted."""
+    day = hour[rows] // DAY
+    kind = dense_ids(policy[rows] + 1, need[rows], day - day.min(initial=0))
+    _, first = np.unique(kind, return_index=True)
+    met = np.stack([policy[rows], need[rows], day * DAY], axis=1)[first]
+    return met[np.argsort(met[:, 0], kind="stable")]

@@ -32,6 +32,8 @@ LEVELS: tuple[Level, ...] = ("ringfence", "tier", "port")
 
 DNS = parse_service("tcp/53") | parse_service("udp/53")
 """Both or neither: a long answer comes by TCP (RFC 7766 section 5)."""
+POPULAR = 5
+"""A service used by so many parties is one: a single connection to it is no accident."""
 ECHO = parse_service("icmp/echo")
 DYNAMIC_PORTS = 5
 """So many high ports between two parties are one dynamic range (RPC, passive FTP)."""
@@ -90,8 +92,8 @@ def owners_of(c: Conversations, parties: Parties, scopes: Scopes) -> Ids:
 def learn(
     conversations: Conversations, parties: Parties, scopes: Scopes, rows: Ids, *, level: Level, least: int
 ) -> Learned:
-    """Distinct pairs of these rows (all of which have an owner); required are those of at least `least`
-    connections."""
+    """Distinct pairs of these rows, all of which have an owner. Required are those of at least `least` connections,
+    and those to a popular service."""
     c = conversations.where(rows)
     source, destination = (parties.of_endpoint[x].astype(np.int64) for x in (c.source, c.destination))
     owner = owners_of(c, parties, scopes)
@@ -102,8 +104,10 @@ def learn(
     key = np.stack([source, destination, service], axis=1)
     packed = (key[:, 0] * (len(parties.labels) + 1) + key[:, 1]) * len(sets) + key[:, 2]
     _, first, pair_of_row = np.unique(packed, return_index=True, return_inverse=True)
-    met = np.bincount(pair_of_row, c.connections, len(first))
-    pairs = Pairs(source[first], destination[first], service[first], owner[first], met >= least)
+    enough = np.bincount(pair_of_row, c.connections, len(first)) >= least
+    target = dense_ids(destination[first], service[first])
+    is_popular = (np.bincount(target) >= POPULAR)[target]
+    pairs = Pairs(source[first], destination[first], service[first], owner[first], enough | is_popular)
     order = np.argsort(pair_of_row, kind="stable")
     starts = np.searchsorted(pair_of_row[order], np.arange(len(first) + 1))
     return Learned(rows, pair_of_row, pairs, sets, order, starts)

@@ -32,7 +32,7 @@ WHY: dict[Aside, str] = {
     "essential": "passes without a rule: own addresses, DHCP, and ICMP that networking needs",
     "uncontrolled": "neither end has an enforcement point; no rule of ours would change it",
     "blocked-today": "something blocks it already; a rule would open what is closed",
-    "scanner": "its source touched many targets and got through to few of them",
+    "scanner": "its source tried many targets and few answered",
     "both-ephemeral": "both ports look ephemeral; which end is the server is unknown",
     "direction-unsure": "who opened the connection was told from port numbers alone, and the port did not come back",
     "single-shot": "seen once; too little to write a rule from",
@@ -140,31 +140,39 @@ def _is_blocked(c: Conversations, parties: Parties) -> NDArray[np.bool_]:
 
 
 def _is_scan(c: Conversations, parties: Parties) -> NDArray[np.bool_]:
-    """Rows to feeble targets of sources that sweep. Internet ends count as one: a web site's visitors are no scan."""
+    """Rows of sources that sweep, to targets that did not answer or were met once, and internet probes.
+
+    Internet ends count as one: a web site's visitors are no scan."""
     internet = parties.place == INTERNET
     source = np.where(internet[c.source], -1, c.source).astype(np.int64) + 1
     destination = np.where(internet[c.destination], -1, c.destination).astype(np.int64) + 1
     target_of_row = dense_ids(source, destination, c.point.astype(np.int64))
     n = int(target_of_row.max(initial=-1)) + 1
-    feeble = _feeble_targets(c, target_of_row, n)
+    once = np.bincount(target_of_row, c.connections, n) <= 1
+    feeble = _feeble_targets(c, target_of_row, n, once)
     first_row = np.empty(n, np.int64)
     first_row[target_of_row[::-1]] = np.arange(len(c))[::-1]
     source_of, destination_of, point_of = source[first_row], destination[first_row], c.point[first_row].astype(np.int64)
     is_sweep = _sweeping_sources(source_of, destination_of, point_of, feeble)
     probe = (source_of == 0) & _all_rows(target_of_row, n, _has_no_payload(c))
-    return np.asarray((is_sweep[source_of] & feeble | probe)[target_of_row])
+    return np.asarray((is_sweep[source_of] & (feeble | once) | probe)[target_of_row])
 
 
-def _feeble_targets(c: Conversations, target_of_row: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
-    once = np.bincount(target_of_row, c.connections, n) <= 1
+def _feeble_targets(
+    c: Conversations, target_of_row: NDArray[np.int64], n: int, once: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Targets that never answered: blocked, nothing carried, or tried once where nobody counts packets."""
     blocked = _all_rows(target_of_row, n, c.reported == _BLOCKED)
-    return once | blocked | _all_rows(target_of_row, n, _has_no_payload(c))
+    uncounted = _all_rows(target_of_row, n, c.packets == 0)
+    return blocked | _all_rows(target_of_row, n, _has_no_payload(c)) | (once & uncounted)
 
 
 def _has_no_payload(c: Conversations) -> NDArray[np.bool_]:
-    """Zero packets means the source of the records does not count them."""
-    tcp = (c.point >> 16) == TCP
-    return np.asarray(tcp & (c.packets > 0) & (c.packets <= FEEBLE_PACKETS * c.connections))
+    """TCP that carried nothing, UDP without a reply. Zero packets means the source of the records does not count
+    them."""
+    protocol = c.point >> 16
+    most = np.where(protocol == TCP, FEEBLE_PACKETS, np.where(protocol == UDP, 1, 0))
+    return np.asarray((c.packets > 0) & (c.packets <= most * c.connections))
 
 
 def _all_rows(group: NDArray[np.int64], n: int, claim: NDArray[np.bool_]) -> NDArray[np.bool_]:
