@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 import map_estates as estates
 import pytest
@@ -253,11 +254,17 @@ def samples(d: str) -> list[tuple[float, float]]:
     return out
 
 
+COMPANY_ENVS = urlencode({"open": "\n".join(f'c:["{env}"]' for env in ("prod", "staging", "test", "dev", "shared"))})
+
+
 @needs_chromium
-@pytest.mark.parametrize("name", ["shop", "company", "long_labels", "hostile"])
-def test_the_map_is_drawn_cleanly(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "fragment"),
+    [("shop", ""), ("company", ""), ("company", f"#{COMPANY_ENVS}"), ("long_labels", ""), ("hostile", "")],
+)
+def test_the_map_is_drawn_cleanly(name: str, fragment: str) -> None:
     """No error; nodes apart from each other; and no line runs across a node that is not its end."""
-    page = browse(name)
+    page = browse(name, fragment)
     nodes, frames = nodes_of(page), frames_of(page)
     boxes = list(nodes.values())
     assert len(boxes) > 5

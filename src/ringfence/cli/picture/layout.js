@@ -4,7 +4,7 @@
 // In:  a tree of { id, children, side, width, height } (sizes given for leaves) and links { id, source, target, weight }.
 // Out: x, y, width, height set on every node, absolute; and for each link the horizontal runs its line is made of.
 
-const SPACE = { node: 20, lane: 11, pad: 22, head: 40, fan: 46, gap: 70, widest: 170 };
+const SPACE = { node: 20, lane: 11, pad: 22, head: 40, fan: 46, gap: 70, widest: 170, reach: 76 };
 
 function layoutScene(root, links, { gap = SPACE.gap, width = 1500, aspect = 1.4 } = {}) {
   const plans = new Map();
@@ -337,20 +337,34 @@ function lanesTo(plan, item, hub, side) {
 /** Lines that meet at one side of a group are spread along it, in the order in which they come. */
 function spreadEnds(journeys, routes) {
   const ends = new Map();
-  const note = (node, side, run, beyond, far) => {
+  const note = (node, side, entry) => {
     const key = `${node.id}\n${side}`;
     if (!ends.has(key)) ends.set(key, { node, list: [] });
-    ends.get(key).list.push({ run, beyond, far });
+    ends.get(key).list.push(entry);
   };
-  for (const each of journeys) {
-    const runs = routes.get(each.link.id);
-    const [first, last] = [runs[0], runs.at(-1)];
-    note(each.link.source, each.exit, first, runs[1].y, last.y);
-    note(each.link.target, each.entry, last, runs.at(-2).y, first.y);
+  for (const { link, exit, entry } of journeys) {
+    const runs = routes.get(link.id);
+    note(link.source, exit, { runs, at: 0, beyond: runs[1].y, far: runs.at(-1).y });
+    note(link.target, entry, { runs, at: runs.length - 1, beyond: runs.at(-2).y, far: runs[0].y });
   }
   for (const { node, list } of ends.values()) {
     list.sort((a, b) => a.beyond - b.beyond || a.far - b.far);
     const step = Math.min(11, (node.height - 18) / Math.max(1, list.length - 1));
-    list.forEach(({ run }, index) => { run.y += (index - (list.length - 1) / 2) * step; });
+    const isLong = ({ runs, at }) => Math.abs(runs[at].to - runs[at].from) > SPACE.reach;
+    const isCable = list.length > 2 && list.every(isLong);
+    list.forEach((each, index) => spreadEnd(each, (index - (list.length - 1) / 2) * step, isCable));
   }
+}
+
+/** Move one end; of many that would run far side by side, each joins a cable soon: out above, in below. */
+function spreadEnd({ runs, at, isSource = at === 0 }, shift, isCable) {
+  const run = runs[at];
+  const near = { ...run, y: run.y + shift };
+  if (!isCable) {
+    Object.assign(run, near);
+    return;
+  }
+  const reach = SPACE.reach * 0.7 * run.heading;
+  if (isSource) runs.splice(0, 1, { ...near, to: run.from }, { ...run, from: run.from + reach, y: run.y - 6 });
+  else runs.splice(at, 1, { ...run, to: run.to - reach, y: run.y + 6 }, { ...near, from: run.to });
 }

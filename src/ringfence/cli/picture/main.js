@@ -313,8 +313,8 @@ function renderStatuses(page) {
     const { word, mark, help } = STATUS.get(status);
     const isOn = state.statuses.has(status);
     const { edges, connections } = summary[status];
-    return el("button", { type: "button", class: `status back-${status}`, "aria-pressed": String(isOn), title: `${help} ${count(connections)} connections.`, onclick: () => toggleStatus(page, status), ondblclick: () => onlyStatus(page, status) },
-      el("b", { "aria-hidden": "true" }, mark), el("span", {}, word), el("strong", {}, count(edges)), el("small", {}, `${brief(connections)} conn.`));
+    return el("button", { type: "button", class: `status back-${status} ${edges ? "" : "none"}`, "aria-pressed": String(isOn), title: `${help} ${count(connections)} connections.`, onclick: () => toggleStatus(page, status), ondblclick: () => onlyStatus(page, status) },
+      el("b", { "aria-hidden": "true" }, mark), el("span", {}, word), el("strong", {}, count(edges)), edges ? el("small", {}, `${brief(connections)} conn.`) : null);
   });
   document.getElementById("statuses").replaceChildren(...buttons);
 }

@@ -3,6 +3,7 @@
 /** Nodes and lifted edges that a first view may have; beyond them containers start closed. */
 const FIRST_NODES = 64;
 const FIRST_EDGES = 150;
+const SHORT = 8;
 /** A container with more children than `CROWD` shows the `KEPT` busiest and gathers the rest in one box. */
 const CROWD = 32;
 const KEPT = 24;
@@ -134,7 +135,7 @@ function census(box) {
   return out;
 }
 
-/** Open whole levels while the view stays readable; of a level that does not fit, the busiest that do. */
+/** Open whole levels while the view stays readable; should not even the first fit and it is short, its busiest box. */
 function firstOpen(model) {
   const open = new Set();
   const fits = (ids) => {
@@ -143,10 +144,10 @@ function firstOpen(model) {
   };
   let level = model.root.children.filter(isContainer);
   while (level.length) {
-    const wanted = level.filter((box) => !box.startsClosed).map((box) => box.id);
+    const wanted = level.filter((box) => !box.startsClosed).sort((a, b) => b.traffic - a.traffic).map((box) => box.id);
     const isWhole = fits(new Set([...open, ...wanted]));
-    const ranked = [...level].filter((box) => !box.startsClosed).sort((a, b) => b.traffic - a.traffic);
-    for (const box of ranked) if (isWhole || fits(new Set([...open, box.id]))) open.add(box.id);
+    if (isWhole) wanted.forEach((id) => open.add(id));
+    else if (!open.size && level.length <= SHORT && fits(new Set(wanted.slice(0, 1)))) wanted.slice(0, 1).forEach((id) => open.add(id));
     if (!isWhole) break;
     level = level.flatMap((box) => box.children).filter(isContainer);
   }

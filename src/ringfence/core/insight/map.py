@@ -13,6 +13,7 @@ It does not decide anything: verdicts are given, a row each, by the one evaluato
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import msgspec
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import DIRECTION_CONFIDENCE, REPORTED, Conversations
 from ringfence.core.identity.inventory import Inventory
-from ringfence.core.insight.fold import Fold, dense
+from ringfence.core.insight.fold import Fold, dense, ranked
 from ringfence.core.insight.places import PlaceKind, Placement, party_text, place
 from ringfence.core.insight.services import ServiceNames
 from ringfence.core.net.intervals import IntervalSet
@@ -244,8 +245,8 @@ def _edges_of(
     """Each row's edge, numbered by (source group, destination group), and the code `source * groups + destination`."""
     spot = placement.spot_of
     code = spot[conversations.source].astype(np.int64) * max(groups, 1) + spot[conversations.destination]
-    ends, edge = np.unique(code, return_inverse=True)
-    return edge.astype(np.int64), ends
+    ends, edge = ranked(code)
+    return edge, ends
 
 
 def _volumes(fold: Fold, conversations: Conversations) -> list[Volume]:
@@ -271,7 +272,7 @@ def _uses(
     found: dict[int, list[Use]] = {}
     volumes = _volumes(fold, conversations)
     columns = zip(
-        fold.first_row(edge).tolist(), fold.first_row(named.service).tolist(), fold.first_row(outcome).tolist(),
+        fold.one(edge).tolist(), fold.one(named.service).tolist(), fold.one(outcome).tolist(),
         volumes, points, strict=True,
     )  # fmt: skip
     for edge_, service, outcome_, volume, seen in columns:
@@ -302,17 +303,19 @@ def _outcomes(rows: int, judgement: JudgedRows | None) -> tuple[NDArray[np.int64
         raise ValueError("a judgement has one verdict, reason and rule for every conversation")
     verdict, reason, rule = columns
     span = int(rule.max(initial=-1)) + 2
-    codes, outcome = np.unique((verdict * len(REASONS) + reason) * span + rule + 1, return_inverse=True)
+    codes, outcome = ranked((verdict * len(REASONS) + reason) * span + rule + 1)
     decoded = [(c // span // len(REASONS), c // span % len(REASONS), c % span - 1) for c in codes.tolist()]
-    return outcome.astype(np.int64), decoded
+    return outcome, decoded
 
 
 def _points(fold: Fold, point: NDArray[np.int32]) -> list[list[int]]:
     """The distinct points of every fold, ascending."""
-    pairs = np.unique((fold.number << 24) | point.astype(np.int64))
-    bounds = np.searchsorted(pairs, np.arange(len(fold) + 1, dtype=np.int64) << 24)
-    values = (pairs & 0xFFFFFF).tolist()
-    return [values[lo:hi] for lo, hi in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
+    distinct, rank = ranked(point)
+    pairs, _ = ranked(dense(fold.number, rank))
+    span = max(len(distinct), 1)
+    values = distinct[pairs % span].tolist()
+    bounds = np.searchsorted(pairs, np.arange(len(fold) + 1) * span).tolist()
+    return [values[lo:hi] for lo, hi in pairwise(bounds)]
 
 
 def _talkers(
@@ -322,13 +325,13 @@ def _talkers(
     party = placement.party_of
     source, destination = party[conversations.source], party[conversations.destination]
     fold = Fold(dense(edge, source, destination))
-    edges, sources, destinations = fold.first_row(edge), fold.first_row(source), fold.first_row(destination)
+    edges, sources, destinations = fold.one(edge), fold.one(source), fold.one(destination)
     connections, size = fold.sum(conversations.connections), fold.sum(conversations.bytes)
-    # Parties are numbered by name, so equal traffic is ranked by name.
-    order = np.lexsort((destinations, sources, -connections, edges))
-    starts = np.searchsorted(edges[order], np.arange(int(edges.max(initial=-1)) + 2))
+    # Folds come by edge and then by name, and the sort is stable: equal traffic stays ranked by name.
+    order = np.argsort(dense(edges, connections.max(initial=0) - connections), kind="stable")
+    starts = np.searchsorted(edges, np.arange(int(edges.max(initial=-1)) + 2)).tolist()
     out: dict[int, tuple[int, tuple[Talker, ...]]] = {}
-    for number, (lo, hi) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)):
+    for number, (lo, hi) in enumerate(pairwise(starts)):
         top = order[lo : min(hi, lo + TALKERS)].tolist()
         named = [(placement.parties[sources[i]], placement.parties[destinations[i]], i) for i in top]
         out[number] = (

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ringfence.core.insight.fold import ranked
 from ringfence.core.net.intervals import IntervalSet, union
 from ringfence.core.net.service import WELL_KNOWN, format_point, parse_service
 
@@ -39,7 +40,7 @@ class ServiceNames:
 
     def of(self, point: NDArray[np.int32]) -> Named:
         """Every point's service. Vectorised over the distinct points, a pass a name."""
-        distinct, inverse = np.unique(point.astype(np.int64), return_inverse=True)
+        distinct, inverse = ranked(point)
         names: list[str] = []
         service = np.full(len(distinct), -1, np.int64)
         for name, points in self._widest_first():
