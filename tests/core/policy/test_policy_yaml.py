@@ -115,6 +115,14 @@ def test_depth_is_bounded() -> None:
     assert [f.code for f in read("".join(f"{' ' * i}a:\n" for i in range(100))).findings] == ["yaml-depth"]
 
 
+@pytest.mark.parametrize("pure", PARSERS)
+def test_half_a_character_is_refused(pure: bool) -> None:
+    """An escape that names a lone surrogate never becomes text that cannot be written out again."""
+    reading = read('a: "\\ud800"\n', pure=pure)
+    assert [f.where.line for f in reading.findings] == [1]
+    assert "\ud800" not in str(native_of(reading.documents[0].root) if reading.documents else "")
+
+
 YAML_LIKE = st.text(st.sampled_from("ab01 \n\n:-,[]{}#&*!|>'\"%@`?~\t\\/="), max_size=60)
 
 

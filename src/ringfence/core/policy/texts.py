@@ -11,13 +11,15 @@ from ringfence.core.policy.yaml import Node
 
 MUTUAL_TLS = "mutual-tls"
 Expected = Literal["allowed", "blocked"]
+_PATH = re.compile(r"/[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*")
+"""Absolute paths without characters that hide what they are."""
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\/-]+")
 """Unit names (systemd.unit(5)) and cgroup paths below the root."""
 
 
 def read_process(report: Report, node: Node, text: str) -> str | None:
     """A systemd unit, a cgroup or an absolute path. Reports `bad-process`."""
-    if text.startswith("/") or _UNIT.fullmatch(text):
+    if _PATH.fullmatch(text) or _UNIT.fullmatch(text):
         return text
     report.error("bad-process", node, f"`{text}` is neither a unit nor an absolute path")
     return None

@@ -46,6 +46,9 @@ REFUSED = re.compile(
 """Characters YAML forbids (1.2.2 section 5.1), line breaks that only YAML 1.1 knows, and bidirectional overrides, which
 make a reviewer see another text than the parser reads."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What an escape can smuggle past `REFUSED` in PyYAML's own parser; libyaml refuses it."""
+
 
 class Scalar(msgspec.Struct, gc=False):
     """A piece of text."""
@@ -193,11 +196,8 @@ class _Composer:
     def compose(self, text: str, pure: bool) -> Reading:
         try:
             self._run(_next_event(text, pure))
-        except pyyaml.MarkedYAMLError as error:
+        except pyyaml.MarkedYAMLError as error:  # the other kind, about characters, is refused before
             self.findings.append(_syntax(error, text, self.file))
-        except pyyaml.YAMLError as error:
-            message = f"cannot read the text as YAML: {str(error).splitlines()[0].lower()}"
-            self._refuse("yaml-syntax", message, 1, 0)
         comments = tuple(_comments(text, self.spans)) if self.spans is not None else ()
         return Reading(tuple(self.documents), tuple(self.findings), comments)
 
@@ -236,6 +236,9 @@ class _Composer:
         if event.anchor is not None or event.tag is not None:
             self._refuse_properties(event)
             node.value = event.value or (event.tag or "")
+        if style == '"' and _SURROGATE.search(node.value):
+            self._refuse_at("yaml-character", "an escape names half a character", event)
+            node.value = _SURROGATE.sub("\ufffd", node.value)
         return node
 
     def _open(self, event: Any) -> bool:
@@ -332,7 +335,7 @@ def _syntax(error: pyyaml.MarkedYAMLError, text: str, file: str) -> Finding:
     is_indicator = (error.context or "").endswith(("an alias", "a tag"))
     mark: Any = error.context_mark if is_indicator else error.problem_mark or error.context_mark
     where = Location(file, mark.line + 1, mark.column + 1) if mark else Location(file)
-    lines = text.splitlines()
+    lines = text.split("\n")
     offending = lines[mark.line].strip() if mark and mark.line < len(lines) else ""
     problem = " ".join(part for part in (error.context, error.problem) if part).lower().replace("'", "`")
     plain = f"{error.context or ''} {error.problem or ''}"
