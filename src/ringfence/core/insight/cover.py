@@ -30,7 +30,7 @@ RULE_BITS = 8.0
 PEER_BITS = 2.0
 """What one more source costs a rule that is already there."""
 SERVICE_BITS = 6.0
-CHUNK_PAIRS = 50_000
+CHUNK_PAIRS = 10_000
 MANY_NAMINGS = 1 << 16
 LARGE_UNIT = 4_000
 """A unit with more pairs is covered service by service."""
@@ -177,18 +177,25 @@ def cover(
 ) -> list[Block]:
     """The chosen blocks, unit by unit, in the order they were taken."""
     blocks: list[Block] = []
-    for rows in _chunks(pairs):
-        blocks += _cover_chunk(space, pairs, rows, shapes, price, extra)
+    task = _tasks(pairs)
+    for rows in _chunks(task):
+        blocks += _cover_chunk(space, pairs.where(rows), task[rows], rows, shapes=shapes, price=price, extra=extra)
     return blocks
 
 
-def _chunks(pairs: Pairs) -> list[Ids]:
-    """Rows in runs of whole units, each run about CHUNK_PAIRS long, so the candidate table stays small."""
-    order = np.argsort(pairs.unit, kind="stable")
-    starts = np.flatnonzero(np.diff(pairs.unit[order], prepend=-1))
-    chunk = starts // CHUNK_PAIRS
-    firsts = starts[np.flatnonzero(np.diff(chunk, prepend=-1))]
+def _chunks(task: Ids) -> list[Ids]:
+    """Rows in runs of whole tasks, each run about CHUNK_PAIRS long, so the candidate table stays small."""
+    order = np.argsort(task, kind="stable")
+    starts = np.flatnonzero(np.diff(task[order], prepend=-1))
+    firsts = starts[np.flatnonzero(np.diff(starts // CHUNK_PAIRS, prepend=-1))]
     return [part for part in np.split(order, firsts[1:]) if len(part)]
+
+
+def _tasks(pairs: Pairs) -> Ids:
+    """Per pair what is covered together: a unit, or one service of a very large unit."""
+    size = np.bincount(pairs.unit)[pairs.unit] if len(pairs) else pairs.unit
+    split = np.where(size > LARGE_UNIT, pairs.service + 1, 0)
+    return np.asarray(pairs.unit * (int(split.max(initial=0)) + 1) + split)
 
 
 @dataclass
@@ -210,15 +217,22 @@ class _Candidates:
 
 
 def _cover_chunk(
-    space: LabelSpace, pairs: Pairs, rows: Ids, shapes: Sequence[Shape], price: Price, extra: frozenset[str]
+    space: LabelSpace,
+    part: Pairs,
+    task: Ids,
+    rows: Ids,
+    *,
+    shapes: Sequence[Shape],
+    price: Price,
+    extra: frozenset[str],
 ) -> list[Block]:
-    part = pairs.where(rows)
+    """The blocks of some whole tasks; `rows` are their pairs' numbers in the whole."""
     found = _candidates(space, part, shapes, price, extra)
     if not len(found.shape):
         return []
     name_bits = 2 * np.log2(max(2, int(space.exists.sum())))
     blocks: list[Block] = []
-    for columns in _units(part):
+    for columns in _groups(task):
         table = found.block[:, columns]
         for block in _greedy(table, part.is_required[columns], found, name_bits):
             shape_at, first = np.argwhere(table == block)[0]
@@ -238,11 +252,8 @@ def _cover_chunk(
     return blocks
 
 
-def _units(pairs: Pairs) -> list[Ids]:
-    """Columns of each unit; a very large unit is covered service by service."""
-    size = np.bincount(pairs.unit)[pairs.unit]
-    split = np.where(size > LARGE_UNIT, pairs.service + 1, 0)
-    key = pairs.unit * (int(split.max(initial=0)) + 1) + split
+def _groups(key: Ids) -> list[Ids]:
+    """Positions of equal keys, together."""
     order = np.argsort(key, kind="stable")
     return [part for part in np.split(order, np.flatnonzero(np.diff(key[order])) + 1) if len(part)]
 
