@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ringfence import __version__
-from ringfence.cli import ask, enforce, init, policy, traffic
+from ringfence.cli import ask, enforce, init, lab, policy, traffic
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +20,7 @@ init.register(app)
 ask.register(app)
 traffic.register(app)
 enforce.register(app)
+app.add_typer(lab.app, name="lab")
 
 
 def _version(wanted: bool) -> None:
