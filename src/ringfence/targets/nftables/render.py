@@ -20,7 +20,7 @@ from ringfence.core.identity.workload import Direction, ModeName
 from ringfence.core.intent.model import Intent, Passage
 from ringfence.core.net.address import is_v4
 from ringfence.core.net.intervals import IntervalSet
-from ringfence.core.net.service import DHCP_PORTS, ESSENTIAL_ICMP, ICMP, ICMPV6, PORTED
+from ringfence.core.net.service import DHCP_PORTS, ESSENTIAL_ICMP, ICMP, ICMPV6, PORTED, TCP
 from ringfence.targets.nftables import statements as s
 from ringfence.targets.nftables.areas import CgroupRef
 from ringfence.targets.nftables.elements import (
@@ -253,7 +253,7 @@ def _icmp_matches(span: Span, view: View) -> Iterator[Statement]:
 
 
 def _judge(view: View, intent: Intent) -> Iterator[Rule]:
-    yield rule(s.protocol_is_not(6), s.jump("essential"))
+    yield rule(s.protocol_is_not(TCP), s.jump("essential"))
     yield from _barriers(view, intent)
     yield rule(s.jump(f"look_{view.name}"))
     yield rule(s.goto(f"verdict_{view.direction}"))
@@ -292,7 +292,7 @@ def is_blocking(mode: ModeName, step: str) -> bool:
 def _outcome(direction: Direction, step: str, blocks: bool) -> Iterator[Rule]:
     word = "blocked" if blocks else "would"
     if step == "default" and not blocks:
-        yield rule(s.state("invalid"), s.goto("remember"))
+        yield rule(s.protocol_is(TCP), s.state("invalid"), s.goto("remember"))
     yield rule(s.count(f"{direction}_{step}_{word}"))
     yield rule(s.log(f"ringfence {direction} {step} {word} "))
     yield rule(s.goto("block" if blocks else "remember"))
@@ -320,14 +320,13 @@ def _shared(draft: Draft, generation: int) -> None:
 def _base(hook: HookName, intent: Intent, generation: int) -> Chain:
     forward, answer = FORWARD[hook], ANSWER[hook]
     is_enforced = intent.mode.of(forward.direction) == "enforce"
-    not_icmp = (s.protocol_is_not(ICMP), s.protocol_is_not(ICMPV6))
     counted = s.goto(f"invalid_{forward.direction}") if is_enforced else s.count(f"{forward.direction}_invalid")
     rules = (
         rule(s.state("established"), s.mark_is(MASK, mark_of(generation)), s.accept()),
         rule(s.loopback(hook), s.accept()),
-        rule(s.protocol_is(6), s.mark_is(PICKED_UP, PICKED_UP), s.goto(f"pickup_{hook}")),
+        rule(s.protocol_is(TCP), s.mark_is(PICKED_UP, PICKED_UP), s.goto(f"pickup_{hook}")),
         rule(s.state("established"), s.is_reply(), s.goto(f"judge_{answer.name}")),
-        rule(s.state("invalid"), *not_icmp, counted),
+        rule(s.protocol_is(TCP), s.state("invalid"), counted),
         rule(s.state("new"), s.tcp_flags(_TCP_BEGINNING, _SYN, is_equal=False), s.goto(f"pickup_{hook}")),
         rule(s.goto(f"judge_{forward.name}")),
     )
@@ -335,7 +334,10 @@ def _base(hook: HookName, intent: Intent, generation: int) -> Chain:
 
 
 def _invalid(hook: HookName, intent: Intent) -> Iterator[Rule]:
-    """Packets of no connection, in `enforce`: a failsafe passage holds for them too, all else is dropped."""
+    """TCP segments of no connection, in `enforce`: a failsafe passage holds for them too, all else is dropped.
+
+    Of other protocols conntrack calls whatever it does not track invalid; that is plain traffic, which policy judges.
+    """
     for view in (FORWARD[hook], ANSWER[hook]):
         if has_failsafe(view, intent):
             yield rule(s.jump(f"failsafe_{view.name}"))
