@@ -16,9 +16,10 @@ from ringfence.core.errors import InputError, RingfenceError
 from ringfence.lab import namespaces, vpc_log
 from ringfence.lab.attack import attack, disarm, rearm
 from ringfence.lab.description import parse_world
-from ringfence.lab.lab import NFLOG_GROUP, Lab
+from ringfence.lab.lab import Lab
 from ringfence.lab.telemetry import FlowRecord
 from ringfence.lab.world import World
+from ringfence.targets.nftables.statements import LOG_GROUP
 
 pytestmark = [
     pytest.mark.kernel,
@@ -180,11 +181,11 @@ def test_a_scan_tells_silence_from_refusal_and_from_a_reject(pair: Lab) -> None:
 def test_what_a_rule_logs_becomes_a_blocked_attempt_and_a_reject_line(pair: Lab) -> None:
     """TCP, UDP and ping of both families dropped with a log: each with its 5-tuple, direction and prefix."""
     pair.command("server", "nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }")
-    rule = f'meta l4proto {{ tcp, udp }} th dport 99 log prefix "rf in default" group {NFLOG_GROUP} drop'
+    rule = f'meta l4proto {{ tcp, udp }} th dport 99 log prefix "rf in default" group {LOG_GROUP} drop'
     pair.command("server", "nft", f"add rule inet t c {rule}")
-    echo = f'icmp type echo-request log prefix "rf in default" group {NFLOG_GROUP} drop'
+    echo = f'icmp type echo-request log prefix "rf in default" group {LOG_GROUP} drop'
     pair.command("server", "nft", f"add rule inet t c {echo}")
-    echo6 = f'icmpv6 type echo-request log prefix "rf in default" group {NFLOG_GROUP} drop'
+    echo6 = f'icmpv6 type echo-request log prefix "rf in default" group {LOG_GROUP} drop'
     pair.command("server", "nft", f"add rule inet t c {echo6}")
     pair.scan("client", tcp=[99], udp=[99], timeout_s=0.3)
     blocked = pair.blocked()
@@ -253,6 +254,20 @@ def test_however_its_user_ends_the_lab_is_destroyed(
     assert eventually(lambda: all(is_gone(pid) for pid in pids))
     assert namespaces.namespaces_of(lab_id) == []
     assert not (namespaces.LOCKS / lab_id).exists()
+
+
+def test_a_running_lab_is_listed_and_can_be_taken_down_by_somebody_else(
+    owner: tuple[subprocess.Popen[str], str, int],
+) -> None:
+    """Another process sees the lab with its owner and takes it down; its user then learns that it is gone."""
+    process, lab_id, keeper = owner
+    assert namespaces.running()[lab_id] == keeper
+    namespaces.take_down(lab_id)
+    assert namespaces.namespaces_of(lab_id) == []
+    assert lab_id not in namespaces.running()
+    assert process.wait() != 0
+    with pytest.raises(RingfenceError, match="lab-not-running"):
+        namespaces.take_down(lab_id)
 
 
 def test_when_the_keeper_dies_too_the_next_sweep_destroys_the_lab(

@@ -111,20 +111,21 @@ def run_live(
     """The whole story on a lab of real hosts. Returns the exit code; raises what `Lab.up` and the target raise."""
     story = Story(console, _fresh(folder))
     with Lab.up(world, flows_dir=story.folder / "flows") as lab:
-        write_inventory(lab.inventory, story.folder / "inventory" / "workloads.yaml", mode="enforce")
         introduce(story, lab)
         talk(story, lab, seconds)
         conversations = discover(story, views, lab.inventory, story.folder / "flows")
         proposal = propose(story, conversations, lab.inventory)
         rehearse(story, conversations, lab.inventory, proposal.policies)
         before = break_in(story, lab, attackers)
-        engine = _engine(lab.inventory, proposal.policies)
+        armed = _enforcing(lab.inventory)
+        write_inventory(armed, story.folder / "inventory" / "workloads.yaml")
+        engine = _engine(armed, proposal.policies)
         enforce(story, lab, engine)
         prove_paths(story, lab)
         after = break_in_again(story, lab, engine, attackers, every_port=every_port)
         compare(story, lab, before, after, engine)
         explain_blocks(story, lab, engine)
-        picture(story, views, lab.inventory, engine, story.folder / "flows")
+        picture(story, views, engine, story.folder / "flows")
     story.say("the lab is gone: its processes, namespaces and rules")
     return story.end()
 
@@ -139,7 +140,7 @@ def run_recorded(console: Console, views: Views, folder: Path) -> int:
     conversations = discover(story, views, inventory, story.folder / "flows")
     proposal = propose(story, conversations, inventory)
     rehearse(story, conversations, inventory, proposal.policies)
-    picture(story, views, inventory, _engine(inventory, proposal.policies), story.folder / "flows")
+    picture(story, views, _engine(inventory, proposal.policies), story.folder / "flows")
     story.step("What recorded flows cannot show")
     story.say("Enforcing the policy in real kernels, proving with real connections that every application path still")
     story.say(
@@ -301,10 +302,11 @@ def explain_blocks(story: Story, lab: Lab, engine: Engine) -> tuple[Alert, ...]:
     return found
 
 
-def picture(story: Story, views: Views, inventory: Inventory, engine: Engine, flows: Path) -> None:
+def picture(story: Story, views: Views, engine: Engine, flows: Path) -> None:
     story.step("The map, with verdicts")
+    inventory = engine.world.inventory
     seen = read_flows([str(flows)], inventory).conversations
-    judged = engine.judge(seen, as_mode=ENFORCE)
+    judged = engine.judge(seen)
     drawn = group(seen, inventory, MAP_BY, judgement=judged, rules=[rule.ref for rule in engine.rules])
     path = story.folder / "map.html"
     path.write_text(views.picture(drawn), encoding="utf-8")
@@ -313,7 +315,12 @@ def picture(story: Story, views: Views, inventory: Inventory, engine: Engine, fl
 
 
 def _engine(inventory: Inventory, policies: tuple[Policy, ...]) -> Engine:
-    return Engine.compile(World(inventory, policies, at=datetime.now(UTC), as_mode=ENFORCE))
+    return Engine.compile(World(inventory, policies, at=datetime.now(UTC)))
+
+
+def _enforcing(inventory: Inventory) -> Inventory:
+    """The same workloads, every controlled one in `enforce`."""
+    return Inventory(msgspec.structs.replace(w, mode=ENFORCE) if w.is_controlled else w for w in inventory.workloads)
 
 
 def _totals(tallies: Sequence[Tally]) -> tuple[int, int]:

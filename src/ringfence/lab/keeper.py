@@ -2,8 +2,8 @@
 
 INVARIANT: when the keeper's control socket closes, because it was told or because the lab's user died in whatever
 way, the keeper kills its children, deletes the namespaces and releases the lab's lock. It runs in a session of its
-own, so an interrupt typed at a terminal does not reach it. When the keeper itself is killed, its children die with
-it, the lock falls free, and the next `sweep` deletes the namespaces.
+own, so an interrupt typed at a terminal does not reach it; SIGTERM means the same as being told. When the keeper
+itself is killed, its children die with it, the lock falls free, and the next `sweep` deletes the namespaces.
 
 One thread only: it moves between namespaces and forks. Started as `python -m ringfence.lab.keeper FD`.
 """
@@ -65,14 +65,16 @@ Answer = Built | Spawned | Done | Failed
 
 
 def main(fd: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the end of the control socket is the one signal that counts
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     control = socket.socket(fileno=fd)
     claim = namespaces.Claim()
     keeper = _Keeper(control, claim)
     try:
         keeper.serve()
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         keeper.destroy()
         claim.release()
     with contextlib.suppress(OSError):

@@ -18,6 +18,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,7 @@ class Claim:
             self._path = LOCKS / self.lab_id
             self.fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self.fd, fcntl.LOCK_EX)
+            os.write(self.fd, f"{os.getpid()}\n".encode())
             if self._path.exists():  # else a sweep took the file between creation and lock
                 return
             os.close(self.fd)
@@ -195,16 +197,56 @@ def namespaces_of(lab_id: str) -> list[str]:
 def sweep() -> tuple[str, ...]:
     """Destroy the leftovers of labs whose owner died without cleaning up; returns their ids."""
     swept: list[str] = []
-    for path in sorted(LOCKS.glob("*")) if LOCKS.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError), open(path, "rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            destroy(path.name)
-            path.unlink(missing_ok=True)
-            swept.append(path.name)
+    for lab_id in _claimed():
+        with _unowned(lab_id) as is_unowned:
+            if is_unowned:
+                destroy(lab_id)
+                (LOCKS / lab_id).unlink(missing_ok=True)
+                swept.append(lab_id)
     return tuple(swept)
+
+
+def running() -> dict[str, int]:
+    """The labs that are up on this machine: id -> the process that owns it."""
+    found: dict[str, int] = {}
+    for lab_id in _claimed():
+        with contextlib.suppress(FileNotFoundError, ValueError), _unowned(lab_id) as is_unowned:
+            if not is_unowned:
+                found[lab_id] = int((LOCKS / lab_id).read_text())
+    return found
+
+
+def take_down(lab_id: str) -> None:
+    """Have the owner of a running lab destroy it, and wait until it has. Raises RingfenceError `lab-not-running`."""
+    owner = running().get(lab_id)
+    if owner is None:
+        help_ = f"running: {', '.join(running()) or 'none'}"
+        raise RingfenceError("lab-not-running", f"no lab `{lab_id}` is up", help=help_)
+    with contextlib.suppress(ProcessLookupError), open(LOCKS / lab_id, "rb") as lock:
+        os.kill(owner, signal.SIGTERM)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    sweep()
+
+
+def _claimed() -> list[str]:
+    return sorted(path.name for path in LOCKS.glob("*")) if LOCKS.is_dir() else []
+
+
+@contextlib.contextmanager
+def _unowned(lab_id: str) -> Iterator[bool]:
+    """Whether nobody holds the lab's lock; held here meanwhile if so."""
+    try:
+        lock = open(LOCKS / lab_id, "rb")  # noqa: SIM115 closed below
+    except FileNotFoundError:
+        yield False
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def _sysctls(values: dict[str, str]) -> None:

@@ -2,7 +2,7 @@
 
     sudo python -m ringfence.lab.record DIR [WORLD] [SECONDS]
 
-The recording that ships with Ringfence (`recorded_estate`) was made so, with the shop and 30 seconds. What it holds
+The recording that ships with Ringfence (`recorded_estate`) was made so, with the shop and 45 seconds. What it holds
 is what the kernel of each managed host saw, as VPC flow logs and Zeek connection logs; nothing is edited.
 """
 
@@ -19,12 +19,12 @@ import yaml
 
 from ringfence.core.errors import InputError
 from ringfence.core.identity.inventory import Inventory
-from ringfence.core.identity.workload import ModeName
+from ringfence.core.identity.workload import Mode
 from ringfence.core.net.address import format_address
 from ringfence.lab.lab import Lab
 from ringfence.lab.world import World
 
-SECONDS = 30.0
+SECONDS = 45.0
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -55,9 +55,8 @@ def record(world: World | str, folder: Path, *, seconds: float = SECONDS) -> Rec
         return Recording(len(lab.records), sum(sizes), lab.dropped)
 
 
-def write_inventory(inventory: Inventory, path: Path, *, mode: ModeName = "observe") -> None:
-    """An inventory file that `ringfence.inventory.files` reads back as these workloads, the controlled ones in a
-    mode."""
+def write_inventory(inventory: Inventory, path: Path) -> None:
+    """An inventory file that `ringfence.inventory.files` reads back as these workloads."""
     path.parent.mkdir(parents=True, exist_ok=True)
     entries = [
         {
@@ -65,7 +64,7 @@ def write_inventory(inventory: Inventory, path: Path, *, mode: ModeName = "obser
             "kind": workload.kind,
             "labels": dict(workload.labels),
             "addresses": [format_address(lease.address) for lease in workload.addresses],
-            **({"mode": mode} if workload.is_controlled and mode != "observe" else {}),
+            **({"mode": workload.mode.inbound} if workload.mode != Mode() else {}),
         }
         for workload in inventory.workloads
     ]
