@@ -344,21 +344,21 @@ function spreadEnds(journeys, routes) {
   };
   for (const { link, exit, entry } of journeys) {
     const runs = routes.get(link.id);
-    note(link.source, exit, { runs, at: 0, beyond: runs[1].y, far: runs.at(-1).y });
-    note(link.target, entry, { runs, at: runs.length - 1, beyond: runs.at(-2).y, far: runs[0].y });
+    const [first, last] = [runs[0], runs.at(-1)];
+    note(link.source, exit, { runs, run: first, isSource: true, beyond: runs[1].y, far: last.y });
+    note(link.target, entry, { runs, run: last, isSource: false, beyond: runs.at(-2).y, far: first.y });
   }
   for (const { node, list } of ends.values()) {
     list.sort((a, b) => a.beyond - b.beyond || a.far - b.far);
     const step = Math.min(11, (node.height - 18) / Math.max(1, list.length - 1));
-    const isLong = ({ runs, at }) => Math.abs(runs[at].to - runs[at].from) > SPACE.reach;
+    const isLong = ({ run }) => Math.abs(run.to - run.from) > SPACE.reach;
     const isCable = list.length > 2 && list.every(isLong);
     list.forEach((each, index) => spreadEnd(each, (index - (list.length - 1) / 2) * step, isCable));
   }
 }
 
 /** Move one end; of many that would run far side by side, each joins a cable soon: out above, in below. */
-function spreadEnd({ runs, at, isSource = at === 0 }, shift, isCable) {
-  const run = runs[at];
+function spreadEnd({ runs, run, isSource }, shift, isCable) {
   const near = { ...run, y: run.y + shift };
   if (!isCable) {
     Object.assign(run, near);
@@ -366,5 +366,5 @@ function spreadEnd({ runs, at, isSource = at === 0 }, shift, isCable) {
   }
   const reach = SPACE.reach * 0.7 * run.heading;
   if (isSource) runs.splice(0, 1, { ...near, to: run.from }, { ...run, from: run.from + reach, y: run.y - 6 });
-  else runs.splice(at, 1, { ...run, to: run.to - reach, y: run.y + 6 }, { ...near, from: run.to });
+  else runs.splice(-1, 1, { ...run, to: run.to - reach, y: run.y + 6 }, { ...near, from: run.to });
 }

@@ -5,8 +5,9 @@ const VIEWS = ["map", "matrix", "table"];
 
 function start() {
   const model = readModel(JSON.parse(document.getElementById("document").textContent));
+  model.firstOpen = firstOpen(model);
   const state = {
-    view: "map", open: firstOpen(model), where: new Map(), focus: null, statuses: new Set(STATUSES), service: "", query: "",
+    view: "map", open: new Set(model.firstOpen), where: new Map(), focus: null, statuses: new Set(STATUSES), service: "", query: "",
     metric: "connections", sort: { at: 0, down: false }, picked: null,
   };
   const page = {
@@ -410,7 +411,7 @@ function writeAddress({ state, model }) {
   for (const [key, value] of state.where) parts.append("where", `${key}=${value}`);
   if (state.focus) parts.set("focus", state.focus.id);
   const opened = [...state.open].sort().join("\n");
-  if (opened !== [...firstOpen(model)].sort().join("\n")) parts.set("open", opened);
+  if (opened !== [...model.firstOpen].sort().join("\n")) parts.set("open", opened);
   if (state.picked) parts.set("pick", `${state.picked.kind}:${state.picked.id}`);
   const text = parts.toString();
   if (text !== location.hash.slice(1)) history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
