@@ -311,13 +311,13 @@ def test_a_host_that_is_not_there_is_an_error_with_its_code(pair: Lab) -> None:
         pair.command("client", "false")
 
 
-def test_a_sweep_finds_every_open_port_and_nothing_else(pair: Lab) -> None:
+def test_a_syn_scan_finds_every_open_port_and_nothing_else(pair: Lab) -> None:
     """Bare SYNs to 6000 ports on both families: served ports are open, dropped ones silent, others refused."""
     pair.command("server", "nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }")
     pair.command("server", "nft", "add rule inet t c tcp dport 4000-4099 drop")
-    swept = pair.sweep("client", last_port=6000)
-    assert swept.open == tuple((a, port) for a in ("10.9.0.2", "fd00:9::2") for port in (80, 5432))
-    assert (swept.sent, swept.silent, swept.refused) == (12000, 200, 12000 - 200 - 4)
+    found = pair.syn_scan("client", last_port=6000)
+    assert found.open == tuple((a, port) for a in ("10.9.0.2", "fd00:9::2") for port in (80, 5432))
+    assert (found.sent, found.silent, found.refused) == (12000, 200, 12000 - 200 - 4)
 
 
 def test_an_intruder_throws_its_own_rules_away_and_reaches_what_destinations_let_in(pair: Lab) -> None:
@@ -337,3 +337,26 @@ def test_an_intruder_throws_its_own_rules_away_and_reaches_what_destinations_let
     pair.flush()
     assert pair.check_paths()
     assert [r for r in pair.flush() if r.host == "client" and r.destination_port == 80]
+
+
+OVERRUN = """
+import socket
+from ringfence.lab import conntrack, netlink, telemetry
+events = netlink.open_socket()
+events.setsockopt(socket.SOL_SOCKET, netlink.SO_RCVBUFFORCE, 8192)
+conntrack.subscribe(events)
+events.setblocking(False)
+for port in range(1, 3001):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x", ("10.9.0.77", port))
+read = sum(len(list(conntrack.events(data))) for data in telemetry._datagrams(events))
+print(read, netlink.dropped(events))
+"""
+
+
+def test_telemetry_that_the_kernel_could_not_deliver_is_counted_to_the_message(pair: Lab) -> None:
+    """With a buffer far too small, what was read and what is counted as dropped add up to what happened."""
+    read, dropped = map(int, pair.command("client", sys.executable, "-c", OVERRUN).stdout.split())
+    assert read > 0
+    assert dropped > 0
+    assert read + dropped == 3000

@@ -18,7 +18,7 @@ from ringfence.lab.alerts import alerts
 from ringfence.lab.attack import Reached, interesting_ports, permitted, targets_of
 from ringfence.lab.description import built_in
 from ringfence.lab.nflog import BlockedAttempt
-from ringfence.lab.sweep import SOURCE_PORT, syn_packets
+from ringfence.lab.syn_scan import SOURCE_PORT, syn_packets
 
 AT = datetime(2026, 7, 1, tzinfo=UTC)
 SHOP = built_in("shop")

@@ -124,7 +124,7 @@ def test_destination_ends_hold_against_root_on_the_source_and_show_a_missing_one
     and its services show as reached against policy."""
     shop, kept = built_in("shop"), {"prod-web-1", "prod-cache-1", "prod-db-1"}
     hosts = tuple(host for host in shop.hosts if host.name in kept)
-    world = msgspec.structs.replace(shop, hosts=hosts, paths=(), sweeps=())
+    world = msgspec.structs.replace(shop, hosts=hosts, paths=(), surveys=())
     with Lab.up(world, flows_dir=tmp_path) as lab:
         inventory = demo._enforcing(lab.inventory)
         policies = parse_policies({"hole.yaml": HOLE}).policies

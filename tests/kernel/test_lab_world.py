@@ -12,7 +12,7 @@ from ringfence.core.errors import FindingsError, InputError
 from ringfence.core.net.service import parse_service
 from ringfence.lab import conntrack, nflog, talk, vpc_log, zeek_log
 from ringfence.lab.conntrack import Entry
-from ringfence.lab.description import built_in, parse_world, read_world
+from ringfence.lab.description import built_in, find_world, parse_world, read_world
 from ringfence.lab.probe import Scan, Target, targets_of
 from ringfence.lab.telemetry import Ledger
 from ringfence.lab.world import FAMILIES
@@ -104,7 +104,7 @@ def test_the_service_point_of_a_lab_service_is_the_one_policies_use() -> None:
         ("every: 500ms", "every: 0s", "lab-duration", 16),
         ("every: 500ms", "every: often", "lab-duration", 16),
         ("every: 500ms", "every: 1s, held: true", "lab-client-held", 16),
-        ("    services: [names]", "    sweeps: [{to: a, ports: [0], every: 1s}]", "lab-sweep-ports", 14),
+        ("    services: [names]", "    surveys: [{to: a, ports: [0], every: 1s}]", "lab-survey-ports", 14),
     ],
 )
 def test_a_mistake_in_a_world_is_found_where_it_was_written(old: str, new: str, code: str, line: int) -> None:
@@ -133,7 +133,8 @@ def test_a_world_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lab-world-unreadable"):
         read_world(tmp_path / "none.yaml")
     (tmp_path / "good.yaml").write_text(GOOD)
-    assert read_world(tmp_path / "good.yaml").name == "tiny"
+    assert read_world(tmp_path / "good.yaml") == find_world(str(tmp_path / "good.yaml")) == parse_world(GOOD)
+    assert find_world("shop") == built_in("shop")
 
 
 def test_every_answer_tells_who_answered() -> None:

@@ -18,7 +18,7 @@ from ringfence.core.world import Endpoint, Flow, Verdict
 from ringfence.lab import namespaces
 from ringfence.lab.lab import Lab
 from ringfence.lab.probe import Sighting
-from ringfence.lab.sweep import Swept
+from ringfence.lab.syn_scan import SynFound
 from ringfence.lab.world import FAMILIES, PING, Family, Host, World
 
 Judge = Callable[[Flow], Verdict]
@@ -47,7 +47,7 @@ class Intrusion(msgspec.Struct, frozen=True):
     reached: frozenset[Reached]
     probes: int
     """Connection attempts, datagrams and pings made, each with its retransmissions."""
-    swept: Swept | None = None
+    syn: SynFound | None = None
     """What bare SYNs to every port found, if every port was tried."""
 
 
@@ -70,12 +70,12 @@ def rearm(lab: Lab, attacker: str) -> None:
 def attack(lab: Lab, attacker: str, *, every_port: bool = False) -> Intrusion:
     """Knock at every host: well-known and declared ports with full connections, every TCP port with SYNs if asked."""
     targets = targets_of(lab.world, attacker)
-    swept = lab.sweep(attacker, targets=targets) if every_port else None
-    extra = {port for _, port in swept.open} if swept else set()
+    syn = lab.syn_scan(attacker, targets=targets) if every_port else None
+    extra = {port for _, port in syn.open} if syn else set()
     tcp = sorted(interesting_ports(lab.world, TCP) | set(range(1, 1025)) | extra)
     seen = lab.scan(attacker, tcp=tcp, udp=sorted(interesting_ports(lab.world, UDP)), targets=targets)
     reached = frozenset(_reached(lab.world, sighting) for sighting in seen.open)
-    return Intrusion(attacker, reached, len(seen.sightings), swept)
+    return Intrusion(attacker, reached, len(seen.sightings), syn)
 
 
 def interesting_ports(world: World, protocol: int) -> set[int]:

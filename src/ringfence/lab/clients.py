@@ -17,11 +17,11 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from ringfence.lab import talk
-from ringfence.lab.world import Family, Path, Service, Sweep, World
+from ringfence.lab.world import Family, Path, Service, Survey, World
 
 EXCHANGE_TIMEOUT_S = 3.0
-_SWEEP_TIMEOUT_S = 1.0
-_SWEEP_PARALLEL = 64
+_SURVEY_TIMEOUT_S = 1.0
+_SURVEY_PARALLEL = 64
 _ECHO = struct.Struct("!BBHHH")
 
 
@@ -69,21 +69,21 @@ async def keep_talking(world: World, path: Path, family: Family, tally: Tally) -
         await line.close()
 
 
-async def keep_sweeping(world: World, sweep: Sweep) -> None:
+async def keep_surveying(world: World, survey: Survey) -> None:
     """Knock at every port of every target once a period until cancelled."""
     targets = [
-        (address, port) for name in sweep.servers for address in world.by_name[name].addresses for port in sweep.ports
+        (address, port) for name in survey.servers for address in world.by_name[name].addresses for port in survey.ports
     ]
-    gate = asyncio.Semaphore(_SWEEP_PARALLEL)
+    gate = asyncio.Semaphore(_SURVEY_PARALLEL)
     while True:
         await asyncio.gather(*(_knock(gate, address, port) for address, port in targets))
-        await asyncio.sleep(sweep.every_s)
+        await asyncio.sleep(survey.every_s)
 
 
 async def _knock(gate: asyncio.Semaphore, address: str, port: int) -> None:
     async with gate:
         with contextlib.suppress(OSError, TimeoutError):
-            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), _SWEEP_TIMEOUT_S)
+            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), _SURVEY_TIMEOUT_S)
             writer.close()
 
 

@@ -161,7 +161,7 @@ def talk(story: Story, lab: Lab, seconds: float) -> None:
         tallies = lab.run(seconds, on_tick=on_tick)
     worked, failed = _totals(tallies)
     story.say(f"{worked:,} exchanges over {len(lab.world.paths)} application paths, IPv4 and IPv6, {failed} failed")
-    story.claim(f"telemetry saw {len(lab.records):,} connections and lost none", holds=lab.dropped == 0)
+    story.claim(f"telemetry saw {lab.record_count:,} connections and lost none", holds=lab.dropped == 0)
 
 
 def discover(story: Story, views: Views, inventory: Inventory, flows: Path) -> Conversations:
@@ -265,7 +265,7 @@ def _knock(story: Story, lab: Lab, attacker: str, *, every_port: bool) -> Intrus
     scope = "all 65,535 TCP ports and the likely UDP ports" if every_port else "the likely TCP and UDP ports"
     with story.console.status(f"   {attacker} tries {scope} of every host"):
         found = attack(lab, attacker, every_port=every_port)
-    sent = found.probes + (found.swept.sent if found.swept else 0)
+    sent = found.probes + (found.syn.sent if found.syn else 0)
     doors = f"[bold]{len(found.reached)}[/] doors opened"
     story.say(f"from {attacker}: {sent:,} probes on {scope} of every host, IPv4 and IPv6: {doors}")
     return found

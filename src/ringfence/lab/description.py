@@ -19,7 +19,7 @@ import yaml
 from ringfence.core.errors import Finding, FindingsError, InputError, Location
 from ringfence.core.labels.selector import LABEL_KEY, LABEL_VALUE, Selector, parse_selector
 from ringfence.core.net.service import TCP, UDP, parse_service, protocol_of
-from ringfence.lab.world import PING, Host, HostKind, Network, Path, Service, Speaks, Sweep, Transport, World
+from ringfence.lab.world import PING, Host, HostKind, Network, Path, Service, Speaks, Survey, Transport, World
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -40,7 +40,7 @@ class _Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held: bool = False
 
 
-class _Sweep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Survey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to: str
     ports: list[int]
     every: str
@@ -58,7 +58,7 @@ class _Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: HostKind = "host"
     services: list[str] = []
     clients: list[_Client] = []
-    sweeps: list[_Sweep] = []
+    surveys: list[_Survey] = []
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +67,11 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     services: dict[str, _Service]
     hosts: list[_Host]
     everywhere: _Everywhere = _Everywhere()
+
+
+def find_world(text: str) -> World:
+    """A world by the path of its description (`worlds/mine.yaml`), else by the name of one that ships."""
+    return read_world(FilePath(text)) if text.endswith((".yaml", ".yml")) else built_in(text)
 
 
 def built_in(name: str) -> World:
@@ -168,13 +173,13 @@ class _Reader:
         self.hosts = {host.name: host for host in self._hosts(networks)}
         places = [(written, f"$.hosts[{index}]") for index, written in enumerate(self.document.hosts)]
         paths = [path for written, place in places for path in self._paths(written, place)]
-        sweeps = [sweep for written, place in places for sweep in self._sweeps(written, place)]
+        surveys = [survey for written, place in places for survey in self._surveys(written, place)]
         return World(
             name=self._name(self.document.lab, "$.lab"),
             networks=networks,
             hosts=tuple(self.hosts.values()),
             paths=tuple(dict.fromkeys(paths)),
-            sweeps=tuple(sweeps),
+            surveys=tuple(surveys),
         )
 
     def _name(self, text: str, path: str, *, longest: int = 42) -> str:
@@ -285,13 +290,13 @@ class _Reader:
                 self.error("lab-service-not-offered", f"`{server}` does not offer `{client.service}`", here)
             yield Path(name, server, client.service, every_s, client.held)
 
-    def _sweeps(self, written: _Host, path: str) -> Iterator[Sweep]:
-        for index, sweep in enumerate(written.sweeps):
-            here = f"{path}.sweeps[{index}]"
-            if not sweep.ports or not all(0 < port < 65536 for port in sweep.ports):
-                self.error("lab-sweep-ports", "a sweep needs ports from 1 to 65535", f"{here}.ports")
-            servers = tuple(self._servers(written.name, sweep.to, here))
-            yield Sweep(written.name, servers, tuple(sweep.ports), self._duration(sweep.every, f"{here}.every"))
+    def _surveys(self, written: _Host, path: str) -> Iterator[Survey]:
+        for index, survey in enumerate(written.surveys):
+            here = f"{path}.surveys[{index}]"
+            if not survey.ports or not all(0 < port < 65536 for port in survey.ports):
+                self.error("lab-survey-ports", "a survey needs ports from 1 to 65535", f"{here}.ports")
+            servers = tuple(self._servers(written.name, survey.to, here))
+            yield Survey(written.name, servers, tuple(survey.ports), self._duration(survey.every, f"{here}.every"))
 
     def _servers(self, client: str, to: str, here: str) -> list[str]:
         """The hosts a client's `to` means (a host's name, else a selector), never the client itself."""

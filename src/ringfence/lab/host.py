@@ -12,7 +12,7 @@ import socket
 import msgspec
 
 from ringfence.lab.channel import Done, answer_requests
-from ringfence.lab.clients import PathCheck, Tally, check, keep_sweeping, keep_talking
+from ringfence.lab.clients import PathCheck, Tally, check, keep_surveying, keep_talking
 from ringfence.lab.services import Services
 from ringfence.lab.world import Path, World
 
@@ -29,7 +29,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class StartClients(msgspec.Struct, frozen=True, tag="start"):
-    """Begin every client path and sweep of this host."""
+    """Begin every client path and survey of this host."""
 
 
 class StopClients(msgspec.Struct, frozen=True, tag="stop"):
@@ -62,7 +62,7 @@ class _Host:
         self._world = world
         self._services = Services(world, world.by_name[name])
         self._paths: list[Path] = [path for path in world.paths if path.client == name]
-        self._sweeps = [sweep for sweep in world.sweeps if sweep.client == name]
+        self._surveys = [survey for survey in world.surveys if survey.client == name]
         self._running: list[asyncio.Task[None]] = []
         self._tallies: list[Tally] = []
 
@@ -81,8 +81,8 @@ class _Host:
     def _start(self) -> Done:
         self._tallies = [Tally(path, family) for path in self._paths for family in self._world.families(path)]
         talking = [keep_talking(self._world, tally.path, tally.family, tally) for tally in self._tallies]
-        sweeping = [keep_sweeping(self._world, sweep) for sweep in self._sweeps]
-        self._running = [asyncio.create_task(work) for work in (*talking, *sweeping)]
+        surveying = [keep_surveying(self._world, survey) for survey in self._surveys]
+        self._running = [asyncio.create_task(work) for work in (*talking, *surveying)]
         return Done()
 
     async def _stop(self) -> Tallies:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import msgspec
 
 from ringfence.core.errors import RingfenceError
-from ringfence.lab import host, namespaces, probe, sweep, telemetry
+from ringfence.lab import host, namespaces, probe, syn_scan, telemetry
 from ringfence.lab.channel import Done, Failed
 from ringfence.lab.world import World
 
@@ -29,7 +29,7 @@ TASKS: dict[str, Callable[[socket.socket, bytes], None]] = {
     "host": host.serve,
     "telemetry": telemetry.serve,
     "scan": probe.serve,
-    "sweep": sweep.serve,
+    "syn-scan": syn_scan.serve,
 }
 """What a child may be, each given its end of a channel and its argument."""
 

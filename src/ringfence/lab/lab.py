@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
@@ -33,15 +34,16 @@ from ringfence.core.identity.inventory import Inventory
 from ringfence.lab import host, keeper, namespaces, probe, telemetry, vpc_log, zeek_log
 from ringfence.lab.channel import Channel, Done, Failed
 from ringfence.lab.clients import PathCheck, Tally
-from ringfence.lab.description import built_in
+from ringfence.lab.description import find_world
 from ringfence.lab.nflog import BlockedAttempt
 from ringfence.lab.probe import Scan, Sightings
-from ringfence.lab.sweep import LAST_PORT, Sweep, Swept
+from ringfence.lab.syn_scan import LAST_PORT, SynFound, SynScan
 from ringfence.lab.telemetry import FlowRecord
 from ringfence.lab.world import World
 from ringfence.targets.nftables.statements import LOG_GROUP
 
 Answer = TypeVar("Answer")
+KEPT = 1_000_000
 _BUILD_TIMEOUT_S = 60.0
 _ANSWER_TIMEOUT_S = 30.0
 _FLUSH_EVERY_S = 5.0
@@ -51,7 +53,7 @@ _SO_SNDBUFFORCE = 32
 class Lab:
     """One lab that is up. Make it with `Lab.up`.
 
-    `scan`, `sweep` and `command` may be called from several threads at once; the rest is for one.
+    `scan`, `syn_scan` and `command` may be called from several threads at once; the rest is for one.
     """
 
     def __init__(self, world: World, flows_dir: FilePath, nflog_group: int) -> None:
@@ -59,14 +61,16 @@ class Lab:
         self.flows_dir = flows_dir
         """What the managed hosts saw, growing at each flush: `vpc/HOST.log`, and together `zeek/conn.log`."""
         self.inventory: Inventory = world.inventory()
-        self.records: list[FlowRecord] = []
-        """Every flow record since the lab came up."""
+        self.records: deque[FlowRecord] = deque(maxlen=KEPT)
+        """The latest flow records."""
+        self.record_count = 0
+        """How many there were since the lab came up."""
         self.dropped = 0
         """Telemetry messages that the kernel could not deliver; 0 means the records are complete."""
         self.unfinished = 0
         """Connections whose end was among them."""
         self._nflog_group = nflog_group
-        self._blocked: list[BlockedAttempt] = []
+        self._blocked: deque[BlockedAttempt] = deque(maxlen=KEPT)
         self._hosts: dict[str, Channel] = {}
         self._asking = threading.Lock()
         self._control, inherited = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -80,12 +84,13 @@ class Lab:
     def up(cls, world: World | str = "shop", *, flows_dir: FilePath, nflog_group: int = LOG_GROUP) -> Lab:
         """Build the world and start its services; clients stay quiet until `run`.
 
+        A world is a value, the name of one that ships with Ringfence, or the path of a YAML description.
         Sweeps leftovers of dead labs first. Raises RingfenceError: `lab-needs-root`, `lab-tool-missing`,
         `lab-command-failed` and those of a lab process; whatever was built is gone again then.
         """
         namespaces.preflight()
         namespaces.sweep()
-        lab = cls(built_in(world) if isinstance(world, str) else world, flows_dir, nflog_group)
+        lab = cls(find_world(world) if isinstance(world, str) else world, flows_dir, nflog_group)
         try:
             lab._start()
         except BaseException:
@@ -197,19 +202,21 @@ class Lab:
         finally:
             channel.close()
 
-    def sweep(self, from_host: str, *, targets: Sequence[str] | None = None, last_port: int = LAST_PORT) -> Swept:
+    def syn_scan(self, from_host: str, *, targets: Sequence[str] | None = None, last_port: int = LAST_PORT) -> SynFound:
         """Every TCP port of hosts (default: every other host) by bare SYNs from a host's namespace."""
         addresses = self._addresses(from_host, targets)
         families = [tuple(a for a in addresses if (":" in a) == is_v6) for is_v6 in (False, True)]
         with ThreadPoolExecutor(2) as pool:
-            parts = list(pool.map(lambda some: self._sweep(from_host, Sweep(some, last_port)), filter(None, families)))
+            parts = list(
+                pool.map(lambda some: self._syn_scan(from_host, SynScan(some, last_port)), filter(None, families))
+            )
         found = tuple(sorted(door for part in parts for door in part.open))
-        return Swept(sum(part.sent for part in parts), found, sum(part.refused for part in parts))
+        return SynFound(sum(part.sent for part in parts), found, sum(part.refused for part in parts))
 
-    def _sweep(self, from_host: str, asked: Sweep) -> Swept:
-        channel = self._spawn("sweep", Done(), from_host)
+    def _syn_scan(self, from_host: str, asked: SynScan) -> SynFound:
+        channel = self._spawn("syn-scan", Done(), from_host)
         try:
-            return channel.call(asked, Swept, timeout_s=_ANSWER_TIMEOUT_S + len(asked.addresses) * 30.0)
+            return channel.call(asked, SynFound, timeout_s=_ANSWER_TIMEOUT_S + len(asked.addresses) * 30.0)
         finally:
             channel.close()
 
@@ -218,15 +225,17 @@ class Lab:
         return tuple(address for name in names for address in self.world.by_name[name].addresses)
 
     def blocked(self) -> tuple[BlockedAttempt, ...]:
-        """The packets that rules logged since this was last asked."""
+        """The packets that rules logged since this was last asked, at most the latest million."""
         self.flush()
-        blocked, self._blocked = tuple(self._blocked), []
+        blocked = tuple(self._blocked)
+        self._blocked.clear()
         return blocked
 
     def flush(self) -> tuple[FlowRecord, ...]:
         """Fetch what the kernel saw since the last flush and append it to the flow log files."""
         report = self._telemetry.call(telemetry.Flush(), telemetry.Report, timeout_s=_ANSWER_TIMEOUT_S)
         self.records += report.records
+        self.record_count += len(report.records)
         self._blocked += report.blocked
         self.dropped, self.unfinished = report.dropped, report.unfinished
         managed = self.world.managed

@@ -52,7 +52,7 @@ def record(world: World | str, folder: Path, *, seconds: float = SECONDS) -> Rec
         write_inventory(lab.inventory, folder / "inventory" / "workloads.yaml")
         logs = sorted(lab.flows_dir.glob("*/*.log"))
         sizes = [_compress(path, folder / "flows" / path.parent.name) for path in logs]
-        return Recording(len(lab.records), sum(sizes), lab.dropped)
+        return Recording(lab.record_count, sum(sizes), lab.dropped)
 
 
 def write_inventory(inventory: Inventory, path: Path) -> None:

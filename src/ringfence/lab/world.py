@@ -77,7 +77,7 @@ class Path(msgspec.Struct, frozen=True):
         return f"{self.client} -> {self.server} {self.service}"
 
 
-class Sweep(msgspec.Struct, frozen=True):
+class Survey(msgspec.Struct, frozen=True):
     """A legitimate-looking nuisance: one host knocks at many ports of many hosts, and is no application path."""
 
     client: str
@@ -115,7 +115,7 @@ class World(msgspec.Struct, frozen=True, dict=True):
     networks: tuple[Network, ...]
     hosts: tuple[Host, ...]
     paths: tuple[Path, ...] = ()
-    sweeps: tuple[Sweep, ...] = ()
+    surveys: tuple[Survey, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Host]:

@@ -1,7 +1,7 @@
-"""A sweep of every TCP port by bare SYN packets, as an attacker who is root on its host does it: all 65,535 in seconds.
+"""A scan of every TCP port by bare SYN packets, as an attacker who is root on its host does it: all 65,535 in seconds.
 
 A SYN-ACK means open, a RST refused, nothing silent; the attacker's own kernel resets what opened (RFC 9293 section
-3.5.2). A lost packet is not sent again, so what a sweep finds is reachable and what it misses is likely not;
+3.5.2). A lost packet is not sent again, so what a scan finds is reachable and what it misses is likely not;
 `ringfence.lab.probe` settles single ports with retransmission and finds out who answers.
 """
 
@@ -31,7 +31,7 @@ _SYN, _RST, _SYN_ACK = 0x02, 0x04, 0x12
 _PORTS = struct.Struct("!HH")
 
 
-class Sweep(msgspec.Struct, frozen=True):
+class SynScan(msgspec.Struct, frozen=True):
     """Every port from 1 to `last_port` of each address."""
 
     addresses: tuple[str, ...]
@@ -40,7 +40,7 @@ class Sweep(msgspec.Struct, frozen=True):
     """How long to wait for answers after the last packet."""
 
 
-class Swept(msgspec.Struct, frozen=True):
+class SynFound(msgspec.Struct, frozen=True):
     """What answered."""
 
     sent: int
@@ -54,24 +54,24 @@ class Swept(msgspec.Struct, frozen=True):
 
 
 def serve(sock: socket.socket, argument: bytes) -> None:
-    """Answer sweep requests until the channel closes."""
+    """Answer scan requests until the channel closes."""
 
     async def answer(body: bytes) -> msgspec.Struct:
-        return run(msgspec.msgpack.decode(body, type=Sweep))
+        return run(msgspec.msgpack.decode(body, type=SynScan))
 
     asyncio.run(answer_requests(sock, answer))
 
 
-def run(sweep: Sweep) -> Swept:
-    """Sweep from the namespace this process is in, address by address."""
+def run(asked: SynScan) -> SynFound:
+    """SynScan from the namespace this process is in, address by address."""
     with contextlib.ExitStack() as stack:
-        aims = [stack.enter_context(_Aim(address, sweep.last_port)) for address in sweep.addresses]
-        for first in range(0, sweep.last_port, _BATCH):
+        aims = [stack.enter_context(_Aim(address, asked.last_port)) for address in asked.addresses]
+        for first in range(0, asked.last_port, _BATCH):
             for aim in aims:
-                aim.send(first, min(first + _BATCH, sweep.last_port))
-        _wait(aims, sweep.patience_s)
+                aim.send(first, min(first + _BATCH, asked.last_port))
+        _wait(aims, asked.patience_s)
         found = sorted((aim.address, port) for aim in aims for port in aim.open)
-        return Swept(len(aims) * sweep.last_port, tuple(found), sum(len(aim.refused) for aim in aims))
+        return SynFound(len(aims) * asked.last_port, tuple(found), sum(len(aim.refused) for aim in aims))
 
 
 def _wait(aims: list[_Aim], patience_s: float) -> None:
