@@ -303,6 +303,20 @@ def test_a_lab_that_cannot_be_built_says_why_and_leaves_nothing(
     assert not {name for name in set(os.listdir(namespaces.MOUNTS)) - before if name.startswith("rf-")}
 
 
+@pytest.mark.parametrize(("tool", "code"), [("nft", "lab-tool-missing"), ("unshare", "lab-not-permitted")])
+def test_what_a_lab_lacks_is_told_before_anything_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, code: str
+) -> None:
+    """A missing tool and a root without the right to make namespaces each have their code."""
+    for name in {"ip", "nft", "nsenter", "unshare"} - ({tool} if tool == "nft" else set()):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {int(name == tool)}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RingfenceError, match=code):
+        Lab.up(parse_world(PAIR), flows_dir=tmp_path / "flows")
+    assert not (tmp_path / "flows").exists()
+
+
 def test_a_host_that_is_not_there_is_an_error_with_its_code(pair: Lab) -> None:
     """Asking for an unknown host, or a command that fails there, is told with a code."""
     with pytest.raises(InputError, match="lab-unknown-host"):

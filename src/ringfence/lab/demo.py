@@ -161,7 +161,7 @@ def talk(story: Story, lab: Lab, seconds: float) -> None:
         tallies = lab.run(seconds, on_tick=on_tick)
     worked, failed = _totals(tallies)
     story.say(f"{worked:,} exchanges over {len(lab.world.paths)} application paths, IPv4 and IPv6, {failed} failed")
-    story.claim(f"telemetry saw {lab.record_count:,} connections and lost none", holds=lab.dropped == 0)
+    story.claim(f"telemetry made {lab.record_count:,} flow records and lost none", holds=lab.dropped == 0)
 
 
 def discover(story: Story, views: Views, inventory: Inventory, flows: Path) -> Conversations:

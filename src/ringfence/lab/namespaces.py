@@ -63,16 +63,20 @@ _TRACKING = "table inet lab { chain tracking { ct state new; }; }"
 
 
 def preflight() -> None:
-    """Raises RingfenceError `lab-needs-linux`, `lab-needs-root`, `lab-tool-missing` before anything is touched."""
+    """Raises RingfenceError `lab-needs-linux`, `lab-needs-root`, `lab-tool-missing`, `lab-not-permitted`; touches
+    nothing."""
     if not hasattr(os, "geteuid") or not Path("/proc/self/ns/net").exists():
         raise RingfenceError("lab-needs-linux", "a lab needs Linux network namespaces", help="use the recorded flows")
     if os.geteuid() != 0:
         help_ = "run it with sudo, or use the recorded flows"
         raise RingfenceError("lab-needs-root", "only root can make network namespaces", help=help_)
-    missing = [tool for tool in ("ip", "nft", "nsenter") if shutil.which(tool) is None]
+    missing = [tool for tool in ("ip", "nft", "nsenter", "unshare") if shutil.which(tool) is None]
     if missing:
         help_ = "apt-get install iproute2 nftables util-linux"
         raise RingfenceError("lab-tool-missing", f"`{'`, `'.join(missing)}` is not installed", help=help_)
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode != 0:
+        help_ = "a container needs CAP_SYS_ADMIN and CAP_NET_ADMIN; else use the recorded flows"
+        raise RingfenceError("lab-not-permitted", "root may not make network namespaces here", help=help_)
 
 
 def name_of(lab_id: str, host: str) -> str:
