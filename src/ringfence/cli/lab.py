@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +15,7 @@ from rich.table import Table
 from ringfence.cli.picture import draw_html
 from ringfence.cli.render_map import map_table
 from ringfence.cli.session import CLEAN, Session, command
+from ringfence.core.errors import RingfenceError
 from ringfence.core.insight.map import FlowMap
 from ringfence.lab import demo as demo_
 from ringfence.lab import namespaces
@@ -24,13 +23,19 @@ from ringfence.lab.lab import Lab
 from ringfence.lab.record import write_inventory
 
 app = typer.Typer(no_args_is_help=True, help="Worlds of real hosts in network namespaces, with real traffic.")
+_FLUSH_S = 60.0
+"""How often a lab that is kept up writes what it has seen."""
 WorldArgument = Annotated[str, typer.Argument(help="A built-in world, or a YAML description.")]
 FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The estate to write.")]
 
 
-def can_run() -> bool:
-    """Whether a lab can run here: root on Linux."""
-    return sys.platform == "linux" and os.geteuid() == 0
+def why_not() -> str:
+    """Why no lab can run here; empty when one can."""
+    try:
+        namespaces.preflight()
+    except RingfenceError as error:
+        return error.message
+    return ""
 
 
 @command(app, "demo", epilog="Example: sudo ringfence lab demo -o ringfence-demo")
@@ -45,7 +50,9 @@ def demo(
 ) -> int:
     """Discover, map, segment and defend a real estate of hosts, with proof. Exit 1 if a claim does not hold."""
     views = demo_.Views(table=map_table, picture=_picture)
-    if recorded or not can_run():
+    reason = "" if recorded else why_not()
+    if recorded or reason:
+        session.say(f"[yellow]{reason}[/yellow]" if reason else "recorded flows, as asked")
         return demo_.run_recorded(session.out, views, output)
     with _interruptible():
         return demo_.run_live(session.out, views, output, seconds=seconds, every_port=not quick)
@@ -80,7 +87,8 @@ def up(session: Session, world: WorldArgument = "shop", output: FolderOption = P
         )
         with contextlib.suppress(KeyboardInterrupt):
             lab.start_clients()
-            signal.pause()
+            while True:
+                lab.wait(_FLUSH_S)
     return CLEAN
 
 
