@@ -31,6 +31,8 @@ _ABSENCE: dict[Reason | None, str] = {
     None: "not judged", "uncontrolled": "not controlled", "essential": "essential", "quarantine": "quarantine",
 }  # fmt: skip
 """What stands in a rule's place where none is named, by reason."""
+_WITHOUT_YEAR = slice(5, None)
+"""Of `2026-11-22 03:20`, what tells edges apart in a terminal; the JSON has it whole."""
 
 
 def by_attention(flow_map: FlowMap) -> list[Edge]:
@@ -42,26 +44,21 @@ def by_attention(flow_map: FlowMap) -> list[Edge]:
 
 
 def map_table(flow_map: FlowMap, *, services: int = 3) -> Table:
-    """One row an edge, unprotected first."""
+    """One entry of two lines an edge, unprotected first: it fits 80 columns and says everything."""
     table = Table(box=box.SIMPLE_HEAD, title=_title(flow_map), title_justify="left", title_style="", pad_edge=False)
     for name in ("source", "destination", "services"):
-        table.add_column(name, overflow="fold")
-    for name in ("connections", "bytes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("first seen", "last seen", "verdict"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("rule", overflow="fold")
+        table.add_column(name, overflow="fold", min_width=9)
+    table.add_column("connections\nbytes", justify="right", no_wrap=True)
+    table.add_column("first seen\nlast seen", no_wrap=True)
+    table.add_column("verdict\nrule", overflow="ellipsis", no_wrap=True, max_width=36)
     for edge in by_attention(flow_map):
         table.add_row(
             _name(flow_map.groups[edge.source]),
             _name(flow_map.groups[edge.destination]),
             Text(services_text(edge, services)),
-            Text(format_count(edge.volume.connections)),
-            Text(format_bytes(edge.volume.bytes)),
-            Text(format_time(edge.volume.first)),
-            Text(format_time(edge.volume.last)),
-            _verdict(edge.status),
-            _rules(edge),
+            Text(f"{format_count(edge.volume.connections)}\n{format_bytes(edge.volume.bytes)}"),
+            Text("\n".join(format_time(t)[_WITHOUT_YEAR] for t in (edge.volume.first, edge.volume.last))),
+            Text("\n").join((_verdict(edge.status), _rules(edge))),
         )
     return table
 
@@ -122,5 +119,6 @@ def _verdict(status: Status) -> Text:
 
 def _rules(edge: Edge) -> Text:
     if edge.rules:
-        return Text(printable(", ".join(edge.rules)))
+        more = f" +{len(edge.rules) - 1}" if len(edge.rules) > 1 else ""
+        return Text(printable(edge.rules[0]) + more)
     return Text(_ABSENCE.get(edge.uses[0].reason, "no rule"), style="bright_black")

@@ -30,7 +30,7 @@ class ClassTable:
     """The peers the class belongs to, as a bitset."""
     is_controlled: list[bool] = field(default_factory=list)
     workloads: list[int] = field(default_factory=list)
-    """How many live workload addresses are in the class now; 0 for hypothetical ones and bare addresses."""
+    """How many workloads are in the class now; 0 for hypothetical ones and bare addresses."""
     ranges: list[IntervalSet] = field(default_factory=list)
     """For a class of bare addresses, the addresses nobody holds; else empty."""
     _label_bits: dict[frozenset[tuple[str, str]], int] = field(default_factory=dict)

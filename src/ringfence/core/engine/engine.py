@@ -106,12 +106,13 @@ class Engine:
         at, inventory = self.world.at, self.world.inventory
         of_address, of_key, counts = self.peers.of_address, self.classes.of_key, self.classes.workloads
         for workload, identity in zip(inventory.workloads, inventory.identities, strict=True):
-            for address in _addresses(self._host_of(workload), at):
-                number = of_key((identity, of_address(address, is_held=True), workload.is_controlled))
-                counts[number] += workload.kind != "process"
-        for address_peers, addresses in self.peers.address_atoms():
+            controlled, counted = workload.is_controlled, workload.kind != "process"
+            addresses = _addresses(self._host_of(workload), at)
+            for number in {of_key((identity, of_address(a, is_held=True), controlled)) for a in addresses}:
+                counts[number] += counted
+        for address_peers, ranges in self.peers.address_atoms():
             number = self.classes.of(None, address_peers, is_controlled=False)
-            self.classes.ranges[number] |= addresses
+            self.classes.ranges[number] |= ranges
 
     def is_present(self, class_: int) -> bool:
         """Whether somebody is in the class now: a live workload, or an address that nobody holds."""
@@ -177,8 +178,8 @@ class Engine:
         at = self.world.at
         for workload, change in ((before, -1), (after, 1)):
             if workload is not None and workload.kind != "process":
-                for address in _addresses(workload, at):
-                    self.classes.workloads[self.class_of(workload, address)] += change
+                for number in {self.class_of(workload, address) for address in _addresses(workload, at)}:
+                    self.classes.workloads[number] += change
         self.world = msgspec.structs.replace(self.world, inventory=inventory)
 
     # ---- one decision ------------------------------------------------------------------------------------------

@@ -27,10 +27,6 @@ Outcome = Literal["proven", "failed", "unmatched", "warning"]
 """`warning`: true of everybody there is, but a label set nobody has yet would break it."""
 
 
-_FEW = 16
-"""A class of more live addresses than this is not one workload's; checked only to save time."""
-
-
 class Proof(msgspec.Struct, frozen=True):
     """What became of one test."""
 
@@ -79,7 +75,7 @@ def prove_one(engine: Engine, policy: Policy, test: Expectation) -> Proof:
 
 def _without_own_way(engine: Engine, rows: Ids, columns: Ids, cells: np.ndarray) -> np.ndarray:
     """Cells but those whose two classes are one and the same workload: its way to itself is loopback, not policy."""
-    single = np.array([engine.classes.workloads[c] <= _FEW for c in range(len(engine.classes))])
+    single = np.array([count == 1 for count in engine.classes.workloads])
     doubtful = single[rows[cells[:, 0]]] & single[columns[cells[:, 1]]]
     if not doubtful.any():
         return cells
