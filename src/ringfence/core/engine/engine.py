@@ -33,6 +33,8 @@ from ringfence.core.policy.model import Cidr, Everywhere, Peer, Policy
 from ringfence.core.world import VERDICTS, Endpoint, EndVerdict, Flow, Quarantine, Reason, Verdict, VerdictName, World
 
 LAST_POINT = service.ANY.ranges[-1][1]
+UNNAMED = service.point(255)
+"""A service point no rule names on its own (IP protocol 255 is reserved): it lies in the atom of everything else."""
 DHCP = IntervalSet.of((service.point(service.UDP, port),) * 2 for port in service.DHCP_PORTS)
 
 
@@ -97,22 +99,13 @@ class Engine:
         return mask
 
     def say_services(self, atoms: int) -> tuple[str, ...]:
-        """Atoms in the language's words; all but the essential ones are `any`."""
-        is_everything = atoms | self.essential == self.atoms.full
-        return ("any",) if is_everything else tuple(service.format_services(self.atoms.points(atoms)))
-
-    def _add_present_classes(self) -> None:
-        """Workloads at their live addresses, then what nobody holds, atom by atom."""
-        at, inventory = self.world.at, self.world.inventory
-        of_address, of_key, counts = self.peers.of_address, self.classes.of_key, self.classes.workloads
-        for workload, identity in zip(inventory.workloads, inventory.identities, strict=True):
-            controlled, counted = workload.is_controlled, workload.kind != "process"
-            addresses = _addresses(self._host_of(workload), at)
-            for number in {of_key((identity, of_address(a, is_held=True), controlled)) for a in addresses}:
-                counts[number] += counted
-        for address_peers, ranges in self.peers.address_atoms():
-            number = self.classes.of(None, address_peers, is_controlled=False)
-            self.classes.ranges[number] |= ranges
+        """Atoms in the language's words; those that hold what no rule names are said as `any but ...`."""
+        missing = self.atoms.full & ~(atoms | self.essential)
+        if not missing:
+            return ("any",)
+        if atoms >> self.atoms.atom(UNNAMED) & 1:
+            return (f"any but {', '.join(service.format_services(self.atoms.points(missing)))}",)
+        return tuple(service.format_services(self.atoms.points(atoms)))
 
     def is_present(self, class_: int) -> bool:
         """Whether somebody is in the class now: a live workload, or an address that nobody holds."""
