@@ -107,6 +107,19 @@ class Engine:
             return (f"any but {', '.join(service.format_services(self.atoms.points(missing)))}",)
         return tuple(service.format_services(self.atoms.points(atoms)))
 
+    def _add_present_classes(self) -> None:
+        """Workloads at their live addresses, then what nobody holds, atom by atom."""
+        at, inventory = self.world.at, self.world.inventory
+        of_address, of_key, counts = self.peers.of_address, self.classes.of_key, self.classes.workloads
+        for workload, identity in zip(inventory.workloads, inventory.identities, strict=True):
+            controlled, counted = workload.is_controlled, workload.kind != "process"
+            addresses = _addresses(self._host_of(workload), at)
+            for number in {of_key((identity, of_address(a, is_held=True), controlled)) for a in addresses}:
+                counts[number] += counted
+        for address_peers, ranges in self.peers.address_atoms():
+            number = self.classes.of(None, address_peers, is_controlled=False)
+            self.classes.ranges[number] |= ranges
+
     def is_present(self, class_: int) -> bool:
         """Whether somebody is in the class now: a live workload, or an address that nobody holds."""
         if self.classes.workloads[class_]:
