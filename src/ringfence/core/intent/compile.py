@@ -64,7 +64,9 @@ class IntentCompiler:
         locals_ = list(self._locals(workload, own))
         peers, kept = self._peers(locals_, network, own)
         isolated = {
-            q: tuple(sorted(self._addresses_of(q))) for q in self._live_quarantines() if q.workload != workload.uuid
+            q: tuple(sorted(self._addresses_of(q, network)))
+            for q in self._live_quarantines()
+            if q.workload != workload.uuid
         }
         mine = [q for q in self._live_quarantines() if q.workload == workload.uuid]
         return Intent(
@@ -77,7 +79,7 @@ class IntentCompiler:
             failsafe=tuple(Passage(f.direction, f.remote, f.services) for f in world.failsafe),
             is_quarantined=bool(mine),
             isolated=tuple(sorted({address for addresses in isolated.values() for address in addresses})),
-            quarantine_passages=tuple(self._passages(workload, mine, isolated)),
+            quarantine_passages=tuple(self._passages(workload, mine, isolated, network)),
             valid_until=self._valid_until(),
             refusals=tuple(self._refusals(workload, locals_)),
         )
@@ -278,18 +280,30 @@ class IntentCompiler:
         at = self.engine.world.at
         return [q for q in self.engine.world.quarantines if q.until is None or at < q.until]
 
-    def _addresses_of(self, quarantine: Quarantine) -> set[int]:
-        workload = self.engine.world.inventory.by_uuid.get(quarantine.workload)
-        return {lease.address for lease in workload.live_addresses(self.engine.world.at)} if workload else set()
+    def _addresses_of(self, quarantine: Quarantine, network: str) -> set[int]:
+        """The quarantined workload's addresses as seen from a network: not those that somebody else holds there."""
+        world = self.engine.world
+        workload = world.inventory.by_uuid.get(quarantine.workload)
+        return {
+            lease.address
+            for lease in (workload.live_addresses(world.at) if workload else ())
+            if lease.network == network or not world.inventory.holders(lease.address, world.at, network)
+        }
 
     def _passages(
-        self, workload: Workload, mine: list[Quarantine], isolated: dict[Quarantine, tuple[int, ...]]
+        self,
+        workload: Workload,
+        mine: list[Quarantine],
+        isolated: dict[Quarantine, tuple[int, ...]],
+        network: str,
     ) -> Iterator[Passage]:
         """What passes: this host's exceptions, a quarantined peer's exceptions, and where both are, what both except.
 
         An address that several workloads hold passes nothing: it would have to pass for each of them.
         """
-        unclear = self._conflicted()
+        if not mine and not isolated:
+            return
+        unclear = self._conflicted(network)
         theirs = [
             Passage(_OPPOSITE[exception.direction], remote, exception.services)
             for quarantine, addresses in isolated.items()
@@ -301,7 +315,7 @@ class IntentCompiler:
             return
         everyone_isolated = _points(address for addresses in isolated.values() for address in addresses)
         for exception in (x for quarantine in mine for x in quarantine.allow):
-            remote = self._reach_of(exception.peers) - unclear
+            remote = self._reach_of(exception.peers, network) - unclear
             if free := remote - everyone_isolated:
                 yield Passage(exception.direction, free, exception.services)
             for other in theirs:
@@ -309,13 +323,16 @@ class IntentCompiler:
                 if other.direction == exception.direction and both and services:
                     yield Passage(exception.direction, both, services)
 
-    def _conflicted(self) -> IntervalSet:
-        counts: dict[int, int] = {}
+    def _conflicted(self, network: str) -> IntervalSet:
+        """The addresses that stand for several workloads as seen from a network."""
         world = self.engine.world
+        here: dict[int, set[str]] = {}
+        elsewhere: dict[int, set[str]] = {}
         for workload in world.inventory.workloads:
-            for address in {lease.address for lease in workload.live_addresses(world.at)}:
-                counts[address] = counts.get(address, 0) + (workload.kind != "process")
-        return _points(address for address, count in counts.items() if count > 1)
+            for lease in workload.live_addresses(world.at) if workload.kind != "process" else ():
+                held = here if lease.network == network else elsewhere
+                held.setdefault(lease.address, set()).add(workload.uuid)
+        return _points(address for address, holders in (elsewhere | here).items() if len(holders) > 1)
 
     def _picks(self, peers: tuple[Peer, ...], workload: Workload) -> bool:
         """Whether the peers pick this host at every one of its addresses (a passage does not tell them apart)."""
@@ -326,10 +343,10 @@ class IntentCompiler:
         number = self.engine.peers.id(peer)
         return number is not None and bool(self.engine.classes.membership[class_] >> number & 1)
 
-    def _reach_of(self, peers: tuple[Peer, ...]) -> IntervalSet:
-        """Every address, held or not, that is one of the peers."""
+    def _reach_of(self, peers: tuple[Peer, ...], network: str) -> IntervalSet:
+        """Every address, held or not, that is one of the peers as seen from a network."""
         held: dict[int, bool] = {}
-        for seen, addresses in self._seen("main").items():
+        for seen, addresses in self._seen(network).items():
             picked = all(any(self._is_in(class_, peer) for peer in peers) for class_ in seen.classes)
             held.update(dict.fromkeys(addresses, picked))
         bare = [
