@@ -335,8 +335,9 @@ def _smaller(world: World) -> Iterator[World]:
                 yield replace(world, policies=_with(world.policies, i, replace(policy, rules=rules)))
     for workloads in _shorter(world.inventory.workloads):
         yield replace(world, inventory=Inventory(workloads, ignore=world.inventory.ignore))
-    if world.names or world.as_mode:
+    if world.names:
         yield replace(world, names={})
+    if world.as_mode:
         yield replace(world, as_mode=None)
 
 
