@@ -7,7 +7,7 @@ docs/adr/0003-engine-structures.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,16 @@ def to_words(bits: int, width: int) -> Words:
 
 def of_words(words: Words) -> int:
     return int.from_bytes(words.tobytes(), "little")
+
+
+def pairs_of(rows: Sequence[int], universe: int) -> tuple[Ids, Ids]:
+    """(row, member) of every bit of many bitsets over `universe` members, in order. Empty bytes are skipped unread."""
+    width = max(1, (universe + 7) >> 3)
+    raw = np.frombuffer(b"".join([bits.to_bytes(width, "little") for bits in rows]), dtype=np.uint8)
+    lit = np.flatnonzero(raw)
+    byte, bit = np.nonzero(np.unpackbits(raw[lit, None], axis=1, bitorder="little"))
+    row, column = np.divmod(lit[byte], width)
+    return row, (column << 3) + bit
 
 
 def rows_of(pairs: tuple[NDArray[np.integer], NDArray[np.integer]], rows: int, width: int) -> Words:

@@ -9,13 +9,27 @@ INVARIANT: class numbers are handed out in order of first appearance and never r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ringfence.core.engine.bits import of_ids
+import numpy as np
+
+from ringfence.core.engine.bits import Ids, pairs_of
 from ringfence.core.engine.peers import PeerTable
 from ringfence.core.labels.selector import Labels
 from ringfence.core.net.intervals import IntervalSet
 
 ClassKey = tuple[frozenset[tuple[str, str]] | None, int, bool]
+_LATE = 64
+"""So many classes may come before the inverse is made anew."""
+
+
+class _Inverse(NamedTuple):
+    """Peer -> classes: those of peer `p` are `ids[offsets[p] : offsets[p + 1]]`."""
+
+    offsets: Ids
+    ids: Ids
+    classes: int
+    """How many classes it knows."""
 
 
 @dataclass
@@ -34,6 +48,7 @@ class ClassTable:
     ranges: list[IntervalSet] = field(default_factory=list)
     """For a class of bare addresses, the addresses nobody holds; else empty."""
     _label_bits: dict[frozenset[tuple[str, str]], int] = field(default_factory=dict)
+    _inverse: _Inverse | None = None
 
     def __len__(self) -> int:
         return len(self.membership)
@@ -71,6 +86,19 @@ class ClassTable:
         """How many distinct label sets there are."""
         return len(self._label_bits)
 
-    def picked_by(self, peer: int) -> int:
-        """The bitset of classes that belong to a peer."""
-        return of_ids(c for c, bits in enumerate(self.membership) if bits >> peer & 1)
+    def of_peer(self, peer: int) -> Ids:
+        """The classes that belong to a peer, in order."""
+        if self._inverse is None or len(self) - self._inverse.classes > _LATE:
+            self._inverse = self._inverted()
+        offsets, ids, known = self._inverse
+        known_ids = ids[offsets[peer] : offsets[peer + 1]]
+        if known == len(self):
+            return known_ids
+        late = [c for c in range(known, len(self)) if self.membership[c] >> peer & 1]
+        return np.concatenate([known_ids, np.array(late, dtype=np.intp)]) if late else known_ids
+
+    def _inverted(self) -> _Inverse:
+        class_, peer = pairs_of(self.membership, len(self.peers))
+        order = np.argsort(peer, kind="stable")
+        offsets = np.searchsorted(peer[order], np.arange(len(self.peers) + 1))
+        return _Inverse(offsets, class_[order], len(self))

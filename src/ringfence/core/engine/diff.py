@@ -94,7 +94,7 @@ def _changed(after: Engine, before: Relation) -> Iterator[Cells]:
 def _canvas(engine: Engine, rows: Ids, columns: Ids, interner: matrix.Interner) -> matrix.Canvas:
     facts = Facts(engine.world.at, mutual_tls=True)
     return matrix.Canvas(
-        engine.relation, engine.classes, rows, columns, facts, interner, engine.essential, engine.atoms.full
+        engine.relation, engine.classes, rows, columns, facts, interner, engine.atoms.full & ~engine.essential
     )
 
 

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ringfence.core.engine.bits import Ids, Words, members
+from ringfence.core.engine.bits import Ids, Words, members, of_words
 from ringfence.core.engine.classes import ClassTable
 from ringfence.core.engine.relation import Relation
 from ringfence.core.engine.rules import End, Facts, RuleRef, holds
@@ -73,7 +73,7 @@ class _Step:
 
 @dataclass(frozen=True)
 class Canvas:
-    """Which class pairs are painted, and with what facts stated."""
+    """Which class pairs are painted, on which atoms, and with what facts stated."""
 
     relation: Relation
     classes: ClassTable
@@ -81,33 +81,53 @@ class Canvas:
     columns: Ids
     facts: Facts
     interner: Interner
-    essential: int
     atoms: int
-    """All atoms, as a bitset."""
+    """The atoms asked about, as a bitset; essential ones are never among them."""
 
     @cached_property
     def everything(self) -> int:
-        return self.interner.number(self.atoms & ~self.essential)
+        return self.interner.number(self.atoms)
 
     @cached_property
-    def row_sources(self) -> list[Ids]:
-        return _ids_by_rule(self.relation.words()[0][self.rows])
+    def rules(self) -> int:
+        """The rules that name a row as source and a column as destination, as a bitset: no other can paint here."""
+        source, destination, _ = self.relation.words()
+        both = np.bitwise_or.reduce(source[self.rows]) & np.bitwise_or.reduce(destination[self.columns])
+        return of_words(both)
+
+    def over(self, columns: Ids) -> Canvas:
+        """The same canvas with only these of its columns (positions)."""
+        return replace(self, columns=self.columns[columns])
+
+    def block(self, number: int) -> tuple[Ids, Ids]:
+        """The rows a rule names as source and the columns it names as destination (positions)."""
+        sources, destinations = self.relation.classes_of(number)
+        return _positions(sources, self._row_of), _positions(destinations, self._column_of)
+
+    @cached_property
+    def _row_of(self) -> Ids | None:
+        return self._position_of(self.rows)
+
+    @cached_property
+    def _column_of(self) -> Ids | None:
+        return self._position_of(self.columns)
+
+    def _position_of(self, chosen: Ids) -> Ids | None:
+        """Class -> its position among the chosen, or -1; None when all classes are, in order."""
+        every = np.arange(len(self.classes))
+        if np.array_equal(chosen, every):
+            return None
+        out = np.full(len(every), -1, dtype=np.intp)
+        out[chosen] = np.arange(len(chosen))
+        return out
 
     @cached_property
     def row_scopes(self) -> Words:
         return self.relation.words()[2][self.rows]
 
     @cached_property
-    def column_destinations(self) -> list[Ids]:
-        return _ids_by_rule(self.relation.words()[1][self.columns])
-
-    @cached_property
     def column_scopes(self) -> Words:
         return self.relation.words()[2][self.columns]
-
-    def over(self, columns: Ids) -> Canvas:
-        """The same canvas with only these of its columns (positions)."""
-        return replace(self, columns=self.columns[columns])
 
     @cached_property
     def controlled_rows(self) -> NDArray[np.bool_]:
@@ -116,6 +136,13 @@ class Canvas:
     @cached_property
     def controlled_columns(self) -> NDArray[np.bool_]:
         return np.array(self.classes.is_controlled, dtype=bool)[self.columns]
+
+
+def _positions(classes: Ids, position_of: Ids | None) -> Ids:
+    if position_of is None:
+        return classes
+    found = position_of[classes]
+    return found[found >= 0]
 
 
 def passed(canvas: Canvas) -> Numbers:
@@ -141,8 +168,10 @@ def _painted(canvas: Canvas, end: End) -> Numbers:
     out = np.zeros((len(canvas.rows), len(canvas.columns)), dtype=np.int32)
     steps: dict[tuple[int, bool], _Step] = {}
     for adds, bits in ((True, canvas.relation.allow), (False, canvas.relation.forbid)):
-        for number in members(bits):
-            mask = canvas.relation.masks[number] & ~canvas.essential
+        for number in members(bits & canvas.rules):
+            mask = canvas.relation.masks[number] & canvas.atoms
+            if not mask:
+                continue
             step = steps.setdefault((mask, adds), _Step(canvas.interner, mask, adds=adds))
             for rows, columns in _blocks(canvas, number, end):
                 _apply(out, rows, columns, step)
@@ -153,7 +182,7 @@ def _blocks(canvas: Canvas, number: int, end: End) -> list[tuple[Ids, Ids]]:
     """The class pairs (positions on the canvas) for which a rule speaks at this end."""
     rule = canvas.relation.rules[number]
     word, bit = number >> 6, np.uint64(1 << (number & 63))
-    rows, columns = canvas.row_sources[number], canvas.column_destinations[number]
+    rows, columns = canvas.block(number)
     if not len(rows) or not len(columns):
         return []
     if rule.rule.action == "allow":
@@ -188,17 +217,6 @@ def _apply(out: Numbers, rows: Ids, columns: Ids, step: _Step) -> None:
         return
     block = (rows[:, None], columns)
     out[block] = step.all(out[block])
-
-
-def _ids_by_rule(words: Words) -> list[Ids]:
-    """Per rule, the rows with its bit, 64 rules at a time."""
-    out: list[Ids] = []
-    for column in words.T:
-        lit = np.flatnonzero(column)
-        bits = np.unpackbits(column[lit].view(np.uint8).reshape(len(lit), 8), axis=1, bitorder="little")
-        rule, row = np.nonzero(bits.T)
-        out += np.split(lit[row], np.searchsorted(rule, np.arange(1, 64)))
-    return out
 
 
 def _meet(interner: Interner, left: Numbers, right: Numbers) -> Numbers:

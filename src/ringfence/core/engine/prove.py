@@ -131,8 +131,7 @@ def canvas_of(
         columns,
         facts,
         interner or matrix.Interner(),
-        engine.essential,
-        engine.atoms.full,
+        engine.atoms.full & ~engine.essential,
     )
 
 
