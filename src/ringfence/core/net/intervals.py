@@ -11,6 +11,10 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 
+_BEYOND = 1 << 128
+"""Above every end of an interval of addresses or services."""
+
+
 class IntervalSet(msgspec.Struct, frozen=True):
     """An immutable set of non-negative integers. Build it with `IntervalSet.of`."""
 
@@ -34,7 +38,7 @@ class IntervalSet(msgspec.Struct, frozen=True):
         return IntervalSet(((value, value),))
 
     def __contains__(self, value: int) -> bool:
-        index = bisect_right(self.ranges, value, key=lambda r: r[0]) - 1
+        index = bisect_right(self.ranges, (value, _BEYOND)) - 1
         return index >= 0 and value <= self.ranges[index][1]
 
     def __bool__(self) -> bool:
