@@ -30,6 +30,8 @@ PeerKey = Selector | IntervalSet | str
 def key_of(peer: Peer) -> PeerKey:
     """What makes two peers the same: the joined selector, the addresses, the word or the name."""
     if isinstance(peer, Workloads):
+        if len(peer.selectors) == 1:
+            return peer.selectors[0]
         return Selector(tuple(sorted({r for s in peer.selectors for r in s.requirements})))
     if isinstance(peer, Cidr):
         return peer.addresses
@@ -70,6 +72,10 @@ class PeerTable:
 
     def id(self, peer: Peer) -> int | None:
         return self.index.get(key_of(peer))
+
+    def known(self, peer: Peer) -> int:
+        """The number of a peer that is in the table. Raises KeyError."""
+        return self.index[key_of(peer)]
 
     @property
     def all_addresses(self) -> int:

@@ -17,10 +17,11 @@ from ringfence.core.engine.bits import Ids, Words, members, of_ids, of_words, pa
 from ringfence.core.engine.classes import ClassTable
 from ringfence.core.engine.peers import PeerTable
 from ringfence.core.engine.rules import RuleRef, is_conditional
-from ringfence.core.policy.model import Peer, Workloads
+from ringfence.core.policy.model import Workloads
 
 Row = tuple[int, int, int]
 """The rules that name a class as source, as destination, and those whose scope it is in, as bitsets."""
+Sides = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 _FEW = 32
 """Up to so many missing rows are filled one by one: a join has a fixed cost."""
 
@@ -42,15 +43,11 @@ class Relation:
         self.forbid, self.allow, self.deny = (_acting(rules, action) for action in ("forbid", "allow", "deny"))
         self.conditional = of_ids(i for i, r in enumerate(rules) if is_conditional(r.rule.conditions))
         self.services = self._atom_rows(atoms)
-        scopes = [scope_peer(r) for r in rules]
-        self._unscoped = of_ids(i for i, scope in enumerate(scopes) if scope is None)
-        sides = (
-            [r.rule.sources for r in rules],
-            [r.rule.destinations for r in rules],
-            [() if scope is None else (scope,) for scope in scopes],
-        )
-        self._naming = tuple(_rules_by_peer(classes.peers, side) for side in sides)
-        """Peer -> rules that name it as source, as destination, as scope."""
+        self._unscoped = of_ids(i for i, r in enumerate(rules) if r.policy.scope is None)
+        self._sides = [_sides_of(rule, classes.peers) for rule in rules]
+        """Per rule, the peers it names as source, as destination, as scope."""
+        self._naming = tuple(_rules_by_peer(sides[side] for sides in self._sides) for side in range(3))
+        """The other way round: peer -> rules, for each side."""
         self._rows: dict[int, Row] = {}
         self._room: list[Words] = []
         """The same rows as words, with room for classes to come; the first `_filled` are known."""
@@ -73,12 +70,12 @@ class Relation:
     def append(self, rule: RuleRef, mask: int) -> None:
         """Give a new rule the next slot: its bits in the rows of the classes it names."""
         number, bit = len(self.rules), 1 << len(self.rules)
-        scope = scope_peer(rule)
-        sides = (rule.rule.sources, rule.rule.destinations, () if scope is None else (scope,))
+        sides = _sides_of(rule, self.classes.peers)
+        self._sides.append(sides)
         for table, side in zip(self._naming, sides, strict=True):
-            for peer in self._ids(side):
+            for peer in side:
                 table.setdefault(peer, []).append(number)
-        self._unscoped |= bit if scope is None else 0
+        self._unscoped |= bit if rule.policy.scope is None else 0
         self.masks.append(mask)
         for atom in members(mask):
             self.services[atom] |= bit
@@ -88,13 +85,13 @@ class Relation:
         self._rows.clear()
         self._light(number, sides)
 
-    def _light(self, number: int, sides: Iterable[Iterable[Peer]]) -> None:
+    def _light(self, number: int, sides: Sides) -> None:
         """Set a new rule's bit in the words there are."""
         word, bit = number >> 6, np.uint64(1 << (number & 63))
         if self._room and self._room[0].shape[1] < self.width:
             self._room = [np.pad(words, ((0, 0), (0, 1))) for words in self._room]
         for words, side in zip(self._room, sides, strict=False):
-            for peer in self._ids(side):
+            for peer in side:
                 picked = self.classes.of_peer(peer)
                 words[picked[picked < self._filled], word] |= bit
         if self._room and self._unscoped >> number & 1:
@@ -127,16 +124,12 @@ class Relation:
 
     def classes_of(self, number: int) -> tuple[Ids, Ids]:
         """The classes a rule names as source and as destination, in order."""
-        rule = self.rules[number].rule
-        source, destination = (self._union(side) for side in (rule.sources, rule.destinations))
-        return source, destination
+        sources, destinations, _ = self._sides[number]
+        return self._union(sources), self._union(destinations)
 
-    def _union(self, side: Iterable[Peer]) -> Ids:
-        picked = [self.classes.of_peer(peer) for peer in self._ids(side)]
+    def _union(self, side: tuple[int, ...]) -> Ids:
+        picked = [self.classes.of_peer(peer) for peer in side]
         return picked[0] if len(picked) == 1 else np.unique(np.concatenate(picked))
-
-    def _ids(self, side: Iterable[Peer]) -> set[int]:
-        return {number for peer in side if (number := self.classes.peers.id(peer)) is not None}
 
     def _read(self, number: int) -> Row:
         if number < self._filled:
@@ -185,13 +178,18 @@ def _acting(rules: Sequence[RuleRef], action: str) -> int:
     return of_ids(i for i, r in enumerate(rules) if r.rule.action == action)
 
 
-def _rules_by_peer(table: PeerTable, sides: Sequence[Sequence[Peer]]) -> dict[int, list[int]]:
+def _sides_of(rule: RuleRef, table: PeerTable) -> Sides:
+    scope = scope_peer(rule)
+    sides = (rule.rule.sources, rule.rule.destinations, () if scope is None else (scope,))
+    source, destination, within = (tuple({table.known(peer) for peer in side}) for side in sides)
+    return source, destination, within
+
+
+def _rules_by_peer(sides: Iterable[tuple[int, ...]]) -> dict[int, list[int]]:
     lists: dict[int, list[int]] = {}
     for rule, side in enumerate(sides):
         for peer in side:
-            number = table.id(peer)
-            assert number is not None, "every peer of a rule is in the table"
-            lists.setdefault(number, []).append(rule)
+            lists.setdefault(peer, []).append(rule)
     return lists
 
 
