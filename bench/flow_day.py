@@ -1,9 +1,8 @@
-"""A synthetic day of VPC flow logs, with its inventory and the truth about who opened each connection.
+"""Synthetic VPC flow logs, a day of them for 24 million, with their inventory and the truth about who opened what.
 
-10,000 concurrent workloads in 1,200 identities, 60 % of them containers that live 40 minutes and whose addresses
-are used again; 9,000 zipf-weighted service edges; 86 % of records east-west, seen at both interfaces in both
-directions; 14 % north-south; 1 % rejected; TCP, UDP and ICMP; 1.5 % of the connections between two ephemeral
-ports.
+10,000 concurrent workloads in 1,200 identities, 60 % of them containers that live 40 minutes and whose addresses are
+used again; 9,000 zipf-weighted service edges; 86 % of records east-west, seen at both interfaces in both directions;
+14 % north-south; 1 % rejected; TCP, UDP and ICMP; 1.5 % of the connections between two ephemeral ports.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ from ringfence.core.identity.workload import Lease, Mode, Workload
 from ringfence.core.net.address import V4_BASE
 
 START = 1767225600
-HOURS = 24
-END = START + HOURS * 3600
+PER_HOUR = 1_000_000
 IDENTITIES, SLOTS, EDGES = 1200, 10_000, 9_000
 PORTS = np.array(
     [80, 443, 8080, 8443, 5432, 3306, 6379, 9092, 27017, 53, 9200, 8500, 2379, 50051, 389, 636, 3389, 22, 123]
@@ -71,18 +69,19 @@ class Day(NamedTuple):
 
 
 def generate(rows: int, *, seed: int = 7) -> Day:
-    """About `rows` records."""
+    """About `rows` records over as many hours as it takes at a million an hour."""
     rng = np.random.default_rng(seed)
+    end = START + max(1, round(rows / PER_HOUR)) * 3600
     weight = 1 / np.arange(1, IDENTITIES + 1) ** 0.8
     identity = np.sort(rng.choice(IDENTITIES, SLOTS, p=weight / weight.sum()))
-    intervals = _intervals(rng)
-    return Day(_inventory(intervals, identity), _records(rng, rows, identity, intervals))
+    intervals = _intervals(rng, end)
+    return Day(_inventory(intervals, identity), _records(_Network(rng, identity, intervals, end), rows))
 
 
-def _intervals(rng: np.random.Generator) -> Intervals:
+def _intervals(rng: np.random.Generator, until: int) -> Intervals:
     """VMs keep an address all day; containers take turns on a pool of 9,000."""
     is_container = rng.random(SLOTS) < 0.6
-    rows = [(slot, 0x0A000100 + slot, START, END) for slot in np.flatnonzero(~is_container).tolist()]
+    rows = [(slot, 0x0A000100 + slot, START, until) for slot in np.flatnonzero(~is_container).tolist()]
     pool = deque(range(0x0A640000, 0x0A640000 + 9000))
     births = [(START - 1, slot, -1) for slot in np.flatnonzero(is_container).tolist()]
     heapq.heapify(births)
@@ -90,10 +89,10 @@ def _intervals(rng: np.random.Generator) -> Intervals:
         at, slot, last = heapq.heappop(births)
         if last >= 0:
             pool.append(last)
-        if at >= END - 2:
+        if at >= until - 2:
             continue
         address, begin = pool.popleft(), max(at, START)
-        end = min(begin + int(rng.exponential(2400)) + 20, END)
+        end = min(begin + int(rng.exponential(2400)) + 20, until)
         rows.append((slot, address, begin, end))
         heapq.heappush(births, (end + 1, slot, address))
     table = np.array(sorted(rows, key=lambda row: (row[0], row[2])), np.int64)
@@ -119,8 +118,8 @@ def _inventory(intervals: Intervals, identity: NDArray[np.int64]) -> Inventory:
 class _Network:
     """Who is where at a time, and who talks to whom."""
 
-    def __init__(self, rng: np.random.Generator, identity: NDArray[np.int64], intervals: Intervals) -> None:
-        self.rng, self.intervals = rng, intervals
+    def __init__(self, rng: np.random.Generator, identity: Ints, intervals: Intervals, end: int) -> None:
+        self.rng, self.intervals, self.end = rng, intervals, end
         self._key = (intervals.slot << 33) + intervals.start
         self._by_identity = np.argsort(identity, kind="stable")
         self._first = np.searchsorted(identity[self._by_identity], np.arange(IDENTITIES + 1))
@@ -149,11 +148,10 @@ class _Network:
         return self.intervals.address[row], row
 
 
-def _records(rng: np.random.Generator, rows: int, identity: NDArray[np.int64], intervals: Intervals) -> Records:
-    network = _Network(rng, identity, intervals)
+def _records(network: _Network, rows: int) -> Records:
     parts = [*_east_west(network, int(rows * 0.86 / 3.98)), *_north_south(network, int(rows * 0.14 / 1.91))]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    arrival = columns[8] // 60 * 60 + rng.integers(0, 120, len(columns[0]))
+    arrival = columns[8] // 60 * 60 + network.rng.integers(0, 120, len(columns[0]))
     order = np.argsort(arrival, kind="stable")
     return Records(*(column[order] for column in columns))
 
@@ -165,7 +163,7 @@ def _sizes(rng: np.random.Generator, count: int) -> tuple[Ints, Ints]:
 
 def _east_west(network: _Network, count: int) -> list[Records]:
     rng = network.rng
-    at = rng.integers(START, END - 1, count)
+    at = rng.integers(START, network.end - 1, count)
     edge = rng.choice(EDGES, count, p=network.weight)
     src, src_owner = network.there(network.slot_of(network.source[edge]), at)
     dst, dst_owner = network.there(network.slot_of(network.destination[edge]), at)
@@ -187,7 +185,7 @@ def _east_west(network: _Network, count: int) -> list[Records]:
 
 def _north_south(network: _Network, count: int) -> list[Records]:
     rng = network.rng
-    at = rng.integers(START, END - 1, count)
+    at = rng.integers(START, network.end - 1, count)
     is_inbound = rng.random(count) < 0.6
     inside, owner = network.there(rng.integers(0, SLOTS, count), at)
     outside = rng.zipf(1.3, count) % 60000 * 2654435761 % (1 << 24) + 0x2D000000

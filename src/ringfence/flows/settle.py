@@ -52,10 +52,10 @@ class Settled:
 
 
 class _Fields:
-    """Fields by meaning; a column the format lacks has no value anywhere."""
+    """Fields by meaning, 0 where they have no value; a column the format lacks has none anywhere."""
 
     def __init__(self, fields: dict[int, Field], rows: int) -> None:
-        self.fields = fields
+        self.fields = {m: f._replace(value=np.where(f.has, f.value, np.uint64(0))) for m, f in fields.items()}
         zeros = np.zeros(rows, np.uint64)
         self._absent = Field(zeros, np.zeros(rows, dtype=bool), zeros)
 
