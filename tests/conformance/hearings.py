@@ -28,6 +28,7 @@ REASONS = {
     "own-address": "the other end's address is the host's own as well, so the packet never leaves it",
     "holder": "an address does not say which of its holders, or of its networks, is meant",
     "mutual-tls": "an address firewall cannot see that a peer proved its identity",
+    "two-processes": "the question names a process and states the unit of another",
     "process-mode": "a host has one mode for all its processes",
     "process-quarantine": "a host isolates as a whole",
 }
@@ -168,6 +169,8 @@ def _hearing(sides: list[Side]) -> Hearing:
 def _refuse_processes(side: Side, mine: Party, host: Workload) -> None:
     if mine.process is None:
         return
+    if mine.unit != mine.process.unit:
+        raise Unheard("two-processes")
     if side.world.as_mode is None and mine.process.mode != host.mode:
         raise Unheard("process-mode", host)
     as_host = mine._replace(process=None)
