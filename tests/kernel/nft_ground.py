@@ -13,6 +13,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from nft_intents import OWN
@@ -22,6 +23,7 @@ from ringfence.core.net.service import ICMP, ICMPV6, TCP, UDP
 from ringfence.targets.nftables import NftablesTarget
 from ringfence.targets.nftables.netlink import ACK as ACK_FLAG
 from ringfence.targets.nftables.netlink import SUBSYS_CTNETLINK, Netlink, in_namespace
+from ringfence.targets.nftables.wire import as_text, attribute, attribute_map
 
 SYN, RST, ACK = 0x02, 0x04, 0x10
 SCTP = 132
@@ -153,6 +155,21 @@ class Ground:
         with Netlink(self.host) as netlink:
             netlink.request(SUBSYS_CTNETLINK << 8 | 2, ACK_FLAG, b"", family=0)
 
+    @contextmanager
+    def log(self, group: int) -> Iterator[Iterator[str]]:
+        """The prefixes of the packets the host logs to an NFLOG group, as they come (nfnetlink_log.h)."""
+        opened = in_namespace(self.host, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12))
+        opened.settimeout(PATIENCE_S)
+        opened.bind((0, 0))
+        for body in (attribute(1, b"\x01"), attribute(2, struct.pack("!IBB", 128, 2, 0))):
+            head = struct.pack("=IHHIIBBH", 20 + len(body), 4 << 8 | 1, 5, 1, 0, 0, 0, socket.htons(group))
+            opened.send(head + body)
+            opened.recv(4096)
+        try:
+            yield _prefixes(opened)
+        finally:
+            opened.close()
+
     # -- sockets --
 
     def socket_in(self, name: str, family: int, kind: int) -> socket.socket:
@@ -211,6 +228,16 @@ def _wire(device: str) -> socket.socket:
     opened.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)
     opened.bind((device, 0))
     return opened
+
+
+def _prefixes(listening: socket.socket) -> Iterator[str]:
+    while True:
+        datagram, at = listening.recv(65536), 0
+        while at < len(datagram):
+            length, kind = struct.unpack_from("=IH", datagram, at)
+            if kind == 4 << 8:
+                yield as_text(attribute_map(datagram[at + 20 : at + length])[10])
+            at += length + 3 & ~3
 
 
 def _raw6() -> socket.socket:

@@ -137,6 +137,15 @@ def test_a_connection_of_this_generation_passes_at_once(strict: Machine) -> None
     assert strict.run(live).counters == ()
 
 
+def test_a_flow_without_answers_is_judged_once(strict: Machine) -> None:
+    """Datagrams that nobody answers stay "new" to conntrack and still pass at once; related flows are judged."""
+    silent = packet(destination=V4, protocol=17, ports=(40000, 514), state="new", mark=mark_of(9))
+
+    assert strict.run(silent).counters == ()
+    assert strict.run(silent).ending == "accept"
+    assert strict.run(msgspec.structs.replace(silent, state="related")).ending == "drop"
+
+
 def test_a_connection_of_another_generation_is_judged(strict: Machine) -> None:
     """The same packet with an older generation meets the policy."""
     stale = packet(destination=V4, ports=(40000, 9999), state="established", mark=mark_of(8))

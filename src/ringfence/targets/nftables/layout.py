@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringfence.targets.nftables.expressions import Expression
+from ringfence.targets.nftables.services import Services
 
 TABLE = "ringfence"
 PRIORITY = -5
@@ -121,6 +122,15 @@ class Chain(msgspec.Struct, frozen=True):
         return len(self.rules) == len(other.rules) and all(map(Rule.is_same, self.rules, other.rules))
 
 
+class Stranger(NamedTuple):
+    """A set of an unknown kind, an object that is no counter, or a flow table."""
+
+    kind: Literal["set", "object", "flowtable"]
+    name: str
+    number: int = 0
+    """Of an object: its type."""
+
+
 class Layout(msgspec.Struct, frozen=True):
     """The whole table. Mappings are by name; `elements` has an entry for every set."""
 
@@ -128,8 +138,10 @@ class Layout(msgspec.Struct, frozen=True):
     sets: Mapping[str, SetSpec] = {}
     elements: Mapping[str, Elements] = {}
     chains: Mapping[str, Chain] = {}
-    is_foreign: tuple[str, ...] = ()
-    """Objects in our table that this target never makes (flow tables, other objects), by name."""
+    strangers: tuple[Stranger, ...] = ()
+    """What is in our table and of a kind this target never makes."""
+    services: Mapping[str, Services] = {}
+    """Of a rendered layout: the cells behind each exact map, by its name. Not in the kernel, so not compared."""
 
 
 def hash_of(
@@ -173,7 +185,7 @@ def digest_of(layout: Layout, *, without: Iterable[str] = ()) -> str:
     """SHA-256 of all that is realised, less the elements of the named sets: equal exactly when nothing was touched."""
     left_out = frozenset(without)
     state = hashlib.sha256()
-    state.update(msgspec.json.encode((layout.counters, layout.is_foreign)))
+    state.update(msgspec.json.encode((layout.counters, layout.strangers)))
     for name, chain in sorted(layout.chains.items()):
         program = [(rule.expressions, rule.comment) for rule in chain.rules]
         state.update(msgspec.json.encode((name, chain.hook, repr(program))))

@@ -9,7 +9,7 @@ INVARIANT: every path out of these chains sets the register to a code or to 0, s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +18,7 @@ from ringfence.core.intent.model import Intent, Part
 from ringfence.core.net.service import ICMP, PORTED
 from ringfence.targets.nftables import statements as s
 from ringfence.targets.nftables.areas import Area, CgroupRef, areas_of
+from ringfence.targets.nftables.draft import Draft
 from ringfence.targets.nftables.elements import (
     address_map,
     class_rulings,
@@ -32,7 +33,6 @@ from ringfence.targets.nftables.layout import (
     IPV6,
     PORT,
     PROTOCOL,
-    Elements,
     Field,
     Interval,
     Rule,
@@ -42,8 +42,6 @@ from ringfence.targets.nftables.services import REPLY_TYPES, Services, Span, arr
 from ringfence.targets.nftables.statements import FAMILIES, rule
 from ringfence.targets.nftables.views import VIEWS, View
 
-PutSet = Callable[[SetSpec, Elements], None]
-PutChain = Callable[..., None]
 _SUFFIX = {"ip": "4", "ip6": "6"}
 _ADDRESS = {"ip": IPV4, "ip6": IPV6}
 
@@ -52,7 +50,7 @@ class Ranged(NamedTuple):
     """Which maps of address ranges one family has: by prefix length, and the interval map of all other ranges."""
 
     prefixes: tuple[int, ...]
-    has_rest: bool
+    rest: str | None
 
 
 class Prepared(NamedTuple):
@@ -83,19 +81,21 @@ def _prepared(part: Part) -> Prepared:
 
 
 def look_chains(
-    put: PutSet, chain: PutChain, intent: Intent, ranged: Mapping[s.Family, Ranged], cgroups: Mapping[str, CgroupRef]
+    draft: Draft, intent: Intent, ranged: Mapping[s.Family, Ranged], cgroups: Mapping[str, CgroupRef]
 ) -> None:
     """Add every `look_*` chain of the intent, what they go to and look up."""
     prepared = {id(part): _prepared(part) for part in intent.parts}
     for part in intent.parts:
-        _part_maps(put, chain, prepared[id(part)])
+        _part_maps(draft, prepared[id(part)])
     for view in VIEWS:
-        for part in intent.parts:
-            if part.direction == view.direction:
-                _service_chains(put, chain, view, prepared[id(part)])
-        areas = areas_of(intent, view.direction)
-        rules = [*_class_rules(view, ranged), *_area_dispatch(put, chain, view, areas, prepared, cgroups)]
-        chain(f"look_{view.name}", *rules)
+        services = {
+            id(part): _service_chains(draft, view, prepared[id(part)])
+            for part in intent.parts
+            if part.direction == view.direction
+        }
+        look = _Look(draft, view, prepared, services, cgroups)
+        rules = [*_class_rules(view, ranged), *look.areas(areas_of(intent, view.direction))]
+        draft.chain(f"look_{view.name}", *rules)
 
 
 def _class_rules(view: View, ranged: Mapping[s.Family, Ranged]) -> Iterator[Rule]:
@@ -108,49 +108,50 @@ def _class_rules(view: View, ranged: Mapping[s.Family, Ranged]) -> Iterator[Rule
         for length in ranged[family].prefixes:
             found = s.register_from_prefix(family, view.remote, length, f"prefix{suffix}_{length}")
             yield rule(s.register_is(0), found)
-        if ranged[family].has_rest:
-            yield rule(s.register_is(0), s.register_from_address(family, view.remote, f"range{suffix}"))
+        if (rest := ranged[family].rest) is not None:
+            yield rule(s.register_is(0), s.register_from_address(family, view.remote, rest))
 
 
-def _area_dispatch(
-    put: PutSet,
-    chain: PutChain,
-    view: View,
-    areas: tuple[Area, ...],
-    prepared: Mapping[int, Prepared],
-    cgroups: Mapping[str, CgroupRef],
-) -> Iterator[Rule]:
-    """Go to the chain of the local address's area; the last area, of all other addresses, follows in place."""
-    *named, rest = areas
-    targets = [f"here_{view.name}_{index}" for index in range(len(named))]
-    for family, intervals in address_map((a.local, t) for a, t in zip(named, targets, strict=True)).items():
-        if intervals:
-            name = f"here_{view.name}{_SUFFIX[family]}"
-            put(SetSpec(name, (_ADDRESS[family],), "verdict", is_interval=True), intervals)
-            yield rule(s.address_to_chain(family, view.local, name))
-    for area, target in zip(named, targets, strict=True):
-        chain(target, *_area_rules(chain, view, area, prepared, cgroups))
-    yield from _area_rules(chain, view, rest, prepared, cgroups)
+class _Look(NamedTuple):
+    """One view's way from the local address and process to a part."""
 
+    draft: Draft
+    view: View
+    prepared: Mapping[int, Prepared]
+    services: Mapping[int, str | None]
+    """By part: the map from protocols to chains, if any."""
+    cgroups: Mapping[str, CgroupRef]
 
-def _area_rules(
-    chain: PutChain, view: View, area: Area, prepared: Mapping[int, Prepared], cgroups: Mapping[str, CgroupRef]
-) -> Iterator[Rule]:
-    for part in area.units:
-        group = cgroups[part.unit or ""]
-        own = prepared[id(part)]
-        chain(f"unit_{own.name}{_reply(view)}", *_part_rules(view, own))
-        yield rule(s.socket_in(group.path, group.level, group.id), s.goto(f"unit_{own.name}{_reply(view)}"))
-    base = area.base
-    yield from _part_rules(view, prepared[id(base)]) if base else (rule(s.set_register(0)),)
+    def areas(self, areas: tuple[Area, ...]) -> Iterator[Rule]:
+        """Go to the chain of the local address's area; the last area, of all other addresses, follows in place."""
+        *named, rest = areas
+        targets = [f"here_{self.view.name}_{index}" for index in range(len(named))]
+        for area, target in zip(named, targets, strict=True):
+            self.draft.chain(target, *self._area(area))
+        regions = zip((area.local for area in named), targets, strict=True)
+        for family, intervals in address_map(regions).items():
+            if intervals:
+                name = f"here_{self.view.name}{_SUFFIX[family]}"
+                name = self.draft.put_ranges(name, _ADDRESS[family], "verdict", intervals)
+                yield rule(s.address_to_chain(family, self.view.local, name))
+        yield from self._area(rest)
 
+    def _area(self, area: Area) -> Iterator[Rule]:
+        for part in area.units:
+            group = self.cgroups[part.unit or ""]
+            target = f"unit_{self.prepared[id(part)].name}{_reply(self.view)}"
+            self.draft.chain(target, *self._part(part))
+            yield rule(s.socket_in(group.path, group.level, group.id), s.goto(target))
+        yield from self._part(area.base)
 
-def _part_rules(view: View, part: Prepared) -> Iterator[Rule]:
-    if part.services.exact:
-        yield rule(s.register_from_service(view.port, f"exact_{part.name}"), s.back())
-    if protocol_targets(part, view):
-        yield rule(s.protocol_to_chain(f"services_{part.name}{_reply(view)}"))
-    yield rule(s.set_register(0))
+    def _part(self, part: Part | None) -> Iterator[Rule]:
+        if part is not None:
+            own, services = self.prepared[id(part)], self.services[id(part)]
+            if own.services.exact:
+                yield rule(s.register_from_service(self.view.port, f"exact_{own.name}"), s.back())
+            if services is not None:
+                yield rule(s.protocol_to_chain(services))
+        yield rule(s.set_register(0))
 
 
 def _reply(view: View) -> str:
@@ -160,22 +161,16 @@ def _reply(view: View) -> str:
 # -- maps of one part, shared by its two views -----------------------------------------------------------------------
 
 
-def _part_maps(put: PutSet, chain: PutChain, part: Prepared) -> None:
+def _part_maps(draft: Draft, part: Prepared) -> None:
     if part.services.exact:
         spec = SetSpec(f"exact_{part.name}", (CLASS, PROTOCOL, PORT), "class", is_counted=True)
-        put(spec, exact_rulings(part.services.exact))
+        draft.put(spec, exact_rulings(part.services.exact))
+        draft.services[spec.name] = part.services
     for atom in part.services.atoms:
         name, words = f"atom_{part.name}_{atom.key}", comment_of(atom.text)
-        put(SetSpec(name, (CLASS,), "class", is_counted=True, comment=words), class_rulings(atom.rulings))
-        chain(
-            name,
-            rule(s.register_from_class(name), s.back(), comment=words),
-            rule(s.set_register(0)),
-        )
-    for protocol, spans in _split_protocols(part).items():
-        if protocol in PORTED:
-            spec = SetSpec(f"ports_{part.name}_{s.protocol_name(protocol)}", (PORT,), "verdict", is_interval=True)
-            put(spec, _intervals(spans))
+        spec = SetSpec(name, (CLASS,), "class", is_counted=True, comment=words)
+        draft.put(spec, class_rulings(atom.rulings))
+        draft.chain(name, rule(s.register_from_class(name), s.back(), comment=words), rule(s.set_register(0)))
 
 
 def _split_protocols(part: Prepared) -> dict[int, list[tuple[Span, str]]]:
@@ -194,15 +189,26 @@ def _intervals(spans: list[tuple[Span, str]]) -> tuple[Interval, ...]:
 # -- chains of one part in one view ----------------------------------------------------------------------------------
 
 
-def protocol_targets(part: Prepared, view: View) -> tuple[Interval, ...]:
-    """Protocol -> chain: an atom's own, or one that looks at ports or ICMP types. Neighbours with one target are
-    merged.
-    """
+def _service_chains(draft: Draft, view: View, part: Prepared) -> str | None:
+    """Add the map from protocols to chains and the chains that look at ports or ICMP types; None when there is none."""
+    if not part.spans:
+        return None
+    for protocol, spans in _split_protocols(part).items():
+        name = _service_chain(part, view, protocol)
+        match = _port_match(draft, view, part, protocol, spans)
+        draft.chain(name, *([rule(match)] if match is not None else []), rule(s.set_register(0)))
+    return draft.put_ranges(f"services_{part.name}{_reply(view)}", PROTOCOL, "verdict", _protocol_targets(part, view))
+
+
+def _service_chain(part: Prepared, view: View, protocol: int) -> str:
+    return f"service_{part.name}{_reply(view)}_{s.protocol_name(protocol).replace('-', '')}"
+
+
+def _protocol_targets(part: Prepared, view: View) -> tuple[Interval, ...]:
+    """Protocol -> chain: an atom's own, or one that looks at ports or types. Neighbours with one target are merged."""
     targets: list[Interval] = []
     for protocol, spans in part.spans.items():
-        target = spans[0][1]
-        if not _is_whole(spans):
-            target = f"service_{part.name}{_reply(view)}_{s.protocol_name(protocol).replace('-', '')}"
+        target = spans[0][1] if _is_whole(spans) else _service_chain(part, view, protocol)
         if targets and targets[-1].value == target and targets[-1].hi == protocol - 1:
             targets[-1] = Interval(targets[-1].lo, protocol, target)
         else:
@@ -210,33 +216,21 @@ def protocol_targets(part: Prepared, view: View) -> tuple[Interval, ...]:
     return tuple(targets)
 
 
-def _service_chains(put: PutSet, chain: PutChain, view: View, part: Prepared) -> None:
-    targets = protocol_targets(part, view)
-    if not targets:
-        return
-    put(SetSpec(f"services_{part.name}{_reply(view)}", (PROTOCOL,), "verdict", is_interval=True), targets)
-    for protocol, spans in _split_protocols(part).items():
-        words = s.protocol_name(protocol)
-        name = f"service_{part.name}{_reply(view)}_{words.replace('-', '')}"
-        if protocol in PORTED:
-            match = s.port_to_chain(protocol, view.port, f"ports_{part.name}_{words}")
-            chain(name, rule(match), rule(s.set_register(0)))
-        else:
-            _icmp_chain(put, chain, view, name, protocol, spans)
-
-
-def _icmp_chain(
-    put: PutSet, chain: PutChain, view: View, name: str, protocol: int, spans: list[tuple[Span, str]]
-) -> None:
-    """ICMP types -> atoms; an answer is found under the type it answers."""
-    intervals = _intervals(spans)
-    if view.is_reply:
-        replies = REPLY_TYPES[protocol]
-        found = ((replies[t], target) for span, target in spans for t in replies if span.lo <= t <= span.hi)
-        intervals = tuple(Interval(t, t, target) for t, target in sorted(found))
+def _port_match(
+    draft: Draft, view: View, part: Prepared, protocol: int, spans: list[tuple[Span, str]]
+) -> s.Statement | None:
+    if protocol in PORTED:
+        name = f"ports_{part.name}_{s.protocol_name(protocol)}"
+        return s.port_to_chain(protocol, view.port, draft.put_ranges(name, PORT, "verdict", _intervals(spans)))
+    types = _reply_types(protocol, spans) if view.is_reply else _intervals(spans)
+    if not types:
+        return None
     field: Field = ICMP_TYPE if protocol == ICMP else ICMPV6_TYPE
-    if not intervals:
-        chain(name, rule(s.set_register(0)))
-        return
-    put(SetSpec(name, (field,), "verdict", is_interval=True), intervals)
-    chain(name, rule(s.icmp_to_chain(protocol, name)), rule(s.set_register(0)))
+    return s.icmp_to_chain(protocol, draft.put_ranges(f"types_{part.name}{_reply(view)}", field, "verdict", types))
+
+
+def _reply_types(protocol: int, spans: list[tuple[Span, str]]) -> tuple[Interval, ...]:
+    """ICMP types of answers -> atoms, each found under the type it answers."""
+    replies = REPLY_TYPES[protocol]
+    found = ((replies[t], target) for span, target in spans for t in replies if span.lo <= t <= span.hi)
+    return tuple(Interval(t, t, target) for t, target in sorted(found))

@@ -23,6 +23,7 @@ from ringfence.targets.nftables.layout import (
     Interval,
     Rule,
     SetSpec,
+    Stranger,
 )
 from ringfence.targets.nftables.netlink import APPEND, CREATE, Message
 from ringfence.targets.nftables.wire import attribute, be32, nested, string, tlv
@@ -32,6 +33,7 @@ from ringfence.targets.nftables.wire import attribute, be32, nested, string, tlv
 )
 NEWSETELEM, GETSETELEM, DELSETELEM = 12, 13, 14
 NEWOBJ, GETOBJ, DELOBJ = 18, 19, 20
+GETFLOWTABLE, DELFLOWTABLE = 23, 24
 SET_INTERVAL, SET_MAP = 0x4, 0x8
 ELEMENT_INTERVAL_END = 1
 _POLICIES = {"drop": 0, "accept": 1}
@@ -120,6 +122,13 @@ def _order(is_big: bool, *, is_concatenation: bool) -> int:
 
 def delete_set(name: str) -> Message:
     return Message(DELSET, 0, string(1, TABLE) + string(2, name), f"set `{name}`")
+
+
+def delete_stranger(stranger: Stranger) -> Message:
+    """Whatever somebody else put into our table."""
+    kind = {"set": DELSET, "object": DELOBJ, "flowtable": DELFLOWTABLE}[stranger.kind]
+    number = be32(3, stranger.number) if stranger.kind == "object" else b""
+    return Message(kind, 0, string(1, TABLE) + string(2, stranger.name) + number, f"{stranger.kind} `{stranger.name}`")
 
 
 # -- elements --------------------------------------------------------------------------------------------------------

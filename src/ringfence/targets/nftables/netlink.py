@@ -215,6 +215,11 @@ class Netlink:
         return self._sequence - 1
 
 
+def following(generation: int) -> int:
+    """The rule set generation after one more commit (`nf_tables_commit` skips 0)."""
+    return (generation + 1) & 0xFFFFFFFF or 1
+
+
 def _genid(generation: int | None) -> bytes:
     return b"" if generation is None else be32(_BATCH_GENID, generation)
 

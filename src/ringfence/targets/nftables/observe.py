@@ -2,7 +2,7 @@
 
 Written apart from `messages`: it reads what the kernel answers, and shares only the vocabulary of `expressions`.
 
-INVARIANT: whatever cannot be read as something this target makes is reported in `is_foreign` or as a Foreign
+INVARIANT: whatever cannot be read as something this target makes is reported in `strangers` or as a Foreign
 expression; nothing in our table is overlooked.
 """
 
@@ -38,6 +38,7 @@ from ringfence.targets.nftables.layout import (
     Layout,
     Rule,
     SetSpec,
+    Stranger,
     hash_of,
     sorted_hash,
 )
@@ -70,9 +71,9 @@ def read_table(netlink: Netlink) -> Layout | None:
         raise
     chains = _chains(netlink)
     specs, strange = _sets(netlink)
-    counters, foreign = _objects(netlink)
+    counters, objects = _objects(netlink)
     elements = {name: read_elements(netlink, spec) for name, spec in specs.items()}
-    return Layout(counters, specs, elements, chains, tuple(sorted([*strange, *foreign])))
+    return Layout(counters, specs, elements, chains, tuple(sorted([*strange, *objects, *_flow_tables(netlink)])))
 
 
 def _ask(netlink: Netlink, kind: int, body: bytes, *, flags: int = DUMP) -> list[bytes]:
@@ -105,14 +106,14 @@ def _hook(parts: dict[int, bytes]) -> Hook:
     return Hook(as_int(inner[1]), priority, "accept" if as_int(parts[5]) else "drop")
 
 
-def _sets(netlink: Netlink) -> tuple[dict[str, SetSpec], list[str]]:
+def _sets(netlink: Netlink) -> tuple[dict[str, SetSpec], list[Stranger]]:
     specs: dict[str, SetSpec] = {}
-    strange: list[str] = []
+    strange: list[Stranger] = []
     for parts in _of_table(_ask(netlink, m.GETSET, string(1, TABLE))):
         name = as_text(parts[2])
         spec = _spec(name, parts)
         if spec is None:
-            strange.append(f"set {name}")
+            strange.append(Stranger("set", name))
         else:
             specs[name] = spec
     return specs, strange
@@ -145,15 +146,21 @@ def _data_kind(flags: int, parts: dict[int, bytes]) -> Data | None:
     return {CLASS.number: "class", VERDICT_TYPE: "verdict"}.get(as_int(parts[6]))  # type: ignore[return-value]
 
 
-def _objects(netlink: Netlink) -> tuple[tuple[str, ...], list[str]]:
+def _objects(netlink: Netlink) -> tuple[tuple[str, ...], list[Stranger]]:
     counters: list[str] = []
-    foreign: list[str] = []
+    others: list[Stranger] = []
     for parts in _of_table(_ask(netlink, m.GETOBJ, string(1, TABLE))):
         if as_int(parts[3]) == 1:
             counters.append(as_text(parts[2]))
         else:
-            foreign.append(f"object {as_text(parts[2])}")
-    return tuple(counters), foreign
+            others.append(Stranger("object", as_text(parts[2]), as_int(parts[3])))
+    return tuple(counters), others
+
+
+def _flow_tables(netlink: Netlink) -> list[Stranger]:
+    return [
+        Stranger("flowtable", as_text(parts[2])) for parts in _of_table(_ask(netlink, m.GETFLOWTABLE, string(1, TABLE)))
+    ]
 
 
 def read_counters(netlink: Netlink) -> dict[str, tuple[int, int]]:

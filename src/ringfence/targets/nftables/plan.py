@@ -1,29 +1,46 @@
-"""The difference of two layouts as one transaction. Pure.
+"""The difference of two layouts as one transaction that matters, with one before it and one after that do not. Pure.
 
 What changed is what is sent: membership moves elements, a mode rewrites the chains it is in, and counters of everything
 else keep counting. The table and its base chains are never deleted, so no packet meets a host without policy.
 
-INVARIANT: removals come before additions, so an address that changes hands loses its old class in the transaction that
-gives it the new one.
+    preparation   new sets, maps and chains, complete, which nothing refers to yet
+    change        everything that has an effect, all at once
+    cleanup       what nothing refers to any more
+
+Why three: the kernel makes the ranges of a new interval set visible a moment after the rules of the same transaction
+(`nft_rbtree_commit`), and a packet that is being judged while rules change finishes under the old ones, for which what
+they look up must still be there. Without new ranges preparation and change are one transaction.
+
+INVARIANT: in the change removals come before additions, so an address that changes hands loses its old class in the
+transaction that gives it the new one.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from ringfence.core.intent.model import Intent
 from ringfence.targets.nftables import messages as m
-from ringfence.targets.nftables.layout import Bytes2D, Hash, Layout, SetSpec, as_rows, empty_hash
+from ringfence.targets.nftables.layout import Bytes2D, Chain, Elements, Hash, Layout, as_rows
+from ringfence.targets.nftables.marks import ACTIONS
 from ringfence.targets.nftables.netlink import Message
+from ringfence.targets.nftables.services import Services
+
+Indexes = npt.NDArray[np.int64]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """One atomic transaction. Empty when nothing changes."""
+    """What to send. Empty when nothing changes."""
 
+    preparation: tuple[Message, ...] = ()
     messages: tuple[Message, ...] = ()
+    cleanup: tuple[Message, ...] = ()
     summary: tuple[str, ...] = ()
     """For people: what is added, removed and rewritten."""
     intent: Intent | None = None
@@ -38,83 +55,154 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def is_empty(self) -> bool:
-        return not self.messages
+        return not (self.preparation or self.messages or self.cleanup)
 
 
-def difference(wanted: Layout, found: Layout | None) -> tuple[tuple[Message, ...], tuple[str, ...]]:
-    """The messages that turn what was found into what is wanted, and their summary. None: there is no table."""
-    summary: list[str] = []
-    messages = [] if found is not None else [m.new_table()]
-    old = found or Layout()
-    messages += _removals(wanted, old, summary)
-    messages += _additions(wanted, old, summary)
-    return tuple(messages), tuple(summary)
+class Difference(NamedTuple):
+    """What turns one layout into another."""
+
+    preparation: tuple[Message, ...]
+    change: tuple[Message, ...]
+    cleanup: tuple[Message, ...]
+    summary: tuple[str, ...]
 
 
-def _removals(wanted: Layout, old: Layout, summary: list[str]) -> Iterator[Message]:
-    """Rules first, then elements, then the sets and chains nothing refers to any more."""
-    for name, chain in old.chains.items():
-        if chain.rules and (name not in wanted.chains or not wanted.chains[name].is_same(chain)):
-            yield m.flush_chain(name)
-    for name in _kept_sets(wanted, old):
-        yield from _element_removals(wanted, old, name, summary)
-    gone = [name for name in old.sets if not _is_kept(wanted, old, name)]
-    yield from map(m.delete_set, gone)
-    dropped = [name for name in old.chains if name not in wanted.chains]
-    yield from map(m.delete_chain, dropped)
-    yield from (m.delete_counter(name) for name in old.counters if name not in wanted.counters)
-    summary += [f"- map {name}" for name in gone] + [f"- chain {name}" for name in dropped]
+def difference(wanted: Layout, found: Layout | None) -> Difference:
+    """The messages that turn what was found into what is wanted. None: there is no table."""
+    return _Comparison(wanted, found or Layout(), is_new=found is None).difference()
 
 
-def _additions(wanted: Layout, old: Layout, summary: list[str]) -> Iterator[Message]:
-    yield from (m.new_counter(name) for name in wanted.counters if name not in old.counters)
-    made = [name for name in wanted.sets if not _is_kept(wanted, old, name)]
-    yield from (m.new_set(wanted.sets[name], number) for number, name in enumerate(made, start=1))
-    for name, chain in wanted.chains.items():
-        if name not in old.chains or (chain.hook is not None and chain.hook != old.chains[name].hook):
-            yield m.new_chain(chain)
-    for name in wanted.sets:
-        yield from _element_additions(wanted, old, name, summary)
-    for name, chain in wanted.chains.items():
-        if name not in old.chains or not chain.is_same(old.chains[name]):
-            yield from (m.new_rule(name, rule) for rule in chain.rules)
-            summary.append(f"{'~' if name in old.chains else '+'} chain {name}: {len(chain.rules)} rules")
+class _Comparison:
+    """Two layouts, and what of each is kept, new, or in the way."""
+
+    def __init__(self, wanted: Layout, old: Layout, *, is_new: bool) -> None:
+        self.wanted, self.old, self.is_new = wanted, old, is_new
+        self.kept = [name for name, spec in wanted.sets.items() if old.sets.get(name) == spec]
+        self.new_sets = [name for name in wanted.sets if name not in old.sets]
+        self.clashing = [name for name, spec in wanted.sets.items() if name in old.sets and old.sets[name] != spec]
+        self.rewritten = [chain for chain in wanted.chains.values() if self._is_rewritten(chain)]
+        self.deferred: dict[str, Indexes] = {}
+        self.summary: list[str] = []
+
+    def _is_rewritten(self, chain: Chain) -> bool:
+        """A set of somebody else's making under our name is made anew, which no rule may be using meanwhile."""
+        return (
+            bool(self.clashing) or chain.name not in self.old.chains or not chain.is_same(self.old.chains[chain.name])
+        )
+
+    def difference(self) -> Difference:
+        preparation, change = list(self._preparation()), list(self._change())
+        if not any(self.wanted.sets[name].is_interval for name in self.new_sets):
+            preparation, change = [], preparation + change
+        cleanup = tuple(self._cleanup())
+        return Difference(tuple(preparation), tuple(change), cleanup, tuple(self.summary))
+
+    # -- preparation --
+
+    def _preparation(self) -> Iterator[Message]:
+        """The table, new counters, new sets with their elements, new chains with their rules; no base chains."""
+        if self.is_new:
+            yield m.new_table()
+        counters = [name for name in self.wanted.counters if name not in self.old.counters]
+        yield from map(m.new_counter, counters)
+        yield from (m.new_set(self.wanted.sets[name], n) for n, name in enumerate(self.new_sets, start=1))
+        chains = [c for c in self.wanted.chains.values() if c.name not in self.old.chains and c.hook is None]
+        yield from map(m.new_chain, chains)
+        for name in self.new_sets:
+            yield from self._add(name, self.wanted.elements[name])
+        if self.clashing:
+            return
+        for chain in chains:
+            yield from self._rules(chain)
+        self.summary += [] if self.is_new else [f"+ counter {name}" for name in counters]
+
+    def _rules(self, chain: Chain) -> Iterator[Message]:
+        sign = "~" if chain.name in self.old.chains else "+"
+        self.summary.append(f"{sign} chain {chain.name}: {len(chain.rules)} rules")
+        yield from (m.new_rule(chain.name, rule) for rule in chain.rules)
+
+    # -- change --
+
+    def _change(self) -> Iterator[Message]:
+        yield from self._flushes()
+        for name in self.kept:
+            yield from self._kept_elements(name)
+        yield from map(m.delete_set, self.clashing)
+        yield from (m.new_set(self.wanted.sets[name], 10_000 + n) for n, name in enumerate(self.clashing))
+        for name in self.clashing:
+            yield from self._add(name, self.wanted.elements[name])
+        for chain in self.wanted.chains.values():
+            if chain.hook is not None and (old := self.old.chains.get(chain.name, Chain(""))).hook != chain.hook:
+                yield m.new_chain(chain)
+                self.summary += [f"~ chain {chain.name}: hook and policy"] if old.name else []
+        for chain in self.rewritten:
+            if self.clashing or chain.name in self.old.chains or chain.hook is not None:
+                yield from self._rules(chain)
+
+    def _flushes(self) -> Iterator[Message]:
+        names = set(self.old.chains) if self.clashing else {chain.name for chain in self.rewritten}
+        yield from (m.flush_chain(name) for name, chain in self.old.chains.items() if name in names and chain.rules)
+
+    def _kept_elements(self, name: str) -> Iterator[Message]:
+        new, old, spec = self.wanted.elements[name], self.old.elements[name], self.wanted.sets[name]
+        if isinstance(new, Hash) and isinstance(old, Hash):
+            leaving = missing_rows(old, new)
+            later = self._movable(name, old, leaving)
+            leaving = np.setdiff1d(leaving, later)
+            if len(leaving):
+                self.summary.append(f"- {len(leaving)} elements of {name}")
+                yield from m.remove_hash(spec, old.keys[leaving])
+            if len(later):
+                self.deferred[name] = later
+            yield from self._add(name, _subset(new, missing_rows(new, old)))
+        elif new != old:
+            yield m.flush_set(name)
+            yield from self._add(name, new)
+
+    def _movable(self, name: str, old: Hash, leaving: Indexes) -> Indexes:
+        """Exact cells whose verdict is found among the atoms from now on: they may stay until nobody needs them."""
+        services = self.wanted.services.get(name)
+        if services is None:
+            return leaving[:0]
+        return np.array([n for n in leaving if _has_same_verdict(services, old, int(n))], np.int64)
+
+    def _add(self, name: str, elements: Elements) -> Iterator[Message]:
+        spec = self.wanted.sets[name]
+        if len(elements):
+            kind = "elements" if isinstance(elements, Hash) else "ranges"
+            self.summary.append(f"+ {len(elements)} {kind} of {name}")
+        yield from m.add_hash(spec, elements) if isinstance(elements, Hash) else m.add_intervals(spec, elements)
+
+    # -- cleanup --
+
+    def _cleanup(self) -> Iterator[Message]:
+        chains = [name for name in self.old.chains if name not in self.wanted.chains]
+        sets = [name for name in self.old.sets if name not in self.wanted.sets]
+        counters = [name for name in self.old.counters if name not in self.wanted.counters]
+        for name, indexes in self.deferred.items():
+            old = self.old.elements[name]
+            if isinstance(old, Hash):
+                yield from m.remove_hash(self.old.sets[name], old.keys[indexes])
+            self.summary.append(f"- {len(indexes)} elements of {name}")
+        yield from (m.flush_chain(name) for name in chains)
+        yield from map(m.delete_set, sets)
+        yield from map(m.delete_chain, chains)
+        yield from map(m.delete_counter, counters)
+        yield from map(m.delete_stranger, self.old.strangers)
+        strangers = [stranger.name for stranger in self.old.strangers]
+        named = (("chain", chains), ("map", sets), ("counter", counters), ("stranger", strangers))
+        self.summary += [f"- {kind} {name}" for kind, names in named for name in names]
 
 
-def _is_kept(wanted: Layout, old: Layout, name: str) -> bool:
-    return name in old.sets and wanted.sets.get(name) == old.sets[name]
+def _has_same_verdict(services: Services, old: Hash, index: int) -> bool:
+    key = old.keys[index].tobytes()
+    peer, protocol, port = struct.unpack("=I", key[:4])[0], key[4], int.from_bytes(key[8:10], "big")
+    action = ACTIONS.get(struct.unpack("=I", old.values[index].tobytes())[0])
+    ruling = services.atom_ruling(peer, protocol, port)
+    return ruling is not None and ruling.action == action
 
 
-def _kept_sets(wanted: Layout, old: Layout) -> list[str]:
-    return [name for name in old.sets if _is_kept(wanted, old, name)]
-
-
-def _element_removals(wanted: Layout, old: Layout, name: str, summary: list[str]) -> Iterator[Message]:
-    new, current, spec = wanted.elements[name], old.elements[name], wanted.sets[name]
-    if isinstance(new, Hash) and isinstance(current, Hash):
-        leaving = missing_rows(current, new)
-        if len(leaving):
-            summary.append(f"- {len(leaving)} elements of {name}")
-            yield from m.remove_hash(spec, current.keys[leaving])
-    elif new != current and current:
-        yield m.flush_set(name)
-
-
-def _element_additions(wanted: Layout, old: Layout, name: str, summary: list[str]) -> Iterator[Message]:
-    new, spec = wanted.elements[name], wanted.sets[name]
-    is_kept = _is_kept(wanted, old, name)
-    if isinstance(new, Hash):
-        current = old.elements[name] if is_kept else empty_hash(spec)
-        arriving = missing_rows(new, current) if isinstance(current, Hash) else np.arange(len(new))
-        if len(arriving):
-            summary.append(f"+ {len(arriving)} elements of {name}")
-            yield from m.add_hash(spec, _subset(new, arriving))
-    elif new and not (is_kept and new == old.elements[name]):
-        summary.append(f"+ {len(new)} ranges of {name}")
-        yield from m.add_intervals(spec, new)
-
-
-def missing_rows(these: Hash, those: Hash) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def missing_rows(these: Hash, those: Hash) -> Indexes:
     """Indexes of the elements (key, value and comment) of `these` that are not in `those`."""
     if these.comments or those.comments:
         known = set(_triples(those))
@@ -134,10 +222,6 @@ def _joined(elements: Hash) -> Bytes2D:
     return np.hstack((elements.keys, elements.values))
 
 
-def _subset(elements: Hash, indexes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Hash:
+def _subset(elements: Hash, indexes: Indexes) -> Hash:
     comments = tuple(elements.comments[i] for i in indexes) if elements.comments else ()
     return Hash(elements.keys[indexes], elements.values[indexes], comments)
-
-
-def describe_set(spec: SetSpec) -> str:
-    return f"{'map' if spec.data != 'none' else 'set'} {spec.name}"

@@ -53,17 +53,19 @@ class About(NamedTuple):
     seal: str = ""
     revision: int = 0
     workload: str = ""
+    said: tuple[str, ...] = ()
+    """All of it but the seal, word for word."""
 
 
 def about(layout: Layout) -> About:
     elements = layout.elements.get(ABOUT)
     if not isinstance(elements, Hash):
         return About()
-    words = [comment.split() for comment in elements.comments]
-    said = {word[0]: word[1:] for word in words if len(word) > 1}
-    revision, _, workload = [*said.get("revision", ()), "0", "", ""][:3]
+    words = {comment.partition(" ")[0]: comment.partition(" ")[2] for comment in elements.comments}
+    revision, _, workload = words.get("revision", "").partition(" of ")
     number = int(revision) if revision.isdigit() else 0
-    return About(said.get("intent", [""])[0], said.get("seal", [""])[0], number, workload)
+    said = tuple(comment for comment in elements.comments if not comment.startswith("seal "))
+    return About(words.get("intent", ""), words.get("seal", ""), number, workload, said)
 
 
 def generation_in(layout: Layout) -> int:
@@ -121,9 +123,11 @@ def _peers(layout: Layout) -> tuple[PeerClass, ...]:
         for key, value in _rows(layout, name):
             addresses.setdefault(_class(value), []).append(base + int.from_bytes(key, "big"))
     ranges: dict[int, list[tuple[int, int]]] = {}
-    for name, base in (("range4", V4_BASE), ("range6", 0)):
-        for lo, hi, number in _intervals(layout, name):
-            ranges.setdefault(int(number or 0), []).append((base + lo, base + hi))
+    for name in _loaded_from(layout, "look_in"):
+        if layout.sets[name].is_interval:
+            base = V4_BASE if layout.sets[name].key == (IPV4,) else 0
+            for lo, hi, number in _intervals(layout, name):
+                ranges.setdefault(int(number or 0), []).append((base + lo, base + hi))
     for lo, hi, value in _prefixes(layout):
         ranges.setdefault(_class(value), []).append((lo, hi))
     described = {_class(key) for key, _ in _rows(layout, "classes")}
@@ -131,6 +135,12 @@ def _peers(layout: Layout) -> tuple[PeerClass, ...]:
         PeerClass(n, "", tuple(sorted(addresses.get(n, ()))), tuple(sorted(ranges.get(n, ()))))
         for n in sorted({*addresses, *ranges, *described})
     )
+
+
+def _loaded_from(layout: Layout, chain: str) -> list[str]:
+    """The maps a chain loads values from."""
+    rules = layout.chains[chain].rules
+    return [e.set_name for rule in rules for e in rule.expressions if isinstance(e, x.Lookup) and e.to == 1]
 
 
 def _prefixes(layout: Layout) -> Iterator[tuple[int, int, bytes]]:
@@ -330,12 +340,8 @@ def differences(intent: Intent, layout: Layout, cgroups: Mapping[str, CgroupRef]
 
 def _compare_program(wanted: Layout, found: Layout) -> Iterator[str]:
     """Every rule, hook, set and element, as the kernel holds it."""
-    yield from (f"{name} is not ours" for name in found.is_foreign)
-    for name, chain in found.chains.items():
-        if name in wanted.chains and chain.hook != wanted.chains[name].hook:
-            yield f"chain {name} is attached differently"
-    summary = difference(wanted, found)[1]
-    yield from (f"to repair: {line}" for line in summary)
+    yield from (f"{stranger.kind} {stranger.name} is not ours" for stranger in found.strangers)
+    yield from (f"to repair: {line}" for line in difference(wanted, found).summary)
 
 
 def _compare(wanted: Mapping[object, object], found: Mapping[object, object]) -> Iterator[str]:

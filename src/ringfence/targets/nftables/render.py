@@ -12,6 +12,7 @@ alone. INVARIANT: nothing passes but by `lo`, an essential match, or `remember`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -23,9 +24,11 @@ from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.net.service import DHCP_PORTS, ESSENTIAL_ICMP, ICMP, ICMPV6, PORTED, TCP
 from ringfence.targets.nftables import statements as s
 from ringfence.targets.nftables.areas import CgroupRef
+from ringfence.targets.nftables.draft import Draft
 from ringfence.targets.nftables.elements import (
     address_set,
     addresses,
+    comment_of,
     exact_peers,
     labelled,
     range_peers,
@@ -41,7 +44,6 @@ from ringfence.targets.nftables.layout import (
     PORT,
     PRIORITY,
     Chain,
-    Elements,
     Field,
     Hash,
     Hook,
@@ -80,22 +82,6 @@ COUNTERS = tuple(
 )  # fmt: skip
 
 
-class Draft:
-    """A layout being drawn."""
-
-    def __init__(self) -> None:
-        self.sets: dict[str, SetSpec] = {}
-        self.elements: dict[str, Elements] = {}
-        self.chains: dict[str, Chain] = {}
-
-    def chain(self, name: str, *rules: Rule) -> None:
-        self.chains[name] = Chain(name, rules)
-
-    def put(self, spec: SetSpec, elements: Elements) -> None:
-        self.sets[spec.name] = spec
-        self.elements[spec.name] = elements
-
-
 def render(intent: Intent, generation: int, cgroups: Mapping[str, CgroupRef] | None = None) -> Layout:
     """The table for one intent, under one generation number (1..127).
 
@@ -114,7 +100,7 @@ def render(intent: Intent, generation: int, cgroups: Mapping[str, CgroupRef] | N
     for view in VIEWS:
         _failsafe(draft, view, intent.failsafe)
         _quarantine(draft, view, intent)
-    look_chains(draft.put, draft.chain, intent, ranged, cgroups or {})
+    look_chains(draft, intent, ranged, cgroups or {})
     for direction in DIRECTIONS:
         _verdicts(draft, direction, intent.mode.of(direction))
     _shared(draft, generation)
@@ -126,13 +112,15 @@ def render(intent: Intent, generation: int, cgroups: Mapping[str, CgroupRef] | N
 
 def _sealed(draft: Draft, intent: Intent) -> Layout:
     """Add what the table says of itself: the intent's digest, and a seal over everything else that is in the kernel."""
-    layout = Layout(COUNTERS, draft.sets, draft.elements, draft.chains)
-    about = {
-        1: f"intent {intent.digest}",
-        2: f"seal {digest_of(layout, without=(ABOUT,))}",
-        3: f"revision {intent.revision} of {intent.workload}",
-    }
+    layout = Layout(COUNTERS, draft.sets, draft.elements, draft.chains, services=draft.services)
+    said = (f"intent {intent.digest}", comment_of(f"revision {intent.revision} of {intent.workload}"))
+    about = {1: said[0], 2: said[1], 3: f"seal {seal_of(layout, *said)}"}
     return msgspec.structs.replace(layout, elements={**draft.elements, ABOUT: labelled(about)})
+
+
+def seal_of(layout: Layout, *said: str) -> str:
+    """SHA-256 over all that is in the table and what it says of itself: any change breaks it."""
+    return hashlib.sha256(repr((digest_of(layout, without=(ABOUT,)), said)).encode()).hexdigest()
 
 
 def _class_texts(intent: Intent) -> Hash:
@@ -151,10 +139,10 @@ def _peers(draft: Draft, intent: Intent) -> Mapping[Family, Ranged]:
         key, suffix = (ADDRESS_FIELDS[family],), SUFFIX[family]
         draft.put(SetSpec(f"peer{suffix}", key, "class"), exact[family])
         arranged = arrange(ranges[family], 8 * key[0].length)
-        draft.put(SetSpec(f"range{suffix}", key, "class", is_interval=True), arranged.rest)
         for length, elements in arranged.prefixes.items():
             draft.put(SetSpec(f"prefix{suffix}_{length}", key, "class"), elements)
-        ranged[family] = Ranged(tuple(arranged.prefixes), bool(arranged.rest))
+        rest = draft.put_ranges(f"range{suffix}", key[0], "class", arranged.rest) if arranged.rest else None
+        ranged[family] = Ranged(tuple(arranged.prefixes), rest)
         keys = isolated[family]
         draft.put(SetSpec(f"isolated{suffix}", key), sorted_hash(keys, keys[:, :0]))
     return ranged
@@ -221,9 +209,8 @@ def _remote(draft: Draft, name: str, family: Family, view: View, remote: Interva
     elements = address_set(remote)[family]
     if not elements:
         return None
-    if name not in draft.sets:
-        draft.put(SetSpec(name, (ADDRESS_FIELDS[family],), is_interval=True), elements)
-    return (s.address_in(family, view.remote, name),)
+    set_name = draft.put_ranges(name, ADDRESS_FIELDS[family], "none", elements)
+    return (s.address_in(family, view.remote, set_name),)
 
 
 def service_matches(services: IntervalSet, view: View) -> Iterator[tuple[Statement, ...]]:
@@ -322,7 +309,7 @@ def _base(hook: HookName, intent: Intent, generation: int) -> Chain:
     is_enforced = intent.mode.of(forward.direction) == "enforce"
     counted = s.goto(f"invalid_{forward.direction}") if is_enforced else s.count(f"{forward.direction}_invalid")
     rules = (
-        rule(s.state("established"), s.mark_is(MASK, mark_of(generation)), s.accept()),
+        rule(s.state("established", "new"), s.mark_is(MASK, mark_of(generation)), s.accept()),
         rule(s.loopback(hook), s.accept()),
         rule(s.protocol_is(TCP), s.mark_is(PICKED_UP, PICKED_UP), s.goto(f"pickup_{hook}")),
         rule(s.state("established"), s.is_reply(), s.goto(f"judge_{answer.name}")),

@@ -79,6 +79,13 @@ class Services(NamedTuple):
     """By (class, protocol, port)."""
     atoms: tuple[Atom, ...]
 
+    def atom_ruling(self, peer: int, protocol: int, detail: int) -> Ruling | None:
+        """What the atoms say of a class on a port or ICMP type."""
+        for atom in self.atoms:
+            if any(span.protocol == protocol and span.lo <= detail <= span.hi for span in atom.spans):
+                return atom.rulings.get(peer)
+        return None
+
 
 def last_point(protocol: int) -> int:
     """The greatest port or ICMP type a packet of the protocol can have; 0 where it has none."""

@@ -97,9 +97,10 @@ def class_text(value: int) -> str:
 # -- matches ---------------------------------------------------------------------------------------------------------
 
 
-def state(name: str) -> Statement:
-    mask = _host32(_STATES[name])
-    return Statement(f"ct state {name}", (Ct(CT_STATE, 1), Bitwise(mask, bytes(4)), Cmp(NEQ, bytes(4))))
+def state(*names: str) -> Statement:
+    """The packet's connection is in one of these states."""
+    mask = _host32(sum(_STATES[name] for name in names))
+    return Statement(f"ct state {','.join(names)}", (Ct(CT_STATE, 1), Bitwise(mask, bytes(4)), Cmp(NEQ, bytes(4))))
 
 
 def is_reply() -> Statement:

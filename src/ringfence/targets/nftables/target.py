@@ -3,8 +3,8 @@
     target = NftablesTarget()
     target.converge(intent)        # observe, plan, apply, observe again; raises unless it is proven realised
 
-INVARIANT: only the table `inet ringfence` is ever written. Every apply is one kernel transaction, the first one
-included. "Realised" is said only of what was read from the kernel afterwards and equals the intent.
+INVARIANT: only the table `inet ringfence` is ever written. All of a plan that has an effect is one kernel transaction,
+the first time too. "Realised" is said only of what was read from the kernel afterwards and equals the intent.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ringfence.targets.nftables import conntrack, counters
 from ringfence.targets.nftables import messages as m
 from ringfence.targets.nftables.areas import CgroupRef, units_of
 from ringfence.targets.nftables.cgroups import resolve_units
-from ringfence.targets.nftables.layout import Layout, digest_of
+from ringfence.targets.nftables.layout import Layout
 from ringfence.targets.nftables.marks import next_generation, reused_generations
-from ringfence.targets.nftables.netlink import Netlink, Refused
+from ringfence.targets.nftables.netlink import Netlink, Refused, following
 from ringfence.targets.nftables.observe import read_table
 from ringfence.targets.nftables.plan import Plan, difference
 from ringfence.targets.nftables.readback import Unreadable, about, differences, generation_in, parse
-from ringfence.targets.nftables.render import ABOUT, render
+from ringfence.targets.nftables.render import render, seal_of
 from ringfence.targets.nftables.revocation import revokes
 from ringfence.targets.nftables.support import check, reduce
 from ringfence.targets.nftables.text import format_layout
@@ -83,9 +83,19 @@ class NftablesTarget:
         found = observed if isinstance(observed, Realised) else Realised("absent")
         generation = self._generation(reduced, found)
         wanted = render(reduced, generation, groups)
-        messages, summary = difference(wanted, found.layout)
+        changes = difference(wanted, found.layout)
         forgets = reused_generations(generation) if generation != found.policy_generation else None
-        return Plan(messages, summary, reduced, wanted, generation, found.generation or None, forgets)
+        return Plan(
+            changes.preparation,
+            changes.change,
+            changes.cleanup,
+            changes.summary,
+            reduced,
+            wanted,
+            generation,
+            found.generation or None,
+            forgets,
+        )
 
     def _generation(self, intent: Intent, found: Realised) -> int:
         """The same while nothing is taken away; else the next, so that every live connection is judged again."""
@@ -103,14 +113,23 @@ class NftablesTarget:
     # -- the kernel --
 
     def apply(self, plan: Plan) -> None:
-        """Commit the plan as one transaction. Raises TargetError and leaves the old rules when refused."""
+        """Commit the plan: what has an effect is one transaction.
+
+        Raises TargetError and leaves the old rules in force when the kernel refuses, or when anybody changed the rule
+        set since the plan was made.
+        """
         if plan.is_empty:
             return
         with Netlink(self.netns) as netlink:
             if plan.forgets is not None:
                 conntrack.forget(netlink, plan.forgets)
             try:
-                netlink.commit(plan.messages, generation=plan.based_on)
+                based_on = plan.based_on
+                if plan.preparation:
+                    netlink.commit(plan.preparation, generation=based_on)
+                    based_on = None if based_on is None else following(based_on)
+                netlink.commit(plan.messages, generation=based_on)
+                netlink.commit(plan.cleanup)
             except Refused as refusal:
                 raise _refused(refusal) from refusal
 
@@ -127,7 +146,7 @@ class NftablesTarget:
             return Realised("drifted", differences=(str(error),), layout=layout, generation=generation,
                             policy_generation=generation_in(layout))  # fmt: skip
         told = about(layout)
-        is_sealed = told.seal == digest_of(layout, without=(ABOUT,)) and not layout.is_foreign
+        is_sealed = told.seal == seal_of(layout, *told.said)
         return Realised(
             "realised" if is_sealed else "drifted",
             intent,
