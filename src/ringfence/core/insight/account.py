@@ -97,15 +97,16 @@ def commented(part: Part, evidence: Sequence[Evidence], heading: str) -> Policy:
 
 def confide(
     c: Conversations, parties: Parties, scopes: Scopes, owner: Ids, rule: NDArray[np.int32], policy_of_rule: Ids,
-    parts: Sequence[Part], *, rare: NDArray[np.bool_], uncovered: NDArray[np.bool_],
+    parts: Sequence[Part], *, ruled: NDArray[np.bool_], uncovered: NDArray[np.bool_],
 ) -> tuple[Confidence, tuple[Confidence, ...]]:  # fmt: skip
-    """Confidence in everything and in each policy. A need is a rule, or a pair too rare for one.
+    """Confidence in everything and in each policy. A need is a recommended rule, or (`ruled`: a pair too rare for a
+    rule, or allowed already) a pair and its service.
 
     Rows without a rule belong to the policy of the scope that owns them.
     """
     calendar = calendar_of(c.hour)
     need = rule.astype(np.int64)
-    rows = np.flatnonzero(rare)
+    rows = np.flatnonzero(ruled)
     ends = (parties.of_endpoint[x[rows]].astype(np.int64) for x in (c.source, c.destination))
     need[rows] = len(policy_of_rule) + dense_ids(*ends, c.point[rows].astype(np.int64))
     policy_of_scope = np.full(len(scopes.pairs) + 1, -1, np.int64)
@@ -115,7 +116,7 @@ def confide(
             policy_of_scope[index[part.drafts[0].owner]] = number
     policy = policy_of_scope[owner]
     policy[rule >= 0] = policy_of_rule[rule[rule >= 0]]
-    met = _needs_met(policy, need, c.hour, np.flatnonzero((rule >= 0) | rare))
+    met = _needs_met(policy, need, c.hour, np.flatnonzero((rule >= 0) | ruled))
     blocked = np.bincount(policy[uncovered] + 1, c.connections[uncovered], len(parts) + 1).astype(np.int64)
     everything = assess("everything", met[:, 1], met[:, 2], calendar, blocked_now=int(blocked.sum()))
     bounds = np.searchsorted(met[:, 0], np.arange(len(parts) + 1))

@@ -217,7 +217,7 @@ class _Study:
         owner = owners_of(self.c, self.parties, self.scopes)
         everything, by_policy = confide(
             self.c, self.parties, self.scopes, owner, rule, policy_of_rule, parts,
-            rare=rare, uncovered=self.fate == UNCOVERED,
+            ruled=rare | (self.fate == ALREADY), uncovered=self.fate == UNCOVERED,
         )  # fmt: skip
         narrow = [e for e in evidence if e.permitted is not None and not e.is_general]
         return Recommendation(
