@@ -7,7 +7,8 @@ answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
@@ -80,6 +81,22 @@ class Engine:
     def compile(world: World) -> Engine:
         return Engine(world)
 
+    def under(self, mode: Mode) -> Engine:
+        """The same index, judging as if every controlled end were in this mode."""
+        return self._judging(msgspec.structs.replace(self.world, as_mode=mode))
+
+    def of_policy_alone(self) -> Engine:
+        """The same index, judging what proofs are about: every end enforcing, nobody quarantined, no failsafe."""
+        enforce = Mode.both("enforce")
+        return self._judging(msgspec.structs.replace(self.world, as_mode=enforce, quarantines=(), failsafe=()))
+
+    def _judging(self, world: World) -> Engine:
+        """For a world of the same policies, inventory and time. The index is shared, so it is for now only."""
+        other = copy(self)
+        other.world = world
+        other.__dict__.pop("_quarantined", None)
+        return other
+
     # ---- classes -----------------------------------------------------------------------------------------------
 
     def class_of(self, workload: Workload | None, address: int | None) -> int:
@@ -109,16 +126,44 @@ class Engine:
 
     def _add_present_classes(self) -> None:
         """Workloads at their live addresses, then what nobody holds, atom by atom."""
-        at, inventory = self.world.at, self.world.inventory
-        of_address, of_key, counts = self.peers.of_address, self.classes.of_key, self.classes.workloads
-        for workload, identity in zip(inventory.workloads, inventory.identities, strict=True):
-            controlled, counted = workload.is_controlled, workload.kind != "process"
-            addresses = _addresses(self._host_of(workload), at)
-            for number in {of_key((identity, of_address(a, is_held=True), controlled)) for a in addresses}:
-                counts[number] += counted
+        counts = self.classes.workloads
+        for workload, placed in self._placed():
+            if workload.kind != "process":
+                for number in {number for _, number in placed}:
+                    counts[number] += 1
         for address_peers, ranges in self.peers.address_atoms():
             number = self.classes.of(None, address_peers, is_controlled=False)
             self.classes.ranges[number] |= ranges
+
+    def _placed(self) -> Iterator[tuple[Workload, list[tuple[int | None, int]]]]:
+        """Every workload with its live addresses and its class at each; a process is where its host is."""
+        at, inventory = self.world.at, self.world.inventory
+        of_address, of_key = self.peers.of_address, self.classes.of_key
+        for workload, identity in zip(inventory.workloads, inventory.identities, strict=True):
+            controlled = workload.is_controlled
+            addresses = _addresses(self._host_of(workload), at)
+            yield workload, [(a, of_key((identity, of_address(a, is_held=True), controlled))) for a in addresses]
+
+    def members_of(self, class_: int) -> tuple[Endpoint, ...]:
+        """Some of a class of workloads: two at IPv4 addresses and two at IPv6 addresses, where there are so many."""
+        return tuple(end for family in self._examples.get(class_, {}).values() for end in family)
+
+    @cached_property
+    def _examples(self) -> dict[int, dict[bool, list[Endpoint]]]:
+        out: dict[int, dict[bool, list[Endpoint]]] = {}
+        for workload, placed in self._placed():
+            for address, number in placed if workload.kind != "process" else ():
+                known = out.setdefault(number, {}).setdefault(address is None or is_v4(address), [])
+                if len(known) < 2 and all(end.workload is not workload for end in known):
+                    known.append(Endpoint(workload, address))
+        return out
+
+    def bare_addresses(self, class_: int) -> tuple[int, ...]:
+        """The first address of each range of a class that nobody holds."""
+        firsts = (
+            next((a for a in range(lo, hi + 1) if a not in self._held), None) for lo, hi in self.classes.ranges[class_]
+        )
+        return tuple(address for address in firsts if address is not None)
 
     def is_present(self, class_: int) -> bool:
         """Whether somebody is in the class now: a live workload, or an address that nobody holds."""
@@ -186,6 +231,7 @@ class Engine:
             if workload is not None and workload.kind != "process":
                 for number in {self.class_of(workload, address) for address in _addresses(workload, at)}:
                     self.classes.workloads[number] += change
+        self.__dict__.pop("_examples", None)
         self.world = msgspec.structs.replace(self.world, inventory=inventory)
 
     # ---- one decision ------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -177,7 +176,7 @@ def _one_by_one(
     """Distinct special connections, each decided once."""
     if not len(rows):
         return
-    judge_ = engine if as_mode is None else type(engine)(msgspec.structs.replace(engine.world, as_mode=as_mode))
+    judge_ = engine if as_mode is None else engine.under(as_mode)
     index = {rule.ref: number for number, rule in enumerate(engine.rules)}
     keys = np.stack([conversations.source[rows], conversations.destination[rows], conversations.point[rows]], axis=1)
     distinct, inverse = np.unique(keys, axis=0, return_inverse=True)

@@ -79,26 +79,16 @@ def _without_own_way(engine: Engine, rows: Ids, columns: Ids, cells: np.ndarray)
     doubtful = single[rows[cells[:, 0]]] & single[columns[cells[:, 1]]]
     if not doubtful.any():
         return cells
-    sole = _sole_holders(engine)
-    own = [bool(d) and sole.get(int(rows[r])) is not None and sole.get(int(rows[r])) == sole.get(int(columns[c]))
+    own = [bool(d) and _is_one_workload(engine, int(rows[r]), int(columns[c]))
            for d, (r, c) in zip(doubtful, cells.tolist(), strict=True)]  # fmt: skip
     kept: np.ndarray = cells[~np.array(own)]
     return kept
 
 
-def _sole_holders(engine: Engine) -> dict[int, str | None]:
-    """Per class the one workload in it; None where several are."""
-    out: dict[int, str | None] = {}
-    at = engine.world.at
-    for workload in engine.world.inventory.workloads:
-        if workload.kind == "process":
-            continue
-        leases = workload.live_addresses(at)
-        for class_ in {engine.class_of(workload, lease.address) for lease in leases} or {
-            engine.class_of(workload, None)
-        }:
-            out[class_] = workload.uuid if out.get(class_, workload.uuid) == workload.uuid else None
-    return out
+def _is_one_workload(engine: Engine, source: int, destination: int) -> bool:
+    """Whether the only workload of one class is the only one of the other."""
+    members = (end.workload for class_ in (source, destination) for end in engine.members_of(class_))
+    return len({workload.uuid for workload in members if workload is not None}) == 1
 
 
 def _proven(

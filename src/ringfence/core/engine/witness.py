@@ -7,14 +7,13 @@ import msgspec
 from ringfence.core.engine.bits import lowest
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.rules import Facts
-from ringfence.core.identity.workload import Mode
-from ringfence.core.net.address import format_address, is_v4
+from ringfence.core.net.address import LOOPBACK, format_address, is_v4
 from ringfence.core.net.service import format_point
 from ringfence.core.world import Endpoint, Flow, Verdict
 
 
 class Witness(msgspec.Struct, frozen=True):
-    """One connection and what is decided about it when every controlled end enforces."""
+    """One connection and what the policy decides about it when every controlled end enforces."""
 
     source: str
     destination: str
@@ -33,35 +32,23 @@ def witness(
     flow = Flow(
         *ends, point, mutual_tls=facts.mutual_tls, from_process=facts.from_unit, to_process=facts.to_unit, at=facts.at
     )
-    enforced = judge or engine
-    if enforced.world.as_mode != Mode.both("enforce"):
-        enforced = Engine.compile(msgspec.structs.replace(enforced.world, as_mode=Mode.both("enforce")))
-    return Witness(_say(ends[0]), _say(ends[1]), format_point(point), enforced.decide(flow))
+    return Witness(_say(ends[0]), _say(ends[1]), format_point(point), (judge or engine).of_policy_alone().decide(flow))
 
 
 def _endpoints(engine: Engine, class_: int) -> list[Endpoint]:
-    """Members of a class, one of each family where there are any."""
-    found: dict[bool, Endpoint] = {}
-    at = engine.world.at
-    if engine.classes.labels[class_] is None:
-        firsts = [lo for lo, _ in engine.classes.ranges[class_]]
-        return list({is_v4(lo): Endpoint(address=lo) for lo in reversed(firsts)}.values()) or [Endpoint()]
-    for workload in engine.world.inventory.workloads:
-        for lease in workload.live_addresses(at):
-            if is_v4(lease.address) not in found and engine.class_of(workload, lease.address) == class_:
-                found[is_v4(lease.address)] = Endpoint(workload, lease.address, lease.network)
-        if not workload.live_addresses(at) and engine.class_of(workload, None) == class_:
-            return [Endpoint(workload)]
-        if len(found) == 2:
-            break
-    return list(found.values()) or [Endpoint()]
+    """A few members of a class, of each family where there are any."""
+    if engine.classes.labels[class_] is not None:
+        return list(engine.members_of(class_)) or [Endpoint()]
+    bare = [a for a in engine.bare_addresses(class_) if a not in LOOPBACK]
+    return list({is_v4(a): Endpoint(address=a) for a in reversed(bare)}.values()) or [Endpoint()]
 
 
 def _compatible(sources: list[Endpoint], destinations: list[Endpoint]) -> tuple[Endpoint, Endpoint]:
+    """Two different workloads (a host's way to itself is essential) of one family, as far as there are any."""
     pairs = [(s, d) for s in sources for d in destinations]
-    alike = (p for p in pairs if None not in (p[0].address, p[1].address) and _family(p[0]) == _family(p[1]))
-    distinct = [p for p in pairs if p[0].workload is None or p[0].workload is not p[1].workload]
-    return next(alike, (distinct or pairs)[0])
+    distinct = [p for p in pairs if p[0].workload is None or p[0].workload is not p[1].workload] or pairs
+    alike = (p for p in distinct if None not in (p[0].address, p[1].address) and _family(p[0]) == _family(p[1]))
+    return next(alike, distinct[0])
 
 
 def _family(end: Endpoint) -> bool:
