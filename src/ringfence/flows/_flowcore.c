@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ABI 1
+#define ABI 2
 #define MAX_LINE 65536
 #define MAX_SECONDS 4294967295ULL
 #define MAX_COUNT 9223372036854775807ULL

@@ -15,7 +15,7 @@ static const uint8_t WIDTH[N_COLUMNS] = {8, 8, 8, 8, 8, 8, 2, 2, 1, 1, 1, 1, 8, 
 
 typedef struct {
     const uint8_t *ops;
-    int columns, separator, is_zeek, has_status;
+    int columns, separator, is_zeek, has_status, is_quick;
     text null, header;
     Py_ssize_t null_length, header_length;
 } plan;
@@ -134,22 +134,28 @@ static int read_address(text p, text e, uint64_t *hi, uint64_t *lo) {
     return found;
 }
 
-/* FNV-1a over the first 64 characters: an opaque number for a reporter or network id. */
+/* `record.opaque_id`: eight bytes at a time, zeros after the end. */
 static uint64_t read_id(text p, text e) {
-    uint64_t h = 14695981039346656037ULL;
+    uint64_t h = (uint64_t)(e - p);
     if (e - p > HASHED_CHARS) e = p + HASHED_CHARS;
-    for (; p < e; p++) h = (h ^ *p) * 1099511628211ULL;
+    for (; p < e; p += 8) {
+        uint64_t word = 0;
+        if (e - p >= 8) memcpy(&word, p, 8);
+        else memcpy(&word, p, (size_t)(e - p));
+        h = (h ^ word) * 0x9E3779B97F4A7C15ULL;
+        h ^= h >> 32;
+    }
     return h;
 }
 
 static int read_word(int op, text p, text e, uint64_t *v) {
-    static const char *const words[][6] = {
-        [ACTION] = {"", "ACCEPT", "REJECT"}, [STATUS] = {"OK", "NODATA", "SKIPDATA"},
-        [PROTO_NAME] = {"tcp", "udp", "icmp", "unknown_transport"}};
-    static const uint8_t protocols[] = {6, 17, 1, 255};
-    for (int i = 0; i < 6 && words[op][i]; i++)
-        if (is_word(p, e, words[op][i]) && (i || op != ACTION)) {
-            *v = op == PROTO_NAME ? protocols[i] : (uint64_t)i;
+    static const struct { const char *word; uint8_t length, value; } words[][4] = {
+        [ACTION] = {{"ACCEPT", 6, 1}, {"REJECT", 6, 2}},
+        [STATUS] = {{"OK", 2, 0}, {"NODATA", 6, 1}, {"SKIPDATA", 8, 2}},
+        [PROTO_NAME] = {{"tcp", 3, 6}, {"udp", 3, 17}, {"icmp", 4, 1}, {"unknown_transport", 17, 255}}};
+    for (int i = 0; i < 4 && words[op][i].word; i++)
+        if (e - p == words[op][i].length && memcmp(p, words[op][i].word, words[op][i].length) == 0) {
+            *v = words[op][i].value;
             return KEPT;
         }
     return WORD;
@@ -188,23 +194,67 @@ static int has_columns(const plan *pl, text p, text e) {
     return separators == pl->columns - 1;
 }
 
+/* Up to 18 digits, or a dotted address, that end where the field ends: the end, or NULL to have it read with all checks. */
+static text quick_number(text p, text e, int separator, uint64_t max, uint64_t *out) {
+    uint64_t v = 0;
+    text q = p;
+    for (unsigned d; q < e && (d = (unsigned)*q - '0') <= 9; q++) v = v * 10 + d;
+    if (q == p || q - p > 18 || v > max || (q < e && *q != separator)) return NULL;
+    *out = v;
+    return q;
+}
+
+static text quick_v4(text p, text e, int separator, uint64_t *hi, uint64_t *lo) {
+    uint64_t address = 0;
+    text q = p;
+    for (int octet = 0; octet < 4; octet++, q++) {
+        text from = q;
+        unsigned v = 0;
+        for (unsigned d; q < e && q - from < 3 && (d = (unsigned)*q - '0') <= 9; q++) v = v * 10 + d;
+        if (q == from || v > 255 || (*from == '0' && q - from > 1)) return NULL;
+        address = address << 8 | v;
+        if (octet == 3) break;
+        if (q == e || *q != '.') return NULL;
+    }
+    if (q < e && *q != separator) return NULL;
+    *hi = 0;
+    *lo = V4_PREFIX | address;
+    return q;
+}
+
+static text quick_field(const plan *pl, int op, text p, text e, fields *f) {
+    static const uint64_t most[OPS] = {
+        [SPORT] = 65535, [DPORT] = 65535, [PROTO] = 255, [IP_PROTO] = 255, [FLAGS] = 255, [START] = MAX_SECONDS,
+        [END] = MAX_SECONDS, [PACKETS] = MAX_COUNT, [BYTES] = MAX_COUNT, [REV_PACKETS] = MAX_COUNT, [REV_BYTES] = MAX_COUNT};
+    if (most[op]) return quick_number(p, e, pl->separator, most[op], &f->v[op]);
+    return op >= SRC && op <= PKT_DST ? quick_v4(p, e, pl->separator, &f->hi[op], &f->v[op]) : NULL;
+}
+
+static int is_null(const plan *pl, text p, text q) {
+    return q - p == pl->null_length && memcmp(p, pl->null, (size_t)(q - p)) == 0;
+}
+
 /* One line without its end of line -> fields; `column` is the one at fault. */
 static int read_fields(const plan *pl, text p, text e, fields *f, int *column) {
     text line = p;
     f->seen = 0;
     for (int c = 0; c < pl->columns; c++) {
-        text q = p;
-        while (q < e && *q != pl->separator) q++;
         int op = pl->ops[c], is_last = c == pl->columns - 1;
-        if ((q == e) != is_last) return COLUMNS;
-        if (op != SKIP && !(q - p == pl->null_length && memcmp(p, pl->null, (size_t)(q - p)) == 0)) {
-            int found = read_field(op, p, q, f);
+        int found = KEPT;
+        text q = pl->is_quick ? quick_field(pl, op, p, e, f) : NULL;
+        if (q) {
             f->seen |= 1u << op;
-            if (found) {
-                if (!has_columns(pl, line, e)) return COLUMNS;
-                *column = c;
-                return found;
+        } else {
+            for (q = p; q < e && *q != pl->separator; q++) {}
+            if (op != SKIP && !is_null(pl, p, q)) {
+                f->seen |= 1u << op;
+                found = read_field(op, p, q, f);
             }
+        }
+        if ((q == e) != is_last || (found && !has_columns(pl, line, e))) return COLUMNS;
+        if (found) {
+            *column = c;
+            return found;
         }
         p = q + 1;
     }
@@ -405,7 +455,8 @@ static PyObject *parse(PyObject *Py_UNUSED(self), PyObject *args) {
     for (Py_ssize_t i = 0; i < ops.len; i++) is_sane &= ((uint8_t *)ops.buf)[i] < OPS;
     if (!is_sane) PyErr_SetString(PyExc_ValueError, "not a column plan");
     if (is_sane && get_columns(columns, views, WIDTH, N_COLUMNS, PyBUF_WRITABLE, &t.capacity) == 0) {
-        plan pl = {ops.buf, (int)ops.len, separator, is_zeek, 0, null.buf, header.buf, null.len, header.len};
+        plan pl = {ops.buf, (int)ops.len, separator, is_zeek, 0, 0, null.buf, header.buf, null.len, header.len};
+        pl.is_quick = null.len == 0 || (unsigned)*(text)null.buf - '0' > 9; /* else a number might mean null */
         pl.has_status = memchr(ops.buf, STATUS, (size_t)ops.len) != NULL;
         for (int i = 0; i < N_COLUMNS; i++) t.column[i] = views[i].buf;
         o.max_rejects = max_rejects;

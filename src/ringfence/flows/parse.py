@@ -18,7 +18,7 @@ from ringfence.flows.plan import Plan
 from ringfence.flows.settle import COLUMN_TYPES, Bools, Columns
 from ringfence.flows.tokens import MAX_LINE, Bytes, Positions, Tokens, count_separators, read_columns
 
-ABI = 1
+ABI = 2
 """What this code expects of `_flowcore`; a stale build is not used."""
 _HEADER_WORDS = (b"#fields", b"#separator", b"#unset_field")
 

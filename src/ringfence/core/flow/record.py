@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 DEFAULT_NETWORK = "main"
 LAST_MS = 4294967295 * 1000 + 999
 """The latest time a record may carry: 32-bit seconds, 2106."""
-FNV_OFFSET, FNV_PRIME, HASHED_CHARS = 14695981039346656037, 1099511628211, 64
+HASH_FACTOR, HASHED_CHARS = 0x9E3779B97F4A7C15, 64
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,10 @@ class FlowBatch:
 
 
 def opaque_id(name: bytes) -> int:
-    """FNV-1a (64 bit) of the first 64 bytes: the number a reporter's or network's name is compared by."""
-    value = FNV_OFFSET
-    for byte in name[:HASHED_CHARS]:
-        value = ((value ^ byte) * FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
+    """The number a reporter's or network's name is compared by: a hash of its length and first 64 bytes."""
+    value = len(name)
+    for at in range(0, min(len(name), HASHED_CHARS), 8):
+        word = int.from_bytes(name[at : min(at + 8, HASHED_CHARS)], "little")
+        value = ((value ^ word) * HASH_FACTOR) & 0xFFFFFFFFFFFFFFFF
+        value ^= value >> 32
     return value
