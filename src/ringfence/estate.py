@@ -6,72 +6,25 @@ and a world is only built from files without errors. It decides nothing.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NoReturn
 
 import msgspec
 
-from ringfence.core.errors import FindingsError, InputError, Location, errors_among
+from ringfence.core.errors import Finding, FindingsError, InputError, Location, errors_among
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode
 from ringfence.core.insight.parties import LabelKeys
-from ringfence.core.net.address import parse_cidr
-from ringfence.core.net.intervals import union
-from ringfence.core.net.service import WELL_KNOWN, parse_service
 from ringfence.core.policy.model import Policy
-from ringfence.core.policy.parse import Parsed, parse_policies
-from ringfence.core.world import Answer, Failsafe, World
+from ringfence.core.policy.parse import Parsed, parse_files
+from ringfence.core.world import Failsafe, World
 from ringfence.inventory.files import Loaded, load_paths
+from ringfence.settings import Settings, failsafe_of, names_of, read_settings
 
 CONFIG = "ringfence.toml"
 POLICY_SUFFIXES = (".yaml", ".yml")
-
-
-class FailsafeEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[[failsafe]]`: what always passes, whatever policy says. Shown in every plan."""
-
-    direction: Literal["in", "out"]
-    cidr: str
-    service: str
-
-
-class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[identity]`."""
-
-    ignore: tuple[str, ...] = ()
-    """Label keys that make no identities and may not be selected on."""
-
-
-class FlowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[flows]`: how long observed traffic is kept, and which network a source's addresses belong to."""
-
-    max_days: int = 90
-    max_bytes: int = 10_000_000_000
-    networks: dict[str, str] = {}
-    """VPC id -> network, for sources that name the VPC."""
-
-
-class LabelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[labels]`: which keys mean the application, its environment and a role in it; found by convention if unset."""
-
-    application: str | None = None
-    environment: str | None = None
-    role: str | None = None
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of `ringfence.toml`; every key is optional."""
-
-    identity: IdentitySettings = IdentitySettings()
-    flows: FlowSettings = FlowSettings()
-    labels: LabelSettings = LabelSettings()
-    failsafe: tuple[FailsafeEntry, ...] = ()
-    names: dict[str, tuple[str, ...]] = {}
-    """DNS name -> addresses, for `to: api.example.com` where no resolver feeds the estate."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +36,9 @@ class Estate:
     @staticmethod
     def find(start: Path) -> Estate:
         """The estate of a directory, found upwards like git. Raises InputError `no-estate`."""
+        if not start.is_dir():
+            what = "is a file" if start.exists() else "does not exist"
+            raise InputError("no-estate", f"`{start}` {what}", help="name a directory with --estate DIR")
         start = start.resolve()
         for folder in (start, *start.parents):
             if any((folder / name).exists() for name in (CONFIG, "policies", "inventory")):
@@ -98,24 +54,11 @@ class Estate:
 
     @cached_property
     def settings(self) -> Settings:
-        path = self.root / CONFIG
-        if not path.is_file():
-            return Settings()
-        try:
-            return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Settings)
-        except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-            _refuse_settings(path, error)
+        return read_settings(self.root / CONFIG)
 
     @cached_property
     def failsafe(self) -> tuple[Failsafe, ...]:
-        return tuple(self._failsafe(entry) for entry in self.settings.failsafe)
-
-    def _failsafe(self, entry: FailsafeEntry) -> Failsafe:
-        try:
-            words = WELL_KNOWN.get(entry.service, entry.service).split()
-            return Failsafe(entry.direction, parse_cidr(entry.cidr), union(parse_service(word) for word in words))
-        except ValueError as error:
-            _refuse_settings(self.root / CONFIG, error)
+        return failsafe_of(self.settings, self.root / CONFIG)
 
     @cached_property
     def label_keys(self) -> LabelKeys:
@@ -128,8 +71,9 @@ class Estate:
     @cached_property
     def loaded(self) -> Loaded:
         """The inventory files with their findings."""
-        folder = self.root / "inventory"
-        return load_paths([folder]) if folder.is_dir() else Loaded()
+        folder = self._folder("inventory")
+        loaded = load_paths([folder]) if folder else Loaded()
+        return msgspec.structs.replace(loaded, findings=tuple(self._as_shown(f) for f in loaded.findings))
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -139,17 +83,33 @@ class Estate:
         return Inventory(self.loaded.workloads, ignore=self.settings.identity.ignore)
 
     def policy_files(self) -> list[Path]:
-        folder = self.root / "policies"
-        return (
-            sorted(p for p in folder.rglob("*") if p.suffix in POLICY_SUFFIXES and p.is_file())
-            if folder.is_dir()
-            else []
-        )
+        folder = self._folder("policies")
+        return _policies_in(folder) if folder else []
+
+    def _folder(self, name: str) -> Path | None:
+        """A folder of the estate, None if there is none. Raises InputError `not-a-folder`."""
+        folder = self.root / name
+        if folder.exists() and not folder.is_dir():
+            raise InputError(
+                "not-a-folder", f"`{name}` is a file", help=f"make `{name}` a folder", where=Location(name)
+            )
+        return folder if folder.is_dir() else None
 
     def parse(self, paths: list[Path] | None = None) -> Parsed:
-        """The estate's policies, or those of the paths (files and folders), with their findings."""
-        files = self.policy_files() if paths is None else expand(paths)
-        return parse_policies({self.shown(file): read(file) for file in files}, ignore=self.settings.identity.ignore)
+        """The estate's policies, or those of the paths (files and folders), with their findings.
+
+        Paths among the estate's own policies may name the segments of the others, so an error there counts too.
+        """
+        own = self.policy_files()
+        files = own if paths is None else expand(paths)
+        wanted = {self.shown(file): file for file in files}
+        beside = {self.shown(file): file for file in own} if set(wanted) <= {self.shown(file) for file in own} else {}
+        texts = {name: read(file) for name, file in (beside | wanted).items()}
+        parsed = parse_files(texts, ignore=self.settings.identity.ignore)
+        findings = tuple(sorted((f for one in parsed.values() for f in one.findings), key=lambda f: f.sort_key))
+        if errors_among(findings):
+            return Parsed((), findings)
+        return Parsed(tuple(policy for name in wanted for policy in parsed[name].policies), findings)
 
     @cached_property
     def policies(self) -> tuple[Policy, ...]:
@@ -164,17 +124,17 @@ class Estate:
             inventory=self.inventory,
             policies=self.policies if policies is None else policies,
             failsafe=self.failsafe,
-            names=self._names(),
+            names=names_of(self.settings, self.root / CONFIG),
             at=at or datetime.now(UTC),
             as_mode=as_mode,
         )
 
-    def _names(self) -> dict[str, tuple[Answer, ...]]:
-        try:
-            names = self.settings.names.items()
-            return {name: (Answer(tuple(parse_cidr(a).ranges[0][0] for a in addresses)),) for name, addresses in names}
-        except ValueError as error:
-            _refuse_settings(self.root / CONFIG, error)
+    def _as_shown(self, finding: Finding) -> Finding:
+        where = finding.where
+        if not where.file:
+            return finding
+        there = msgspec.structs.replace(where, file=self.shown(Path(where.file)))
+        return msgspec.structs.replace(finding, where=there)
 
     def shown(self, path: Path) -> str:
         """A path as people would write it: relative to the estate where it is inside."""
@@ -187,29 +147,23 @@ def expand(paths: list[Path]) -> list[Path]:
     out: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise InputError("missing-file", f"`{path}` does not exist", where=Location(str(path)))
-        out += (
-            sorted(p for p in path.rglob("*") if p.suffix in POLICY_SUFFIXES and p.is_file())
-            if path.is_dir()
-            else [path]
-        )
+            help_ = "give a policy file, or a folder of them"
+            raise InputError("missing-file", f"`{path}` does not exist", where=Location(str(path)), help=help_)
+        out += _policies_in(path) if path.is_dir() else [path]
     return out
 
 
+def _policies_in(folder: Path) -> list[Path]:
+    """The policy files below a folder; hidden ones are somebody else's."""
+    found = (p for p in folder.rglob("*") if p.suffix in POLICY_SUFFIXES and p.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
 def read(path: Path) -> bytes:
+    """Raises InputError `unreadable-file`."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(
-            "unreadable-file", f"cannot read `{path}`: {error.strerror}", where=Location(str(path))
-        ) from error
-
-
-def _refuse_settings(path: Path, error: Exception) -> NoReturn:
-    message = str(error).replace("\n", " ")
-    raise InputError(
-        "bad-settings",
-        message[:1].lower() + message[1:],
-        where=Location(str(path)),
-        help="see docs/reference/settings.md",
-    ) from error
+        message = f"cannot read `{path}`: {(error.strerror or str(error)).lower()}"
+        help_ = "check the path and its permissions"
+        raise InputError("unreadable-file", message, where=Location(str(path)), help=help_) from error

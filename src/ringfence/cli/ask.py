@@ -10,19 +10,21 @@ import msgspec
 import numpy as np
 import typer
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command
+from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command, discard
+from ringfence.cli.tables import Rows, count
 from ringfence.core.engine import Engine, ask
-from ringfence.core.engine.nearest import Nearest, nearest
+from ringfence.core.engine.nearest import nearest
 from ringfence.core.engine.prove import present
 from ringfence.core.engine.reach import Reach, Reachability
+from ringfence.core.engine.rules import is_within
+from ringfence.core.engine.witness import Witness
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.workload import MODES, Mode, utc
 from ringfence.core.net.address import format_address
 from ringfence.core.net.service import ANY, format_point
-from ringfence.core.policy.model import Workloads
+from ringfence.core.policy.model import Conditions, Workloads
 from ringfence.core.world import VERDICTS, Endpoint, Flow, Verdict
 
 COLOURS = {"allowed": "green", "would-block": "yellow", "blocked": "bold red"}
@@ -41,8 +43,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to_process: str | None = None
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
-    """The contract of `--json` for explain and decide."""
+class Answer(msgspec.Struct, frozen=True):
+    """The contract of `--json` for explain, decide, and the counterexamples and examples of policy test and diff."""
 
     source: str
     destination: str
@@ -54,6 +56,16 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
     line: int | None
     ends: tuple[object, ...]
     unless: tuple[str, ...] = ()
+
+
+class Near(msgspec.Struct, frozen=True):
+    """The allow that missed by least, as `explain` tells it."""
+
+    rule: str
+    file: str
+    line: int
+    missing: tuple[str, ...]
+    """What the connection lacks: `from `api``, `on postgres`, `mutual-tls`; never what it has."""
 
 
 AsOption = Annotated[str | None, typer.Option("--as", metavar="MODE", help="Judge as if every end were in this mode.")]
@@ -71,7 +83,7 @@ def parse_mode(text: str | None) -> Mode | None:
 def parse_at(text: str | None) -> datetime | None:
     try:
         return utc(datetime.fromisoformat(text)) if text else None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError("bad-time", f"`{text}` is not a time", help="write it like 2026-03-03T02:10:00Z") from error
 
 
@@ -131,24 +143,44 @@ def worst(engine: Engine, question: Question) -> tuple[Flow, Verdict, dict[str, 
 
 
 def _answer(question: Question, verdict: Verdict) -> Answer:
+    return answer_of(question.source, question.destination, question.service, verdict)
+
+
+def answer_of(source: str, destination: str, service: str, verdict: Verdict) -> Answer:
+    """A verdict in the shape that every command tells it in."""
     where = verdict.where
     place = (where.file or None, where.line or None) if where is not None else (None, None)
     return Answer(
-        question.source,
-        question.destination,
-        question.service,
-        verdict.verdict,
-        verdict.reason,
-        verdict.rule,
-        *place,
-        verdict.ends,
+        source, destination, service, verdict.verdict, verdict.reason, verdict.rule, *place, verdict.ends,
         verdict.unless,
-    )
+    )  # fmt: skip
 
 
-def _nearest(engine: Engine, flow: Flow) -> Nearest | None:
+def witness_answer(witness: Witness) -> Answer:
+    """A witness in that shape."""
+    return answer_of(witness.source, witness.destination, witness.service, witness.verdict)
+
+
+def _nearest(engine: Engine, flow: Flow) -> Near | None:
     classes = [_class(engine, end) for end in (flow.source, flow.destination)]
-    return nearest(engine, classes[0], classes[1], flow.point)
+    found = nearest(engine, classes[0], classes[1], flow.point)
+    if found is None:
+        return None
+    conditions = next(r.rule.conditions for r in engine.rules if r.ref == found.rule)
+    held = _held(conditions, flow, flow.at or engine.world.at)
+    missing = tuple(part for part in found.missing if part not in held)
+    return Near(found.rule, found.where.file, found.where.line, missing)
+
+
+def _held(conditions: Conditions, flow: Flow, at: datetime) -> set[str]:
+    """The conditions of a rule that the connection meets, in the words `nearest` has for them."""
+    held = {"mutual-tls"} if flow.mutual_tls else set()
+    held |= {f"from process {flow.from_process}", f"to process {flow.to_process}"}
+    if conditions.until is not None and at.date() <= conditions.until:
+        held.add(f"until {conditions.until}")
+    if conditions.within is not None and is_within(conditions.within, at):
+        held.add(f"within {conditions.within.text}")
+    return held
 
 
 def _class(engine: Engine, end: Endpoint) -> int:
@@ -167,7 +199,7 @@ def say_end(end: Endpoint) -> str:
     return end.name or (format_address(end.address) if end.address is not None else "?")
 
 
-def _render(flow: Flow, verdict: Verdict, near: Nearest | None, others: dict[str, int]) -> list[RenderableType]:
+def _render(flow: Flow, verdict: Verdict, near: Near | None, others: dict[str, int]) -> list[RenderableType]:
     head = Text.assemble(
         (verdict.verdict.upper(), COLOURS[verdict.verdict]),
         f"  {say_end(flow.source)} -> {say_end(flow.destination)} {format_point(flow.point)}",
@@ -175,26 +207,36 @@ def _render(flow: Flow, verdict: Verdict, near: Nearest | None, others: dict[str
     because = f"because of {verdict.reason}" + (f": {verdict.rule}" if verdict.rule else "")
     if verdict.where is not None and verdict.where.file:
         because += f"  ({verdict.where.file}:{verdict.where.line})"
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
-    for column in ("end", "workload", "mode", "says", "because of", "rule"):
-        table.add_column(column)
+    table = Rows(("end", "workload", "mode", "says", "because of", "rule"), heads=2)
     for end in verdict.ends:
-        table.add_row(
-            end.end, end.workload, end.mode, Text(end.verdict, COLOURS[end.verdict]), end.reason, end.rule or ""
-        )
-    out: list[RenderableType] = [
-        head,
-        because,
-        *([table] if verdict.ends else ["neither end has an enforcement point"]),
-    ]
+        says = Text(end.verdict, COLOURS[end.verdict])
+        table.add(end.end, end.workload, end.mode, says, end.reason, end.rule or "")
+    out: list[RenderableType] = [head, because, table if verdict.ends else "neither end has an enforcement point"]
     if verdict.unless:
         out.append(f"unless: {', '.join(verdict.unless)}")
     if near is not None:
-        needs = " and ".join(near.missing) or "its conditions to hold"
-        out.append(f"nearest rule: {near.rule} ({near.where.file}:{near.where.line}) would allow it {needs}")
+        out.append(f"nearest rule: {near.rule} ({near.file}:{near.line}) {say_missing(near.missing)}")
     if others:
         out.append("of the connections this stands for: " + ", ".join(f"{n} {v}" for v, n in sorted(others.items())))
     return out
+
+
+def say_missing(missing: tuple[str, ...]) -> str:
+    """What a rule would have needed, as the rest of a sentence: `would allow it from `api`, with mutual TLS`."""
+    if not missing:
+        return "allows it, but does not count here"
+    owner = [part for part in missing if part.startswith(_OWNER)]
+    rest = [_MISSING_WORDS.get(part, part) for part in missing if part not in owner]
+    ended = [part.removeprefix("until ") for part in rest if part.startswith("until ")]
+    parts = [part for part in rest if not part.startswith("until ")]
+    said = [f"would allow it {', '.join(parts)}"] if parts else []
+    said += [f"would need {part}" for part in owner]
+    said += [f"ended on {day}" for day in ended]
+    return ", and ".join(said)
+
+
+_OWNER = "the destination's owner"
+_MISSING_WORDS = {"mutual-tls": "with mutual TLS"}
 
 
 def decide(session: Session, at: AtOption = None, as_: AsOption = None) -> int:
@@ -203,21 +245,56 @@ def decide(session: Session, at: AtOption = None, as_: AsOption = None) -> int:
     A line that cannot be answered gets {"error", "message", "line"}; exit 2 then, else 0.
     """
     engine = Engine.compile(session.estate.world(at=parse_at(at), as_mode=parse_mode(as_)))
-    decoder, encoder = msgspec.json.Decoder(Question), msgspec.json.Encoder()
     failed = False
     for number, line in enumerate(sys.stdin.buffer, 1):
         if not line.strip():
             continue
-        try:
-            question = decoder.decode(line)
-            answer: object = _answer(question, worst(engine, question)[1])
-        except msgspec.DecodeError as error:
-            failed, answer = True, {"error": "bad-question", "message": str(error), "line": number}
-        except RingfenceError as error:
-            failed, answer = True, {"error": error.code, "message": error.message, "help": error.help, "line": number}
-        sys.stdout.buffer.write(encoder.encode(answer) + b"\n")
-    sys.stdout.flush()
+        reply, is_answer = _reply(engine, line, number)
+        failed |= not is_answer
+        if not _put_line(reply):
+            break
     return BAD_INPUT if failed else CLEAN
+
+
+def _reply(engine: Engine, line: bytes, number: int) -> tuple[object, bool]:
+    """The answer to one line, or what is wrong with it."""
+    try:
+        question = msgspec.json.decode(line, type=Question)
+        return _answer(question, worst(engine, question)[1]), True
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        help_ = 'write {"source": "web-1", "destination": "db-1", "service": "tcp/5432"}'
+        return {"error": "bad-question", "message": _not_a_question(error), "help": help_, "line": number}, False
+    except RingfenceError as error:
+        return {"error": error.code, "message": error.message, "help": error.help, "line": number}, False
+
+
+def _not_a_question(error: Exception) -> str:
+    """A decoder's complaint without its type names."""
+    if not isinstance(error, msgspec.ValidationError):
+        return "the line is not one JSON object in UTF-8"
+    what, _, where = str(error).partition(" - at `$.")
+    key = where.rstrip("`")
+    if key:
+        return f"`{key}` cannot be read: {_JSON_WORDS.get(what, what[:1].lower() + what[1:])}"
+    return (
+        what.replace("Object contains unknown field", "there is no key")
+        .replace("Object missing required field", "a question needs")
+        .replace("Expected `object`, got", "a question is a JSON object, not")
+    )
+
+
+_JSON_WORDS = {"Invalid RFC3339 encoded datetime": "write it like 2026-03-03T02:10:00Z"}
+
+
+def _put_line(document: object) -> bool:
+    """One line of JSON on stdout; False when its reader has left."""
+    try:
+        sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        discard(sys.stdout)
+        return False
+    return True
 
 
 def reach(
@@ -247,13 +324,16 @@ def _as_selector(text: str) -> Workloads | None:
 
 
 def _render_reach(result: Reach, selector: str) -> list[RenderableType]:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
-    for column in ("hop", "who", "workloads", "on", "next to"):
-        table.add_column(column, justify="right" if column == "workloads" else "left", overflow="fold")
+    table = Rows(("hop>", "who", "workloads>", "on", "next to"), heads=2)
     for row in result.reached:
-        table.add_row(
-            str(row.hop), row.who, str(row.workloads) if not row.is_bare else "", " ".join(row.services[:6]), row.via
-        )
-    total = sum(r.workloads for r in result.reached)
+        workloads = "" if row.is_bare else str(row.workloads)
+        table.add(str(row.hop), row.who, workloads, short(row.services), row.via)
+    total = count(sum(r.workloads for r in result.reached), "workload")
     way = "can reach" if result.way == "to" else "can be reached from"
-    return [table, f"{total} workloads {way} {selector}"]
+    return [table, f"{total} {way} {selector}"]
+
+
+def short(services: tuple[str, ...], most: int = 6) -> str:
+    """The first services of many, and how many more there are."""
+    more = f" and {len(services) - most:,} more" if len(services) > most else ""
+    return " ".join(services[:most]) + more

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from ringfence import catalog
 from ringfence.cli.ask import AsOption, AtOption, parse_at, parse_mode
-from ringfence.cli.session import CLEAN, FINDINGS, Session, command
+from ringfence.cli.session import CLEAN, FINDINGS, Session, command, write_out
+from ringfence.cli.tables import Rows
 from ringfence.core.engine import Engine
-from ringfence.core.errors import FindingsError, InputError
+from ringfence.core.errors import Finding, FindingsError, InputError
 from ringfence.core.identity.workload import Workload
 from ringfence.core.intent.compile import IntentCompiler
-from ringfence.core.intent.model import Intent
+from ringfence.core.intent.model import Intent, Passage
 from ringfence.core.net.address import format_ranges
 from ringfence.core.net.service import format_services
+from ringfence.core.policy.suggest import did_you_mean
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +41,7 @@ def render(
     if session.is_json:
         session.emit({"intent": intent, "digest": intent.digest, "refusals": refusals})
     else:
-        session.out.print(adapter.render(intent), markup=False, soft_wrap=True)
+        write_out(adapter.render(intent).rstrip("\n") + "\n")
         session.show_findings(refusals)
     return FINDINGS if refusals else CLEAN
 
@@ -59,14 +60,17 @@ def enforce(
     at: AtOption = None,
     as_: AsOption = None,
 ) -> int:
-    """Realise a workload's policy on this host, in one transaction, and prove it by reading it back (root)."""
+    """Realise a workload's policy on this host, in one transaction, and prove it by reading it back (root).
+
+    Exit 1 when --plan shows changes, or what was read back is not all that was asked.
+    """
     adapter = catalog.load(catalog.TARGETS, target)(netns)
     intent = intent_of(session, workload, at, as_)
     refusals = (*intent.refusals, *adapter.support(intent))
     if refusals and not accept_refused and not plan:
         raise FindingsError([*refusals])
     if plan:
-        return _show_plan(session, adapter, intent)
+        return _show_plan(session, adapter, intent, refusals)
     realised = adapter.converge(intent)
     session.emit(realised_document(intent, realised), _realised_line(intent, realised))
     session.show_findings(refusals)
@@ -78,8 +82,9 @@ def intent_of(session: Session, name: str, at: str | None = None, as_: str | Non
     world = session.estate.world(at=parse_at(at), as_mode=parse_mode(as_))
     workload = world.inventory.find(name)
     if workload is None:
+        guess = did_you_mean(name, world.inventory.by_name)
         raise InputError(
-            "unknown-workload", f"there is no workload `{name}`", help="`ringfence map -f tree` shows those there are"
+            "unknown-workload", f"there is no workload `{name}`", help=guess or "give its name or UUID from inventory/"
         )
     _check_controlled(workload)
     return IntentCompiler(Engine.compile(world)).compile(workload)
@@ -91,22 +96,36 @@ def _check_controlled(workload: Workload) -> None:
         raise InputError("not-controlled", message, help="a process is enforced with its host; a device by its peers")
 
 
-def _show_plan(session: Session, adapter: Any, intent: Intent) -> int:
+def _show_plan(session: Session, adapter: Any, intent: Intent, refusals: tuple[Finding, ...]) -> int:
     plan = adapter.plan(intent, adapter.observe())
     lines = plan.summary or ("nothing to change",)
     session.emit(
-        {"workload": intent.name, "changes": plan.summary}, *(Text(line) for line in lines), failsafe_table(intent)
+        {
+            "workload": intent.name,
+            "digest": intent.digest,
+            "changes": plan.summary,
+            "failsafe": [_passage_document(passage) for passage in intent.failsafe],
+            "refusals": refusals,
+        },
+        *(Text(line) for line in lines),
+        failsafe_table(intent),
     )
+    session.show_findings(refusals)
     return FINDINGS if plan.summary else CLEAN
 
 
-def failsafe_table(intent: Intent) -> Table | str:
+def _passage_document(passage: Passage) -> dict[str, object]:
+    remote, services = format_ranges(passage.remote), format_services(passage.services)
+    return {"direction": passage.direction, "remote": remote, "services": services}
+
+
+def failsafe_table(intent: Intent) -> Rows | str:
     """What passes whatever policy says: shown in every plan."""
     if not intent.failsafe:
         return "failsafe: nothing"
-    table = Table("failsafe", "remote", "services", box=None)
+    table = Rows(("failsafe", "remote", "services"))
     for passage in intent.failsafe:
-        table.add_row(
+        table.add(
             passage.direction, " ".join(format_ranges(passage.remote)), " ".join(format_services(passage.services))
         )
     return table

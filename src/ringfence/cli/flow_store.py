@@ -23,18 +23,26 @@ def parse_time(text: str | None) -> int | None:
     """`7d` (before now) or RFC 3339 -> seconds since the epoch. Raises InputError `bad-time`."""
     if text is None:
         return None
-    if span := _SPAN.fullmatch(text):
-        return int((datetime.now(UTC) - timedelta(hours=int(span[1]) * _HOURS[span[2]])).timestamp())
     try:
+        if span := _SPAN.fullmatch(text):
+            return int((datetime.now(UTC) - timedelta(hours=int(span[1]) * _HOURS[span[2]])).timestamp())
         return int(utc(datetime.fromisoformat(text)).timestamp())
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         help_ = "write `7d`, `12h` or 2026-03-03T02:10:00Z"
         raise InputError("bad-time", f"`{text}` is not a time", help=help_) from error
 
 
+def parse_span(since: str | None, until: str | None) -> tuple[int | None, int | None]:
+    """Both ends of a span. Raises InputError `bad-time`, also for a span that ends before it begins."""
+    start, end = parse_time(since), parse_time(until)
+    if start is not None and end is not None and end <= start:
+        raise InputError("bad-time", f"`{until}` is not after `{since}`", help="swap --since and --until")
+    return start, end
+
+
 @contextmanager
 def store_of(session: Session) -> Iterator[FlowStore]:
-    """The estate's flow store, opened and closed."""
+    """The estate's flow store, opened (made, if there is none) and closed."""
     session.estate.data.mkdir(exist_ok=True)
     store: FlowStore = catalog.load(catalog.FLOW_STORES, "duckdb")(session.estate.data / STORE_FILE)
     try:
@@ -43,12 +51,26 @@ def store_of(session: Session) -> Iterator[FlowStore]:
         store.close()
 
 
+def has_store(session: Session) -> bool:
+    """Whether anything was ever imported here: asking makes no store."""
+    return (session.estate.data / STORE_FILE).exists()
+
+
 def read(session: Session, since: str | None, until: str | None) -> Conversations:
     """The stored conversations of a span. Raises InputError `no-flows` when there are none."""
+    start, end = parse_span(since, until)
+    if not has_store(session):
+        raise _no_flows("no traffic was imported yet")
     with store_of(session) as store:
-        found = store.read(parse_time(since), parse_time(until))
-    if not len(found):
-        raise InputError(
-            "no-flows", "no observed traffic in that time", help="import some: `ringfence flows import LOGS`"
-        )
-    return found
+        found = store.read(start, end)
+        if len(found):
+            return found
+        held = store.totals()
+    if held.first is None or held.last is None:
+        raise _no_flows("the flow store is empty")
+    first, last = (f"{datetime.fromtimestamp(t, UTC):%Y-%m-%dT%H:%M:%SZ}" for t in (held.first, held.last))
+    raise InputError("no-flows", "no observed traffic in that time", help=f"what is stored is from {first} to {last}")
+
+
+def _no_flows(message: str) -> InputError:
+    return InputError("no-flows", message, help="import some: `ringfence flows import LOGS`")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
+from rich.text import Text
 
-from ringfence.cli.session import CLEAN, Session, command
+from ringfence.cli.session import CLEAN, Session, command, write_file
 from ringfence.core.errors import InputError, Location
 
 SETTINGS = """\
@@ -73,12 +74,13 @@ POLICY = """\
 #   - {from: web, to: db, service: postgres, expect: allowed}
 #   - {from: "global: env=dev", to: db, expect: blocked}
 """
+IGNORED = ".gitignore"
 FILES = {
     "ringfence.toml": SETTINGS,
     "inventory/workloads.yaml": WORKLOADS,
     "inventory/label-rules.yaml": LABEL_RULES,
     "policies/example.yaml": POLICY,
-    ".gitignore": ".ringfence/\n",
+    IGNORED: ".ringfence/\n",
 }
 
 
@@ -90,7 +92,9 @@ def register(app: typer.Typer) -> None:
 def init(session: Session) -> int:
     """Make an estate here (or in --estate DIR): settings, inventory and policies with commented examples."""
     root: Path = session.folder
-    taken = [name for name in FILES if (root / name).exists()]
+    if root.exists() and not root.is_dir():
+        raise InputError("not-a-folder", f"`{root}` is a file", help="name a directory with --estate DIR")
+    taken = [name for name in FILES if name != IGNORED and (root / name).exists()]
     if taken:
         raise InputError(
             "estate-exists",
@@ -98,10 +102,13 @@ def init(session: Session) -> int:
             where=Location(str(root)),
             help="choose another directory",
         )
-    for name, text in FILES.items():
+    written = [name for name in FILES if not (root / name).exists()]
+    for name in written:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, "utf-8")
-    session.emit({"estate": str(root), "files": list(FILES)}, f"an estate in {root}: " + ", ".join(FILES))
+        write_file(root / name, FILES[name])
+    session.emit({"estate": str(root), "files": written}, f"an estate in {root}: " + ", ".join(written))
+    if IGNORED not in written:
+        session.say(Text(f"add `.ringfence/` to {root / IGNORED}: it holds derived data"))
     session.say(
         "next: fill inventory/, then `ringfence flows import LOGS`, `ringfence map`, `ringfence recommend -o policies`"
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import typer
 
 from ringfence import __version__
 from ringfence.cli import ask, enforce, init, lab, policy, traffic
+from ringfence.cli.session import UNREACHABLE
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,9 +39,13 @@ def root(
 
 
 def main() -> None:
-    """The entry point; a broken pipe (`| head`) ends quietly."""
+    """The entry point. A fault of ours ends with 3, never with a code that means something was found."""
     try:
         app()
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+    except Exception:
+        traceback.print_exc()
+        print(
+            "error[internal-error] this is a fault in Ringfence\n  help: report it with the lines above",
+            file=sys.stderr,
+        )
+        sys.exit(UNREACHABLE)

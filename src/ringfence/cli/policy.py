@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
+from ringfence.cli.ask import short, witness_answer
 from ringfence.cli.findings import findings_table, summary
-from ringfence.cli.flow_store import STORE_FILE, store_of
-from ringfence.cli.session import CLEAN, FINDINGS, Session, command, to_json
+from ringfence.cli.flow_store import has_store, store_of
+from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command, to_json, write_file, write_out
+from ringfence.cli.tables import Rows, count
 from ringfence.core.engine import Engine, lint
-from ringfence.core.engine.diff import Diff, diff
-from ringfence.core.engine.prove import Proof, prove
-from ringfence.core.errors import Finding, errors_among
+from ringfence.core.engine.diff import Box, Diff, diff
+from ringfence.core.engine.prove import Outcome, Proof, prove
+from ringfence.core.errors import Finding, InputError, Location, errors_among
 from ringfence.core.identity.workload import Mode
 from ringfence.core.policy.check import check
 from ringfence.core.policy.printing import format_text
 from ringfence.core.policy.schema import json_schema
-from ringfence.estate import expand
+from ringfence.estate import expand, read
 
 app = typer.Typer(no_args_is_help=True, help="Check, prove, compare and format policies.")
 PathsArgument = Annotated[
@@ -42,14 +43,13 @@ def check_(session: Session, paths: PathsArgument = None) -> int:
         findings += (*world.inventory.conflicts(world.at), *check(parsed.policies, world.inventory, world.at))
     findings = tuple(dict.fromkeys(findings))
     rules = sum(len(policy.rules) for policy in parsed.policies)
-    words = (
-        f"{len(parsed.policies)} policies, {rules} rules, {len(estate.loaded.workloads)} workloads: {summary(findings)}"
-    )
-    session.emit(
-        {"findings": findings, "policies": len(parsed.policies), "rules": rules}, findings_table(findings), words
-    )
+    counts = (len(parsed.policies), rules, len(estate.loaded.workloads))
+    things = ("policy", "policies"), ("rule", ""), ("workload", "")
+    words = ", ".join(count(n, *noun) for n, noun in zip(counts, things, strict=True))
+    document = {"findings": findings, "policies": counts[0], "rules": rules, "workloads": counts[2]}
+    session.emit(document, findings_table(findings), f"{words}: {summary(findings)}")
     if errors_among(findings):
-        return 2
+        return BAD_INPUT
     return FINDINGS if any(f.severity == "warning" for f in findings) else CLEAN
 
 
@@ -64,46 +64,36 @@ def prove_(
     proofs = prove(Engine.compile(session.estate.world(policies=policies, as_mode=Mode.both("enforce"))))
     holding = ("proven",) if strict else ("proven", "warning")
     failed = [p for p in proofs if p.outcome not in holding]
-    words = f"{len(proofs) - len(failed)} of {len(proofs)} tests proven"
-    session.emit(
-        {"tests": [_proof_document(p) for p in proofs], "proven": len(proofs) - len(failed)},
-        _proof_table(proofs),
-        words,
+    proven = len(proofs) - len(failed)
+    words = (
+        f"{proven} of {count(len(proofs), 'test')} proven" if proofs else "no policy has `tests:`; nothing is proven"
     )
+    session.emit({"tests": [_proof_document(p) for p in proofs], "proven": proven}, _proof_table(proofs), words)
     return FINDINGS if failed else CLEAN
 
 
 def _proof_document(proof: Proof) -> dict[str, object]:
-    """The contract of DESIGN section 8: the counterexample's verdict, reason, rule and ends beside the outcome."""
-    document: dict[str, object] = {
-        "policy": proof.policy, "test": proof.name, "outcome": proof.outcome, "expect": proof.expect, "pairs":
-        proof.pairs, "violations": proof.violations, "file": proof.where.file, "line": proof.where.line,
-        "message": proof.message,
+    """The contract of DESIGN section 8: the counterexample as explain would answer it, beside the outcome."""
+    shown = proof.counterexample
+    return {
+        "policy": proof.policy, "test": proof.name, "outcome": proof.outcome, "expect": proof.expect,
+        "pairs": proof.pairs, "violations": proof.violations, "file": proof.where.file, "line": proof.where.line,
+        "message": proof.message, "counterexample": witness_answer(shown) if shown is not None else None,
     }  # fmt: skip
-    if proof.counterexample is not None:
-        document["counterexample"] = proof.counterexample
-    return document
 
 
-def _proof_table(proofs: tuple[Proof, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "test", "expect", "pairs", "because"):
-        table.add_column(column, justify="right" if column == "pairs" else "left")
-    marks = {
-        "proven": Text("proven", "green"),
-        "failed": Text("FAILED", "bold red"),
-        "unmatched": Text("unmatched", "yellow"),
-        "warning": Text("proven*", "yellow"),
-    }
+_MARKS: dict[Outcome, tuple[str, str]] = {
+    "proven": ("proven", "green"), "failed": ("FAILED", "bold red"), "unmatched": ("unmatched", "yellow"),
+    "warning": ("proven*", "yellow"),
+}  # fmt: skip
+
+
+def _proof_table(proofs: tuple[Proof, ...]) -> Rows:
+    table = Rows(("", "test", "expect", "pairs>", "because"), heads=2)
     for proof in proofs:
         where = f"  {proof.where}" if proof.outcome != "proven" else ""
-        table.add_row(
-            marks[proof.outcome],
-            f"{proof.policy}: {proof.name}",
-            proof.expect,
-            f"{proof.pairs:,}",
-            proof.message + where,
-        )
+        name = f"{proof.policy}: {proof.name}"
+        table.add(Text(*_MARKS[proof.outcome]), name, proof.expect, f"{proof.pairs:,}", proof.message + where)
     return table
 
 
@@ -121,7 +111,7 @@ def lint_(session: Session, paths: PathsArgument = None) -> int:
 
 def _without_traffic(session: Session, engine: Engine) -> tuple[Finding, ...]:
     """Rules no stored flow was decided by; nothing is said while no traffic is stored."""
-    if not (session.estate.data / STORE_FILE).exists():
+    if not has_store(session):
         return ()
     with store_of(session) as store:
         conversations = store.read()
@@ -137,24 +127,48 @@ def fmt(
     paths: PathsArgument = None,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if something would.")] = False,
 ) -> int:
-    """Write policies in the canonical form; meaning and comments stay."""
+    """Write policies in the canonical form; meaning and comments stay. A file with an error stops all of them.
+
+    Exit 1 when --check finds a file that would change.
+    """
     estate = session.estate
-    changed = []
-    for file in estate.policy_files() if paths is None else expand(paths):
-        text = file.read_text("utf-8")
-        formatted = format_text(text, estate.shown(file))
-        if formatted == text:
-            continue
-        changed.append(estate.shown(file))
-        if check and not session.is_json:
-            lines = difflib.unified_diff(
-                text.splitlines(), formatted.splitlines(), estate.shown(file), "formatted", lineterm=""
-            )
-            session.out.print("\n".join(lines), markup=False)
-        elif not check:
-            file.write_text(formatted, "utf-8")
-    session.emit({"changed": changed}, f"{len(changed)} file(s) {'would change' if check else 'changed'}")
-    return FINDINGS if check and changed else CLEAN
+    files = estate.policy_files() if paths is None else expand(paths)
+    changed = [(file, text, new) for file, text, new in _formatted(session, files) if text != new]
+    names = [estate.shown(file) for file, _, _ in changed]
+    for name, (file, text, new) in zip(names, changed, strict=True):
+        if not check:
+            write_file(file, new)
+        elif not session.is_json:
+            _show_change(session, name, text, new)
+    session.emit({"changed": names}, f"{count(len(names), 'file')} {'would change' if check else 'changed'}")
+    return FINDINGS if check and names else CLEAN
+
+
+def _formatted(session: Session, files: list[Path]) -> list[tuple[Path, str, str]]:
+    """(file, its text, its canonical text), all read before anything is written.
+
+    Files among the estate's own may name the segments of the others.
+    """
+    estate = session.estate
+    own = {estate.shown(file): file for file in estate.policy_files()}
+    texts = {estate.shown(file): _text(file) for file in files}
+    beside = {name: _text(file) for name, file in own.items() if name not in texts} if set(texts) <= set(own) else {}
+    everything, ignore = beside | texts, estate.settings.identity.ignore
+    formatted = {name: format_text(text, name, others=everything, ignore=ignore) for name, text in texts.items()}
+    return [(file, texts[estate.shown(file)], formatted[estate.shown(file)]) for file in files]
+
+
+def _text(file: Path) -> str:
+    try:
+        return read(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"byte {error.start + 1} of `{file}` is not UTF-8"
+        raise InputError("not-utf8", message, where=Location(str(file)), help="save the file as UTF-8") from error
+
+
+def _show_change(session: Session, name: str, text: str, new: str) -> None:
+    lines = difflib.unified_diff(text.splitlines(), new.splitlines(), name, "formatted", lineterm="")
+    session.out.print(Text("\n".join(lines)), soft_wrap=True)
 
 
 @command(app, "diff", epilog="Example: ringfence policy diff policies/ drafts/")
@@ -168,29 +182,31 @@ def diff_(
     before = estate.parse([old]).raise_if_errors()
     after = estate.policies if new is None else estate.parse([new]).raise_if_errors()
     result = diff(estate.world(policies=after), before, after)
-    session.emit({"opened": result.opened, "closed": result.closed, "boxes": result.boxes}, *render_diff(result))
+    document = {"opened": result.opened, "closed": result.closed, "boxes": [_box_document(b) for b in result.boxes]}
+    session.emit(document, *render_diff(result))
     return FINDINGS if result.boxes else CLEAN
 
 
-def render_diff(result: Diff) -> tuple[Table, str]:
+def _box_document(box: Box) -> dict[str, object]:
+    return {
+        "change": box.change, "from": box.sources, "to": box.destinations, "services": box.services,
+        "workload_pairs": box.workload_pairs, "example": witness_answer(box.witness),
+    }  # fmt: skip
+
+
+def render_diff(result: Diff) -> tuple[RenderableType, str]:
     """Opened in red (it is exposure), closed in green, the largest first."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "from", "to", "services", "pairs", "for example"):
-        table.add_column(column, justify="right" if column == "pairs" else "left", overflow="fold")
+    table = Rows(("", "from", "to", "services", "pairs>", "for example"), heads=3)
     for box in result.boxes:
         mark = Text("+ opens", "red") if box.change == "opened" else Text("- closes", "green")
         shown = f"{box.witness.source} -> {box.witness.destination} {box.witness.service}"
-        table.add_row(mark, box.sources, box.destinations, " ".join(box.services), f"{box.workload_pairs:,}", shown)
-    return (
-        table,
-        f"{result.opened:,} workload pairs opened, {result.closed:,} closed"
-        if result.boxes
-        else "no difference in what passes",
-    )
+        table.add(mark, box.sources, box.destinations, short(box.services), f"{box.workload_pairs:,}", shown)
+    opened = f"{count(result.opened, 'workload pair')} opened, {result.closed:,} closed"
+    return table, opened if result.boxes else "no difference in what passes"
 
 
 @command(app, "schema", epilog="Example: ringfence policy schema > policy.schema.json")
 def schema(session: Session) -> int:
     """The JSON Schema of a policy file, for editors."""
-    sys.stdout.write(to_json(json_schema()) + "\n")
+    write_out(to_json(json_schema()) + "\n")
     return CLEAN

@@ -2,12 +2,15 @@
 
 Results go to stdout (a table for people, one stable document with --json); progress and messages go to stderr.
 Exit codes: 0 done and clean, 1 findings, 2 usage or bad input, 3 could not reach or apply.
+
+INVARIANT: a reader that goes away (`| head`) changes neither what a command does nor the code it ends with.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,18 +20,35 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from ringfence.cli.findings import findings_table
-from ringfence.core.errors import Finding, FindingsError, RingfenceError, TargetError
+from ringfence.core.errors import Finding, FindingsError, InputError, Location, RingfenceError, TargetError
 from ringfence.estate import Estate
 
 CLEAN, FINDINGS, BAD_INPUT, UNREACHABLE = 0, 1, 2, 3
+_UNBOUNDED = 4096
+"""Columns of an output that nobody looks at through a window."""
 
 EstateOption = Annotated[
     Path, typer.Option("--estate", metavar="DIR", help="The estate, found upwards from here.", show_default="here")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One stable JSON document on stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
+
+
+class _Console(Console):
+    """A console whose reader may leave."""
+
+    def on_broken_pipe(self) -> None:
+        discard(sys.stderr if self.stderr else sys.stdout)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """As wide as the terminal, or COLUMNS; into a file or a pipe as wide as the longest line."""
+    stream = sys.stderr if stderr else sys.stdout
+    is_windowed = stream.isatty() or "COLUMNS" in os.environ
+    return _Console(stderr=stderr, highlight=False, emoji=False, width=None if is_windowed else _UNBOUNDED)
 
 
 @dataclass
@@ -38,8 +58,8 @@ class Session:
     folder: Path
     is_json: bool
     is_quiet: bool
-    out: Console = field(default_factory=lambda: Console(highlight=False))
-    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    out: Console = field(default_factory=_console)
+    err: Console = field(default_factory=lambda: _console(stderr=True))
 
     @functools.cached_property
     def estate(self) -> Estate:
@@ -48,24 +68,75 @@ class Session:
     def emit(self, document: Any, *renderables: RenderableType) -> None:
         """The result: the document with --json, else what people read."""
         if self.is_json:
-            sys.stdout.write(to_json(document) + "\n")
+            write_out(to_json(document) + "\n")
             return
         for renderable in renderables:
-            self.out.print(renderable)
+            self.out.print(Text(renderable) if isinstance(renderable, str) else renderable)
 
     def say(self, message: RenderableType) -> None:
         if not self.is_quiet:
             self.err.print(message)
 
     def show_findings(self, findings: Iterable[Finding]) -> None:
-        """Findings that go beside a result, on stderr."""
+        """Findings that go beside a result, on stderr; with --json they are in the document."""
         found = tuple(findings)
-        if found and not self.is_quiet:
+        if found and not self.is_quiet and not self.is_json:
             self.err.print(findings_table(found))
 
 
 def to_json(document: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2).decode()
+
+
+def discard(stream: Any) -> None:
+    """From now on what is written to the stream goes nowhere: its reader has left."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def write_out(text: str) -> None:
+    """The text on stdout as it is: no wrapping, no markup. UTF-8 whatever the locale says."""
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        discard(sys.stdout)
+
+
+def write_file(path: Path, text: str) -> None:
+    """The text as the file's whole content, all of it or the old one. Raises InputError `unwritable-file`.
+
+    INVARIANT: a regular file is replaced in one step and keeps its mode; a link's target is what is replaced; a
+    device or pipe is written to.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, "utf-8")
+            return
+        _replace(path.resolve(), text)
+    except OSError as error:
+        help_ = "choose another place with -o, or make the folder first"
+        raise InputError(
+            "unwritable-file", f"cannot write `{path}`: {_reason(error)}", help=help_, where=Location(str(path))
+        ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        fresh.write_text(text, "utf-8")
+        if path.exists():
+            fresh.chmod(path.stat().st_mode)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[..., int]], Callable[..., None]]:
@@ -97,9 +168,17 @@ def _guarded(function: Callable[..., int], session: Session, arguments: dict[str
     try:
         return function(session, **arguments)
     except RingfenceError as error:
-        findings = error.findings if isinstance(error, FindingsError) else (error.as_finding(),)
-        if session.is_json:
-            sys.stdout.write(to_json({"error": error.code, "findings": findings}) + "\n")
-        else:
-            session.err.print(findings_table(findings))
-        return UNREACHABLE if isinstance(error, TargetError) else BAD_INPUT
+        return _refuse(session, error)
+    except OSError as error:
+        place = f"`{error.filename}`: " if error.filename else ""
+        help_ = "check the path, its permissions and the free space"
+        return _refuse(session, InputError("file-system", f"{place}{_reason(error)}", help=help_))
+
+
+def _refuse(session: Session, error: RingfenceError) -> int:
+    findings = error.findings if isinstance(error, FindingsError) else (error.as_finding(),)
+    if session.is_json:
+        write_out(to_json({"error": error.code, "findings": findings}) + "\n")
+    else:
+        session.err.print(findings_table(findings))
+    return UNREACHABLE if isinstance(error, TargetError) else BAD_INPUT

@@ -1,0 +1,85 @@
+"""Recommended policies as files: each where it belongs, and nobody's work overwritten.
+
+INVARIANT: a file is replaced only if it is the one the policy was read from, or already says the same; otherwise
+nothing at all is written. Every file is checked before the first is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ringfence.cli.session import write_file
+from ringfence.cli.tables import count
+from ringfence.core.errors import InputError, Location
+from ringfence.core.policy.model import Policy
+from ringfence.estate import Estate, read
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """One policy on its way to a file."""
+
+    policy: str
+    file: str
+    change: Literal["new", "extended", "replaced", "unchanged"]
+    added_rules: int
+    text: str = ""
+
+    def __str__(self) -> str:
+        rules = count(self.added_rules, "rule")
+        words = {
+            "new": f"wrote {self.file}: {rules}",
+            "extended": f"extended {self.file}: {rules} added to policy `{self.policy}`",
+            "replaced": f"replaced {self.file}",
+            "unchanged": f"{self.file} says so already",
+        }
+        return words[self.change]
+
+
+def plan_drafts(
+    estate: Estate, folder: Path, policies: Sequence[Policy], texts: Mapping[str, str], *, force: bool
+) -> list[tuple[Path, Draft]]:
+    """Where each policy goes. Raises InputError `policy-file-taken`, `policy-file-shared`."""
+    existing = {policy.name: policy for policy in estate.policies}
+    return [_plan(estate, folder, policy, existing, texts[policy.name], force=force) for policy in policies]
+
+
+def write_drafts(planned: Sequence[tuple[Path, Draft]]) -> None:
+    """Raises InputError `unwritable-file`."""
+    for path, draft in planned:
+        if draft.change != "unchanged":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, draft.text)
+
+
+def _plan(
+    estate: Estate, folder: Path, policy: Policy, existing: Mapping[str, Policy], text: str, *, force: bool
+) -> tuple[Path, Draft]:
+    old = existing.get(policy.name)
+    home = estate.root / old.where.file if old is not None else None
+    added = len(policy.rules) - (len(old.rules) if old is not None else 0)
+    if home is not None and home.resolve().is_relative_to(folder.resolve()):
+        _refuse_shared(home, policy.name, existing)
+        return home, Draft(policy.name, estate.shown(home), "extended", added, text)
+    path = folder / f"{policy.name}.yaml"
+    if not path.exists():
+        return path, Draft(policy.name, estate.shown(path), "new", added, text)
+    if read(path) == text.encode():
+        return path, Draft(policy.name, estate.shown(path), "unchanged", added, text)
+    if not force:
+        help_ = "choose another folder with -o, move the file away, or --force to replace it"
+        message = f"`{estate.shown(path)}` is there already and says something else"
+        raise InputError("policy-file-taken", message, help=help_, where=Location(estate.shown(path)))
+    return path, Draft(policy.name, estate.shown(path), "replaced", added, text)
+
+
+def _refuse_shared(home: Path, name: str, existing: Mapping[str, Policy]) -> None:
+    """A file of several policies cannot be written as one of them."""
+    others = [p.name for p in existing.values() if p.where.file == existing[name].where.file and p.name != name]
+    if others:
+        message = f"`{home.name}` holds policy `{name}` and `{others[0]}` as well"
+        help_ = "give each policy its own file, or choose another folder with -o"
+        raise InputError("policy-file-shared", message, help=help_, where=Location(str(home)))
