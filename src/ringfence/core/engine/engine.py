@@ -7,16 +7,18 @@ answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from copy import copy
 from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from ringfence.core.engine import judgement
-from ringfence.core.engine.bits import members
+from ringfence.core.engine.bits import Ids, members
 from ringfence.core.engine.classes import ClassTable
 from ringfence.core.engine.judgement import Judgement
 from ringfence.core.engine.partition import Partition
@@ -73,9 +75,7 @@ class Engine:
         """Atoms that always pass, as a bitset: ICMP that networking needs, and DHCP."""
         self.classes = ClassTable(self.peers, world.inventory.ignore)
         self._add_present_classes()
-        self.relation = Relation(
-            self.rules, self.classes, [self._masks[r.rule.services] for r in self.rules], len(self.atoms)
-        )
+        self.relation = self._relation()
 
     @staticmethod
     def compile(world: World) -> Engine:
@@ -90,12 +90,24 @@ class Engine:
         enforce = Mode.both("enforce")
         return self._judging(msgspec.structs.replace(self.world, as_mode=enforce, quarantines=(), failsafe=()))
 
+    def with_policies(self, policies: Sequence[Policy]) -> Engine:
+        """Other policies over the same classes and atoms; this engine must have been refined by them. For now only."""
+        other = self._judging(msgspec.structs.replace(self.world, policies=tuple(policies)))
+        other.rules = number_rules(policies)
+        other.relation = other._relation()
+        return other
+
     def _judging(self, world: World) -> Engine:
-        """For a world of the same policies, inventory and time. The index is shared, so it is for now only."""
+        """For a world of the same inventory and time. Whatever is not replaced is shared, so it is for now only."""
         other = copy(self)
         other.world = world
-        other.__dict__.pop("_quarantined", None)
+        for stale in ("_quarantined", "_slots", "_where"):
+            other.__dict__.pop(stale, None)
         return other
+
+    def _relation(self) -> Relation:
+        masks = [self._masks[rule.rule.services] for rule in self.rules]
+        return Relation(self.rules, self.classes, masks, len(self.atoms))
 
     # ---- classes -----------------------------------------------------------------------------------------------
 
@@ -126,37 +138,44 @@ class Engine:
 
     def _add_present_classes(self) -> None:
         """Workloads at their live addresses, then what nobody holds, atom by atom."""
-        counts = self.classes.workloads
-        for workload, placed in self._placed():
-            if workload.kind != "process":
-                for number in {number for _, number in placed}:
-                    counts[number] += 1
+        _, class_ = self._places
+        self.classes.workloads[:] = np.bincount(class_, minlength=len(self.classes)).tolist()
         for address_peers, ranges in self.peers.address_atoms():
             number = self.classes.of(None, address_peers, is_controlled=False)
             self.classes.ranges[number] |= ranges
 
-    def _placed(self) -> Iterator[tuple[Workload, list[tuple[int | None, int]]]]:
-        """Every workload with its live addresses and its class at each; a process is where its host is."""
+    @cached_property
+    def _places(self) -> tuple[Ids, Ids]:
+        """(workload, class) for every workload and each class it is in at a live address.
+
+        A process is where its host is, and left out: who counts and is shown is the host.
+        """
         at, inventory = self.world.at, self.world.inventory
         of_address, of_key = self.peers.of_address, self.classes.of_key
-        for workload, identity in zip(inventory.workloads, inventory.identities, strict=True):
+        who, where = array("q"), array("q")
+        for number, (workload, identity) in enumerate(zip(inventory.workloads, inventory.identities, strict=True)):
             controlled = workload.is_controlled
             addresses = _addresses(self._host_of(workload), at)
-            yield workload, [(a, of_key((identity, of_address(a, is_held=True), controlled))) for a in addresses]
+            classes = {of_key((identity, of_address(a, is_held=True), controlled)) for a in addresses}
+            if workload.kind != "process":
+                who.extend([number] * len(classes))
+                where.extend(classes)
+        return np.array(who, dtype=np.intp), np.array(where, dtype=np.intp)
 
     def members_of(self, class_: int) -> tuple[Endpoint, ...]:
         """Some of a class of workloads: two at IPv4 addresses and two at IPv6 addresses, where there are so many."""
-        return tuple(end for family in self._examples.get(class_, {}).values() for end in family)
-
-    @cached_property
-    def _examples(self) -> dict[int, dict[bool, list[Endpoint]]]:
-        out: dict[int, dict[bool, list[Endpoint]]] = {}
-        for workload, placed in self._placed():
-            for address, number in placed if workload.kind != "process" else ():
-                known = out.setdefault(number, {}).setdefault(address is None or is_v4(address), [])
-                if len(known) < 2 and all(end.workload is not workload for end in known):
-                    known.append(Endpoint(workload, address))
-        return out
+        who, where = self._places
+        chosen: dict[bool, list[Endpoint]] = {True: [], False: []}
+        for number in who[where == class_].tolist():
+            workload = self.world.inventory.workloads[number]
+            for address in _addresses(workload, self.world.at):
+                family = chosen[address is None or is_v4(address)]
+                is_another = all(end.workload is not workload for end in family)
+                if len(family) < 2 and is_another and self.class_of(workload, address) == class_:
+                    family.append(Endpoint(workload, address))
+            if all(len(family) >= 2 for family in chosen.values()):
+                break
+        return (*chosen[True], *chosen[False])
 
     def bare_addresses(self, class_: int) -> tuple[int, ...]:
         """The first address of each range of a class that nobody holds."""
@@ -170,7 +189,7 @@ class Engine:
         if self.classes.workloads[class_]:
             return True
         ranges = self.classes.ranges[class_]
-        if ranges.size > len(self._held):
+        if ranges.size > self.world.inventory.lease_count:
             return True
         return bool(ranges - IntervalSet.of((address, address) for address in self._held if address in ranges))
 
@@ -231,7 +250,7 @@ class Engine:
             if workload is not None and workload.kind != "process":
                 for number in {self.class_of(workload, address) for address in _addresses(workload, at)}:
                     self.classes.workloads[number] += change
-        self.__dict__.pop("_examples", None)
+        self.__dict__.pop("_places", None)
         self.world = msgspec.structs.replace(self.world, inventory=inventory)
 
     # ---- one decision ------------------------------------------------------------------------------------------

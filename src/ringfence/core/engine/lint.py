@@ -14,7 +14,7 @@ import numpy as np
 from ringfence.core.engine.bits import lowest, members, of_ids
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.judgement import Judgement
-from ringfence.core.engine.peers import key_of
+from ringfence.core.engine.relation import meaning
 from ringfence.core.engine.rules import RuleRef
 from ringfence.core.errors import Finding, Severity
 
@@ -60,12 +60,12 @@ class _Linter:
     def _texts(rules: Sequence[RuleRef]) -> dict[tuple[object, ...], int]:
         first: dict[tuple[object, ...], int] = {}
         for number, rule in enumerate(rules):
-            first.setdefault(_meaning(rule), number)
+            first.setdefault(meaning(rule), number)
         return first
 
     def rule(self, number: int) -> Iterator[Finding]:
         rule = self.engine.rules[number]
-        twin = self.texts[_meaning(rule)]
+        twin = self.texts[meaning(rule)]
         if twin != number:
             yield _finding(rule, "duplicate", f"says the same as `{self.engine.rules[twin].ref}`")
             return
@@ -153,12 +153,6 @@ class _Linter:
             part = "everything" if not left else f"{hit} of {hit + left} class pairs"
             severity: Severity = "warning" if not left else "info"
             yield _finding(rule, "contradictory", f"{part} it allows is forbidden by {by}", severity)
-
-
-def _meaning(rule: RuleRef) -> tuple[object, ...]:
-    body = rule.rule
-    sides = tuple(frozenset(key_of(p) for p in side) for side in (body.sources, body.destinations))
-    return (body.action, *sides, body.services, body.conditions, rule.policy.scope)
 
 
 def _finding(rule: RuleRef, code: str, message: str, severity: Severity = "warning") -> Finding:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ringfence.core.engine import matrix
 from ringfence.core.engine.bits import Ids, of_ids, to_ids
@@ -60,35 +61,35 @@ def prove_one(engine: Engine, policy: Policy, test: Expectation) -> Proof:
     numbers = matrix.passed(canvas)
     wanted = engine.mask_of(test.services) & ~engine.essential
     wrong = _wrong(canvas.interner, wanted, test.expect)
-    violating = _without_own_way(engine, rows, columns, np.argwhere(wrong[numbers]))
+    row, column = np.nonzero(wrong[numbers])
+    violating = without_own_way(engine, np.stack([rows[row], columns[column]], axis=1))
     pairs = numbers.size
     if not len(violating):
         return _proven(engine, policy, test, name, pairs, wanted, facts)
-    row, column = violating[0].tolist()
-    atoms = canvas.interner.sets[int(numbers[row, column])]
-    shown = witness(
-        engine, int(rows[row]), int(columns[column]), wanted & (atoms if test.expect == "blocked" else ~atoms), facts
-    )
+    source, destination = violating[0].tolist()
+    atoms = engine.passed_between(source, destination, facts)
+    contradicting = wanted & (atoms if test.expect == "blocked" else ~atoms)
+    shown = witness(engine, source, destination, contradicting, facts)
     message = f"{shown.source} -> {shown.destination} {shown.service} is {shown.verdict.verdict}"
     return Proof(policy.name, name, "failed", test.expect, pairs, len(violating), test.where, shown, message)
 
 
-def _without_own_way(engine: Engine, rows: Ids, columns: Ids, cells: np.ndarray) -> np.ndarray:
-    """Cells but those whose two classes are one and the same workload: its way to itself is loopback, not policy."""
-    single = np.array([count == 1 for count in engine.classes.workloads])
-    doubtful = single[rows[cells[:, 0]]] & single[columns[cells[:, 1]]]
-    if not doubtful.any():
-        return cells
-    own = [bool(d) and _is_one_workload(engine, int(rows[r]), int(columns[c]))
-           for d, (r, c) in zip(doubtful, cells.tolist(), strict=True)]  # fmt: skip
-    kept: np.ndarray = cells[~np.array(own)]
+def without_own_way(engine: Engine, pairs: NDArray[np.intp]) -> NDArray[np.intp]:
+    """(source class, destination class) pairs but those of one workload: its way to itself is loopback, not policy."""
+    alone = {c: _only_member(engine, c) for c in np.unique(pairs).tolist() if engine.classes.workloads[c] == 1}
+    holder = np.full(len(engine.classes), -1, dtype=np.intp)
+    numbers: dict[str, int] = {}
+    for class_, uuid in alone.items():
+        holder[class_] = numbers.setdefault(uuid, len(numbers))
+    source, destination = holder[pairs[:, 0]], holder[pairs[:, 1]]
+    kept: NDArray[np.intp] = pairs[(source < 0) | (source != destination)]
     return kept
 
 
-def _is_one_workload(engine: Engine, source: int, destination: int) -> bool:
-    """Whether the only workload of one class is the only one of the other."""
-    members = (end.workload for class_ in (source, destination) for end in engine.members_of(class_))
-    return len({workload.uuid for workload in members if workload is not None}) == 1
+def _only_member(engine: Engine, class_: int) -> str:
+    """The UUID of the one workload of a class."""
+    (workload,) = {e.workload.uuid for e in engine.members_of(class_) if e.workload is not None}
+    return workload
 
 
 def _proven(

@@ -15,7 +15,7 @@ import numpy as np
 
 from ringfence.core.engine.bits import Ids, Words, members, of_ids, of_words, pairs_of, rows_of, to_words
 from ringfence.core.engine.classes import ClassTable
-from ringfence.core.engine.peers import PeerTable
+from ringfence.core.engine.peers import PeerTable, key_of
 from ringfence.core.engine.rules import RuleRef, is_conditional
 from ringfence.core.policy.model import Workloads
 
@@ -29,6 +29,13 @@ _FEW = 32
 def scope_peer(rule: RuleRef) -> Workloads | None:
     scope = rule.policy.scope
     return None if scope is None else Workloads((scope,), str(scope))
+
+
+def meaning(rule: RuleRef) -> tuple[object, ...]:
+    """What a rule says, whatever it is called: equal for rules that decide alike."""
+    body = rule.rule
+    sides = (frozenset(key_of(peer) for peer in side) for side in (body.sources, body.destinations))
+    return (body.action, *sides, body.services, body.conditions, rule.policy.scope)
 
 
 class Relation:

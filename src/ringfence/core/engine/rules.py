@@ -6,10 +6,12 @@ INVARIANT: a rule's number is its rank by `policy/name`, so the lowest set bit o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from ringfence.core.policy.model import Conditions, Policy, Rule, Within
 
@@ -25,8 +27,7 @@ class RuleRef:
     rule: Rule
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What is stated about a connection beyond its ends and service. Unstated does not hold."""
 
     at: datetime
@@ -70,7 +71,8 @@ def unstated(conditions: Conditions, end: End, facts: Facts, *, peer_enforces: b
     """The conditions nobody stated that, stated, would let the allow hold here: what `unless` reports."""
     asks_from = conditions.from_process if end == "source" and facts.from_unit is None else None
     asks_to = conditions.to_process if end == "destination" and facts.to_unit is None else None
-    stated = replace(facts, mutual_tls=True, from_unit=asks_from or facts.from_unit, to_unit=asks_to or facts.to_unit)
+    units = {"from_unit": asks_from or facts.from_unit, "to_unit": asks_to or facts.to_unit}
+    stated = msgspec.structs.replace(facts, mutual_tls=True, **units)
     if not holds(conditions, end, stated, peer_enforces=peer_enforces):
         return
     if conditions.mutual_tls and not facts.mutual_tls:

@@ -64,6 +64,11 @@ class Inventory:
                 table.setdefault((lease.network, lease.address), []).append((lease, workload))
         return table
 
+    @cached_property
+    def lease_count(self) -> int:
+        """How many leases there are: at least as many as addresses held at any one time."""
+        return sum(len(workload.addresses) for workload in self.workloads)
+
     def find(self, name_or_uuid: str) -> Workload | None:
         return self.by_name.get(name_or_uuid) or self.by_uuid.get(name_or_uuid)
 
