@@ -231,7 +231,7 @@ def write(
     for number, rows in enumerate(np.array_split(np.arange(len(records.src)), files)):
         text = _text(Records(*(column[rows] for column in records)), with_flags=with_flags)
         path = folder / f"part-{number:03d}.log{'.gz' if compress else ''}"
-        path.write_bytes(gzip.compress(text, 6) if compress else text)
+        path.write_bytes(gzip.compress(text, 1) if compress else text)
         paths.append(path)
     return paths
 
@@ -254,7 +254,8 @@ def _text(records: Records, *, with_flags: bool) -> bytes:
         columns.append(number(records.flags))
     lines = pc.binary_join_element_wise(*columns, " ")
     header = HEADER + " tcp-flags" * with_flags
-    return header.encode() + b"\n" + "\n".join(lines.to_pylist()).encode() + b"\n"
+    text = pc.binary_join(pa.ListArray.from_arrays([0, count], lines.cast(pa.binary())), b"\n")[0].as_py()
+    return b"\n".join((header.encode(), text, b""))
 
 
 def _dotted(addresses: Ints) -> pa.Array:

@@ -197,9 +197,10 @@ class _Labels:
         keys, index = _distinct(network, hi, lo)
         slices = np.array([self._slices.get(key, (0, 0)) for key in keys], np.int64).reshape(-1, 2)
         owner = self._owner(slices[index, 0], slices[index, 1], at)
-        pairs, number = np.unique(np.stack([index, owner]), axis=1, return_inverse=True)
-        numbers = [self._number((*keys[address], who)) for address, who in pairs.T.tolist()]
-        result: NDArray[np.uint32] = np.array(numbers, np.uint32)[number.reshape(-1)]
+        owners = len(self.leases.workloads) + 1
+        pairs, number = np.unique(index * owners + (owner + 1), return_inverse=True)
+        numbers = [self._number((*keys[pair // owners], pair % owners - 1)) for pair in pairs.tolist()]
+        result: NDArray[np.uint32] = np.array(numbers, np.uint32)[number]
         return result
 
     def _number(self, key: tuple[int, int, int, int]) -> int:

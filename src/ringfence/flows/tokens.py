@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -193,6 +194,7 @@ def address_columns(texts: Iterable[bytes]) -> tuple[Words64, Words64, Bools]:
     return low, high, np.array([v >= 0 for v in values], dtype=bool)
 
 
+@lru_cache(maxsize=1 << 18)
 def _address(text: bytes) -> int:
     try:
         return parse_address(text.decode("ascii"))
