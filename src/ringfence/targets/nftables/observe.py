@@ -43,7 +43,7 @@ from ringfence.targets.nftables.layout import (
     sorted_hash,
 )
 from ringfence.targets.nftables.netlink import DUMP, SUBSYS_NFTABLES, Netlink, Refused
-from ringfence.targets.nftables.wire import as_int, as_text, attribute_map, attributes, string, tlv_map
+from ringfence.targets.nftables.wire import as_int, as_text, attribute, attribute_map, attributes, string, tlv_map
 
 _FIELDS = {f.number: f for f in (IPV4, IPV6, PROTOCOL, PORT, ICMP_TYPE, MARK, CLASS, ICMPV6_TYPE)}
 _KNOWN_SET_FLAGS = m.SET_INTERVAL | m.SET_MAP
@@ -201,19 +201,24 @@ def _element_lists(netlink: Netlink, name: str) -> list[bytes]:
 def _bulk(spec: SetSpec, lists: list[bytes]) -> Hash | None:
     """Elements that are nothing but keys and values, all of one size, read as one matrix; None if any is not."""
     width, value = spec.key_length, 4 if spec.data == "class" else 0
-    template = bytearray(m.element_template(width, value))
+    template = np.frombuffer(_plain_element(width, value), np.uint8)
     content = b"".join(lists)
     if spec.is_counted or len(content) % len(template):
         return None
     rows = np.frombuffer(content, np.uint8).reshape(-1, len(template))
     fixed = np.ones(len(template), bool)
     fixed[12 : 12 + width] = False
-    if value:
-        fixed[-value:] = False
-    if not (rows[:, fixed] == np.frombuffer(bytes(template), np.uint8)[fixed]).all():
+    fixed[len(template) - value :] = False
+    if not (rows[:, fixed] == template[fixed]).all():
         return None
-    values = rows[:, len(template) - value :] if value else rows[:, :0]
+    values = rows[:, len(template) - value :]
     return sorted_hash(np.ascontiguousarray(rows[:, 12 : 12 + width]), np.ascontiguousarray(values))
+
+
+def _plain_element(key_length: int, value_length: int) -> bytes:
+    """An element of zeros as the kernel dumps it: nesting is not flagged (`nf_tables_fill_setelem`)."""
+    value = attribute(2, attribute(1, bytes(value_length))) if value_length else b""
+    return attribute(1, attribute(1, attribute(1, bytes(key_length))) + value)
 
 
 def _elements(content: bytes) -> Iterator[Element]:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+
 from ringfence.core.identity.workload import Direction, Mode, ModeName
 from ringfence.core.intent.model import Cell, Intent, Part, Passage, PeerClass
 from ringfence.core.net.address import V4_BASE
@@ -119,15 +121,15 @@ def _is_quarantined(layout: Layout) -> bool:
 
 def _peers(layout: Layout) -> tuple[PeerClass, ...]:
     addresses: dict[int, list[int]] = {}
-    for name, base in (("peer4", V4_BASE), ("peer6", 0)):
-        for key, value in _rows(layout, name):
-            addresses.setdefault(_class(value), []).append(base + int.from_bytes(key, "big"))
+    for name, base in (("peer6", 0), ("peer4", V4_BASE)):
+        for number, keys in _by_class(_hash(layout, name)):
+            addresses.setdefault(number, []).extend(base + key for key in keys)
     ranges: dict[int, list[tuple[int, int]]] = {}
     for name in _loaded_from(layout, "look_in"):
         if layout.sets[name].is_interval:
             base = V4_BASE if layout.sets[name].key == (IPV4,) else 0
-            for lo, hi, number in _intervals(layout, name):
-                ranges.setdefault(int(number or 0), []).append((base + lo, base + hi))
+            for lo, hi, held in _intervals(layout, name):
+                ranges.setdefault(int(held or 0), []).append((base + lo, base + hi))
     for lo, hi, value in _prefixes(layout):
         ranges.setdefault(_class(value), []).append((lo, hi))
     described = {_class(key) for key, _ in _rows(layout, "classes")}
@@ -161,10 +163,33 @@ def _isolated(layout: Layout) -> tuple[int, ...]:
     return tuple(sorted([*found, *(int.from_bytes(key, "big") for key, _ in _rows(layout, "isolated6"))]))
 
 
-def _rows(layout: Layout, name: str) -> Iterator[tuple[bytes, bytes]]:
+def _hash(layout: Layout, name: str) -> Hash:
     elements = layout.elements[name]
     if not isinstance(elements, Hash):
         raise Unreadable(f"`{name}` holds ranges")
+    return elements
+
+
+def _by_class(elements: Hash) -> Iterator[tuple[int, list[int]]]:
+    """The keys of each class as integers."""
+    if not len(elements):
+        return
+    classes = np.ascontiguousarray(elements.values).view("=u4").ravel()
+    order = np.argsort(classes, kind="stable")
+    keys, width = np.ascontiguousarray(elements.keys[order]), elements.keys.shape[1]
+    numbers, firsts = np.unique(classes[order], return_index=True)
+    raw = keys.tobytes()
+    ints = (
+        keys.view(">u4").ravel().tolist()
+        if width == 4
+        else [int.from_bytes(raw[at : at + width], "big") for at in range(0, len(raw), width)]
+    )
+    for number, first, last in zip(numbers.tolist(), firsts.tolist(), [*firsts[1:].tolist(), len(ints)], strict=True):
+        yield number, ints[first:last]
+
+
+def _rows(layout: Layout, name: str) -> Iterator[tuple[bytes, bytes]]:
+    elements = _hash(layout, name)
     keys, values = elements.keys.tobytes(), elements.values.tobytes()
     width, value = elements.keys.shape[1], elements.values.shape[1]
     for n in range(len(elements)):
@@ -247,9 +272,7 @@ Found = dict[tuple[int, Action, str], list[tuple[int, int]]]
 
 
 def _rulings(layout: Layout, name: str) -> Iterator[tuple[bytes, Action, str]]:
-    elements = layout.elements[name]
-    if not isinstance(elements, Hash):
-        raise Unreadable(f"`{name}` holds ranges")
+    elements = _hash(layout, name)
     comments = elements.comments or ("",) * len(elements)
     for (key, value), comment in zip(_rows(layout, name), comments, strict=True):
         yield key, ACTIONS[_class(value)], comment
@@ -327,10 +350,15 @@ def _narrowed(bounds: tuple[int, int], compare: x.Cmp) -> tuple[int, int]:
 # -- equality --------------------------------------------------------------------------------------------------------
 
 
-def differences(intent: Intent, layout: Layout, cgroups: Mapping[str, CgroupRef]) -> tuple[str, ...]:
-    """What differs between an intent and what is realised; nothing when they are proven equal."""
+def differences(
+    intent: Intent, layout: Layout, cgroups: Mapping[str, CgroupRef], parsed: Intent | None = None
+) -> tuple[str, ...]:
+    """What differs between an intent and what is realised; nothing when they are proven equal.
+
+    `parsed` is the layout's parse where it is at hand (and did not need the control groups).
+    """
     try:
-        realised = parse(layout, cgroups)
+        realised = parsed or parse(layout, cgroups)
     except Unreadable as error:
         return (str(error),)
     out = [*_compare(normal(intent), normal(realised)), *_compare_peers(intent, realised)]
@@ -351,13 +379,16 @@ def _compare(wanted: Mapping[object, object], found: Mapping[object, object]) ->
 
 
 def _compare_peers(intent: Intent, realised: Intent) -> Iterator[str]:
-    wanted = {p.id: (tuple(sorted(p.addresses)), IntervalSet.of(p.ranges)) for p in intent.peers}
-    found = {p.id: (p.addresses, IntervalSet.of(p.ranges)) for p in realised.peers}
+    wanted, found = ({p.id: _members(p) for p in of.peers} for of in (intent, realised))
     for number in sorted({*wanted, *found}):
         if wanted.get(number) != found.get(number):
             yield f"class {number}: its addresses differ"
     if tuple(sorted(intent.isolated)) != realised.isolated:
         yield "the isolated addresses differ"
+
+
+def _members(peer: PeerClass) -> tuple[tuple[int, ...], IntervalSet]:
+    return tuple(sorted(peer.addresses)), IntervalSet.of(peer.ranges)
 
 
 def normal(intent: Intent, *, with_rules: bool = True) -> dict[object, object]:

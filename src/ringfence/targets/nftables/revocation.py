@@ -7,6 +7,7 @@ INVARIANT: `revokes` errs towards judging again; when it says no, every connecti
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -47,7 +48,8 @@ def _ranges(peers: Iterable[PeerClass]) -> Ranges:
 
 
 def _holder(ranges: Ranges, address: int) -> int:
-    return next((number for lo, hi, number in ranges if lo <= address <= hi), UNKNOWN_CLASS)
+    index = bisect_right(ranges, address, key=lambda r: r[0]) - 1
+    return ranges[index][2] if index >= 0 and address <= ranges[index][1] else UNKNOWN_CLASS
 
 
 def _range_moves(old: Ranges, new: Ranges) -> Iterator[tuple[int, int]]:

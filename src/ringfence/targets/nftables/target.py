@@ -64,6 +64,8 @@ class NftablesTarget:
     def __init__(self, netns: str | None = None, *, cgroup_root: Path | None = None) -> None:
         self.netns = netns
         self._cgroup_root = cgroup_root
+        self._last_units: frozenset[str] = frozenset()
+        self._last: Realised | None = None
 
     # -- pure but for the control groups, which are looked up --
 
@@ -134,9 +136,16 @@ class NftablesTarget:
                 raise _refused(refusal) from refusal
 
     def observe(self) -> Realised:
-        """Read back what is realised: `absent`, `realised` if untouched since it was applied, else `drifted`."""
+        """Read back what is realised: `absent`, `realised` if untouched since it was applied, else `drifted`.
+
+        While the kernel's rule set generation has not moved, nobody has changed anything since the last reading.
+        """
         with Netlink(self.netns) as netlink:
-            layout, generation = _consistent(netlink)
+            if self._last is None or netlink.generation() != self._last.generation:
+                self._last = self._read(*_consistent(netlink))
+        return self._last
+
+    def _read(self, layout: Layout | None, generation: int) -> Realised:
         if layout is None:
             return Realised("absent", generation=generation)
         groups = self._groups_at(layout)
@@ -168,7 +177,7 @@ class NftablesTarget:
         if found.layout is None:
             return found
         reduced, groups = self._reduced(intent)
-        differing = differences(reduced, found.layout, groups)
+        differing = differences(reduced, found.layout, groups, None if groups else found.intent)
         if not differing:
             refused = tuple(f.message for f in reduced.refusals)
             state: State = "refused" if reduced is not intent else "realised"
@@ -225,8 +234,6 @@ class NftablesTarget:
         groups, refusals = self._groups(intent)
         self._last_units = frozenset(groups)
         return reduce(intent, groups, refusals), groups
-
-    _last_units: frozenset[str] = frozenset()
 
     def _groups_at(self, layout: Layout) -> Mapping[str, CgroupRef]:
         """The units of intents seen before, as they resolve now: a re-created group shows as a difference."""
