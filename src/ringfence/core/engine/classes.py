@@ -63,6 +63,8 @@ class ClassTable:
         return found if found is not None else self._add(key)
 
     def _identity(self, labels: Labels) -> frozenset[tuple[str, str]]:
+        if not self.ignore:
+            return frozenset(labels.items())
         return frozenset(item for item in labels.items() if item[0] not in self.ignore)
 
     def _add(self, key: ClassKey) -> int:

@@ -12,50 +12,31 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from datetime import datetime
 from functools import cached_property
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from ringfence.core.engine import judgement
+from ringfence.core.engine import decision, judgement
 from ringfence.core.engine.bits import Ids, members
 from ringfence.core.engine.classes import ClassTable
 from ringfence.core.engine.judgement import Judgement
 from ringfence.core.engine.partition import Partition
 from ringfence.core.engine.peers import PeerTable
 from ringfence.core.engine.relation import Relation, scope_peer
-from ringfence.core.engine.rules import End, Facts, RuleRef, holds, number_rules, unstated
-from ringfence.core.errors import Location
+from ringfence.core.engine.rules import End, Facts, RuleRef, holds, number_rules
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.inventory import Inventory
-from ringfence.core.identity.workload import Mode, ModeName, Workload
+from ringfence.core.identity.workload import Mode, Workload
 from ringfence.core.net import service
-from ringfence.core.net.address import LOOPBACK, is_v4
+from ringfence.core.net.address import is_v4
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.policy.model import Cidr, Everywhere, Peer, Policy
-from ringfence.core.world import VERDICTS, Endpoint, EndVerdict, Flow, Quarantine, Reason, Verdict, VerdictName, World
+from ringfence.core.world import Endpoint, Flow, Quarantine, Verdict, World
 
 LAST_POINT = service.ANY.ranges[-1][1]
 UNNAMED = service.point(255)
 """A service point no rule names on its own (IP protocol 255 is reserved): it lies in the atom of everything else."""
 DHCP = IntervalSet.of((service.point(service.UDP, port),) * 2 for port in service.DHCP_PORTS)
-
-
-class Party(NamedTuple):
-    """One end made concrete: its class as others see it, and as its own enforcement point does."""
-
-    host: Workload | None
-    process: Workload | None
-    address: int | None
-    seen: int
-    """The class every other end sees: the host's, or the bare address's."""
-    own: int
-    """The class its own enforcement point sees: the process's where one is known."""
-    unit: str | None
-
-    @property
-    def local(self) -> Workload | None:
-        return self.process or self.host
 
 
 class Engine:
@@ -74,6 +55,7 @@ class Engine:
         self.essential = self.mask_of(service.ESSENTIAL_ICMP | DHCP)
         """Atoms that always pass, as a bitset: ICMP that networking needs, and DHCP."""
         self.classes = ClassTable(self.peers, world.inventory.ignore)
+        self._known_classes: dict[tuple[str, int | None], tuple[Workload, int]] = {}
         self._add_present_classes()
         self.relation = self._relation()
 
@@ -101,7 +83,7 @@ class Engine:
         """For a world of the same inventory and time. Whatever is not replaced is shared, so it is for now only."""
         other = copy(self)
         other.world = world
-        for stale in ("_quarantined", "_slots", "_where"):
+        for stale in ("quarantined", "_slots"):
             other.__dict__.pop(stale, None)
         return other
 
@@ -113,9 +95,33 @@ class Engine:
 
     def class_of(self, workload: Workload | None, address: int | None) -> int:
         """The class of a workload at one of its addresses, or of a bare address."""
-        labels = None if workload is None else self.world.inventory.labels_of(workload)
-        held = self.peers.of_address(address, is_held=workload is not None)
-        return self.classes.of(labels, held, is_controlled=workload is not None and workload.is_controlled)
+        if workload is None:
+            return self.classes.of(None, self.peers.of_address(address, is_held=False), is_controlled=False)
+        known = self._known_classes.get((workload.uuid, address))
+        if known is not None and known[0] is workload:
+            return known[1]
+        held = self.peers.of_address(address, is_held=True)
+        labels = self.world.inventory.labels_of(workload)
+        number = self.classes.of(labels, held, is_controlled=workload.is_controlled)
+        if workload.kind != "process":  # a process has its host's labels too, and its host may be relabelled
+            self._known_classes[workload.uuid, address] = (workload, number)
+        return number
+
+    def class_of_name(self, name: str) -> int:
+        """The class of a destination known by name only."""
+        return self.classes.of(None, self.peers.of_name(name), is_controlled=False)
+
+    def host_of(self, workload: Workload) -> Workload:
+        """The host of a process; any other workload itself."""
+        if workload.kind != "process":
+            return workload
+        return self.world.inventory.find(workload.host or "") or workload
+
+    @staticmethod
+    def addresses_of(workload: Workload, at: datetime) -> list[int | None]:
+        """Its live addresses; where it has none, one that is unknown."""
+        live: list[int | None] = [lease.address for lease in workload.addresses if lease.is_live(at)]
+        return live or [None]
 
     def mask_of(self, points: IntervalSet) -> int:
         """The atoms of a service set the engine was cut by. Raises KeyError for one that cuts an atom."""
@@ -155,7 +161,7 @@ class Engine:
         who, where = array("q"), array("q")
         for number, (workload, identity) in enumerate(zip(inventory.workloads, inventory.identities, strict=True)):
             controlled = workload.is_controlled
-            addresses = _addresses(self._host_of(workload), at)
+            addresses = self.addresses_of(self.host_of(workload), at)
             classes = {of_key((identity, of_address(a, is_held=True), controlled)) for a in addresses}
             if workload.kind != "process":
                 who.extend([number] * len(classes))
@@ -168,7 +174,7 @@ class Engine:
         chosen: dict[bool, list[Endpoint]] = {True: [], False: []}
         for number in who[where == class_].tolist():
             workload = self.world.inventory.workloads[number]
-            for address in _addresses(workload, self.world.at):
+            for address in self.addresses_of(workload, self.world.at):
                 family = chosen[address is None or is_v4(address)]
                 is_another = all(end.workload is not workload for end in family)
                 if len(family) < 2 and is_another and self.class_of(workload, address) == class_:
@@ -196,15 +202,6 @@ class Engine:
     @property
     def _held(self) -> frozenset[int]:
         return self.world.inventory.live_addresses(self.world.at)
-
-    def _host_of(self, workload: Workload) -> Workload:
-        if workload.kind != "process":
-            return workload
-        return self.world.inventory.find(workload.host or "") or workload
-
-    def judge(self, conversations: Conversations, *, as_mode: Mode | None = None) -> Judgement:
-        """The verdict, reason and rule of every row; see `judgement.judge`."""
-        return judgement.judge(self, conversations, as_mode=as_mode)
 
     # ---- changes in place: see live.py -------------------------------------------------------------------------
 
@@ -241,120 +238,36 @@ class Engine:
     def _set_rule(self, number: int, rule: RuleRef) -> None:
         self.rules = (*self.rules[:number], rule, *self.rules[number + 1 :])
         self._slots[rule.ref] = number
-        self._where[rule.ref] = rule.rule.where
 
     def move(self, before: Workload | None, after: Workload | None, inventory: Inventory) -> None:
         """Follow one workload that came, changed or went."""
         at = self.world.at
         for workload, change in ((before, -1), (after, 1)):
             if workload is not None and workload.kind != "process":
-                for number in {self.class_of(workload, address) for address in _addresses(workload, at)}:
+                for address in self.addresses_of(workload, at):
+                    self._known_classes.pop((workload.uuid, address), None)
+                for number in {self.class_of(workload, address) for address in self.addresses_of(workload, at)}:
                     self.classes.workloads[number] += change
         self.__dict__.pop("_places", None)
         self.world = msgspec.structs.replace(self.world, inventory=inventory)
 
-    # ---- one decision ------------------------------------------------------------------------------------------
+    # ---- decisions ---------------------------------------------------------------------------------------------
 
     def decide(self, flow: Flow) -> Verdict:
-        """The verdict of one new connection with the responsible rule: the worst over what its ends may stand for."""
-        if flow.at not in (None, self.world.at) and self.world.names:
-            return Engine(msgspec.structs.replace(self.world, at=flow.at)).decide(flow)
-        at = flow.at or self.world.at
-        sources = self._parties(flow.source, at, flow.from_process, None)
-        destinations = self._parties(flow.destination, at, flow.to_process, flow.point)
-        pairs = [(s, d) for s in sources for d in destinations]
-        alike = [
-            (s, d) for s, d in pairs if s.address is None or d.address is None or is_v4(s.address) == is_v4(d.address)
-        ]
-        return max((self._overall(flow, at, s, d) for s, d in alike or pairs), key=lambda v: VERDICTS.index(v.verdict))
+        """The verdict of one new connection with the responsible rule; see `decision.decide`."""
+        return decision.decide(self, flow)
 
-    def _parties(self, end: Endpoint, at: datetime, unit: str | None, point: int | None) -> list[Party]:
-        inventory = self.world.inventory
-        if end.workload is not None:
-            process = end.workload if end.workload.kind == "process" else None
-            host = self._host_of(end.workload)
-            addresses = [end.address] if end.address is not None else _addresses(host, at)
-            return [self._party(host, process, address, unit, point) for address in addresses]
-        holders = inventory.holders(end.address, at, end.network) if end.address is not None else ()
-        if holders:
-            return [self._party(holder, None, end.address, unit, point) for holder in holders]
-        of_end = self.peers.of_name(end.name) if end.name else self.peers.of_address(end.address, is_held=False)
-        number = self.classes.of(None, of_end, is_controlled=False)
-        return [Party(None, None, end.address, number, number, unit)]
-
-    def _party(
-        self, host: Workload, process: Workload | None, address: int | None, unit: str | None, point: int | None
-    ) -> Party:
-        for candidate in () if process else self.world.inventory.processes_of(host.name):
-            owns = point is not None and unit is None and point in candidate.services
-            if owns or (unit is not None and candidate.unit == unit):
-                process = candidate
-        seen = self.class_of(host, address)
-        own = self.class_of(process, address) if process else seen
-        return Party(host, process, address, seen, own, unit or (process.unit if process else None))
-
-    def _overall(self, flow: Flow, at: datetime, source: Party, destination: Party) -> Verdict:
-        facts = Facts(at, flow.mutual_tls, source.unit, destination.unit)
-        ends: tuple[End, ...] = ("destination", "source")
-        verdicts = [
-            self._end(end, flow, facts, source, destination)
-            for end in ends
-            if (local := (source if end == "source" else destination).local) is not None and local.is_controlled
-        ]
-        if not verdicts:
-            return Verdict("allowed", "uncontrolled")
-        worst = max(verdicts, key=lambda v: VERDICTS.index(v.verdict))
-        where = self._where[worst.rule] if worst.rule is not None else None
-        return Verdict(worst.verdict, worst.reason, worst.rule, where, tuple(reversed(verdicts)), worst.unless)
+    def judge(self, conversations: Conversations, *, as_mode: Mode | None = None) -> Judgement:
+        """The verdict, reason and rule of every row; see `judgement.judge`."""
+        return judgement.judge(self, conversations, as_mode=as_mode)
 
     @cached_property
-    def _where(self) -> dict[str, Location]:
-        return {rule.ref: rule.rule.where for rule in self.rules}
-
-    def _end(self, end: End, flow: Flow, facts: Facts, source: Party, destination: Party) -> EndVerdict:
-        me = source if end == "source" else destination
-        assert me.local is not None
-        mode = self._mode(me.local, end)
-        reason, rule, unless, passes = self._step(end, flow, facts, source, destination)
-        ref = None if rule is None else self.rules[rule].ref
-        return EndVerdict(end, me.local.name, mode, verdict_of(reason, mode, passes=passes), reason, ref, unless)
-
-    def _mode(self, workload: Workload, end: End) -> ModeName:
-        return (self.world.as_mode or workload.mode).of("out" if end == "source" else "in")
-
-    def _step(
-        self, end: End, flow: Flow, facts: Facts, source: Party, destination: Party
-    ) -> tuple[Reason, int | None, tuple[str, ...], bool]:
-        """Essential, quarantine, forbid, allow, deny, default: the first that speaks."""
-        if self._is_essential(end, flow, source, destination):
-            return "essential", None, (), True
-        excepted = self._quarantine_answers(end, flow, facts.at, source, destination)
-        if excepted:
-            return "quarantine", None, (), all(excepted)
-        s = source.own if end == "source" else source.seen
-        d = destination.own if end == "destination" else destination.seen
-        believed = self._believes(end, destination if end == "source" else source)
-        return self._rule_step(end, s, d, self.atoms.atom(flow.point), facts, peer_enforces=believed)
-
-    def _believes(self, end: End, other: Party) -> bool:
-        local = other.local
-        other_end: End = "destination" if end == "source" else "source"
-        return local is not None and local.is_controlled and self._mode(local, other_end) == "enforce"
-
-    def _rule_step(
-        self, end: End, s: int, d: int, atom: int, facts: Facts, *, peer_enforces: bool
-    ) -> tuple[Reason, int | None, tuple[str, ...], bool]:
-        relation = self.relation
-        live, asked = self.speaking(end, s, d, facts, peer_enforces=peer_enforces, within=relation.services[atom])
-        if forbidding := live & relation.forbid:
-            return "forbid", relation.first(forbidding), (), False
-        if allowing := live & relation.allow:
-            return "allow", relation.first(allowing), (), True
-        conditions = (self.rules[number].rule.conditions for number in members(asked))
-        unless = tuple(sorted({x for c in conditions for x in unstated(c, end, facts, peer_enforces=peer_enforces)}))
-        if denying := live & relation.deny:
-            return "deny", relation.first(denying), unless, False
-        return "default", None, unless, False
+    def quarantined(self) -> dict[str, tuple[Quarantine, ...]]:
+        """The quarantines of each workload, by UUID, expired ones included."""
+        table: dict[str, tuple[Quarantine, ...]] = {}
+        for quarantine in self.world.quarantines:
+            table[quarantine.workload] = (*table.get(quarantine.workload, ()), quarantine)
+        return table
 
     def speaking(
         self, end: End, s: int, d: int, facts: Facts, *, peer_enforces: bool, within: int = -1
@@ -368,7 +281,7 @@ class Engine:
         relation = self.relation
         s_rules, _, s_scope = relation.rows(s)
         _, d_rules, d_scope = relation.rows(d)
-        either = s_rules & d_rules & (s_scope | d_scope) & within
+        either = s_rules & within & d_rules & (s_scope | d_scope)
         allowing = either & relation.allow & (d_scope if end == "destination" else -1)
         asked = allowing & relation.conditional
         for number in members(asked):
@@ -393,64 +306,6 @@ class Engine:
         for number in members(rules):
             atoms |= self.relation.masks[number]
         return atoms
-
-    def _is_essential(self, end: End, flow: Flow, source: Party, destination: Party) -> bool:
-        if source.host is not None and destination.host is not None and source.host.uuid == destination.host.uuid:
-            return True
-        if any(p.address is not None and p.address in LOOPBACK for p in (source, destination)):
-            return True
-        if flow.point in service.ESSENTIAL_ICMP:
-            return True
-        if flow.point in DHCP and flow.source_port in (None, *service.DHCP_PORTS[flow.point & 0xFFFF]):
-            return True
-        direction, remote = ("out", destination.address) if end == "source" else ("in", source.address)
-        passages = (f for f in self.world.failsafe if f.direction == direction and flow.point in f.services)
-        return remote is not None and any(remote in f.remote for f in passages)
-
-    def _quarantine_answers(self, end: End, flow: Flow, at: datetime, source: Party, destination: Party) -> list[bool]:
-        """For each quarantined end, whether its exceptions pass the connection; a process binds its own end only."""
-        if not self._quarantined:
-            return []
-        out = []
-        for party, other, direction in ((source, destination, "out"), (destination, source, "in")):
-            is_own = (end == "source") == (direction == "out")
-            bound = {w.uuid for w in (party.host, party.process if is_own else None) if w is not None}
-            live = [q for uuid in bound for q in self._quarantined.get(uuid, ()) if _is_live(q, at)]
-            if live:
-                exceptions = [x for q in live for x in q.allow if x.direction == direction and flow.point in x.services]
-                out.append(any(self._is_in(other, peer) for x in exceptions for peer in x.peers))
-        return out
-
-    def _is_in(self, party: Party, peer: Peer) -> bool:
-        number = self.peers.id(peer)
-        return number is not None and bool(self.classes.membership[party.seen] >> number & 1)
-
-    @cached_property
-    def _quarantined(self) -> dict[str, tuple[Quarantine, ...]]:
-        table: dict[str, tuple[Quarantine, ...]] = {}
-        for quarantine in self.world.quarantines:
-            table[quarantine.workload] = (*table.get(quarantine.workload, ()), quarantine)
-        return table
-
-
-def verdict_of(reason: Reason, mode: ModeName, *, passes: bool) -> VerdictName:
-    """What a step means in a mode: quarantine always bites, forbid and deny from `selective` on, the default in
-    `enforce`.
-    """
-    if passes:
-        return "allowed"
-    if reason == "quarantine" or mode == "enforce" or (mode == "selective" and reason in ("forbid", "deny")):
-        return "blocked"
-    return "would-block"
-
-
-def _is_live(quarantine: Quarantine, at: datetime) -> bool:
-    return quarantine.until is None or at < quarantine.until
-
-
-def _addresses(workload: Workload, at: datetime) -> list[int | None]:
-    live: list[int | None] = [lease.address for lease in workload.live_addresses(at)]
-    return live or [None]
 
 
 def _peers_of(world: World, policies: Iterable[Policy]) -> Iterable[Peer]:

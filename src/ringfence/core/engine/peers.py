@@ -77,6 +77,10 @@ class PeerTable:
         """The number of a peer that is in the table. Raises KeyError."""
         return self.index[key_of(peer)]
 
+    def bits_of(self, peers: Iterable[Peer]) -> int:
+        """Those of the peers that are in the table, as a bitset."""
+        return of_ids(n for n in map(self.id, peers) if n is not None)
+
     @property
     def all_addresses(self) -> int:
         """The peers that speak about addresses, as a bitset."""

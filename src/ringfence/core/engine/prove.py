@@ -107,7 +107,7 @@ def _proven(
 def present(engine: Engine, peers: Iterable[Peer]) -> Ids:
     """The classes in any of the peers that somebody is in now: live workloads, and addresses nobody holds."""
     classes = engine.classes
-    wanted = of_ids(n for n in (engine.peers.id(peer) for peer in peers) if n is not None)
+    wanted = engine.peers.bits_of(peers)
     named = (c for c in range(len(classes)) if classes.membership[c] & wanted)
     return to_ids(of_ids(c for c in named if engine.is_present(c)))
 

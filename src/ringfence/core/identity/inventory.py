@@ -96,8 +96,10 @@ class Inventory:
         return table
 
     def labels_of(self, workload: Workload) -> dict[str, str]:
-        """Its labels; a process inherits its host's, overridden by its own."""
-        host = self.find(workload.host) if workload.kind == "process" and workload.host else None
+        """Its labels; a process inherits its host's, overridden by its own. To be read only."""
+        if workload.kind != "process":
+            return workload.labels
+        host = self.find(workload.host) if workload.host else None
         return {**(host.labels if host else {}), **workload.labels}
 
     @cached_property

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-
 _BEYOND = 1 << 128
 """Above every end of an interval of addresses or services."""
 

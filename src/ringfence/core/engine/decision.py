@@ -1,0 +1,244 @@
+"""One decision, with its reason: essential, quarantine, forbid, allow, deny, default at each controlled end.
+
+Each end is asked on its own and the worst counts, at a tie the destination's. An end that may be several things (a
+workload's addresses, an address's holders) counts as the worst of them. `judgement` does the same for many rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from ringfence.core.engine.bits import members
+from ringfence.core.engine.rules import End, Facts, unstated
+from ringfence.core.identity.workload import ModeName, Workload
+from ringfence.core.net import service
+from ringfence.core.net.address import LOOPBACK, is_v4
+from ringfence.core.policy.model import Peer
+from ringfence.core.world import Endpoint, EndVerdict, Flow, Quarantine, Reason, Verdict, VerdictName
+
+if TYPE_CHECKING:
+    from ringfence.core.engine.engine import Engine
+
+_BADNESS: dict[VerdictName, int] = {"allowed": 0, "would-block": 1, "blocked": 2}
+_UNCONTROLLED = Verdict("allowed", "uncontrolled")
+
+
+class Party(NamedTuple):
+    """One end made concrete: its class as others see it, and as its own enforcement point does."""
+
+    host: Workload | None
+    local: Workload | None
+    """The process where one is known, else the host: whose mode counts at its own end."""
+    address: int | None
+    seen: int
+    """The class every other end sees: the host's, or the bare address's."""
+    own: int
+    """The class its own enforcement point sees: the process's where one is known."""
+    unit: str | None
+
+    @property
+    def is_controlled(self) -> bool:
+        return self.local is not None and self.local.is_controlled
+
+
+class Step(NamedTuple):
+    """The first step that speaks at an end, the rule it names (a slot) and what would have changed it."""
+
+    reason: Reason
+    passes: bool
+    rule: int | None = None
+    unless: tuple[str, ...] = ()
+
+
+_ESSENTIAL = Step("essential", passes=True)
+
+
+def decide(engine: Engine, flow: Flow) -> Verdict:
+    """The verdict of one new connection with the responsible rule: the worst over what its ends may stand for."""
+    world = engine.world
+    if flow.at is not None and flow.at != world.at and world.names:
+        return decide(type(engine)(msgspec.structs.replace(world, at=flow.at)), flow)
+    at = flow.at or world.at
+    sources = _parties(engine, flow.source, at, flow.from_process, None)
+    destinations = _parties(engine, flow.destination, at, flow.to_process, flow.point)
+    if len(sources) == 1 == len(destinations):
+        return _overall(engine, flow, at, sources[0], destinations[0])
+    pairs = _of_one_family(sources, destinations)
+    return max((_overall(engine, flow, at, s, d) for s, d in pairs), key=lambda v: _BADNESS[v.verdict])
+
+
+def _of_one_family(sources: Sequence[Party], destinations: Sequence[Party]) -> list[tuple[Party, Party]]:
+    """The pairs whose addresses are of one family; all of them when none are."""
+    pairs = [(s, d) for s in sources for d in destinations]
+    alike = [(s, d) for s, d in pairs if s.address is None or d.address is None or is_v4(s.address) == is_v4(d.address)]
+    return alike or pairs
+
+
+# ---- who the ends are ------------------------------------------------------------------------------------------------
+
+
+def _parties(engine: Engine, end: Endpoint, at: datetime, unit: str | None, point: int | None) -> list[Party]:
+    inventory, asked, address = engine.world.inventory, end.workload, end.address
+    if asked is not None:
+        process = asked if asked.kind == "process" else None
+        host = engine.host_of(asked)
+        addresses = [address] if address is not None else engine.addresses_of(host, at)
+        return [_party(engine, host, process, one, unit, point) for one in addresses]
+    holders = inventory.holders(address, at, end.network) if address is not None else ()
+    if holders:
+        return [_party(engine, holder, None, address, unit, point) for holder in holders]
+    number = engine.class_of_name(end.name) if end.name else engine.class_of(None, address)
+    return [Party(None, None, address, number, number, unit)]
+
+
+def _party(
+    engine: Engine, host: Workload, process: Workload | None, address: int | None, unit: str | None, point: int | None
+) -> Party:
+    """The process is the asked one, the one whose unit was stated, or (destination) the one that owns the service."""
+    for candidate in () if process else engine.world.inventory.processes_of(host.name):
+        owns = point is not None and unit is None and point in candidate.services
+        if owns or (unit is not None and candidate.unit == unit):
+            process = candidate
+    seen = engine.class_of(host, address)
+    if process is None:
+        return Party(host, host, address, seen, seen, unit)
+    return Party(host, process, address, seen, engine.class_of(process, address), unit or process.unit)
+
+
+# ---- what they say ---------------------------------------------------------------------------------------------------
+
+
+def _overall(engine: Engine, flow: Flow, at: datetime, source: Party, destination: Party) -> Verdict:
+    facts = Facts(at, flow.mutual_tls, source.unit, destination.unit)
+    always = _is_always_essential(engine, flow, source, destination)
+    said: list[tuple[EndVerdict, int | None]] = []
+    if source.is_controlled:
+        said.append(_end(engine, "source", flow, facts, source, destination, is_essential=always))
+    if destination.is_controlled:
+        said.append(_end(engine, "destination", flow, facts, source, destination, is_essential=always))
+    if not said:
+        return _UNCONTROLLED
+    worst, number = said[-1]
+    if len(said) == 2 and _BADNESS[said[0][0].verdict] > _BADNESS[worst.verdict]:
+        worst, number = said[0]
+    where = None if number is None else engine.rules[number].rule.where
+    return Verdict(worst.verdict, worst.reason, worst.rule, where, tuple([end for end, _ in said]), worst.unless)
+
+
+def _end(
+    engine: Engine, end: End, flow: Flow, facts: Facts, source: Party, destination: Party, *, is_essential: bool
+) -> tuple[EndVerdict, int | None]:
+    local = (source if end == "source" else destination).local
+    assert local is not None
+    mode = mode_at(engine, local, end)
+    step = _ESSENTIAL if is_essential else _step(engine, end, flow, facts, source, destination)
+    verdict = verdict_of(step.reason, mode, passes=step.passes)
+    ref = None if step.rule is None else engine.rules[step.rule].ref
+    return EndVerdict(end, local.name, mode, verdict, step.reason, ref, step.unless), step.rule
+
+
+def mode_at(engine: Engine, workload: Workload, end: End) -> ModeName:
+    mode = engine.world.as_mode or workload.mode
+    return mode.outbound if end == "source" else mode.inbound
+
+
+def verdict_of(reason: Reason, mode: ModeName, *, passes: bool) -> VerdictName:
+    """What a step means in a mode: quarantine always bites, forbid and deny from `selective` on, the default in
+    `enforce`.
+    """
+    if passes:
+        return "allowed"
+    if reason == "quarantine" or mode == "enforce" or (mode == "selective" and reason in ("forbid", "deny")):
+        return "blocked"
+    return "would-block"
+
+
+def _step(engine: Engine, end: End, flow: Flow, facts: Facts, source: Party, destination: Party) -> Step:
+    """Essential, quarantine, forbid, allow, deny, default: the first that speaks."""
+    if engine.world.failsafe and _is_failsafe(engine, end, flow, source, destination):
+        return _ESSENTIAL
+    if engine.quarantined and (excepted := _quarantine_answers(engine, end, flow, facts.at, source, destination)):
+        return Step("quarantine", passes=all(excepted))
+    s = source.own if end == "source" else source.seen
+    d = destination.own if end == "destination" else destination.seen
+    believed = _believes(engine, end, destination if end == "source" else source)
+    return _rule_step(engine, end, s, d, engine.atoms.atom(flow.point), facts, peer_enforces=believed)
+
+
+def _believes(engine: Engine, end: End, other: Party) -> bool:
+    """Whether the other end checks its own processes: only then is their condition taken as true here."""
+    if not engine.relation.conditional or other.local is None:
+        return False
+    other_end: End = "destination" if end == "source" else "source"
+    return other.is_controlled and mode_at(engine, other.local, other_end) == "enforce"
+
+
+def _rule_step(engine: Engine, end: End, s: int, d: int, atom: int, facts: Facts, *, peer_enforces: bool) -> Step:
+    relation = engine.relation
+    live, asked = engine.speaking(end, s, d, facts, peer_enforces=peer_enforces, within=relation.services[atom])
+    if forbidding := live & relation.forbid:
+        return Step("forbid", passes=False, rule=relation.first(forbidding))
+    if allowing := live & relation.allow:
+        return Step("allow", passes=True, rule=relation.first(allowing))
+    unless = _unless(engine, end, asked, facts, peer_enforces=peer_enforces) if asked else ()
+    if live:
+        return Step("deny", passes=False, rule=relation.first(live), unless=unless)
+    return Step("default", passes=False, unless=unless)
+
+
+def _unless(engine: Engine, end: End, asked: int, facts: Facts, *, peer_enforces: bool) -> tuple[str, ...]:
+    """What nobody stated that would have let one of these allows hold."""
+    conditions = (engine.rules[number].rule.conditions for number in members(asked))
+    return tuple(sorted({x for c in conditions for x in unstated(c, end, facts, peer_enforces=peer_enforces)}))
+
+
+# ---- what no rule decides --------------------------------------------------------------------------------------------
+
+
+def _is_always_essential(engine: Engine, flow: Flow, source: Party, destination: Party) -> bool:
+    """Essential at both ends: a host's own traffic, loopback, ICMP that networking needs, DHCP."""
+    if source.host is not None and destination.host is not None and source.host.uuid == destination.host.uuid:
+        return True
+    if engine.essential >> engine.atoms.atom(flow.point) & 1:
+        clients = service.DHCP_PORTS.get(flow.point & 0xFFFF, ())
+        if flow.point in service.ESSENTIAL_ICMP or flow.source_port is None or flow.source_port in clients:
+            return True
+    return _is_loopback(source.address) or _is_loopback(destination.address)
+
+
+def _is_loopback(address: int | None) -> bool:
+    return address is not None and address in LOOPBACK
+
+
+def _is_failsafe(engine: Engine, end: End, flow: Flow, source: Party, destination: Party) -> bool:
+    direction, remote = ("out", destination.address) if end == "source" else ("in", source.address)
+    passages = (f for f in engine.world.failsafe if f.direction == direction and flow.point in f.services)
+    return remote is not None and any(remote in passage.remote for passage in passages)
+
+
+def _quarantine_answers(
+    engine: Engine, end: End, flow: Flow, at: datetime, source: Party, destination: Party
+) -> list[bool]:
+    """For each quarantined end, whether its exceptions pass the connection; a process binds its own end only."""
+    out = []
+    for party, other, direction in ((source, destination, "out"), (destination, source, "in")):
+        is_own = (end == "source") == (direction == "out")
+        bound = {w.uuid for w in (party.host, party.local if is_own else None) if w is not None}
+        live = [q for uuid in bound for q in engine.quarantined.get(uuid, ()) if is_live(q, at)]
+        if live:
+            exceptions = [x for q in live for x in q.allow if x.direction == direction and flow.point in x.services]
+            out.append(any(_is_in(engine, other, x.peers) for x in exceptions))
+    return out
+
+
+def _is_in(engine: Engine, party: Party, peers: Iterable[Peer]) -> bool:
+    wanted = engine.peers.bits_of(peers)
+    return bool(engine.classes.membership[party.seen] & wanted)
+
+
+def is_live(quarantine: Quarantine, at: datetime) -> bool:
+    return quarantine.until is None or at < quarantine.until
