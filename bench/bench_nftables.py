@@ -120,9 +120,15 @@ def _classes(peers: int, family: int, *, are_ranges: bool) -> tuple[PeerClass, .
     for index, address in enumerate(sources(peers, family)):
         members[index % CLASSES].append(address)
     if are_ranges:
-        blocks = (tuple((a & ~0xF, a | 0xF) for a in addresses) for addresses in members)
+        sizes = (16, 8, 4)
+        blocks = (tuple(_block(a, sizes[i % 3]) for i, a in enumerate(addresses)) for addresses in members)
         return tuple(PeerClass(n, f"cidr {n}", (), ranges) for n, ranges in enumerate(blocks, start=1) if ranges)
     return tuple(PeerClass(n, f"class {n}", tuple(a)) for n, a in enumerate(members, start=1) if a)
+
+
+def _block(address: int, size: int) -> tuple[int, int]:
+    """The prefix of this size around an address."""
+    return address & ~(size - 1), address | (size - 1)
 
 
 def intent(design: str, peers: int, family: int) -> Intent:

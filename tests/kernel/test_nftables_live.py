@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -342,7 +343,7 @@ def test_marks_of_others_are_kept(ground: Ground) -> None:
 # -- replacing under load --------------------------------------------------------------------------------------------
 
 
-SOURCES = {"10.1.0.1": 30, "10.1.0.2": 5}
+SOURCES = {"10.1.0.1": 20, "10.1.0.2": 20}
 """Flows of each: the first address is always allowed, the second never."""
 VARIANTS = (
     (("in", 1, "udp/5000", "allow"), ("in", 2, "udp/1-4000", "allow"), ("out", 1, "tcp/443", "allow")),
@@ -617,6 +618,59 @@ def test_a_permission_of_a_process_is_for_its_group_alone(ground: Ground, group:
     assert realised.state == "realised"
     assert call(ground, group) == "connected"
     assert call(ground, "") == "ConnectionRefusedError"
+
+
+SERVE = """
+import os, socket, sys
+if sys.argv[1]:
+    open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
+listening = socket.socket()
+listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listening.bind(("172.20.0.2", 80))
+listening.listen(4)
+print("ready", flush=True)
+served, _ = listening.accept()
+while data := served.recv(64):
+    served.sendall(data)
+"""
+
+
+@contextmanager
+def serving(ground: Ground, group: Path | str) -> Iterator[None]:
+    command = ["nsenter", f"--net=/run/netns/{ground.host}", sys.executable, "-c", SERVE, str(group)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield
+        finally:
+            server.kill()
+
+
+def echo(ground: Ground) -> socket.socket:
+    calling = ground.socket_in(ground.peer, socket.AF_INET, socket.SOCK_STREAM)
+    calling.settimeout(BRIEFLY_S)
+    calling.bind(("10.1.0.1", 0))
+    calling.connect(("172.20.0.2", 80))
+    return calling
+
+
+def test_a_service_is_opened_for_the_process_that_owns_it(ground: Ground, group: Path) -> None:
+    """Inbound, the listening socket's group decides; a live connection is judged by it again, and cut with it."""
+    part = Part("in", (Cell(1, parse_service("tcp/80"), "allow", "p/unit"),), unit=group.name)
+    other = Part("in", (Cell(1, parse_service("tcp/82"), "allow", "p/other"),))
+    ground.target.converge(msgspec.structs.replace(CLOSED, parts=(other, part)))
+
+    with serving(ground, group):
+        calling = echo(ground)
+        assert passes(calling, calling)
+        ground.target.converge(msgspec.structs.replace(CLOSED, parts=(CLOSED.parts[0], part)))
+        assert passes(calling, calling)
+        ground.target.converge(CLOSED)
+        assert not passes(calling, calling, within_s=BRIEFLY_S)
+    ground.target.converge(msgspec.structs.replace(CLOSED, parts=(other, part)))
+    with serving(ground, ""), pytest.raises(TimeoutError):
+        echo(ground)
 
 
 def test_a_recreated_group_is_drift(ground: Ground, group: Path) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 
 from ringfence.targets.nftables.layout import Hash, Interval, sorted_hash
 
-FEW = 1024
-"""Up to so many ranges an interval map is as fast as a hash map with its mask."""
+FEW = 64
+"""Up to so many ranges an interval map costs no more than hash maps with their masks (bench/bench_nftables.py)."""
 MOST_LENGTHS = 6
 BLOCKS_PER_RANGE = 4
 """A range that falls apart into more prefixes than this stays a range."""
