@@ -102,6 +102,7 @@ def test_spans_and_ends(store: DuckFlowStore) -> None:
     store.append(hours(5))
     store.append(conversations({"src": "203.0.113.9", "dst": "10.0.0.3"}))
     assert store.read(T0_S + HOUR_S, T0_S + 3 * HOUR_S).hour.tolist() == [T0_S + HOUR_S, T0_S + 2 * HOUR_S]
+    assert store.read(T0_S + HOUR_S + 1, T0_S + 2 * HOUR_S + 1).hour.tolist() == [T0_S + HOUR_S, T0_S + 2 * HOUR_S]
     assert len(store.read(T0_S + 99 * HOUR_S)) == 0
     assert len(store.read(workloads=[WEB.uuid])) == 5
     assert len(store.read(workloads=[DB.uuid])) == 5
@@ -181,6 +182,18 @@ def test_forgetting_drops_ends_nobody_needs(tmp_path: Path) -> None:
         store.append(conversations({"src": "203.0.113.10", "dst": "10.0.0.3"}))
         found = store.read()
         assert sorted(e.address or 0 for e in found.endpoints) == sorted([*ADDRESSES[:3], ADDRESSES[4]])
+
+
+def test_what_a_crash_left_is_cleared(tmp_path: Path) -> None:
+    """A compaction that did not end leaves the store as it was, and its own file is gone at the next start."""
+    path = tmp_path / "flows.duckdb"
+    with DuckFlowStore(path) as store:
+        store.append(hours(2))
+    leftover = tmp_path / "flows.duckdb.compacting"
+    leftover.write_bytes(path.read_bytes()[:5000])
+    with DuckFlowStore(path) as store:
+        assert store.totals().rows == 2
+    assert not leftover.exists()
 
 
 def test_an_impossible_limit_empties_the_store(store: DuckFlowStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import os
 import random
 import sys
 import threading
@@ -164,6 +165,18 @@ def test_globs_and_standard_input(tmp_path: Path, store: DuckFlowStore, monkeypa
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     report = ingest(["-"], WORKLOADS, store)
     assert (report.files[0].file, report.files[0].records) == ("-", 10)
+
+
+def test_a_pipe_is_read_once(tmp_path: Path, store: DuckFlowStore) -> None:
+    """A named pipe, as shells make them for `<(...)`, is a file like any other."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = log(random.Random(13), 10).encode()
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    report = ingest([str(pipe)], WORKLOADS, store)
+    writer.join()
+    assert (report.files[0].file, report.files[0].records) == (str(pipe), 10)
 
 
 @pytest.mark.parametrize(

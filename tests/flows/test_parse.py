@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -290,3 +293,36 @@ def test_a_full_table_stops_and_goes_on() -> None:
     columns = tuple(np.zeros(2, kind) for kind in COLUMN_TYPES.values())
     consumed, lines, rows, *_ = core.parse(GOOD * 5, True, 32, AWS.ops, b"-", b"", False, columns, 1)
     assert (consumed, lines, rows) == (2 * len(GOOD), 2, 2)
+
+
+GUARDED = """
+import ctypes, mmap, random, sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from test_parse import AWS, GOOD, INSERTED, SIX, ZEEK, ZEEK_LINE, mutate
+from ringfence.flows.parse import parse
+
+page = mmap.PAGESIZE
+memory = mmap.mmap(-1, 2 * page)
+at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+assert ctypes.CDLL(None, use_errno=True).mprotect(ctypes.c_void_p(at + page), page, 0) == 0
+whole = np.frombuffer(memory, np.uint8)
+rng = random.Random(1)
+lines = 0
+for _ in range(4000):
+    plan, line = (ZEEK, ZEEK_LINE) if rng.random() < 0.5 else (AWS, rng.choice((GOOD, SIX)))
+    data = bytearray(line * 2)
+    for _ in range(rng.randint(0, 3)):
+        mutate(rng, data)
+    del data[rng.randrange(len(data)) + 1 :]
+    whole[page - len(data) : page] = np.frombuffer(bytes(data), np.uint8)
+    lines += parse(memoryview(whole[page - len(data) : page]), plan, is_final=True).lines
+print(lines > 4000)
+"""
+
+
+def test_no_read_leaves_the_buffer() -> None:
+    """With a page nobody may touch right behind the input, logs cut off anywhere are read without a fault."""
+    command = [sys.executable, "-c", GUARDED, str(Path(__file__).parent)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (run.returncode, run.stdout) == (0, "True\n"), run.stderr

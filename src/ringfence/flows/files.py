@@ -56,14 +56,17 @@ class FlowFile:
 
 
 def expand(paths: Iterable[str], spool: Path) -> list[tuple[str, Path]]:
-    """(name, file) of every path: files, folders (recursively), globs, and `-` (spooled into the folder `spool`).
+    """(name, file) of every path: files, folders (recursively), globs, pipes and `-` (kept in the folder `spool`).
 
     Raises InputError `flow-path-missing` for a path that is not there, `flow-path-empty` for one that holds no file.
     """
     found: dict[Path, str] = {}
     for text in paths:
-        for name, path in [("-", _spooled(spool))] if text == "-" else _named(text):
-            found.setdefault(path, name)
+        if text == "-":
+            found[_spooled(sys.stdin.buffer, spool / "stdin")] = text
+            continue
+        for name, path in _named(text):
+            found.setdefault(path if path.is_file() else _spool_pipe(path, spool / str(len(found))), name)
     return [(name, path) for path, name in found.items()]
 
 
@@ -86,11 +89,15 @@ def _is_hidden(relative: Path) -> bool:
     return any(part.startswith(".") for part in relative.parts)
 
 
-def _spooled(folder: Path) -> Path:
-    """Standard input, kept in a file: formats with a footer need to seek, and the digest comes first."""
-    target = folder / "stdin"
+def _spool_pipe(path: Path, target: Path) -> Path:
+    with path.open("rb") as pipe:
+        return _spooled(pipe, target)
+
+
+def _spooled(source: BinaryIO, target: Path) -> Path:
+    """What can be read once only, kept in a file: formats with a footer need to seek, and the digest comes first."""
     with target.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file, _READ)
+        shutil.copyfileobj(source, file, _READ)
     return target
 
 

@@ -42,7 +42,7 @@ class Pruned(msgspec.Struct, frozen=True):
 
 
 class FlowStore(Protocol):
-    """Times are seconds since the epoch; spans are half open on whole hours."""
+    """Times are seconds since the epoch; a span is half open and covers every hour it touches."""
 
     def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> None:
         """Keep the rows and remember the files they came from, both or neither, durably.

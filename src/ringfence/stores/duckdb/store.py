@@ -48,6 +48,7 @@ class DuckFlowStore:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._database = _open(self._path)
+        _drop(self._compacting)
 
     def __enter__(self) -> DuckFlowStore:
         return self
@@ -203,9 +204,8 @@ class DuckFlowStore:
         INVARIANT: a crash at any point leaves one complete file under the store's name, and no write-ahead log that
         belongs to another file (closing the old one merges its log).
         """
-        fresh = self._path.with_name(self._path.name + ".compacting")
-        for leftover in (fresh, _log_of(fresh)):
-            leftover.unlink(missing_ok=True)
+        fresh = self._compacting
+        _drop(fresh)
         with _open(fresh):
             pass
         self._database.execute(f"ATTACH '{_quoted(fresh)}' AS fresh")
@@ -217,6 +217,11 @@ class DuckFlowStore:
         if not _log_of(self._path).exists() and not _log_of(fresh).exists():
             os.replace(fresh, self._path)
         self._database = _open(self._path)
+
+    @property
+    def _compacting(self) -> Path:
+        """The new file while it is written; one that is there when nobody writes it is what a crash left."""
+        return self._path.with_name(self._path.name + ".compacting")
 
     @contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -254,6 +259,11 @@ def _open(path: Path) -> duckdb.DuckDBPyConnection:
     return database
 
 
+def _drop(path: Path) -> None:
+    for leftover in (path, _log_of(path)):
+        leftover.unlink(missing_ok=True)
+
+
 def _log_of(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
 
@@ -263,6 +273,7 @@ def _quoted(path: Path) -> str:
 
 
 def _span(since: int | None, until: int | None) -> tuple[str, list[int]]:
-    """A WHERE clause over whole hours, and its values."""
+    """A WHERE clause for every hour the span touches, and its values."""
+    since = None if since is None else since // HOUR_S * HOUR_S
     terms = [(term, value) for term, value in (("hour >= ?", since), ("hour < ?", until)) if value is not None]
     return "WHERE " + " AND ".join(["true", *(term for term, _ in terms)]), [value for _, value in terms]
