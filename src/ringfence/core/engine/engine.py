@@ -218,14 +218,14 @@ class Engine:
         """Put a rule in force for a world that has it; None when its peers or services need a new index."""
         scope = scope_peer(rule)
         peers = (*rule.rule.sources, *rule.rule.destinations, *([scope] if scope else []))
-        mask = self.atoms.mask(rule.rule.services)
+        mask = self._masks.get(rule.rule.services) or self.atoms.mask(rule.rule.services)
         if mask is None or any(self.peers.id(peer) is None for peer in peers):
             return None
         number = self._slots.get(rule.ref)
-        if number is None or self.rules[number].rule != rule.rule:
-            number = len(self.rules)
+        if number is None or not _is_same(self.rules[number], rule):
+            number = self._slots[rule.ref] = len(self.rules)
             self.relation.append(rule, mask)
-        self._set_rule(number, rule)
+            self.rules = self.relation.rules
         self.relation.put_in_force(number)
         self.world = world
         return number
@@ -234,10 +234,6 @@ class Engine:
         """Take a rule out of force for a world that no longer has it."""
         self.relation.take_out_of_force(number)
         self.world = world
-
-    def _set_rule(self, number: int, rule: RuleRef) -> None:
-        self.rules = (*self.rules[:number], rule, *self.rules[number + 1 :])
-        self._slots[rule.ref] = number
 
     def move(self, before: Workload | None, after: Workload | None, inventory: Inventory) -> None:
         """Follow one workload that came, changed or went."""
@@ -306,6 +302,10 @@ class Engine:
         for number in members(rules):
             atoms |= self.relation.masks[number]
         return atoms
+
+
+def _is_same(one: RuleRef, other: RuleRef) -> bool:
+    return one.rule == other.rule and one.policy.scope == other.policy.scope
 
 
 def _peers_of(world: World, policies: Iterable[Policy]) -> Iterable[Peer]:

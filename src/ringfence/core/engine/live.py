@@ -27,8 +27,8 @@ from ringfence.core.world import World
 
 MAX_RESIDENT = 10_000
 """Classes up to which the connection sets stay in memory (4 bytes a pair: 400 MB); above it ask in strips."""
-_SMALL = 256
-"""Cells up to which a block is repainted one by one."""
+_SMALL = 16
+"""Cells up to which a block is repainted one by one: painting has a fixed cost."""
 
 
 class LiveEngine:
@@ -61,7 +61,7 @@ class LiveEngine:
     def add_rule(self, policy: str, rule: Rule) -> None:
         """Add a rule to a policy of the world. Raises InputError `duplicate-name`, `unknown-policy`."""
         owner = self._policy(policy)
-        if any(other.name == rule.name for other in owner.rules):
+        if self.engine.find_rule(owner.ref(rule)) is not None:
             raise InputError("duplicate-name", f"`{policy}` has a rule `{rule.name}` already")
         grown = msgspec.structs.replace(owner, rules=(*owner.rules, rule))
         world = self._with_policy(grown)
@@ -78,7 +78,8 @@ class LiveEngine:
             raise InputError("unknown-rule", f"there is no rule `{ref}`")
         gone = self.engine.rules[number]
         owner = self._policy(gone.policy.name)
-        kept = tuple(rule for rule in owner.rules if owner.ref(rule) != ref)
+        position = owner.rules.index(gone.rule)
+        kept = owner.rules[:position] + owner.rules[position + 1 :]
         self.engine.drop_rule(self._with_policy(msgspec.structs.replace(owner, rules=kept)), number)
         self._repaint(number)
 
@@ -131,7 +132,7 @@ class LiveEngine:
             bigger[: self._painted, : self._painted] = room[: self._painted, : self._painted]
             room = self.__dict__["_resident"] = bigger
         if size > self._painted:
-            new, everyone = list(range(self._painted, size)), list(range(size))
+            new, everyone = np.arange(self._painted, size), np.arange(size)
             self._paint_block(new, everyone)
             self._paint_block(everyone, new)
             self._painted = size
@@ -140,19 +141,18 @@ class LiveEngine:
         """Where a rule speaks at either end: its sources by its destinations."""
         if "_resident" not in self.__dict__:
             return
-        relation, size = self.engine.relation, self._painted
-        rows = [c for c in range(size) if relation.rows(c)[0] >> number & 1]
-        columns = [c for c in range(size) if relation.rows(c)[1] >> number & 1]
-        if rows and columns:
-            self._paint_block(rows, columns)
+        rows, columns = self.engine.relation.classes_of(number)
+        self._paint_block(rows[rows < self._painted], columns[columns < self._painted])
 
-    def _paint_block(self, rows: list[int], columns: list[int]) -> None:
-        if len(rows) * len(columns) <= _SMALL:
-            for row in rows:
-                for column in columns:
-                    self._resident[row, column] = self.interner.number(self._cell(row, column))
+    def _paint_block(self, rows: Ids, columns: Ids) -> None:
+        if not len(rows) or not len(columns):
             return
-        self._resident[np.ix_(rows, columns)] = matrix.passed(self._canvas(np.array(rows), np.array(columns)))
+        if len(rows) * len(columns) > _SMALL:
+            self._resident[np.ix_(rows, columns)] = matrix.passed(self._canvas(rows, columns))
+            return
+        for row in rows.tolist():
+            for column in columns.tolist():
+                self._resident[row, column] = self.interner.number(self._cell(row, column))
 
     def _cell(self, row: int, column: int) -> int:
         return self.engine.passed_between(row, column, Facts(self.engine.world.at))

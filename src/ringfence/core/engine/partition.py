@@ -9,11 +9,14 @@ INVARIANT: every point is in exactly one atom; no two atoms lie in the same sets
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ringfence.core.engine.bits import members, of_ids
 from ringfence.core.net.intervals import IntervalSet
 
 
@@ -48,22 +51,28 @@ class Partition:
 
     def mask(self, wanted: IntervalSet) -> int | None:
         """The bitset of atoms that make up the set, or None when the set cuts an atom."""
-        inside, outside = 0, 0
-        for start, end, atom in self.segments():
-            overlap = IntervalSet(((start, end),)) & wanted
-            if overlap.size == end - start + 1:
-                inside |= 1 << atom
-            elif overlap:
+        stretches: list[int] = []
+        for lo, hi in wanted:
+            first, last = bisect_right(self.starts, lo) - 1, bisect_right(self.starts, hi) - 1
+            if self.starts[first] != lo or self._end(last) != hi:
                 return None
-            else:
-                outside |= 1 << atom
-        return None if inside & outside else inside
+            stretches += self.segment_atom[first : last + 1]
+        is_whole = all(self._stretches[atom] == count for atom, count in Counter(stretches).items())
+        return of_ids(stretches) if is_whole else None
+
+    def _end(self, segment: int) -> int:
+        return self.starts[segment + 1] - 1 if segment + 1 < len(self.starts) else self.last
+
+    @cached_property
+    def _stretches(self) -> Counter[int]:
+        """How many segments each atom has."""
+        return Counter(self.segment_atom)
 
     def masks(self, count: int) -> list[int]:
         """For each of the first `count` sets it was cut by, the bitset of its atoms."""
         out = [0] * count
         for atom, signature in enumerate(self.signatures):
-            for member in _bits_below(signature, count):
+            for member in members(signature & ((1 << count) - 1)):
                 out[member] |= 1 << atom
         return out
 
@@ -90,13 +99,3 @@ def _sweep(sets: Sequence[IntervalSet], last: int) -> tuple[list[int], list[int]
         current ^= flips[start]
         signatures.append(current)
     return starts, signatures
-
-
-def _bits_below(signature: int, count: int) -> list[int]:
-    signature &= (1 << count) - 1
-    out = []
-    while signature:
-        low = signature & -signature
-        out.append(low.bit_length() - 1)
-        signature ^= low
-    return out
