@@ -141,10 +141,10 @@ _WORDS = {
 def _explained(text: str) -> tuple[str, str]:
     """A decoder's complaint in the file's own words, and the next step."""
     what, _, where = text.partition(" - at `")
-    key = ".".join(part for part in where.rstrip("`").removeprefix("$").split(".") if part).replace("[...]", "")
+    key = ".".join(part for part in where.rstrip("`").removeprefix("$").split(".") if part)
     place = f" under `{key}`" if key else ""
     if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", what):
-        known = _keys(key)
+        known = _keys(key.partition("[")[0])
         return f"there is no key `{unknown[1]}`{place}", did_you_mean(unknown[1], known) or f"known: {', '.join(known)}"
     if missing := re.fullmatch(r"Object missing required field `(.+)`", what):
         return f"`{missing[1]}` is missing{place}", HELP

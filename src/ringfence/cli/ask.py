@@ -269,21 +269,19 @@ def _reply(engine: Engine, line: bytes, number: int) -> tuple[object, bool]:
 
 
 def _not_a_question(error: Exception) -> str:
-    """A decoder's complaint without its type names."""
+    """What is wrong with the line, without the decoder's type names."""
     if not isinstance(error, msgspec.ValidationError):
         return "the line is not one JSON object in UTF-8"
     what, _, where = str(error).partition(" - at `$.")
-    key = where.rstrip("`")
-    if key:
-        return f"`{key}` cannot be read: {_JSON_WORDS.get(what, what[:1].lower() + what[1:])}"
-    return (
-        what.replace("Object contains unknown field", "there is no key")
-        .replace("Object missing required field", "a question needs")
-        .replace("Expected `object`, got", "a question is a JSON object, not")
-    )
+    if where:
+        return f"`{where.rstrip('`')}` is not {_FIELD_KINDS.get(where.rstrip('`'), 'a text')}"
+    name = what.split("`")[1] if "`" in what else ""
+    if "unknown field" in what:
+        return f"a question has no key `{name}`"
+    return f"a question needs `{name}`" if "required" in what else "a question is a JSON object"
 
 
-_JSON_WORDS = {"Invalid RFC3339 encoded datetime": "write it like 2026-03-03T02:10:00Z"}
+_FIELD_KINDS = {"at": "a time like 2026-03-03T02:10:00Z", "mutual_tls": "true or false"}
 
 
 def _put_line(document: object) -> bool:
@@ -329,6 +327,8 @@ def _render_reach(result: Reach, selector: str) -> list[RenderableType]:
         workloads = "" if row.is_bare else str(row.workloads)
         table.add(str(row.hop), row.who, workloads, short(row.services), row.via)
     total = count(sum(r.workloads for r in result.reached), "workload")
+    if bare := sum(r.is_bare for r in result.reached):
+        total += f" and {count(bare, 'range', 'ranges')} of other addresses"
     way = "can reach" if result.way == "to" else "can be reached from"
     return [table, f"{total} {way} {selector}"]
 

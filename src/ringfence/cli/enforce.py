@@ -10,9 +10,9 @@ from rich.text import Text
 from ringfence import catalog
 from ringfence.cli.ask import AsOption, AtOption, parse_at, parse_mode
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command, write_out
-from ringfence.cli.tables import Rows
+from ringfence.cli.tables import Rows, count
 from ringfence.core.engine import Engine
-from ringfence.core.errors import Finding, FindingsError, InputError
+from ringfence.core.errors import Finding, FindingsError, InputError, errors_among
 from ringfence.core.identity.workload import Workload
 from ringfence.core.intent.compile import IntentCompiler
 from ringfence.core.intent.model import Intent, Passage
@@ -67,14 +67,24 @@ def enforce(
     adapter = catalog.load(catalog.TARGETS, target)(netns)
     intent = intent_of(session, workload, at, as_)
     refusals = (*intent.refusals, *adapter.support(intent))
-    if refusals and not accept_refused and not plan:
-        raise FindingsError([*refusals])
+    if not plan:
+        _check_refusals(refusals, accepted=accept_refused)
     if plan:
         return _show_plan(session, adapter, intent, refusals)
     realised = adapter.converge(intent)
     session.emit(realised_document(intent, realised), _realised_line(intent, realised))
     session.show_findings(refusals)
     return CLEAN if realised.state == "realised" else FINDINGS
+
+
+def _check_refusals(refusals: tuple[Finding, ...], *, accepted: bool) -> None:
+    """A refused allow stays closed and must be accepted; any other refusal stops the whole host (law 4)."""
+    if errors_among(refusals):
+        raise FindingsError(refusals)
+    if refusals and not accepted:
+        message = f"{count(len(refusals), 'rule')} cannot be expressed here and would stay closed; nothing was applied"
+        refusal = Finding("refusals-not-accepted", message, help="change the rules, or go on with --accept-refused")
+        raise FindingsError([refusal, *refusals])
 
 
 def intent_of(session: Session, name: str, at: str | None = None, as_: str | None = None) -> Intent:

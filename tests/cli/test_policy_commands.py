@@ -1,0 +1,197 @@
+"""`ringfence policy ...`, as an application team and a CI job use it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cli_estate import SHOP, ShopEstate
+
+
+def test_check_of_a_clean_estate_counts_what_it_read(shop: ShopEstate) -> None:
+    """Exit 0, and the plural of one thing is not used."""
+    ran = shop.run("policy", "check")
+
+    assert ran.code == 0
+    assert ran.out == "2 policies, 4 rules, 6 workloads: no findings\n"
+    one = shop.run("policy", "check", "policies/guardrails.yaml")
+    assert one.out.startswith("1 policy, 1 rule, 6 workloads")
+
+
+def test_check_tells_every_error_with_place_code_and_help(shop: ShopEstate) -> None:
+    """Two faults in one file are both told; exit 2."""
+    shop.write("policies/shop.yaml", SHOP.replace("role=db", "role in db").replace("service: https", "servce: https"))
+
+    ran = shop.run("policy", "check", "--json")
+
+    assert ran.code == 2
+    found = {f["code"]: f for f in ran.json["findings"]}
+    assert {"bad-selector", "unknown-key"} <= set(found)
+    assert found["unknown-key"]["where"]["file"] == "policies/shop.yaml"
+    assert found["unknown-key"]["where"]["line"] == 16
+    assert found["unknown-key"]["help"] == "did you mean `service`?"
+
+
+def test_check_exits_1_on_a_warning(shop: ShopEstate) -> None:
+    """A segment that nobody uses is a warning, not an error."""
+    shop.write("policies/shop.yaml", SHOP.replace("  web: role=web\n", "  web: role=web\n  old: role=api,env=prod\n"))
+
+    ran = shop.run("policy", "check", "--json")
+
+    assert (ran.code, [f["code"] for f in ran.json["findings"]]) == (1, ["unused-segment"])
+
+
+def test_check_of_one_file_knows_the_segments_of_the_others(shop: ShopEstate) -> None:
+    """A policy may name `shop.db`; checking it alone does not lose the name."""
+    text = "policy: backup\nrules:\n  - allow: {from: role=api, to: shop.db, service: ssh}\n"
+    shop.write("policies/backup.yaml", text)
+
+    ran = shop.run("policy", "check", "policies/backup.yaml", "--json")
+
+    assert "unknown-segment" not in {f["code"] for f in ran.json["findings"]}
+    assert ran.json["policies"] == 1
+
+
+def test_a_broken_neighbour_is_told_when_one_file_is_checked(shop: ShopEstate) -> None:
+    """A file is never judged against half of what it refers to."""
+    shop.write("policies/guardrails.yaml", "policy: [")
+
+    ran = shop.run("policy", "test", "policies/shop.yaml")
+
+    assert ran.code == 2
+    assert "policies/guardrails.yaml" in ran.err
+
+
+def test_test_proves_every_entry(shop: ShopEstate) -> None:
+    """Exit 0 when all are proven."""
+    ran = shop.run("policy", "test")
+
+    assert ran.code == 0
+    assert ran.out.splitlines()[-1] == "2 of 2 tests proven"
+
+
+def test_test_answers_a_failure_with_a_counterexample_like_explain(shop: ShopEstate) -> None:
+    """verdict, reason, rule, file, line and ends: the contract that scripts rely on."""
+    shop.write("policies/shop.yaml", SHOP + "  - {from: web, to: api, expect: blocked}\n")
+
+    ran = shop.run("policy", "test", "--json")
+
+    assert ran.code == 1
+    failed = ran.json["tests"][-1]
+    assert (failed["outcome"], failed["file"], failed["line"]) == ("failed", "policies/shop.yaml", 27)
+    shown = failed["counterexample"]
+    assert (shown["verdict"], shown["reason"], shown["rule"]) == ("allowed", "allow", "shop/calls")
+    assert (shown["file"], shown["line"]) == ("policies/shop.yaml", 17)
+    assert {end["end"] for end in shown["ends"]} == {"source", "destination"}
+    assert ran.json["proven"] == 2
+    assert "FAILED" in shop.run("policy", "test").out
+
+
+def test_a_test_that_picks_nobody_is_no_pass(shop: ShopEstate) -> None:
+    """An `unmatched` test fails the run."""
+    shop.write("policies/shop.yaml", SHOP + "  - {from: role=ghost, to: db, expect: blocked}\n")
+
+    ran = shop.run("policy", "test", "--json")
+
+    assert (ran.code, ran.json["tests"][-1]["outcome"]) == (1, "unmatched")
+
+
+def test_no_tests_is_said_and_not_called_proven(shop: ShopEstate) -> None:
+    """Nothing to prove is not a proof."""
+    ran = shop.run("policy", "test", "policies/guardrails.yaml")
+
+    assert ran.out == "no policy has `tests:`; nothing is proven\n"
+
+
+def test_lint_names_a_rule_that_changes_nothing(shop: ShopEstate) -> None:
+    """A rule inside another is found; exit 1."""
+    extra = "  - name: again\n    allow: {from: web, to: api, service: tcp/8080}\n\ntests:"
+    shop.write("policies/shop.yaml", SHOP.replace("\ntests:", extra))
+
+    ran = shop.run("policy", "lint", "--json")
+
+    assert ran.code == 1
+    assert any("shop/again" in (f["subject"], *f["message"].split("`")) for f in ran.json["findings"])
+
+
+def test_fmt_writes_the_canonical_form_and_keeps_comments(shop: ShopEstate) -> None:
+    """--check changes nothing and exits 1; fmt writes; a second run finds nothing."""
+    ugly = SHOP.replace("  db:  role=db", "  db: role=db")
+    path = shop.write("policies/shop.yaml", ugly)
+    path.chmod(0o640)
+
+    checked = shop.run("policy", "fmt", "--check")
+    assert (checked.code, path.read_text()) == (1, ugly)
+    assert "-  db: role=db\n+  db:  role=db" in checked.out
+    assert checked.out.endswith("1 file would change\n")
+
+    assert shop.run("policy", "fmt").out == "1 file changed\n"
+    assert path.read_text() == SHOP
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert shop.run("policy", "fmt", "--check", "--json").json == {"changed": []}
+    assert [p.name for p in sorted(path.parent.iterdir())] == ["guardrails.yaml", "shop.yaml"]
+
+
+def test_fmt_touches_no_file_when_one_cannot_be_read(shop: ShopEstate) -> None:
+    """All files are formatted or none."""
+    ugly = SHOP.replace("  db:  role=db", "  db: role=db")
+    path = shop.write("policies/shop.yaml", ugly)
+    shop.write("policies/zz.yaml", "policy: zz\nrules: {")
+
+    ran = shop.run("policy", "fmt")
+
+    assert (ran.code, path.read_text()) == (2, ugly)
+
+
+def test_fmt_knows_the_segments_of_other_files(shop: ShopEstate) -> None:
+    """`shop.db` in another file is no unknown segment to the formatter."""
+    shop.write(
+        "policies/backup.yaml", "policy: backup\nrules:\n  - allow: {from: role=api, to: shop.db, service: ssh}\n"
+    )
+
+    assert shop.run("policy", "fmt", "policies/backup.yaml").code == 0
+
+
+def test_diff_tells_what_opens_and_closes(shop: ShopEstate) -> None:
+    """Exit 1 when anything differs, with an example judged where it passes; 0 when nothing does."""
+    shop.write(
+        "old/shop.yaml", SHOP.replace("service: tcp/8080}\n  - name: orders", "service: tcp/8081}\n  - name: orders")
+    )
+
+    ran = shop.run("policy", "diff", "old/shop.yaml", "policies/shop.yaml", "--json")
+
+    assert ran.code == 1
+    boxes = {box["change"]: box for box in ran.json["boxes"]}
+    assert boxes["opened"]["services"] == ["tcp/8080"]
+    assert boxes["closed"]["services"] == ["tcp/8081"]
+    assert boxes["opened"]["example"]["verdict"] == "allowed"
+    assert boxes["opened"]["example"]["rule"] == "shop/calls"
+    assert ran.json["opened"] == boxes["opened"]["workload_pairs"]
+    same = shop.run("policy", "diff", "policies", "policies")
+    assert (same.code, same.out) == (0, "no difference in what passes\n")
+
+
+def test_diff_of_any_shows_few_words(shop: ShopEstate) -> None:
+    """A rule narrowed from `any` does not print every port there is."""
+    shop.write("old/shop.yaml", SHOP.replace("service: https", "service: any"))
+
+    ran = shop.run("policy", "diff", "old", "policies", columns=80)
+
+    assert ran.code == 1
+    assert len(ran.out.splitlines()) < 20
+
+
+def test_schema_is_a_json_schema(shop: ShopEstate) -> None:
+    """Editors can read it."""
+    assert json.loads(shop.run("policy", "schema").out)["$schema"].startswith("https://json-schema.org/")
+
+
+@pytest.mark.parametrize("columns", [80, 120, None])
+def test_tables_are_never_cut(shop: ShopEstate, columns: int | None) -> None:
+    """At any width every cell is there whole."""
+    shop.write("policies/shop.yaml", SHOP + "  - {from: web, to: api, expect: blocked}\n")
+
+    out = " ".join(shop.run("policy", "test", columns=columns).out.split())
+
+    assert "…" not in out
+    assert "policies/shop.yaml:27" in out

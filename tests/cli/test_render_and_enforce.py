@@ -1,0 +1,101 @@
+"""`ringfence render` and `enforce --plan`: what would be realised, shown and not done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from cli_estate import SHOP, ShopEstate
+
+FAILSAFE = '[[failsafe]]\ndirection = "in"\ncidr = "192.0.2.0/28"\nservice = "ssh"\n'
+
+
+def test_render_prints_the_rules_raw(shop: ShopEstate) -> None:
+    """The text nft would read: never wrapped, at whatever width."""
+    narrow, wide = (shop.run("render", "nftables", "web-1", columns=columns) for columns in (40, 400))
+
+    assert narrow.code == 0
+    assert narrow.out == wide.out
+    assert narrow.out.startswith("table inet ringfence {\n")
+    assert '"shop/calls"' in narrow.out
+
+
+def test_render_as_json_is_the_intent_and_its_digest(shop: ShopEstate) -> None:
+    """The digest is that of the intent, and two runs agree."""
+    one, other = (shop.run("render", "nftables", "web-1", "--at", "2026-03-03T00:00:00Z", "--json") for _ in range(2))
+
+    assert one.json == other.json
+    assert set(one.json) == {"intent", "digest", "refusals"}
+    assert one.json["intent"]["name"] == "web-1"
+    assert len(one.json["digest"]) == 64
+
+
+def test_a_condition_the_target_cannot_express_is_refused_and_told(shop: ShopEstate) -> None:
+    """`require: mutual-tls` cannot be enforced by nftables: exit 1, with the code, and the allow stays closed."""
+    ran = shop.run("render", "nftables", "db-1", "--json")
+
+    assert ran.code == 1
+    assert [f["severity"] for f in ran.json["refusals"]]
+    assert {f["subject"] for f in ran.json["refusals"]} == {"shop/orders"}
+    assert f"[{ran.json['refusals'][0]['code']}]" in shop.run("render", "nftables", "db-1").err
+    assert '"shop/orders"' not in shop.run("render", "nftables", "db-1").out
+
+
+@pytest.fixture
+def netns() -> Iterator[str]:
+    """An empty network namespace of this test's own."""
+    name = f"rf-cli-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True, timeout=20)
+    yield name
+    subprocess.run(["ip", "netns", "del", name], check=False, timeout=20)
+
+
+@pytest.mark.kernel
+def test_a_plan_shows_the_changes_and_makes_none(shop: ShopEstate, netns: str) -> None:
+    """Exit 1 while something would change, the failsafe list shown; nothing is in the kernel afterwards."""
+    shop.write("ringfence.toml", FAILSAFE)
+
+    ran = shop.run("enforce", "nftables", "web-1", "--plan", "--netns", netns, "--json")
+
+    assert ran.code == 1
+    assert ran.json["changes"]
+    assert ran.json["failsafe"] == [{"direction": "in", "remote": ["192.0.2.0/28"], "services": ["tcp/22"]}]
+    listed = subprocess.run(
+        ["ip", "netns", "exec", netns, "nft", "list", "ruleset"], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert listed.stdout == ""
+
+
+@pytest.mark.kernel
+def test_after_enforce_the_plan_is_empty(shop: ShopEstate, netns: str) -> None:
+    """Enforced, read back, and then there is nothing to change: exit 0."""
+    shop.write("policies/shop.yaml", SHOP.replace(", require: mutual-tls", ""))
+    at = ("--at", "2026-03-03T00:00:00Z")
+
+    done = shop.run("enforce", "nftables", "web-1", "--netns", netns, *at, "--json")
+    plan = shop.run("enforce", "nftables", "web-1", "--plan", "--netns", netns, *at)
+
+    assert (done.code, done.json["state"]) == (0, "realised")
+    assert (plan.code, plan.out.splitlines()[0]) == (0, "nothing to change")
+
+
+@pytest.mark.kernel
+def test_a_namespace_that_is_not_there_is_unreachable(shop: ShopEstate) -> None:
+    """Exit 3: it could not be reached."""
+    ran = shop.run("enforce", "nftables", "web-1", "--plan", "--netns", "rf-cli-none")
+
+    assert (ran.code, "error[namespace-missing]" in ran.err) == (3, True)
+
+
+@pytest.mark.kernel
+def test_enforce_refuses_what_it_cannot_express(shop: ShopEstate, netns: str) -> None:
+    """Without --accept-refused nothing is applied when an allow would stay closed; exit 2, with the rule."""
+    ran = shop.run("enforce", "nftables", "db-1", "--netns", netns)
+
+    assert ran.code == 2
+    assert "error[refusals-not-accepted] 1 rule cannot be expressed here" in ran.err
+    assert "shop/orders" in ran.err
+    accepted = shop.run("enforce", "nftables", "db-1", "--netns", netns, "--accept-refused", "--json")
+    assert accepted.json["state"] in ("realised", "refused")
