@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from ringfence.core.engine.bits import members
 from ringfence.core.engine.engine import Engine
-from ringfence.core.engine.rules import End, Facts, next_change
-from ringfence.core.errors import Finding
+from ringfence.core.engine.rules import End, Facts, RuleRef, next_change
+from ringfence.core.errors import Finding, Severity
 from ringfence.core.identity.workload import Direction, Workload
 from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent, Part, Passage, PeerClass
+from ringfence.core.net.address import EVERYWHERE as EVERY_ADDRESS
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.policy.model import Action, Peer
 from ringfence.core.world import Quarantine
@@ -50,7 +51,7 @@ class IntentCompiler:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._membership: dict[str, dict[Seen, list[int]]] = {}
+        self._membership: dict[frozenset[str], dict[Seen, list[int]]] = {}
         self._resolved: dict[int, Row] = {}
         unknown = engine.classes.of(None, engine.peers.of_address(None, is_held=False), is_controlled=False)
         self._unknown = Seen((unknown,))
@@ -60,11 +61,11 @@ class IntentCompiler:
         world = self.engine.world
         live = workload.live_addresses(world.at)
         own = tuple(sorted({lease.address for lease in live}))
-        network = live[0].network if live else "main"
+        networks = frozenset(lease.network for lease in live) or frozenset(("main",))
         locals_ = list(self._locals(workload, own))
-        peers, kept = self._peers(locals_, network, own)
+        peers, kept = self._peers(locals_, networks, own)
         isolated = {
-            q: tuple(sorted(self._addresses_of(q, network)))
+            q: tuple(sorted(self._addresses_of(q, networks)))
             for q in self._live_quarantines()
             if q.workload != workload.uuid
         }
@@ -79,7 +80,7 @@ class IntentCompiler:
             failsafe=tuple(Passage(f.direction, f.remote, f.services) for f in world.failsafe),
             is_quarantined=bool(mine),
             isolated=tuple(sorted({address for addresses in isolated.values() for address in addresses})),
-            quarantine_passages=tuple(self._passages(workload, mine, isolated, network)),
+            quarantine_passages=tuple(self._passages(workload, mine, isolated, networks)),
             valid_until=self._valid_until(),
             refusals=tuple(self._refusals(workload, locals_)),
         )
@@ -87,7 +88,11 @@ class IntentCompiler:
     # ---- who the host is ----------------------------------------------------------------------------------------
 
     def _locals(self, workload: Workload, own: tuple[int, ...]) -> Iterator[_Local]:
-        """Every (direction, unit, own class) the host is judged as."""
+        """Every (direction, unit, own class) the host is judged as.
+
+        Where its addresses differ in class, any other address it has (a secondary one, broadcast, multicast) is judged
+        by its labels alone, so that no address of the host is without a part.
+        """
         by_class: dict[int, list[int]] = {}
         for address in own or (None,):
             by_class.setdefault(self.engine.class_of(workload, address), []).extend(
@@ -102,6 +107,9 @@ class IntentCompiler:
                     at = addresses[0] if addresses else None
                     judged = class_ if process is None else self.engine.class_of(process, at)
                     yield _Local(direction, judged, mine, unit)
+                if len(by_class) > 1:
+                    judged = self.engine.class_of(processes.get(unit or "") or workload, None)
+                    yield _Local(direction, judged, EVERY_ADDRESS - _points(own), unit)
 
     def _named_units(self, direction: Direction, classes: Iterable[int]) -> set[str]:
         """Units that a rule about this host names on this side."""
@@ -176,12 +184,12 @@ class IntentCompiler:
     # ---- who is who ---------------------------------------------------------------------------------------------
 
     def _peers(
-        self, locals_: list[_Local], network: str, own: tuple[int, ...]
+        self, locals_: list[_Local], networks: frozenset[str], own: tuple[int, ...]
     ) -> tuple[tuple[PeerClass, ...], dict[int, Seen]]:
         """The classes this host must tell apart, with their addresses, and what each number stands for."""
         rows = {self._unknown: self._rows(locals_, self._unknown)}
         kept: dict[Seen, tuple[list[int], list[tuple[int, int]]]] = {}
-        for seen, addresses in self._seen(network).items():
+        for seen, addresses in self._seen(networks).items():
             mine = rows.setdefault(seen, self._rows(locals_, seen))
             for fallback, group in self._by_fallback(addresses):
                 if rows.setdefault(fallback, self._rows(locals_, fallback)) != mine:
@@ -210,20 +218,23 @@ class IntentCompiler:
         for address_peers, group in groups.items():
             yield Seen((self.engine.classes.of(None, address_peers, is_controlled=False),)), group
 
-    def _seen(self, network: str) -> dict[Seen, list[int]]:
-        """Every live address of the estate as seen from a network: its own holders first, else any other network's."""
-        if network not in self._membership:
-            holders: dict[int, list[tuple[bool, Workload]]] = {}
+    def _seen(self, networks: frozenset[str]) -> dict[Seen, list[int]]:
+        """Every live address in the host's networks; one held in several of them, or twice, is all of its holders.
+
+        An address held only in a network the host is not in is nobody's here: its key is (network, address).
+        """
+        if networks not in self._membership:
+            holders: dict[int, list[Workload]] = {}
             world = self.engine.world
             for workload in world.inventory.workloads:
                 for lease in workload.live_addresses(world.at) if workload.kind != "process" else ():
-                    holders.setdefault(lease.address, []).append((lease.network == network, workload))
+                    if lease.network in networks:
+                        holders.setdefault(lease.address, []).append(workload)
             table: dict[Seen, list[int]] = {}
-            for address, entries in holders.items():
-                here = [w for is_here, w in entries if is_here] or [w for _, w in entries]
+            for address, here in holders.items():
                 table.setdefault(self._see(here, address), []).append(address)
-            self._membership[network] = table
-        return self._membership[network]
+            self._membership[networks] = table
+        return self._membership[networks]
 
     def _see(self, workloads: list[Workload], address: int) -> Seen:
         classes = tuple(sorted({self.engine.class_of(w, address) for w in workloads}))
@@ -280,14 +291,16 @@ class IntentCompiler:
         at = self.engine.world.at
         return [q for q in self.engine.world.quarantines if q.until is None or at < q.until]
 
-    def _addresses_of(self, quarantine: Quarantine, network: str) -> set[int]:
-        """The quarantined workload's addresses as seen from a network: not those that somebody else holds there."""
+    def _addresses_of(self, quarantine: Quarantine, networks: frozenset[str]) -> set[int]:
+        """The quarantined workload's addresses, in every network but where somebody else holds them here: isolating
+        one address too many closes, never opens."""
         world = self.engine.world
         workload = world.inventory.by_uuid.get(quarantine.workload)
         return {
             lease.address
             for lease in (workload.live_addresses(world.at) if workload else ())
-            if lease.network == network or not world.inventory.holders(lease.address, world.at, network)
+            if lease.network in networks
+            or not any(world.inventory.holders(lease.address, world.at, n) for n in networks)
         }
 
     def _passages(
@@ -295,7 +308,7 @@ class IntentCompiler:
         workload: Workload,
         mine: list[Quarantine],
         isolated: dict[Quarantine, tuple[int, ...]],
-        network: str,
+        networks: frozenset[str],
     ) -> Iterator[Passage]:
         """What passes: this host's exceptions, a quarantined peer's exceptions, and where both are, what both except.
 
@@ -303,7 +316,7 @@ class IntentCompiler:
         """
         if not mine and not isolated:
             return
-        unclear = self._conflicted(network)
+        unclear = self._conflicted(networks)
         theirs = [
             Passage(_OPPOSITE[exception.direction], remote, exception.services)
             for quarantine, addresses in isolated.items()
@@ -315,7 +328,7 @@ class IntentCompiler:
             return
         everyone_isolated = _points(address for addresses in isolated.values() for address in addresses)
         for exception in (x for quarantine in mine for x in quarantine.allow):
-            remote = self._reach_of(exception.peers, network) - unclear
+            remote = self._reach_of(exception.peers, networks) - unclear
             if free := remote - everyone_isolated:
                 yield Passage(exception.direction, free, exception.services)
             for other in theirs:
@@ -323,16 +336,15 @@ class IntentCompiler:
                 if other.direction == exception.direction and both and services:
                     yield Passage(exception.direction, both, services)
 
-    def _conflicted(self, network: str) -> IntervalSet:
-        """The addresses that stand for several workloads as seen from a network."""
+    def _conflicted(self, networks: frozenset[str]) -> IntervalSet:
+        """The addresses that stand for several workloads in the host's networks."""
         world = self.engine.world
-        here: dict[int, set[str]] = {}
-        elsewhere: dict[int, set[str]] = {}
+        holders: dict[int, set[str]] = {}
         for workload in world.inventory.workloads:
             for lease in workload.live_addresses(world.at) if workload.kind != "process" else ():
-                held = here if lease.network == network else elsewhere
-                held.setdefault(lease.address, set()).add(workload.uuid)
-        return _points(address for address, holders in (elsewhere | here).items() if len(holders) > 1)
+                if lease.network in networks:
+                    holders.setdefault(lease.address, set()).add(workload.uuid)
+        return _points(address for address, uuids in holders.items() if len(uuids) > 1)
 
     def _picks(self, peers: tuple[Peer, ...], workload: Workload) -> bool:
         """Whether the peers pick this host at every one of its addresses (a passage does not tell them apart)."""
@@ -343,10 +355,10 @@ class IntentCompiler:
         number = self.engine.peers.id(peer)
         return number is not None and bool(self.engine.classes.membership[class_] >> number & 1)
 
-    def _reach_of(self, peers: tuple[Peer, ...], network: str) -> IntervalSet:
+    def _reach_of(self, peers: tuple[Peer, ...], networks: frozenset[str]) -> IntervalSet:
         """Every address, held or not, that is one of the peers as seen from a network."""
         held: dict[int, bool] = {}
-        for seen, addresses in self._seen(network).items():
+        for seen, addresses in self._seen(networks).items():
             picked = all(any(self._is_in(class_, peer) for peer in peers) for class_ in seen.classes)
             held.update(dict.fromkeys(addresses, picked))
         bare = [
@@ -380,7 +392,7 @@ class IntentCompiler:
             if rule.rule.conditions.mutual_tls:
                 message = "`require: mutual-tls` needs an identity handshake, which this target does not have"
                 help_ = "the allow stays closed; remove the condition or accept the refusal"
-                yield Finding("mutual-tls-unsupported", message, where=rule.rule.where, help=help_, subject=rule.ref)
+                yield _refused("mutual-tls-unsupported", message, rule, help_)
         yield from self._process_refusals(workload)
 
     def _process_refusals(self, workload: Workload) -> Iterator[Finding]:
@@ -409,9 +421,7 @@ class IntentCompiler:
                 f"names processes on one host, `{workload.name}`; traffic between them is loopback and not controlled"
             )
             help_ = "move one of them to another host, or drop the rule"
-            yield Finding(
-                "process-to-process-unsupported", message, where=rule.rule.where, help=help_, subject=rule.ref
-            )
+            yield _refused("process-to-process-unsupported", message, rule, help_)
 
     def _naming(self, source: int, destination: int) -> int:
         """The rules that name one class as source and another as destination."""
@@ -420,6 +430,12 @@ class IntentCompiler:
 
 _OPPOSITE: dict[Direction, Direction] = {"in": "out", "out": "in"}
 _DIRECTIONS: tuple[Direction, ...] = ("in", "out")
+
+
+def _refused(code: str, message: str, rule: RuleRef, help_: str) -> Finding:
+    """A refused allow stays closed, which may be accepted; any other refused rule fails the plan."""
+    severity: Severity = "warning" if rule.rule.action == "allow" else "error"
+    return Finding(code, message, severity, rule.rule.where, help=help_, subject=rule.ref)
 
 
 def _points(addresses: Iterable[int]) -> IntervalSet:

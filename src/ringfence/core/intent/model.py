@@ -89,7 +89,8 @@ class Intent(msgspec.Struct, frozen=True):
     """When a condition, lease or expiry changes the answer next; compile again by then."""
     revision: int = 0
     refusals: tuple[Finding, ...] = ()
-    """Rules this target could not express; the refused allows stay closed."""
+    """Rules no host can express. A warning is an allow that stays closed, which may be accepted; an error (a deny, a
+    forbid, a quarantine) fails the plan."""
 
     @property
     def digest(self) -> str:
