@@ -6,7 +6,7 @@ It imports value types only and keeps its own helpers, so a fault in a shared on
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -148,7 +148,7 @@ def holds(side: Side, c: Conditions) -> bool:
         (not c.mutual_tls or side.flow.mutual_tls)
         and (c.from_process is None or process_holds(side, "source", c.from_process))
         and (c.to_process is None or process_holds(side, "destination", c.to_process))
-        and (c.until is None or side.at.date() <= c.until)
+        and (c.until is None or side.at.astimezone(UTC).date() <= c.until)
         and (c.within is None or local is None or in_window(local.weekday(), local.hour * 60 + local.minute, c.within))
     )
 
@@ -228,22 +228,21 @@ def is_excepted(side: Side, end: str) -> bool:
 
 
 def parties(world: World, flow: Flow, end: Endpoint, at: datetime, is_source: bool) -> list[Party]:
-    """Who an asked endpoint may be: a workload's live addresses, an address's holders, or a bare address or name."""
+    """Who an asked endpoint may be: all who hold a workload's live addresses, an address's holders, or nobody."""
     inventory, unit = world.inventory, flow.from_process if is_source else flow.to_process
     asked = end.workload
     process = asked if asked is not None and asked.kind == "process" else None
     host = inventory.find(process.host or "") if process else asked
-    if asked is not None:
-        live: list[int | None] = [x.address for x in (host or asked).live_addresses(at)]
-        live = [end.address] if end.address is not None else live or [None]
-        found: list[tuple[Workload | None, int | None]] = [(host, address) for address in live]
-    else:
-        found = (
-            [(h, end.address) for h in inventory.holders(end.address, at, end.network)]
-            if end.address is not None
-            else []
-        )
-    return [party(world, h, a, process, unit, flow, is_source) for h, a in found] or [
+    found: list[tuple[Workload | None, int | None]] = []
+    if asked is not None and end.address is not None:
+        found = [(host, end.address)]
+    elif asked is not None:
+        leases = (host or asked).live_addresses(at)
+        found = [(h, x.address) for x in leases for h in inventory.holders(x.address, at, x.network)] or [(host, None)]
+    elif end.address is not None:
+        found = [(h, end.address) for h in inventory.holders(end.address, at, end.network)]
+    mine = {host.uuid} if host else set()
+    return [party(world, h, a, process if h and h.uuid in mine else None, unit, flow, is_source) for h, a in found] or [
         Party(None, None, None, end.address, end.name, unit)
     ]
 

@@ -86,8 +86,15 @@ def _parties(engine: Engine, end: Endpoint, at: datetime, unit: str | None, poin
     if asked is not None:
         process = asked if asked.kind == "process" else None
         host = engine.host_of(asked)
-        addresses = [address] if address is not None else engine.addresses_of(host, at)
-        return [_party(engine, host, process, one, unit, point) for one in addresses]
+        if address is not None:
+            return [_party(engine, host, process, address, unit, point)]
+        held = [(x.address, inventory.holders(x.address, at, x.network)) for x in host.live_addresses(at)]
+        found = [
+            _party(engine, holder, process if holder.uuid == host.uuid else None, one, unit, point)
+            for one, holders in held
+            for holder in holders
+        ]
+        return found or [_party(engine, host, process, None, unit, point)]
     holders = inventory.holders(address, at, end.network) if address is not None else ()
     if holders:
         return [_party(engine, holder, None, address, unit, point) for holder in holders]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -56,7 +56,7 @@ def holds(conditions: Conditions, end: End, facts: Facts, *, peer_enforces: bool
         (not conditions.mutual_tls or facts.mutual_tls)
         and _process_holds(conditions.from_process, facts.from_unit, end == "source", peer_enforces=peer_enforces)
         and _process_holds(conditions.to_process, facts.to_unit, end == "destination", peer_enforces=peer_enforces)
-        and (conditions.until is None or facts.at.date() <= conditions.until)
+        and (conditions.until is None or facts.at.astimezone(UTC).date() <= conditions.until)
         and (conditions.within is None or is_within(conditions.within, facts.at))
     )
 
@@ -96,16 +96,33 @@ def is_within(window: Within, at: datetime) -> bool:
 def next_change(conditions: Conditions, at: datetime) -> datetime | None:
     """The first time after `at` at which a date or window may flip; None when it never will again."""
     times: list[datetime] = []
-    if conditions.until is not None and at.date() <= conditions.until:
-        times.append(datetime.combine(conditions.until + timedelta(days=1), time(), at.tzinfo))
+    if conditions.until is not None and at.astimezone(UTC).date() <= conditions.until < date.max:
+        times.append(datetime.combine(conditions.until + timedelta(days=1), time(), UTC))
     if conditions.within is not None:
         times += _window_edges(conditions.within, at)
     return min((t for t in times if t > at), default=None)
 
 
 def _window_edges(window: Within, at: datetime) -> list[datetime]:
+    """Every time in the next days at which the window may open or shut: its edges, both passes of a repeated hour, and
+    the moments at which the zone's clock jumps.
+    """
     zone = ZoneInfo(window.zone)
     today: date = at.astimezone(zone).date()
     minutes = (window.start_minute % 1440, window.end_minute % 1440)
-    days = (today + timedelta(days=offset) for offset in range(-1, 9))
-    return [datetime.combine(day, time(m // 60, m % 60), zone).astimezone(at.tzinfo) for day in days for m in minutes]
+    days = [today + timedelta(days=offset) for offset in range(-1, _WEEK)]
+    walls = [datetime.combine(day, time(m // 60, m % 60), zone) for day in days for m in minutes]
+    edges = [wall.replace(fold=fold).astimezone(UTC) for wall in walls for fold in (0, 1)]
+    return edges + _clock_jumps(zone, at)
+
+
+def _clock_jumps(zone: ZoneInfo, at: datetime) -> list[datetime]:
+    """When the zone's offset changes in the next days; all such changes fall on a UTC quarter hour."""
+    start = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    steps = [start + timedelta(minutes=15 * n) for n in range(_WEEK * 24 * 4)]
+    offsets = [step.astimezone(zone).utcoffset() for step in steps]
+    return [step for step, before, after in zip(steps[1:], offsets, offsets[1:], strict=False) if before != after]
+
+
+_WEEK = 9
+"""Days looked ahead: a window recurs within a week, and an edge of it lies within the day before or after."""
