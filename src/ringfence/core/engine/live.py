@@ -96,8 +96,14 @@ class LiveEngine:
     # ---- workloads --------------------------------------------------------------------------------------------------
 
     def put_workload(self, workload: Workload) -> None:
-        """Add a workload, or replace the one with its UUID: a relabelling, a new address, another mode."""
+        """Add a workload, or replace the one with its UUID: a relabelling, a new address, another mode.
+
+        Raises InputError `duplicate-name` for the name of another workload.
+        """
         before = self.engine.world.inventory.by_uuid.get(workload.uuid)
+        namesake = self.engine.world.inventory.by_name.get(workload.name)
+        if namesake is not None and namesake.uuid != workload.uuid:
+            raise InputError("duplicate-name", f"`{workload.name}` is the name of another workload")
         self.engine.move(before, workload, self._inventory(before, workload))
 
     def remove_workload(self, uuid: str) -> None:

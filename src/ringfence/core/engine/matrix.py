@@ -92,8 +92,9 @@ class Canvas:
     def rules(self) -> int:
         """The rules that name a row as source and a column as destination, as a bitset: no other can paint here."""
         source, destination, _ = self.relation.words()
-        both = np.bitwise_or.reduce(source[self.rows]) & np.bitwise_or.reduce(destination[self.columns])
-        return of_words(both)
+        rows = source if self._row_of is None else source[self.rows]
+        columns = destination if self._column_of is None else destination[self.columns]
+        return of_words(np.bitwise_or.reduce(rows) & np.bitwise_or.reduce(columns))
 
     def over(self, columns: Ids) -> Canvas:
         """The same canvas with only these of its columns (positions)."""
