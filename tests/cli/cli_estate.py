@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ringfence.cli.main import app
 from typer.testing import CliRunner
+
+from ringfence.cli.main import app
 
 WORKLOADS = """\
 - {name: web-1, labels: {app: shop, env: prod, role: web}, addresses: [10.0.1.1, "fd00::11"], mode: enforce}

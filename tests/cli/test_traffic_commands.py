@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from cli_estate import GUARDRAILS, SHOP, ShopEstate, flow_log
+
 from ringfence import catalog
 from ringfence.cli.traffic import FORMATS, flow_sources, named_services
 from ringfence.core.policy.parse import parse_policies

@@ -1,0 +1,197 @@
+"""Every code of the product by area: what it means and what to do. The reference page is made from this table.
+
+INVARIANT: a code, once published, keeps its meaning; a code that the sources can raise is in one of the tables.
+The language's own codes are in `core.policy.codes`, those of inventory files in `inventory.files.codes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ringfence.core.policy.codes import CODES as LANGUAGE
+from ringfence.core.policy.codes import Code
+from ringfence.inventory.files.codes import CODES as INVENTORY
+
+_AGAIN = "run the command again"
+_REPORT = "report it: this is a fault in Ringfence"
+_LAB = "`ringfence lab` says what is missing; `--recorded` needs none of it"
+
+_COMMAND_LINE = {
+    "no-estate": Code("there is no estate here", "run `ringfence init`, or name one with --estate DIR"),
+    "estate-exists": Code("there is an estate here already", "choose another directory"),
+    "not-a-folder": Code("a file stands where a folder belongs", "move the file away"),
+    "bad-settings": Code("`ringfence.toml` cannot be meant as it is", "correct the key or value that is named"),
+    "missing-file": Code("a path does not exist", "check the path"),
+    "unreadable-file": Code("a file cannot be read", "check its permissions, and that it is a file"),
+    "unwritable-file": Code("a file cannot be written", "choose another place with -o"),
+    "file-system": Code("the operating system refused to read or write", "check the path, permissions and free space"),
+    "internal-error": Code("something happened that should not (exit 3)", "report it with the traceback"),
+    "unknown-adapter": Code("there is no target, source or store of that name", "use one of the names listed"),
+    "missing-extra": Code("an optional package is not installed", "install the extra that is named"),
+}
+_QUESTIONS = {
+    "bad-question": Code("a line given to `decide` is no question", "write source, destination and service as JSON"),
+    "unknown-endpoint": Code("an end is no workload, address, selector or word", "use the name that is suggested"),
+    "unknown-mode": Code("a mode that is none of observe, selective and enforce", "use one of the three"),
+    "unknown-workload": Code("no workload has that name or UUID", "use the name that is suggested"),
+    "unknown-policy": Code("no policy has that name", "check the name"),
+    "unknown-rule": Code("no rule has that name", "check the name"),
+    "too-broad": Code("a question stands for too many connections", "ask `ringfence reach`, or write a test"),
+    "not-controlled": Code("a workload without an enforcement point of its own", "enforce its host, or its peers"),
+    "too-many-identities": Code("more identities than can be numbered", "list noisy keys in `identity.ignore`"),
+}
+_LINT = {
+    "duplicate": Code("two rules say the same", "remove one of them"),
+    "shadowed": Code("another rule covers everything the rule covers", "remove the rule"),
+    "redundant": Code("other rules together cover everything the rule covers", "remove the rule"),
+    "contradictory": Code("what a rule allows is forbidden by another", "change one of them"),
+    "no-traffic": Code("no stored traffic was decided by the rule", "remove it, or say why it stays in `because`"),
+    "identity-per-workload": Code(
+        "a label key makes an identity of nearly every workload", "list it in `identity.ignore`"
+    ),
+}
+_FLOWS = {
+    "no-flows": Code("no traffic is stored for that time", "import flow logs, or ask for another time"),
+    "flows-forgotten": Code("imported traffic fell out of retention at once", "raise `flows.max_days`, import again"),
+    "flow-path-missing": Code("a path to import is not there", "give a file, a folder, a glob or `-`"),
+    "flow-path-empty": Code("a folder to import holds no file", "give the folder the flow logs are in"),
+    "flow-unreadable": Code("a flow log cannot be read", "check its permissions"),
+    "flow-format-unknown": Code("a file is in no known format of flow records", "import one of the formats listed"),
+    "flow-compression": Code(
+        "a file is compressed in a way that is not read", "unpack it first; gzip is read as it is"
+    ),
+    "flow-columns-missing": Code("a flow log lacks columns that a connection needs", "log the columns that are named"),
+    "flow-header-missing": Code("records come before the line that names their columns", "keep the log's header"),
+    "flow-reporter-missing": Code("records do not name who reported them", "log the interface as well"),
+    "flow-file-empty": Code("a file is empty", "check what wrote it"),
+    "flow-file-known": Code("a file was imported before", "nothing: it is not counted again"),
+    "flow-file-changed": Code(
+        "a file was imported before with other content", "import finished files, or expect doubles"
+    ),
+    "flows-already-imported": Code("another import stored the same file meanwhile", "nothing: it is stored"),
+    "import-unbalanced": Code("not every line read is accounted for; nothing was stored", _REPORT),
+    "gzip-truncated": Code("a gzip file ends before its content does", "fetch the file again"),
+    "gzip-damaged": Code("a gzip file is damaged", "fetch the file again"),
+    "parquet-damaged": Code("a Parquet file is damaged", "fetch the file again"),
+    "zeek-separator": Code("a Zeek log separates by more than one character", "use one character as separator"),
+    "flow-store-locked": Code("another process owns the flow store", "ask it, or stop it"),
+    "flow-store-damaged": Code(
+        "the file is no flow store, or a damaged one", "restore it, or move it away and import again"
+    ),
+    "flow-store-version": Code("another version wrote the flow store", "use that version, or import into a new store"),
+    "line-columns": Code("a line has another number of columns than its header", "check what wrote it"),
+    "line-address": Code("a column holds no address", "check what wrote it"),
+    "line-number": Code("a column holds no number", "check what wrote it"),
+    "line-range": Code("a number is out of range", "check what wrote it"),
+    "line-word": Code("a column holds a word it may not", "check what wrote it"),
+    "line-missing": Code("an address, port, protocol or time is missing", "log it"),
+    "line-time": Code("a record ends before it starts", "check the clock of what wrote it"),
+    "line-too-long": Code("a line is longer than 64 KiB", "check that it is a text log"),
+    "line-protocol": Code("a protocol is not known", "check what wrote it"),
+    "line-family": Code("one address is IPv4 and the other IPv6", "check what wrote it"),
+    "line-json": Code("a line is no JSON object with the fields of a flow record", "check what wrote it"),
+    "line-cut": Code("a file ends in the middle of a line", "import the finished file"),
+}
+_INSIGHT = {
+    "map-by-nothing": Code("the map is to be grouped by no label", "name a label with --by"),
+    "map-by-twice": Code("the map is to be grouped by one label twice", "name each label once"),
+    "map-by-unknown-label": Code("no workload has the label", "use one of the labels listed"),
+    "map-too-large-for-mermaid": Code(
+        "the map has more edges than Mermaid draws", "group by fewer labels, or use html"
+    ),
+    "bad-level": Code("the level is unknown", "use ringfence, tier or port"),
+    "bad-tightness": Code("the tightness is no number from 0 to 10", "give one"),
+    "unlabelled-workload": Code("workloads with traffic have no labels to write a rule with", "label them"),
+    "missing-label": Code("workloads with traffic lack a label that others have", "give them the label"),
+    "private-everywhere": Code("a recommended rule names all private addresses", "add those machines to the inventory"),
+    "unknown-addresses": Code("a recommended rule names addresses nobody holds", "add those machines to the inventory"),
+    "policy-file-taken": Code("a file says something else than the policy to write", "-o elsewhere, or --force"),
+    "policy-file-shared": Code("a file to extend holds several policies", "give each policy its own file"),
+}
+_TARGETS = {
+    "mutual-tls-unsupported": Code(
+        "the target cannot check `require: mutual-tls`", "remove it, or accept that it stays closed"
+    ),
+    "process-to-process-unsupported": Code(
+        "process to process on one host is not controlled", "name hosts, or split them"
+    ),
+    "process-quarantine-unsupported": Code("a process cannot be quarantined alone", "quarantine its host"),
+    "process-mode-unsupported": Code("a process has another mode than its host", "give both the same mode"),
+    "process-path-unsupported": Code("the target cannot match the path of a program", "name a systemd unit"),
+    "process-cgroup-missing": Code("a unit has no control group on the host", "start the unit, then apply again"),
+    "process-cgroup-ambiguous": Code("several control groups have the unit's name", "name the unit by a unique name"),
+    "refusals-not-accepted": Code(
+        "rules would stay closed here; nothing was applied", "change them, or --accept-refused"
+    ),
+    "class-out-of-range": Code("an intent numbers a class beyond the target's range", _REPORT),
+    "class-duplicate": Code("an intent describes a class twice", _REPORT),
+    "class-unknown": Code("an intent judges a class it does not describe", _REPORT),
+    "address-in-two-classes": Code("an intent puts an address into two classes", _REPORT),
+    "ranges-overlap": Code("address ranges of an intent overlap", _REPORT),
+    "parts-overlap": Code("parts of an intent overlap", _REPORT),
+    "cells-overlap": Code("verdicts of an intent overlap", _REPORT),
+    "not-permitted": Code("the kernel needs more rights", "run as root, or with CAP_NET_ADMIN"),
+    "unreachable": Code("the enforcement point does not answer", _AGAIN),
+    "namespace-missing": Code("the network namespace is not there", "`ip netns list` shows those that are"),
+    "read-back-unstable": Code("the rules kept changing while they were read", _AGAIN),
+    "not-realised": Code("what was read back is not what was applied", "look for another program that edits our table"),
+    "ruleset-changed": Code("somebody changed the rules between plan and apply", "plan again"),
+    "kernel-lacks-feature": Code("the kernel lacks something nftables needs", "load nf_tables, or use a newer kernel"),
+    "kernel-refused": Code("the kernel refused the rules; the old ones are in force", _REPORT),
+    "set-full": Code("a set has reached its size in the kernel", "group addresses in CIDRs"),
+    "out-of-memory": Code("the kernel could not hold the rules", "free memory on the host"),
+    "conntrack-unreadable": Code("live connections could not be prepared for a new policy", "load nf_conntrack"),
+}
+_LAB_CODES = {
+    "lab-needs-linux": Code("a lab needs Linux network namespaces", _LAB),
+    "lab-needs-root": Code("a lab needs root", _LAB),
+    "lab-not-permitted": Code("this machine does not permit network namespaces", _LAB),
+    "lab-tool-missing": Code("a tool a lab needs is not installed", _LAB),
+    "lab-not-running": Code("no lab of that name is up", "`ringfence lab up` makes one"),
+    "lab-leftover": Code("a namespace of a lab cannot be deleted", "`ip netns del` says why"),
+    "lab-command-failed": Code("a command inside a lab failed", "its message says why"),
+    "lab-build-failed": Code("a lab could not be built", "its message says why"),
+    "lab-keeper-lost": Code("the process that keeps a lab is gone", "`ringfence lab down`, then up again"),
+    "lab-process-lost": Code("a process of a lab is gone", "`ringfence lab down`, then up again"),
+    "lab-process-slow": Code("a process of a lab did not answer in time", _AGAIN),
+    "lab-process-fault": Code("a process of a lab failed", _REPORT),
+    "lab-recording-missing": Code("there is no recording of that world", "use `shop`"),
+    "lab-world-unknown": Code("there is no world of that name", "use one of those listed, or a YAML file"),
+    "lab-world-unreadable": Code("a world's description cannot be read", "check the path"),
+    "lab-yaml": Code("a world's description is not YAML", "correct it at the place named"),
+    "lab-shape": Code("a world's description has another shape than it must", "correct it at the place named"),
+    "lab-duplicate-key": Code("a key is written twice in a world", "keep one"),
+    "lab-duplicate-host": Code("two hosts of a world share a name", "rename one"),
+    "lab-duplicate-address": Code("two hosts of a world share an address", "change one"),
+    "lab-address": Code("a host's address is none", "write one IPv4 or IPv6 address"),
+    "lab-address-network": Code("a host's address is in none of the world's networks", "change one of the two"),
+    "lab-network-cidr": Code("a world's network is no CIDR", "write it as in `10.0.1.0/24`"),
+    "lab-host-network": Code("a host names a network the world lacks", "add the network"),
+    "lab-name": Code("a name of a world breaks the grammar of names", "use letters, digits and `-`"),
+    "lab-label": Code("a label of a world is none", "use letters, digits, `.`, `_` and `-`"),
+    "lab-duration": Code("a duration cannot be read", "write it as in `500ms` or `2s`"),
+    "lab-service-port": Code("a service of a world has no port it could listen on", "write it as in `tcp/8080`"),
+    "lab-service-speaks": Code("a service speaks something its protocol cannot", "use one of those listed"),
+    "lab-service-not-offered": Code("a client asks a host for a service it does not offer", "add the service there"),
+    "lab-unknown-service": Code("a client asks for a service the world lacks", "add the service"),
+    "lab-unknown-host": Code("a name is no host of the world", "use one of its hosts"),
+    "lab-unmatched": Code("a selector of a world picks no host", "correct the labels"),
+    "lab-client-held": Code("a client cannot hold its connections that way", "see the message"),
+    "lab-survey-ports": Code("a survey's ports cannot be read", "write numbers from 1 to 65535"),
+}
+
+AREAS: Mapping[str, Mapping[str, Code]] = MappingProxyType(
+    {
+        "The policy language": LANGUAGE,
+        "Inventory files": {code: Code(*told) for code, told in INVENTORY.items()},
+        "Estate and files": _COMMAND_LINE,
+        "Questions": _QUESTIONS,
+        "Lint": _LINT,
+        "Flows": _FLOWS,
+        "Map and recommendations": _INSIGHT,
+        "Enforcement": _TARGETS,
+        "The lab": _LAB_CODES,
+    }
+)
+"""Area -> code -> meaning and advice. A code may stand in several areas, with one meaning in each."""
