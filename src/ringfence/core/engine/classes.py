@@ -15,7 +15,7 @@ import numpy as np
 
 from ringfence.core.engine.bits import Ids, pairs_of
 from ringfence.core.engine.peers import PeerTable
-from ringfence.core.labels.selector import Labels
+from ringfence.core.labels.selector import Labels, Selector
 from ringfence.core.net.intervals import IntervalSet
 
 ClassKey = tuple[frozenset[tuple[str, str]] | None, int, bool]
@@ -49,6 +49,8 @@ class ClassTable:
     """For a class of bare addresses, the addresses nobody holds; else empty."""
     _label_bits: dict[frozenset[tuple[str, str]], int] = field(default_factory=dict)
     _inverse: _Inverse | None = None
+    _late: int = 0
+    """The peers of the classes the inverse does not know, as a bitset."""
 
     def __len__(self) -> int:
         return len(self.membership)
@@ -72,6 +74,7 @@ class ClassTable:
         number = self.index[key] = len(self.membership)
         self.labels.append(None if identity is None else dict(sorted(identity)))
         self.membership.append(address_peers | (0 if identity is None else self._of_identity(identity)))
+        self._late |= self.membership[number]
         self.is_controlled.append(is_controlled)
         self.workloads.append(0)
         self.ranges.append(IntervalSet())
@@ -88,16 +91,26 @@ class ClassTable:
         """How many distinct label sets there are."""
         return len(self._label_bits)
 
+    def join(self, peer: int, selector: Selector) -> None:
+        """Enter a new peer, a selector, in the membership of the classes it picks."""
+        bit = 1 << peer
+        for identity in self._label_bits:
+            self._label_bits[identity] |= bit if selector.matches(dict(identity)) else 0
+        for class_, labels in enumerate(self.labels):
+            self.membership[class_] |= bit if labels is not None and selector.matches(labels) else 0
+
     def of_peer(self, peer: int) -> Ids:
         """The classes that belong to a peer, in order."""
         if self._inverse is None or len(self) - self._inverse.classes > _LATE:
-            self._inverse = self._inverted()
+            self._inverse, self._late = self._inverted(), 0
         offsets, ids, known = self._inverse
+        if peer >= len(offsets) - 1:
+            return np.array([c for c, bits in enumerate(self.membership) if bits >> peer & 1], dtype=np.intp)
         known_ids = ids[offsets[peer] : offsets[peer + 1]]
-        if known == len(self):
+        if not self._late >> peer & 1:
             return known_ids
         late = [c for c in range(known, len(self)) if self.membership[c] >> peer & 1]
-        return np.concatenate([known_ids, np.array(late, dtype=np.intp)]) if late else known_ids
+        return np.concatenate([known_ids, np.array(late, dtype=np.intp)])
 
     def _inverted(self) -> _Inverse:
         class_, peer = pairs_of(self.membership, len(self.peers))

@@ -210,7 +210,7 @@ def _is_always_essential(engine: Engine, flow: Flow, source: Party, destination:
     """Essential at both ends: a host's own traffic, loopback, ICMP that networking needs, DHCP."""
     if source.host is not None and destination.host is not None and source.host.uuid == destination.host.uuid:
         return True
-    if engine.essential >> engine.atoms.atom(flow.point) & 1:
+    if (engine.essential | engine.dhcp) >> engine.atoms.atom(flow.point) & 1:
         clients = service.DHCP_PORTS.get(flow.point & 0xFFFF, ())
         if flow.point in service.ESSENTIAL_ICMP or flow.source_port is None or flow.source_port in clients:
             return True

@@ -21,7 +21,7 @@ from ringfence.core.engine.bits import Ids, members
 from ringfence.core.engine.classes import ClassTable
 from ringfence.core.engine.judgement import Judgement
 from ringfence.core.engine.partition import Partition
-from ringfence.core.engine.peers import PeerTable
+from ringfence.core.engine.peers import PeerTable, joined
 from ringfence.core.engine.relation import Relation, scope_peer
 from ringfence.core.engine.rules import End, Facts, RuleRef, holds, number_rules
 from ringfence.core.flow.conversations import Conversations
@@ -30,7 +30,7 @@ from ringfence.core.identity.workload import Mode, Workload
 from ringfence.core.net import service
 from ringfence.core.net.address import is_v4
 from ringfence.core.net.intervals import IntervalSet
-from ringfence.core.policy.model import Cidr, Everywhere, Peer, Policy
+from ringfence.core.policy.model import Cidr, Everywhere, Peer, Policy, Workloads
 from ringfence.core.world import Endpoint, Flow, Quarantine, Verdict, World
 
 LAST_POINT = service.ANY.ranges[-1][1]
@@ -52,8 +52,10 @@ class Engine:
         sets = list(dict.fromkeys((*_services_of(world, policies), *services)))
         self.atoms = Partition(sets, LAST_POINT)
         self._masks = dict(zip(sets, self.atoms.masks(len(sets)), strict=True))
-        self.essential = self.mask_of(service.ESSENTIAL_ICMP | DHCP)
-        """Atoms that always pass, as a bitset: ICMP that networking needs, and DHCP."""
+        self.essential = self.mask_of(service.ESSENTIAL_ICMP)
+        """Atoms that always pass, as a bitset: ICMP that networking needs."""
+        self.dhcp = self.mask_of(DHCP)
+        """Atoms that pass from DHCP's own source ports: other source ports are policy, so proofs keep them."""
         self.classes = ClassTable(self.peers, world.inventory.ignore)
         self._known_classes: dict[tuple[str, int | None], tuple[Workload, int]] = {}
         self._add_present_classes()
@@ -215,12 +217,14 @@ class Engine:
         return {rule.ref: number for number, rule in enumerate(self.rules)}
 
     def adopt_rule(self, world: World, rule: RuleRef) -> int | None:
-        """Put a rule in force for a world that has it; None when its peers or services need a new index."""
+        """Put a rule in force for a world that has it; None when its addresses or services need a new index."""
         scope = scope_peer(rule)
         peers = (*rule.rule.sources, *rule.rule.destinations, *([scope] if scope else []))
+        unknown = [peer for peer in peers if self.peers.id(peer) is None]
         mask = self._masks.get(rule.rule.services) or self.atoms.mask(rule.rule.services)
-        if mask is None or any(self.peers.id(peer) is None for peer in peers):
+        if mask is None or not all(isinstance(peer, Workloads) for peer in unknown):
             return None
+        self._learn(unknown)
         number = self._slots.get(rule.ref)
         if number is None or not _is_same(self.rules[number], rule):
             number = self._slots[rule.ref] = len(self.rules)
@@ -229,6 +233,12 @@ class Engine:
         self.relation.put_in_force(number)
         self.world = world
         return number
+
+    def _learn(self, selectors: Iterable[Peer]) -> None:
+        """Index selectors that no rule had named before."""
+        for peer in selectors:
+            if isinstance(peer, Workloads) and self.peers.id(peer) is None:
+                self.classes.join(self.peers.add_selector(peer), joined(peer))
 
     def drop_rule(self, world: World, number: int) -> None:
         """Take a rule out of force for a world that no longer has it."""

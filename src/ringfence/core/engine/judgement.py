@@ -129,7 +129,7 @@ def _essential_rows(
     engine: Engine, subjects: _Subjects, s: NDArray[np.int32], d: NDArray[np.int32], atoms: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
     by_atom = np.zeros(len(engine.atoms), dtype=bool)
-    by_atom[to_ids(engine.essential)] = True
+    by_atom[to_ids(engine.essential | engine.dhcp)] = True
     own = (subjects.holder[s] == subjects.holder[d]) & (subjects.holder[s] >= 0)
     result: NDArray[np.bool_] = by_atom[atoms] | own | subjects.is_loopback[s] | subjects.is_loopback[d]
     return result

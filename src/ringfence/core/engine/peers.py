@@ -30,12 +30,17 @@ PeerKey = Selector | IntervalSet | str
 def key_of(peer: Peer) -> PeerKey:
     """What makes two peers the same: the joined selector, the addresses, the word or the name."""
     if isinstance(peer, Workloads):
-        if len(peer.selectors) == 1:
-            return peer.selectors[0]
-        return Selector(tuple(sorted({r for s in peer.selectors for r in s.requirements})))
+        return joined(peer)
     if isinstance(peer, Cidr):
         return peer.addresses
     return peer.word if isinstance(peer, Everywhere) else f"fqdn {peer.text}"
+
+
+def joined(peer: Workloads) -> Selector:
+    """Its selectors as one."""
+    if len(peer.selectors) == 1:
+        return peer.selectors[0]
+    return Selector(tuple(sorted({r for s in peer.selectors for r in s.requirements})))
 
 
 @dataclass
@@ -52,6 +57,20 @@ class _KeyIndex:
         if value is None:
             return self.absent
         return self.accepted.get(value, 0) | (self.free & ~self.refused.get(value, 0))
+
+    def add(self, peer: int, constraint: _Constraint) -> None:
+        bit = 1 << peer
+        self.absent |= bit if constraint.absent_ok else 0
+        if not constraint.present_ok:
+            return
+        self.free |= bit if constraint.accepted is None else 0
+        table, values = (
+            (self.refused, constraint.refused)
+            if constraint.accepted is None
+            else (self.accepted, constraint.accepted - constraint.refused)
+        )
+        for value in values:
+            table[value] = table.get(value, 0) | bit
 
 
 class PeerTable:
@@ -72,6 +91,18 @@ class PeerTable:
 
     def id(self, peer: Peer) -> int | None:
         return self.index.get(key_of(peer))
+
+    def add_selector(self, peer: Workloads) -> int:
+        """A new peer at the end of the table: what is known of the others does not change."""
+        number = self.index[key_of(peer)] = len(self.peers)
+        self.peers.append(peer)
+        constraints = _constraints(peer)
+        for key in constraints:
+            self._keys.setdefault(key, _KeyIndex(free=self._selectors, absent=self._selectors))
+        for key, index in self._keys.items():
+            index.add(number, constraints.get(key) or _FREE)
+        self._selectors |= 1 << number
+        return number
 
     def known(self, peer: Peer) -> int:
         """The number of a peer that is in the table. Raises KeyError."""
