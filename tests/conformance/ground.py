@@ -25,6 +25,7 @@ from conformance.frames import ACK, SYN, Seen
 
 from ringfence.core.net.address import LOOPBACK, format_address, is_v4, parse_address
 from ringfence.core.net.service import ICMP, ICMPV6, PORTED, TCP, UDP
+from ringfence.lab import netlink
 from ringfence.targets.nftables.netlink import in_namespace
 
 PATIENCE_S = 10
@@ -41,6 +42,8 @@ _IP_TRANSPARENT, _IPV6_TRANSPARENT, _SO_RCVBUFFORCE = 19, 75, 33
 _REFUSED = (errno.EPERM, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EACCES)
 """What a program is told whose connection its own host blocks."""
 _ECHO_REPLIES = {(ICMP, 8): 0, (ICMPV6, 128): 129}
+_FORGET = 1 << 8 | 2
+"""ctnetlink's delete; without a tuple, of all (linux/netfilter/nfnetlink_conntrack.h)."""
 _OUTGOING = 4
 _ETHERNET = {True: b"\x08\x00", False: b"\x86\xdd"}
 _SETTINGS = {
@@ -108,7 +111,12 @@ class Ground:
 
     def _open(self, stack: ExitStack) -> None:
         self._wire = stack.enter_context(in_namespace(self.peer, _wire))
+        self._conntrack = stack.enter_context(in_namespace(self.host, netlink.open_socket))
         self._barrier = stack.enter_context(in_namespace(self.host, lambda: bound(_HERE, _CLIENT, UDP)))
+
+    def forget(self) -> None:
+        """Let the host's kernel forget every connection, so that what comes next is new."""
+        netlink.acknowledged(self._conntrack, netlink.request(_FORGET, netlink.NLM_F_ACK, socket.AF_UNSPEC, 0))
 
     # -- one connection --
 

@@ -155,11 +155,12 @@ def _hearing(sides: list[Side]) -> Hearing:
     others = [s.destination if s.end == "source" else s.source for s in sides]
     local, remote = mine.address or 0, others[0].address or 0
     own = {other.host == mine.host for other in others}
-    if len(own) > 1:
+    if len(own) > 1 or (False in own and remote in {x.address for x in mine.host.live_addresses(side.world.at)}):
         raise Unheard("own-address")
     is_inside = True in own or local in LOOPBACK or remote in LOOPBACK
     asked = {other.host.uuid for other in others if other.host}
-    if not is_inside and asked != {holder.uuid for holder in seen_at(side.world, mine.host, remote)}:
+    seen = {holder.uuid for holder in seen_at(side.world, mine.host, remote)}
+    if not is_inside and (asked != seen or (not seen and is_isolated_elsewhere(side.world, remote))):
         raise Unheard("holder")
     verdicts = tuple(end_verdict(s) for s in sides)
     port = source_port(side.flow)
@@ -180,13 +181,15 @@ def _refuse_processes(side: Side, mine: Party, host: Workload) -> None:
 
 
 def seen_at(world: World, host: Workload, address: int) -> tuple[Workload, ...]:
-    """Who holds an address as a host sees it: in its own network, else in any other."""
-    live = host.live_addresses(world.at)
-    here = world.inventory.holders(address, world.at, live[0].network if live else "main")
-    if here:
-        return here
-    networks = {lease.network for workload in world.inventory.workloads for lease in workload.addresses}
+    """Who holds an address as a host sees it: in any of the networks it is in."""
+    networks = {lease.network for lease in host.live_addresses(world.at)}
     return tuple(w for network in sorted(networks) for w in world.inventory.holders(address, world.at, network))
+
+
+def is_isolated_elsewhere(world: World, address: int) -> bool:
+    """Whether a quarantined workload has the address in some network: hosts isolate it wherever nobody else has it."""
+    isolated = (world.inventory.by_uuid.get(q.workload) for q in world.quarantines if not q.until or world.at < q.until)
+    return any(address == lease.address for w in isolated if w for lease in w.live_addresses(world.at))
 
 
 def source_port(flow: Flow) -> int:

@@ -20,9 +20,11 @@ from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent
 from ringfence.core.net.service import ICMP, ICMPV6
 from ringfence.core.world import EndVerdict, VerdictName, World
 from ringfence.targets.nftables import NftablesTarget
-from ringfence.targets.nftables.areas import CgroupRef, areas_of, covering, units_of
+from ringfence.targets.nftables.areas import CgroupRef, areas_of, units_of
 from ringfence.targets.nftables.cgroups import resolve_units
 from ringfence.targets.nftables.evaluate import Machine, Outcome, Packet
+from ringfence.targets.nftables.expressions import Verdict
+from ringfence.targets.nftables.layout import Hash, Layout
 from ringfence.targets.nftables.readback import parse
 from ringfence.targets.nftables.render import render
 
@@ -77,7 +79,24 @@ def on_paper(intent: Intent) -> Realised:
     """Rendered and parsed again, without a kernel."""
     groups = {unit: CgroupRef(unit, 1, 1 << 33 | crc32(unit.encode())) for unit in units_of(intent)}
     layout = render(intent, 1, groups)
+    assert chains_gone_to(layout) <= layout.chains.keys(), "a rule goes to a chain that the table lacks"
     return Realised(Machine(layout), parse(layout, groups), groups)
+
+
+def is_complete(intent: Intent) -> bool:
+    """Whether the table can be applied at all (`GAPS`): a failsafe entry without any answer leaves out a chain."""
+    if not intent.failsafe:
+        return True
+    layout = render(intent, 1, dict.fromkeys(units_of(intent), STRANGER))
+    return chains_gone_to(layout) <= layout.chains.keys()
+
+
+def chains_gone_to(layout: Layout) -> set[str]:
+    """Every chain that a rule or a map's element goes to; a kernel refuses a table that lacks one."""
+    rules = (rule for chain in layout.chains.values() for rule in chain.rules)
+    named = {e.chain for rule in rules for e in rule.expressions if isinstance(e, Verdict) and e.chain}
+    intervals = (e for elements in layout.elements.values() if not isinstance(elements, Hash) for e in elements)
+    return named | {interval.value for interval in intervals if isinstance(interval.value, str)}
 
 
 class InKernel:
@@ -142,7 +161,8 @@ def _step(outcome: Outcome, hearing: Hearing) -> tuple[VerdictName, str]:
 
 def cell_of(intent: Intent, hearing: Hearing) -> Cell | None:
     """The cell of a read-back intent that is about this hearing."""
-    part = covering(areas_of(intent, hearing.direction), hearing.local).part_of(hearing.unit)
+    area = next(area for area in areas_of(intent, hearing.direction) if hearing.local in area.local)
+    part = area.part_of(hearing.unit)
     peer = _class_of(intent, hearing.remote)
     cells = part.cells if part else ()
     return next((c for c in cells if c.peer == peer and hearing.point in c.services), None)
@@ -164,6 +184,12 @@ def disagreement(hearing: Hearing, said: Ruling) -> str | None:
     want = hearing.wanted[0]
     wanted = Ruling(want.verdict, _wanted_step(want), want.rule)
     return None if said == wanted else f"{said} is not {wanted}"
+
+
+def is_closed_exception(hearing: Hearing, said: Ruling) -> bool:
+    """A quarantine's exception that stays closed (`GAPS`): the table is stricter than the oracle, never wider."""
+    is_stricter = said.verdict == "blocked" != hearing.verdict
+    return is_stricter and said.step == "quarantine" and any(want.reason == "quarantine" for want in hearing.wanted)
 
 
 def _wanted_step(want: EndVerdict) -> str:

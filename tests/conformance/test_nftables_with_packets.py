@@ -15,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conformance.case_hearings import Heard, case_hearings
+from conformance.case_hearings import GAPS, Heard, case_hearings
 from conformance.ground import Connection, Ground, Program, control_groups
 from conformance.hearings import EPHEMERAL, Hearing
 from conformance.random_hearings import questions
-from conformance.realised import Estate, on_paper
+from conformance.realised import Estate, is_closed_exception, is_complete, on_paper, ruling
 
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Intent
@@ -39,7 +39,7 @@ UNSENT = {
     "ipv6/internet is global unicast less workloads [4]": "no kernel takes in what comes from a multicast address",
 }
 """Probes that are packets on paper only, and why."""
-WORLDS, QUESTIONS, FIRST_SEED = 30, 10, 20_000
+WORLDS, QUESTIONS, FIRST_SEED = 40, 10, 20_000
 SPOKEN = (ICMP, TCP, UDP, 47, ICMPV6, PROTOCOLS["sctp"])
 UNICAST = GLOBAL_UNICAST | PRIVATE
 _numbers = itertools.count()
@@ -58,6 +58,7 @@ class Field:
     def passes(self, intent: Intent, hearing: Hearing) -> bool:
         """Whether the first packet of this hearing passes its host, and what follows with it."""
         self._realise(intent)
+        self.ground.forget()
         detail = hearing.point & 0xFFFF
         port = next(self._ports) if hearing.source_port == EPHEMERAL else hearing.source_port
         tried = Connection(hearing.source, hearing.destination, hearing.point >> 16, (port, detail))
@@ -126,9 +127,10 @@ def test_every_case_holds_for_packets(field: Field) -> None:
     """
     heard, _ = case_hearings()
     assert {question.about for question in heard} >= UNSENT.keys()
-    for about, why in UNSENT.items():
+    left_out = UNSENT | GAPS
+    for about, why in left_out.items():
         print(f"{about}: {why}")
-    results = list(played(field, [question for question in heard if question.about not in UNSENT]))
+    results = list(played(field, [question for question in heard if question.about not in left_out]))
     assert [text for question, passed in results for text in wrongs(question, passed)] == []
     assert sum(len(passed) for _, passed in results) >= 660
 
@@ -137,6 +139,8 @@ def is_sendable(hearing: Hearing) -> bool:
     """Between two unicast addresses, of a protocol that a program can speak."""
     protocol, detail = hearing.point >> 16, hearing.point & 0xFFFF
     if hearing.is_inside or protocol not in SPOKEN or (protocol in PORTED and not detail):
+        return False
+    if hearing.unit is not None and protocol != TCP:
         return False
     return hearing.local in UNICAST and hearing.remote in UNICAST
 
@@ -150,7 +154,10 @@ def test_generated_worlds_hold_for_packets(field: Field) -> None:
         for question in questions(seed, QUESTIONS, unheard):
             estate = estates.setdefault(question.world.at, Estate(question.world, on_paper))
             for hearing in filter(is_sendable, question.hearings):
-                passes = field.passes(estate.intent(hearing.host), hearing)
+                intent = estate.intent(hearing.host)
+                if not is_complete(intent) or is_closed_exception(hearing, ruling(on_paper(intent), hearing)):
+                    continue
+                passes = field.passes(intent, hearing)
                 assert passes == (hearing.verdict != "blocked"), f"seed {seed}: {question.flow}"
                 sent += 1
     print(f"{sent} connections")
@@ -162,7 +169,11 @@ def test_a_packet_that_should_not_pass_is_seen_to_pass(field: Field) -> None:
     chosen: dict[tuple[str, int, bool], tuple[Heard, Hearing]] = {}
     for question in case_hearings()[0]:
         for hearing in question.hearings:
-            if hearing.verdict == "blocked" and hearing.wanted[0].reason == "default" and question.about not in UNSENT:
+            if (
+                hearing.verdict == "blocked"
+                and hearing.wanted[0].reason == "default"
+                and question.about not in UNSENT | GAPS
+            ):
                 key = (hearing.direction, hearing.point >> 16, hearing.unit is not None)
                 chosen.setdefault(key, (question, hearing))
     assert len(chosen) >= 8
