@@ -139,9 +139,9 @@ def test_a_file_is_added_once(store: DuckFlowStore) -> None:
     assert store.totals().rows == 1
     assert store.known_files(["d1", "d2", "d3"]) == {"d1"}
     assert store.known_files([]) == frozenset()
-    assert (store.earlier_import("a.log"), store.earlier_import("b.log")) == ("d1", None)
+    assert store.earlier_imports(["a.log", "b.log"]) == {"a.log": "d1"}
     store.append(hours(1), [FileReport("a.log", digest="d4")])
-    assert store.earlier_import("a.log") == "d4"
+    assert store.earlier_imports(["a.log"]) == {"a.log": "d4"}
 
 
 def test_old_hours_are_forgotten(store: DuckFlowStore) -> None:
@@ -219,6 +219,15 @@ def test_one_process_owns_the_store(tmp_path: Path) -> None:
         assert (
             subprocess.run(run, capture_output=True, text=True, check=True, timeout=60).stdout == "flow-store-locked\n"
         )
+
+
+def test_nor_is_it_shared_within_a_process(store: DuckFlowStore, tmp_path: Path) -> None:
+    """A second store on the same file is refused, so that none replaces the file under the other."""
+    store.append(hours(1))
+    with pytest.raises(InputError) as refused:
+        DuckFlowStore(tmp_path / "flows.duckdb")
+    assert refused.value.code == "flow-store-locked"
+    assert store.totals().rows == 1
 
 
 def test_another_file_is_not_a_store(tmp_path: Path) -> None:

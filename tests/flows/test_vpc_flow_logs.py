@@ -172,6 +172,13 @@ def test_a_line_that_only_looks_like_a_header_is_malformed(tmp_path: Path) -> No
     assert (tally.malformed, tally.lines, tally.report().is_balanced) == (1, 4, True)
 
 
+def test_nothing_but_almost_headers(tmp_path: Path) -> None:
+    """A file full of lines that look like headers is read line by line, each malformed, real headers passed over."""
+    batches, tally = read(stored(tmp_path, HEADER + ONE + "srcaddr dstaddr\n" * 300 + HEADER * 50 + TWO))
+    assert rows(batches) == [FIRST, SECOND]
+    assert (tally.malformed, tally.skipped) == (300, 51)
+
+
 def test_malformed_lines_are_shown_with_their_place(tmp_path: Path) -> None:
     """File, line, column and reason of a malformed line are told, also blocks into the file."""
     bad = ONE.replace(" 20641 ", " port ")

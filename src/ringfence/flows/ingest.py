@@ -120,7 +120,7 @@ class _Input:
 
     def refuse(self, error: InputError) -> None:
         """Nothing of it counts; unless some was read already, then that is kept and the rest is missing."""
-        self.tally.note(error.code, error.message, help=error.help, is_error=True)
+        self.tally.note(error.code, error.message, help=error.help, severity="error")
         self.state = "imported" if self.tally.records else "refused"
 
     def report(self) -> FileReport:
@@ -174,7 +174,8 @@ def _left_to_read(files: list[_Input], known: frozenset[str]) -> list[_Input]:
         if file.state == "imported" and (file.digest in known or file.digest in seen):
             file.state = "already-imported"
             where = f" as `{seen[file.digest]}`" if file.digest in seen else ""
-            file.tally.note("flow-file-known", f"`{file.name}` was imported before{where}; it is not counted again")
+            message = f"`{file.name}` was imported before{where}; it is not counted again"
+            file.tally.note("flow-file-known", message, severity="info")
         seen.setdefault(file.digest, file.name)
     return [file for file in files if file.state == "imported"]
 
@@ -188,12 +189,13 @@ def _check(reports: Iterable[FileReport]) -> None:
 
 def _warned_of_overlap(report: ImportReport, store: FlowStore) -> ImportReport:
     """A finding on files whose name was imported with other content: the lines both have count twice."""
-    files = tuple(_overlap(file, store) for file in report.files)
+    earlier = store.earlier_imports([file.file for file in report.files])
+    files = tuple(_overlap(file) if file.file in earlier else file for file in report.files)
     return msgspec.structs.replace(report, files=files)
 
 
-def _overlap(file: FileReport, store: FlowStore) -> FileReport:
-    if file.state != "imported" or store.earlier_import(file.file) in (None, file.digest):
+def _overlap(file: FileReport) -> FileReport:
+    if file.state != "imported":
         return file
     message = f"`{file.file}` was imported before with other content; lines in both count twice"
     finding = Finding("flow-file-changed", message, "warning", Location(file.file))

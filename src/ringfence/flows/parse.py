@@ -6,6 +6,7 @@ INVARIANT: `lines = rows + nodata + skipdata + skipped + malformed` of every blo
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from types import ModuleType
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from ringfence.flows.tokens import MAX_LINE, Bytes, Positions, Tokens, count_sep
 ABI = 2
 """What this code expects of `_flowcore`; a stale build is not used."""
 _HEADER_WORDS = (b"#fields", b"#separator", b"#unset_field")
+_HEADER = {True: re.compile(rb"^#(?:fields|separator|unset_field)", re.MULTILINE), False: re.compile(b"srcaddr")}
+"""Where a line may be another header, by `is_zeek`."""
 
 
 class Reject(NamedTuple):
@@ -91,6 +94,7 @@ def _parse_c(core: ModuleType, data: bytes | memoryview, plan: Plan, *, is_final
 
 
 def _parse_numpy(data: bytes | memoryview, plan: Plan, *, is_final: bool) -> Parsed:
+    data, is_final = _to_first_header(data, plan, is_final=is_final)
     lines, consumed = _lines(np.frombuffer(data, np.uint8), is_final=is_final)
     reason, fault = np.zeros(len(lines), np.uint8), np.full(len(lines), -1, np.int64)
     skipped = (lines.length == 0) | (lines.equal(plan.header) if plan.header else False)
@@ -109,6 +113,15 @@ def _parse_numpy(data: bytes | memoryview, plan: Plan, *, is_final: bool) -> Par
     why[readable] = settled.reason
     reason[sound], fault[sound] = why, column
     return _account(lines, consumed, plan, skipped, reason, fault, settled)
+
+
+def _to_first_header(data: bytes | memoryview, plan: Plan, *, is_final: bool) -> tuple[bytes | memoryview, bool]:
+    """The lines up to the first that may be a header: what follows it is read by another plan, and not twice."""
+    for found in _HEADER[plan.is_zeek].finditer(data):
+        end = bytes(data[found.start() : found.start() + MAX_LINE + 2]).find(b"\n")
+        if end >= 0:
+            return data[: found.start() + end + 1], False
+    return data, is_final
 
 
 def _lines(buffer: Bytes, *, is_final: bool) -> tuple[Tokens, int]:

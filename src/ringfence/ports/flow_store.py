@@ -53,8 +53,8 @@ class FlowStore(Protocol):
     def known_files(self, digests: Collection[str]) -> frozenset[str]:
         """Those of the digests that were imported before."""
 
-    def earlier_import(self, name: str) -> str | None:
-        """The digest of the last file imported under that name."""
+    def earlier_imports(self, names: Collection[str]) -> dict[str, str]:
+        """Of those names that files were imported under before, the digest of the last one."""
 
     def read(
         self,

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from ringfence.core.errors import Finding, Location
+from ringfence.core.errors import Finding, Location, Severity
 
 SHOWN = 20
 """Malformed lines shown with file and line; the rest are counted."""
@@ -118,9 +118,8 @@ class Tally:
         excerpt = text[:TEXT_SHOWN].decode("utf-8", "backslashreplace")
         self.findings.append(Finding(code, about, "warning", Location(self.file, line), excerpt))
 
-    def note(self, code: str, message: str, *, help: str = "", is_error: bool = False) -> None:
+    def note(self, code: str, message: str, *, help: str = "", severity: Severity = "warning") -> None:
         """A finding about the whole file."""
-        severity: Literal["error", "warning"] = "error" if is_error else "warning"
         self.findings.append(Finding(code, message, severity, Location(self.file), help=help))
 
     def report(self, *, state: State = "imported", digest: str = "", size_bytes: int = 0) -> FileReport:

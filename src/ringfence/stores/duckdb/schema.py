@@ -14,7 +14,7 @@ from ringfence.core.errors import InputError
 VERSION = 1
 
 _CREATE = """
-CREATE TABLE meta (version INTEGER NOT NULL, appends BIGINT NOT NULL);
+CREATE TABLE meta (version INTEGER NOT NULL);
 CREATE TABLE workload (id INTEGER NOT NULL, document VARCHAR NOT NULL);
 CREATE TABLE endpoint (
   id INTEGER NOT NULL, workload INTEGER NOT NULL, network VARCHAR NOT NULL,
@@ -36,8 +36,6 @@ KEEP_USED = (
     "INSERT INTO fresh.file SELECT * FROM file",
 )
 """Everything that is still of use, into the attached empty store `fresh`. Files are remembered for good."""
-ONE_AT_A_TIME = "UPDATE meta SET appends = appends + 1"
-"""Numbers are given out from the highest in use: two transactions that both do this cannot both commit."""
 NOBODY = 0
 """`endpoint.workload` of an address nobody held."""
 
@@ -48,7 +46,7 @@ def prepare(database: duckdb.DuckDBPyConnection, path: str) -> None:
     if present == (0,):
         database.execute("BEGIN")
         database.execute(_CREATE)
-        database.execute("INSERT INTO meta VALUES (?, 0)", [VERSION])
+        database.execute("INSERT INTO meta VALUES (?)", [VERSION])
         database.execute("COMMIT")
         return
     found = database.execute("SELECT max(version) FROM meta").fetchone()

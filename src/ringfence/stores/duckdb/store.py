@@ -64,7 +64,6 @@ class DuckFlowStore:
 
     def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> None:
         with self._transaction() as database:
-            database.execute(schema.ONE_AT_A_TIME)
             self._refuse_known(files)
             if files:
                 rows = {name: [getattr(file, field) for file in files] for name, field in _FILE_FIELDS.items()}
@@ -95,11 +94,10 @@ class DuckFlowStore:
             rows = self._database.execute("SELECT digest FROM file WHERE digest IN (SELECT unnest(?))", [list(digests)])
             return frozenset(digest for (digest,) in rows.fetchall())
 
-    def earlier_import(self, name: str) -> str | None:
+    def earlier_imports(self, names: Collection[str]) -> dict[str, str]:
         with self._lock:
-            query = "SELECT digest FROM file WHERE name = ? ORDER BY number DESC LIMIT 1"
-            row = self._database.execute(query, [name]).fetchone()
-            return None if row is None else str(row[0])
+            query = "SELECT name, arg_max(digest, number) FROM file WHERE name IN (SELECT unnest(?)) GROUP BY name"
+            return dict(self._database.execute(query, [list(names)]).fetchall())
 
     def read(
         self,
@@ -202,7 +200,7 @@ class DuckFlowStore:
         """Write what is left to a new file and put it in the old one's place: DuckDB does not shrink a file.
 
         INVARIANT: a crash at any point leaves one complete file under the store's name, and no write-ahead log that
-        belongs to another file (closing the old one merges its log).
+        belongs to another file (closing the only connection merges the old one's).
         """
         fresh = self._compacting
         _drop(fresh)
@@ -214,8 +212,7 @@ class DuckFlowStore:
         self._database.execute("CHECKPOINT fresh")
         self._database.execute("DETACH fresh")
         self._database.close()
-        if not _log_of(self._path).exists() and not _log_of(fresh).exists():
-            os.replace(fresh, self._path)
+        os.replace(fresh, self._path)
         self._database = _open(self._path)
 
     @property
@@ -236,19 +233,21 @@ class DuckFlowStore:
 
 
 def _open(path: Path) -> duckdb.DuckDBPyConnection:
+    """The only connection to the file: in this process DuckDB would share one, unless asked to open it another way."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
     try:
+        if path.exists():
+            duckdb.connect(str(path), read_only=True).close()
         database = duckdb.connect(str(path), config=settings)
+    except duckdb.ConnectionException as error:
+        raise _locked(path) from error
     except duckdb.Error as error:
         text = str(error)
         if "lock" in text.lower():
-            message = f"`{path}` is in use by another process"
-            raise InputError(
-                "flow-store-locked", message, help="one process owns the store: ask it, or stop it"
-            ) from error
+            raise _locked(path) from error
         message = f"`{path}` cannot be opened as a flow store"
         raise InputError("flow-store-damaged", message, help=text.splitlines()[0]) from error
     try:
@@ -257,6 +256,10 @@ def _open(path: Path) -> duckdb.DuckDBPyConnection:
         database.close()
         raise
     return database
+
+
+def _locked(path: Path) -> InputError:
+    return InputError("flow-store-locked", f"`{path}` is in use", help="one process owns the store: ask it, or stop it")
 
 
 def _drop(path: Path) -> None:
