@@ -89,10 +89,6 @@ def address_map(regions: Iterable[tuple[IntervalSet, str]]) -> dict[Family, tupl
     return {family: _localised(regions, family) for family in _SPACES}
 
 
-def is_everywhere(remote: IntervalSet, family: Family) -> bool:
-    return remote.covers(_SPACES[family][0])
-
-
 def service_key(peer: int, protocol: int, port: int) -> bytes:
     """(class, protocol, port) as a concatenation: every field padded to four bytes."""
     return struct.pack("=IB3x", peer, protocol) + struct.pack("!H2x", port)

@@ -176,11 +176,6 @@ def as_rows(matrix: Bytes2D) -> npt.NDArray[np.bytes_]:
     return marked.view(f"S{width + 1}").reshape(n)
 
 
-def empty_hash(spec: SetSpec) -> Hash:
-    width = 4 if spec.data == "class" else 0
-    return Hash(np.zeros((0, spec.key_length), np.uint8), np.zeros((0, width), np.uint8))
-
-
 def digest_of(layout: Layout, *, without: Iterable[str] = ()) -> str:
     """SHA-256 of all that is realised, less the elements of the named sets: equal exactly when nothing was touched."""
     left_out = frozenset(without)

@@ -7,7 +7,9 @@
     pickup_*         TCP in mid-stream, whose beginning nobody saw: passes if either side may have begun it
 
 INVARIANT: maps hold the verdicts of `enforce`; the mode is in the rules of `allow`, `deny`, `forbid` and `default`
-alone. INVARIANT: nothing passes but by `lo`, an essential match, or `remember`.
+alone.
+INVARIANT: nothing passes but by `lo`, an essential match, or `remember`.
+Packets that conntrack was told not to track are judged one by one, each as a beginning.
 """
 
 from __future__ import annotations
