@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringfence.core.engine import matrix
-from ringfence.core.engine.bits import Ids, of_ids, to_ids
+from ringfence.core.engine.bits import Ids, members, of_ids, to_ids
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.possible import counterexample
 from ringfence.core.engine.rules import Facts
@@ -57,9 +57,12 @@ def prove_one(engine: Engine, policy: Policy, test: Expectation) -> Proof:
         message = f"`{empty}` picks nobody, so this test proves nothing"
         return Proof(policy.name, name, "unmatched", test.expect, 0, 0, test.where, message=message)
     facts = facts_of(engine, test)
+    wanted = engine.mask_of(test.services) & ~engine.essential
+    if not wanted:
+        message = "only asks about essential traffic, which always passes"
+        return Proof(policy.name, name, "unmatched", test.expect, 0, 0, test.where, message=message)
     canvas = canvas_of(engine, rows, columns, facts)
     numbers = matrix.passed(canvas)
-    wanted = engine.mask_of(test.services) & ~engine.essential
     wrong = _wrong(canvas.interner, wanted, test.expect)
     row, column = np.nonzero(wrong[numbers])
     violating = without_own_way(engine, np.stack([rows[row], columns[column]], axis=1))
@@ -98,10 +101,33 @@ def _proven(
     """Proven of every class there is; a warning when a possible label set would contradict it."""
     found = counterexample(engine, test, wanted, facts)
     if found is None:
-        return Proof(policy.name, name, "proven", test.expect, pairs, 0, test.where)
+        message = _unless(engine, test, wanted, facts) if test.expect == "blocked" else ""
+        return Proof(policy.name, name, "proven", test.expect, pairs, 0, test.where, message=message)
     words = f"nobody is there today, but {found.source} -> {found.destination} on {' '.join(found.services[:3])}"
     message = f"{words} would {'pass' if test.expect == 'blocked' else 'not pass'}"
     return Proof(policy.name, name, "warning", test.expect, pairs, 0, test.where, None, message)
+
+
+def _unless(engine: Engine, test: Expectation, wanted: int, facts: Facts) -> str:
+    """The conditional rules that would open what is proven blocked, were their conditions to hold."""
+    rows, columns = present(engine, test.sources), present(engine, test.destinations)
+    numbers = matrix.passed(canvas := canvas_of(engine, rows, columns, msgspec.structs.replace(facts, holds_all=True)))
+    row, column = np.nonzero(canvas.interner.flags(wanted)[numbers])
+    pairs = without_own_way(engine, np.stack([rows[row], columns[column]], axis=1))
+    if not len(pairs):
+        return ""
+    source, destination = pairs[0].tolist()
+    live, _ = engine.speaking(
+        "destination", source, destination, msgspec.structs.replace(facts, holds_all=True), peer_enforces=True
+    )
+    conditional = live & engine.relation.conditional
+    refs = [engine.rules[n].ref for n in members(conditional) if engine.relation.masks[n] & wanted]
+    return f"unless the conditions of {', '.join(refs[:3]) or 'a rule'} hold"
+
+
+def _whatever(facts: Facts) -> Facts:
+    """The same, with every condition taken as holding."""
+    return msgspec.structs.replace(facts, holds_all=True)
 
 
 def present(engine: Engine, peers: Iterable[Peer]) -> Ids:

@@ -34,6 +34,8 @@ class Facts(msgspec.Struct, frozen=True):
     mutual_tls: bool = False
     from_unit: str | None = None
     to_unit: str | None = None
+    holds_all: bool = False
+    """Take every condition as holding: what a rule may ever allow."""
 
 
 def number_rules(policies: Sequence[Policy]) -> tuple[RuleRef, ...]:
@@ -52,6 +54,8 @@ def holds(conditions: Conditions, end: End, facts: Facts, *, peer_enforces: bool
     A process is checked at its own end; the other end believes it only when the checking end is controlled and
     enforcing in that direction (`peer_enforces`).
     """
+    if facts.holds_all:
+        return True
     return (
         (not conditions.mutual_tls or facts.mutual_tls)
         and _process_holds(conditions.from_process, facts.from_unit, end == "source", peer_enforces=peer_enforces)
