@@ -11,7 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ABI 2
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "for little-endian machines; on others the numpy and SQL paths are used"
+#endif
+
+#define ABI 2 /* of what Python sees: `plan.py`, `settle.py` and `merge.py` say the same; one more at every change */
 #define MAX_LINE 65536
 #define MAX_SECONDS 4294967295ULL
 #define MAX_COUNT 9223372036854775807ULL
@@ -40,6 +44,7 @@ typedef struct { uint64_t hi, lo; uint32_t network; int32_t owner; } endpoint;
 typedef struct { uint64_t reporter, bytes[2], packets[2]; uint32_t opens[2], bits, next; } report;
 typedef struct { uint64_t k1, k2; uint32_t first[2], last, votes; report report; } connection;
 typedef struct { uint64_t k1, k2; int64_t connections, packets, bytes; uint32_t first, last; uint8_t confidence, fan, pad[6]; } edge;
+_Static_assert(sizeof(endpoint) == 24 && sizeof(edge) == 56, "merge.OWNED and merge.EDGE");
 typedef struct { void *at; uint64_t used, room; } pile;   /* a growing array */
 typedef struct { uint64_t *at; uint64_t mask; } hashed;   /* open addressing: hash's upper half << 32 | position + 1; 0 is free */
 
