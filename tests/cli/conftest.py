@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,6 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShopEstate:
 
 
 @pytest.fixture
-def busy_shop(shop: ShopEstate) -> Iterator[ShopEstate]:
+def busy_shop(shop: ShopEstate) -> ShopEstate:
     """The shop with a day of traffic."""
-    yield shop.with_traffic()
+    return shop.with_traffic()

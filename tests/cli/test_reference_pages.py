@@ -112,9 +112,9 @@ def _codes_of(node: ast.AST) -> Iterator[str]:
 
 
 def _literal(node: ast.expr, *, any_word: bool) -> Iterator[str]:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and CODE.fullmatch(node.value):
-        if any_word or "-" in node.value:
-            yield node.value
+    code = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(code, str) and CODE.fullmatch(code) and (any_word or "-" in code):
+        yield code
 
 
 def test_every_code_the_sources_raise_is_documented() -> None:
