@@ -11,6 +11,7 @@ Above about 10,000 classes ask for strips of rows: a strip costs its own cells o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -23,6 +24,8 @@ from ringfence.core.engine.relation import Relation
 from ringfence.core.engine.rules import End, Facts, RuleRef, holds
 
 Numbers = NDArray[np.int32]
+Change = Callable[[int, int], int]
+"""(set, mask of a rule) -> changed set."""
 NONE = 0
 """The number of the empty set."""
 _SCALAR_CELLS = 4
@@ -48,15 +51,14 @@ class Interner:
 
 
 class _Step:
-    """`set -> set | mask` or `set -> set & ~mask` on numbers, memoised in an array."""
+    """`set -> changed set` on numbers, for one mask, memoised in an array."""
 
-    def __init__(self, interner: Interner, mask: int, *, adds: bool) -> None:
-        self._interner, self._mask, self._adds = interner, mask, adds
+    def __init__(self, interner: Interner, change: Change, mask: int) -> None:
+        self._interner, self._change, self._mask = interner, change, mask
         self._memo = np.full(64, -1, dtype=np.int32)
 
     def one(self, number: int) -> int:
-        atoms = self._interner.sets[number]
-        return self._interner.number(atoms | self._mask if self._adds else atoms & ~self._mask)
+        return self._interner.number(self._change(self._interner.sets[number], self._mask))
 
     def all(self, numbers: Numbers) -> Numbers:
         if len(self._memo) < len(self._interner.sets):
@@ -167,19 +169,24 @@ def passed(canvas: Canvas) -> Numbers:
 def _painted(canvas: Canvas, end: End) -> Numbers:
     """What one end passes: the union of the allows that speak there, less the forbids."""
     out = np.zeros((len(canvas.rows), len(canvas.columns)), dtype=np.int32)
-    steps: dict[tuple[int, bool], _Step] = {}
-    for adds, bits in ((True, canvas.relation.allow), (False, canvas.relation.forbid)):
-        for number in members(bits & canvas.rules):
-            mask = canvas.relation.masks[number] & canvas.atoms
-            if not mask:
-                continue
-            step = steps.setdefault((mask, adds), _Step(canvas.interner, mask, adds=adds))
-            for rows, columns in _blocks(canvas, number, end):
-                _apply(out, rows, columns, step)
+    paint(out, canvas, end, canvas.relation.allow, lambda atoms, mask: atoms | mask)
+    paint(out, canvas, end, canvas.relation.forbid, lambda atoms, mask: atoms & ~mask)
     return out
 
 
-def _blocks(canvas: Canvas, number: int, end: End) -> list[tuple[Ids, Ids]]:
+def paint(out: Numbers, canvas: Canvas, end: End, rules: int, change: Change) -> None:
+    """Change the set of every cell in which one of the rules speaks at an end, rule by rule."""
+    steps: dict[int, _Step] = {}
+    for number in members(rules & canvas.rules):
+        mask = canvas.relation.masks[number] & canvas.atoms
+        if not mask:
+            continue
+        step = steps.setdefault(mask, _Step(canvas.interner, change, mask))
+        for rows, columns in blocks(canvas, number, end):
+            _apply(out, rows, columns, step)
+
+
+def blocks(canvas: Canvas, number: int, end: End) -> list[tuple[Ids, Ids]]:
     """The class pairs (positions on the canvas) for which a rule speaks at this end."""
     rule = canvas.relation.rules[number]
     word, bit = number >> 6, np.uint64(1 << (number & 63))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringfence.core.engine import matrix
+from ringfence.core.engine.bits import Ids
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.naming import describe_labels, name_classes
 from ringfence.core.engine.prove import canvas_of
@@ -53,14 +54,14 @@ class Reachability:
 
     def __init__(self, engine: Engine, services: IntervalSet = ANY) -> None:
         self.engine = engine
-        self._ids = np.array(
-            [c for c in range(len(engine.classes)) if engine.classes.workloads[c] or engine.classes.ranges[c]]
-        )
-        self._canvas = canvas_of(engine, self._ids, self._ids, Facts(engine.world.at))
+        self._ids = np.array([c for c in range(len(engine.classes)) if engine.is_present(c)], dtype=np.intp)
+        canvas = canvas_of(engine, self._ids, self._ids, Facts(engine.world.at))
         self._wanted = engine.mask_of(services) & ~engine.essential
-        self._numbers = matrix.passed(self._canvas)
-        self._edges: NDArray[np.bool_] = self._canvas.interner.flags(self._wanted)[self._numbers]
+        self._numbers = matrix.passed(canvas)
+        self._sets = canvas.interner.sets
+        self._edges: NDArray[np.bool_] = canvas.interner.flags(self._wanted)[self._numbers]
         self._is_bare = np.array([engine.classes.labels[c] is None for c in self._ids.tolist()], dtype=bool)
+        self._said: dict[int, tuple[str, ...]] = {}
 
     def of(self, start: NDArray[np.intp], way: Way, *, hops: int = 1) -> Reach:
         """From the classes `start` (engine class numbers), `hops` steps along or against the connections.
@@ -81,22 +82,29 @@ class Reachability:
             frontier = new
         return Reach(way, name_classes(self.engine, start.tolist()), tuple(found))
 
-    def _describe(self, new: NDArray[np.intp], before: NDArray[np.intp], hop: int, way: Way) -> list[Reached]:
-        rows = [self._one(int(position), before, hop, way) for position in new]
+    def _describe(self, new: Ids, before: Ids, hop: int, way: Way) -> list[Reached]:
+        """The classes first reached at a hop, from all of the hop before that connect to each."""
+        block = np.ix_(before, new) if way == "from" else np.ix_(new, before)
+        edges, numbers = (m[block] if way == "from" else m[block].T for m in (self._edges, self._numbers))
+        origin, reached = np.nonzero(edges)
+        _, first = np.unique(reached, return_index=True)
+        atoms = [0] * len(new)
+        for pair in np.unique(reached << 32 | numbers[origin, reached]).tolist():
+            atoms[pair >> 32] |= self._sets[pair & 0xFFFFFFFF] & self._wanted
+        via = before[origin[first]]
+        rows = [self._one(p, v, a, hop) for p, v, a in zip(new.tolist(), via.tolist(), atoms, strict=True)]
         return sorted(rows, key=lambda r: (-r.workloads, r.who))
 
-    def _one(self, position: int, before: NDArray[np.intp], hop: int, way: Way) -> Reached:
-        numbers = self._numbers[before, position] if way == "from" else self._numbers[position, before]
-        atoms = 0
-        for number in np.unique(numbers).tolist():
-            atoms |= self._canvas.interner.sets[number] & self._wanted
-        neighbour = before[self._canvas.interner.flags(self._wanted)[numbers]][0]
-        engine, class_ = self.engine, int(self._ids[position])
-        services = engine.say_services(atoms)
-        return Reached(
-            hop, self._say(class_), engine.classes.workloads[class_], services, self._say(int(self._ids[neighbour])),
-            bool(self._is_bare[position]),
-        )  # fmt: skip
+    def _one(self, position: int, via: int, atoms: int, hop: int) -> Reached:
+        class_ = int(self._ids[position])
+        workloads, is_bare = self.engine.classes.workloads[class_], bool(self._is_bare[position])
+        who, neighbour = self._say(class_), self._say(int(self._ids[via]))
+        return Reached(hop, who, workloads, self._services(atoms), neighbour, is_bare)
+
+    def _services(self, atoms: int) -> tuple[str, ...]:
+        if atoms not in self._said:
+            self._said[atoms] = self.engine.say_services(atoms)
+        return self._said[atoms]
 
     def _say(self, class_: int) -> str:
         if self.engine.classes.labels[class_] is None:
