@@ -394,6 +394,22 @@ class IntentCompiler:
                 help_ = "the allow stays closed; remove the condition or accept the refusal"
                 yield _refused("mutual-tls-unsupported", message, rule, help_)
         yield from self._process_refusals(workload)
+        yield from self._exception_refusals(workload)
+
+    def _exception_refusals(self, workload: Workload) -> Iterator[Finding]:
+        """Quarantine exceptions that hold at some of this host's addresses only: a passage does not tell them apart."""
+        at = self.engine.world.at
+        classes = {self.engine.class_of(workload, lease.address) for lease in workload.live_addresses(at)}
+        for quarantine in self._live_quarantines():
+            if quarantine.workload == workload.uuid:
+                continue
+            for exception in quarantine.allow:
+                picked = {c for c in classes if any(self._is_in(c, peer) for peer in exception.peers)}
+                if picked and picked != classes:
+                    words = ", ".join(peer.text for peer in exception.peers)
+                    message = f"the quarantine exception for `{words}` picks only some addresses of `{workload.name}`"
+                    help_ = "it stays closed here; name the workload by labels instead"
+                    yield Finding("quarantine-exception-partial", message, "warning", help=help_, subject=workload.name)
 
     def _process_refusals(self, workload: Workload) -> Iterator[Finding]:
         """What a host cannot do about the processes on it."""
