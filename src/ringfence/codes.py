@@ -117,6 +117,9 @@ _TARGETS = {
         "process to process on one host is not controlled", "name hosts, or split them"
     ),
     "process-quarantine-unsupported": Code("a process cannot be quarantined alone", "quarantine its host"),
+    "quarantine-exception-partial": Code(
+        "a quarantine exception picks only some of a workload's addresses", "name the workload by labels instead"
+    ),
     "process-mode-unsupported": Code("a process has another mode than its host", "give both the same mode"),
     "process-path-unsupported": Code("the target cannot match the path of a program", "name a systemd unit"),
     "process-cgroup-missing": Code("a unit has no control group on the host", "start the unit, then apply again"),

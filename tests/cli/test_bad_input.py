@@ -220,6 +220,18 @@ def test_a_bad_inventory_stops_every_question(shop: ShopEstate, name: str, text:
         assert {f["where"]["file"] for f in ran.json["findings"] if f["code"] == code} == {f"inventory/{name}"}
 
 
+def test_control_sequences_in_input_do_not_reach_the_terminal(shop: ShopEstate) -> None:
+    """An escape in a name or a file name is shown as a mark, wherever it is told; JSON escapes it."""
+    shop.write("inventory/odd.json", '[{"name": "a\\u001b[31mb", "labels": {"app": "x"}, "addresses": ["10.8.0.1"]}]')
+
+    told = shop.run("policy", "check")
+
+    assert "bad-name" in told.out
+    assert "\x1b" not in told.out + shop.run("explain", "\x1b]0;x\x07", "db-1", "ssh").err
+    assert "a�[31mb" in told.out
+    assert "\x1b" not in shop.run("policy", "check", "--json").out
+
+
 def test_a_damaged_store_is_refused(shop: ShopEstate) -> None:
     """A file that is no flow store is neither overwritten nor a traceback."""
     path = shop.write(".ringfence/flows.duckdb", "not a database" * 1000)

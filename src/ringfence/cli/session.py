@@ -19,7 +19,8 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from ringfence.cli.findings import findings_table
@@ -37,8 +38,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One stable JSON docume
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 
 
+_UNSEEN = {code: "�" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+"""Control characters, which a terminal would obey (ECMA-48)."""
+
+
 class _Console(Console):
-    """A console whose reader may leave."""
+    """A console whose reader may leave.
+
+    INVARIANT: only our own styles reach the terminal as control sequences; those in names and messages are shown.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=segment.text.translate(_UNSEEN))
 
     def on_broken_pipe(self) -> None:
         discard(sys.stderr if self.stderr else sys.stdout)
