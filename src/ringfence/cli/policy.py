@@ -168,7 +168,7 @@ def _text(file: Path) -> str:
 
 def _show_change(session: Session, name: str, text: str, new: str) -> None:
     lines = difflib.unified_diff(text.splitlines(), new.splitlines(), name, "formatted", lineterm="")
-    session.out.print(Text("\n".join(lines)), soft_wrap=True)
+    session.page.print(Text("\n".join(lines)), soft_wrap=True)
 
 
 @command(app, "diff", epilog="Example: ringfence policy diff policies/ drafts/")

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import msgspec
 import typer
@@ -56,11 +56,13 @@ class _Console(Console):
         discard(sys.stderr if self.stderr else sys.stdout)
 
 
-def _console(*, stderr: bool = False) -> Console:
-    """As wide as the terminal, or COLUMNS; into a file or a pipe as wide as the longest line."""
-    stream = sys.stderr if stderr else sys.stdout
-    is_windowed = stream.isatty() or "COLUMNS" in os.environ
-    return _Console(stderr=stderr, highlight=False, emoji=False, width=None if is_windowed else _UNBOUNDED)
+def _console(*, stderr: bool = False, width: int | None = None) -> Console:
+    return _Console(stderr=stderr, highlight=False, emoji=False, width=width)
+
+
+def _width_of(stream: TextIO) -> int | None:
+    """None is the window's own."""
+    return None if stream.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
 
 
 @dataclass
@@ -71,7 +73,15 @@ class Session:
     is_json: bool
     is_quiet: bool
     out: Console = field(default_factory=_console)
-    err: Console = field(default_factory=lambda: _console(stderr=True))
+    err: Console = field(default_factory=lambda: _console(stderr=True, width=_width_of(sys.stderr)))
+
+    @functools.cached_property
+    def page(self) -> Console:
+        """Where results are printed: as wide as the window or COLUMNS; into a file or pipe as wide as the longest line.
+
+        `out` keeps a page's usual width in a pipe, for what fills its width.
+        """
+        return _console(width=_width_of(sys.stdout))
 
     @functools.cached_property
     def estate(self) -> Estate:
@@ -83,7 +93,7 @@ class Session:
             write_out(to_json(document) + "\n")
             return
         for renderable in renderables:
-            self.out.print(Text(renderable) if isinstance(renderable, str) else renderable)
+            self.page.print(Text(renderable) if isinstance(renderable, str) else renderable)
 
     def say(self, message: RenderableType) -> None:
         if not self.is_quiet:

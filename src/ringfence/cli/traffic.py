@@ -228,10 +228,10 @@ def _show_map(session: Session, flow_map: FlowMap, drawing: str, output: Path | 
         write_file(output, "".join(f"{line.rstrip()}\n" for line in lines))
         session.say(Text(f"wrote {output}"))
         return
-    if drawing == "table" and session.out.width >= _TABLE_WIDTH:
-        session.out.print(map_table(flow_map))
+    if drawing == "table" and session.page.width >= _TABLE_WIDTH:
+        session.page.print(map_table(flow_map))
         return
-    session.out.print(map_tree(flow_map))
+    session.page.print(map_tree(flow_map))
     if drawing == "table":
         session.say(f"the table needs {_TABLE_WIDTH} columns, so this is the tree; -o FILE writes the table")
 
