@@ -58,7 +58,8 @@ class FlowFile:
 def expand(paths: Iterable[str], spool: Path) -> list[tuple[str, Path]]:
     """(name, file) of every path: files, folders (recursively), globs, pipes and `-` (kept in the folder `spool`).
 
-    Raises InputError `flow-path-missing` for a path that is not there, `flow-path-empty` for one that holds no file.
+    Hidden files of a folder are not looked at. Raises InputError `flow-path-missing` for a path that is not there,
+    `flow-path-empty` for one that holds no file.
     """
     found: dict[Path, str] = {}
     for text in paths:

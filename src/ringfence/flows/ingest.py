@@ -1,7 +1,8 @@
 """Import flow logs: detect, read, label, merge, store; every line accounted for.
 
 Files are read by several threads (the C reader runs without the GIL); one merger takes their batches in whatever order
-they come. One import is one transaction: all of its files are kept, or none.
+they come. One import is one transaction: all of its files are kept, or none. Reports of one connection are merged
+within an import; it keeps no connections for the next one, where the other end's report counts again.
 
 INVARIANT: lines read = records + malformed + nodata + skipdata + skipped, of every file, or the import fails.
 """
