@@ -401,6 +401,7 @@ def flow(ground: Ground, address: str) -> socket.socket:
 
 # -- drift -----------------------------------------------------------------------------------------------------------
 
+MOVE = "flush chain inet ringfence output\ndelete chain inet ringfence output\nadd chain inet ringfence output"
 HANDS = {
     "a rule": "insert rule inet ringfence input accept",
     "a rule in the middle": "add rule inet ringfence remember counter",
@@ -416,6 +417,33 @@ HANDS = {
     "a counter": "add counter inet ringfence mine",
     "a quota": "add quota inet ringfence mine { 10 mbytes }",
     "what it says of itself": "delete element inet ringfence about { 0x00000001 }",
+    "a word more of itself": 'add element inet ringfence about { 0x00000000 comment "seal broken" }',
+    "a silent word of itself": "add element inet ringfence about { 0x00000009 }",
+    "sleep": "add table inet ringfence { flags dormant; }",
+    "a lower priority": f"{MOVE} {{ type filter hook output priority 300; policy drop; }}",
+    "another type": f"{MOVE} {{ type route hook output priority -5; policy drop; }}",
+    "another hook": f"{MOVE} {{ type filter hook forward priority -5; policy drop; }}",
+    "no hook": MOVE,
+    "a hook on a chain that had none": (
+        "flush chain inet ringfence output\nflush chain inet ringfence pickup_output\n"
+        "flush chain inet ringfence invalid_out\nflush chain inet ringfence judge_out\n"
+        "delete chain inet ringfence judge_out\n"
+        "add chain inet ringfence judge_out { type filter hook output priority 5; }"
+    ),
+    "a catch-all": "add element inet ringfence peer4 { * : 0:1 }",
+    "a limit on an element": (
+        "delete element inet ringfence dhcp { 68 . 67 }\nadd element inet ringfence dhcp { 68 . 67 limit rate 1/hour }"
+    ),
+    "a set under our name": (
+        "flush chain inet ringfence essential\ndelete set inet ringfence dhcp\n"
+        "add set inet ringfence dhcp { type ether_addr; }"
+    ),
+    "a set of ours with a quota": (
+        "flush chain inet ringfence essential\ndelete set inet ringfence dhcp\n"
+        "add set inet ringfence dhcp { type inet_service . inet_service; quota 10 bytes; }"
+    ),
+    "an anonymous chain": "insert rule inet ringfence input jump { accept; }",
+    "an anonymous set": "insert rule inet ringfence input tcp dport { 22, 23 } accept",
 }
 
 

@@ -20,7 +20,7 @@ from ringfence.core.identity.workload import Direction
 from ringfence.core.net.address import V4_BASE, is_v4
 from ringfence.core.net.service import ICMP, ICMPV6, TCP
 from ringfence.targets.nftables import expressions as x
-from ringfence.targets.nftables.layout import Chain, Hash, Interval, Layout
+from ringfence.targets.nftables.layout import DORMANT, Chain, Hash, Interval, Layout
 from ringfence.targets.nftables.services import REPLY_TYPES
 
 Ending = Literal["accept", "drop", "reject", "unknown"]
@@ -262,7 +262,7 @@ class Machine:
 
     def run(self, packet: Packet) -> Outcome:
         base = next((c for c in self.layout.chains.values() if self._is_base(c, packet)), None)
-        if base is None or base.hook is None:
+        if base is None or base.hook is None or self.layout.flags & DORMANT:
             return Outcome("accept")
         run = _Run(self, packet)
         try:

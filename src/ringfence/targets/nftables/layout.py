@@ -63,6 +63,8 @@ class SetSpec(msgspec.Struct, frozen=True):
     is_interval: bool = False
     is_counted: bool = False
     comment: str = ""
+    strange: tuple[str, ...] = ()
+    """What it or its elements have that this target never makes: statements other than a counter, a catch-all."""
 
     @property
     def key_length(self) -> int:
@@ -103,23 +105,34 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class Hook(msgspec.Struct, frozen=True):
-    """Where a base chain is attached (`enum nf_inet_hooks`)."""
+    """Where a base chain is attached (`enum nf_inet_hooks`), and as what."""
 
     number: int
     priority: int
     policy: Policy
+    kind: str = "filter"
 
 
 HOOKS = {"input": 1, "output": 3}
+DORMANT = 0x1
+"""NFT_TABLE_F_DORMANT (nf_tables.h): the hooks of the table are not registered."""
 
 
 class Chain(msgspec.Struct, frozen=True):
     name: str
     rules: tuple[Rule, ...] = ()
     hook: Hook | None = None
+    flags: int = 0
+    """`NFT_CHAIN_*` but for the one that every base chain has."""
 
     def is_same(self, other: Chain) -> bool:
+        """Whether the rules are."""
         return len(self.rules) == len(other.rules) and all(map(Rule.is_same, self.rules, other.rules))
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """All that the kernel cannot change of a chain but by making it anew."""
+        return (self.flags, self.hook and (self.hook.number, self.hook.priority, self.hook.kind))
 
 
 class Stranger(NamedTuple):
@@ -142,6 +155,8 @@ class Layout(msgspec.Struct, frozen=True):
     """What is in our table and of a kind this target never makes."""
     services: Mapping[str, Services] = {}
     """Of a rendered layout: the cells behind each exact map, by its name. Not in the kernel, so not compared."""
+    flags: int = 0
+    """`NFT_TABLE_F_*`: ours has none. A dormant table is in the kernel and judges nothing."""
 
 
 def hash_of(
@@ -180,10 +195,10 @@ def digest_of(layout: Layout, *, without: Iterable[str] = ()) -> str:
     """SHA-256 of all that is realised, less the elements of the named sets: equal exactly when nothing was touched."""
     left_out = frozenset(without)
     state = hashlib.sha256()
-    state.update(msgspec.json.encode((layout.counters, layout.strangers)))
+    state.update(msgspec.json.encode((layout.flags, layout.counters, layout.strangers)))
     for name, chain in sorted(layout.chains.items()):
         program = [(rule.expressions, rule.comment) for rule in chain.rules]
-        state.update(msgspec.json.encode((name, chain.hook, repr(program))))
+        state.update(msgspec.json.encode((name, chain.hook, chain.flags, repr(program))))
     for name, spec in sorted(layout.sets.items()):
         state.update(msgspec.json.encode(spec))
         if name not in left_out:

@@ -35,7 +35,8 @@ NEWSETELEM, GETSETELEM, DELSETELEM = 12, 13, 14
 NEWOBJ, GETOBJ, DELOBJ = 18, 19, 20
 GETFLOWTABLE, DELFLOWTABLE = 23, 24
 SET_INTERVAL, SET_MAP = 0x4, 0x8
-ELEMENT_INTERVAL_END = 1
+ELEMENT_INTERVAL_END, ELEMENT_CATCHALL = 1, 2
+CHAIN_BASE = 1
 _POLICIES = {"drop": 0, "accept": 1}
 _ELEMENTS_BYTES = 60_000
 _UDATA_KEY_ORDER, _UDATA_DATA_ORDER, _UDATA_SET_COMMENT = 0, 1, 7
@@ -43,6 +44,7 @@ _BIG_ENDIAN, _HOST_ENDIAN = 2, 1
 
 
 def new_table() -> Message:
+    """Create the table, or wake and free one that is there of every flag."""
     return Message(NEWTABLE, CREATE, string(1, TABLE) + be32(2, 0), f"table `{TABLE}`")
 
 
@@ -60,11 +62,11 @@ def delete_counter(name: str) -> Message:
 
 
 def new_chain(chain: Chain) -> Message:
-    """Create a chain, or bring the policy of an existing base chain up to date."""
+    """Create a chain, or bring the policy of an existing base chain up to date; its place cannot be changed."""
     body = string(1, TABLE) + string(3, chain.name)
     if chain.hook is not None:
         body += nested(4, be32(1, chain.hook.number), be32(2, chain.hook.priority))
-        body += be32(5, _POLICIES[chain.hook.policy]) + string(7, "filter")
+        body += be32(5, _POLICIES[chain.hook.policy]) + string(7, chain.hook.kind)
     return Message(NEWCHAIN, CREATE, body, f"chain `{chain.name}`")
 
 

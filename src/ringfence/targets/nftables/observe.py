@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from ringfence.targets.nftables import messages as m
@@ -53,18 +54,21 @@ class Element(NamedTuple):
     """One dumped element."""
 
     key: bytes
+    """Empty: the catch-all, found for every key that has no element."""
     value: bytes | str | None
     """Bytes, the chain of a goto, or nothing."""
     is_end: bool
     comment: str
     packets: int
     bytes_: int
+    statements: tuple[str, ...] = ()
+    """Their names; a counter's numbers are above."""
 
 
 def read_table(netlink: Netlink) -> Layout | None:
     """Everything in our table; None when there is no such table. Dumps are retried until they are consistent."""
     try:
-        _ask(netlink, m.GETTABLE, string(1, TABLE), flags=0)
+        table = attribute_map(_ask(netlink, m.GETTABLE, string(1, TABLE), flags=0)[0])
     except Refused as refusal:
         if refusal.errno == errno.ENOENT:
             return None
@@ -72,8 +76,11 @@ def read_table(netlink: Netlink) -> Layout | None:
     chains = _chains(netlink)
     specs, strange = _sets(netlink)
     counters, objects = _objects(netlink)
-    elements = {name: read_elements(netlink, spec) for name, spec in specs.items()}
-    return Layout(counters, specs, elements, chains, tuple(sorted([*strange, *objects, *_flow_tables(netlink)])))
+    elements: dict[str, Elements] = {}
+    for name, spec in specs.items():
+        specs[name], elements[name] = read_elements(netlink, spec)
+    strangers = tuple(sorted([*strange, *objects, *_flow_tables(netlink)]))
+    return Layout(counters, specs, elements, chains, strangers, flags=as_int(table.get(2, b"")))
 
 
 def _ask(netlink: Netlink, kind: int, body: bytes, *, flags: int = DUMP) -> list[bytes]:
@@ -89,21 +96,22 @@ def _of_table(bodies: Iterable[bytes]) -> Iterator[dict[int, bytes]]:
 
 
 def _chains(netlink: Netlink) -> dict[str, Chain]:
-    hooks: dict[str, Hook | None] = {}
+    found: dict[str, tuple[Hook | None, int]] = {}
     for parts in _of_table(_ask(netlink, m.GETCHAIN, string(1, TABLE))):
-        hooks[as_text(parts[3])] = _hook(parts) if 4 in parts else None
-    rules: dict[str, list[Rule]] = {name: [] for name in hooks}
+        flags = as_int(parts.get(10, b"")) & ~m.CHAIN_BASE
+        found[as_text(parts[3])] = (_hook(parts) if 4 in parts else None, flags)
+    rules: dict[str, list[Rule]] = {name: [] for name in found}
     for parts in _of_table(_ask(netlink, m.GETRULE, string(1, TABLE))):
         comment = tlv_map(parts[7]).get(0, b"\0") if 7 in parts else b"\0"
         expressions = decode_all(parts.get(4, b""))
         rules[as_text(parts[2])].append(Rule(expressions, as_text(comment)))
-    return {name: Chain(name, tuple(rules[name]), hook) for name, hook in hooks.items()}
+    return {name: Chain(name, tuple(rules[name]), hook, flags) for name, (hook, flags) in found.items()}
 
 
 def _hook(parts: dict[int, bytes]) -> Hook:
     inner = attribute_map(parts[4])
     priority = int.from_bytes(inner[2], "big", signed=True)
-    return Hook(as_int(inner[1]), priority, "accept" if as_int(parts[5]) else "drop")
+    return Hook(as_int(inner[1]), priority, "accept" if as_int(parts[5]) else "drop", as_text(parts[7]))
 
 
 def _sets(netlink: Netlink) -> tuple[dict[str, SetSpec], list[Stranger]]:
@@ -135,9 +143,17 @@ def _spec(name: str, parts: dict[int, bytes]) -> SetSpec | None:
     if data is None:
         return None
     comment = tlv_map(parts[13]).get(7, b"\0") if 13 in parts else b"\0"
-    is_interval, is_counted = bool(flags & m.SET_INTERVAL), 17 in parts
-    spec = SetSpec(name, tuple(key), data, is_interval, is_counted, as_text(comment))
+    statements = _statements(parts, 17, 18)
+    is_interval, is_counted = bool(flags & m.SET_INTERVAL), "counter" in statements
+    strange = tuple(statement for statement in statements if statement != "counter")
+    spec = SetSpec(name, tuple(key), data, is_interval, is_counted, as_text(comment), strange)
     return spec if spec.key_length == as_int(parts[5]) else None
+
+
+def _statements(parts: dict[int, bytes], one: int, many: int) -> tuple[str, ...]:
+    """The names of the statements a set or an element has: under one attribute a single one, under the other a list."""
+    listed = [parts[one]] if one in parts else [content for _, content in attributes(parts.get(many, b""))]
+    return tuple(as_text(attribute_map(content)[1]) for content in listed)
 
 
 def _data_kind(flags: int, parts: dict[int, bytes]) -> Data | None:
@@ -180,12 +196,18 @@ def _counts(content: bytes) -> tuple[int, int]:
 # -- elements --------------------------------------------------------------------------------------------------------
 
 
-def read_elements(netlink: Netlink, spec: SetSpec) -> Elements:
+def read_elements(netlink: Netlink, spec: SetSpec) -> tuple[SetSpec, Elements]:
+    """A set's elements, and the set as it is known when they have been seen."""
     lists = _element_lists(netlink, spec.name)
-    if spec.is_interval:
-        return _as_intervals(spec, [e for content in lists for e in _elements(content)])
-    bulk = _bulk(spec, lists)
-    return bulk if bulk is not None else _as_hash(spec, [e for content in lists for e in _elements(content)])
+    bulk = None if spec.is_interval else _bulk(spec, lists)
+    if bulk is not None:
+        return spec, bulk
+    elements = [e for content in lists for e in _elements(content)]
+    own = {"counter"} if spec.is_counted else set()
+    strange = {s for e in elements for s in e.statements if s not in own} | {"catch-all" for e in elements if not e.key}
+    known = [e for e in elements if e.key]
+    spec = msgspec.structs.replace(spec, strange=tuple(sorted({*spec.strange, *strange})))
+    return spec, _as_intervals(spec, known) if spec.is_interval else _as_hash(spec, known)
 
 
 def dump_elements(netlink: Netlink, name: str) -> list[Element]:
@@ -224,11 +246,12 @@ def _plain_element(key_length: int, value_length: int) -> bytes:
 def _elements(content: bytes) -> Iterator[Element]:
     for _, element in attributes(content):
         parts = attribute_map(element)
-        key = attribute_map(parts[1])[1]
+        key = attribute_map(parts[1])[1] if 1 in parts else b""
         is_end = bool(as_int(parts.get(3, b"\0")) & m.ELEMENT_INTERVAL_END)
         comment = as_text(tlv_map(parts[6]).get(0, b"\0")) if 6 in parts else ""
-        packets, bytes_ = _element_counts(parts)
-        yield Element(key, _element_value(parts), is_end, comment, packets, bytes_)
+        statements = _statements(parts, 7, 11)
+        packets, bytes_ = _counts(attribute_map(parts[7])[2]) if statements == ("counter",) else (0, 0)
+        yield Element(key, _element_value(parts), is_end, comment, packets, bytes_, statements)
 
 
 def _element_value(parts: dict[int, bytes]) -> bytes | str | None:
@@ -239,12 +262,6 @@ def _element_value(parts: dict[int, bytes]) -> bytes | str | None:
         return data[1]
     verdict = decode_verdict(data[2])
     return verdict.chain if verdict.code == GOTO and verdict.chain else f"verdict {verdict.code}"
-
-
-def _element_counts(parts: dict[int, bytes]) -> tuple[int, int]:
-    if 7 not in parts:
-        return 0, 0
-    return _counts(attribute_map(parts[7])[2])
 
 
 def _as_hash(spec: SetSpec, elements: list[Element]) -> Hash:

@@ -77,18 +77,28 @@ class _Comparison:
 
     def __init__(self, wanted: Layout, old: Layout, *, is_new: bool) -> None:
         self.wanted, self.old, self.is_new = wanted, old, is_new
-        self.kept = [name for name, spec in wanted.sets.items() if old.sets.get(name) == spec]
-        self.new_sets = [name for name in wanted.sets if name not in old.sets]
-        self.clashing = [name for name, spec in wanted.sets.items() if name in old.sets and old.sets[name] != spec]
+        self.remade = [chain for chain in wanted.chains.values() if self._is_moved(chain)]
+        self.clashing = [name for name in wanted.sets if self._is_clashing(name)]
+        self.kept = [name for name in wanted.sets if name in old.sets and name not in self.clashing]
+        self.new_sets = [name for name in wanted.sets if name not in self.kept and name not in self.clashing]
+        self.is_upheaval = bool(self.clashing or self.remade)
         self.rewritten = [chain for chain in wanted.chains.values() if self._is_rewritten(chain)]
         self.deferred: dict[str, Indexes] = {}
         self.summary: list[str] = []
 
+    def _is_moved(self, chain: Chain) -> bool:
+        return chain.name in self.old.chains and self.old.chains[chain.name].place != chain.place
+
+    def _is_clashing(self, name: str) -> bool:
+        """A set of somebody else's making under our name, or one that leads to a chain to be made anew."""
+        if any(stranger.kind == "set" and stranger.name == name for stranger in self.old.strangers):
+            return True
+        spec = self.wanted.sets[name]
+        return name in self.old.sets and (self.old.sets[name] != spec or (bool(self.remade) and spec.data == "verdict"))
+
     def _is_rewritten(self, chain: Chain) -> bool:
-        """A set of somebody else's making under our name is made anew, which no rule may be using meanwhile."""
-        return (
-            bool(self.clashing) or chain.name not in self.old.chains or not chain.is_same(self.old.chains[chain.name])
-        )
+        """What is made anew, set or chain, no rule may be using meanwhile."""
+        return self.is_upheaval or chain.name not in self.old.chains or not chain.is_same(self.old.chains[chain.name])
 
     def difference(self) -> Difference:
         preparation, change = list(self._preparation()), list(self._change())
@@ -110,7 +120,7 @@ class _Comparison:
         yield from map(m.new_chain, chains)
         for name in self.new_sets:
             yield from self._add(name, self.wanted.elements[name])
-        if self.clashing:
+        if self.is_upheaval:
             return
         for chain in chains:
             yield from self._rules(chain)
@@ -124,23 +134,32 @@ class _Comparison:
     # -- change --
 
     def _change(self) -> Iterator[Message]:
+        if not self.is_new and self.old.flags != self.wanted.flags:
+            self.summary.append("~ table: flags")
+            yield m.new_table()
         yield from self._flushes()
         for name in self.kept:
             yield from self._kept_elements(name)
         yield from map(m.delete_set, self.clashing)
+        yield from self._places()
         yield from (m.new_set(self.wanted.sets[name], 10_000 + n) for n, name in enumerate(self.clashing))
         for name in self.clashing:
             yield from self._add(name, self.wanted.elements[name])
-        for chain in self.wanted.chains.values():
-            if chain.hook is not None and (old := self.old.chains.get(chain.name, Chain(""))).hook != chain.hook:
-                yield m.new_chain(chain)
-                self.summary += [f"~ chain {chain.name}: hook and policy"] if old.name else []
         for chain in self.rewritten:
-            if self.clashing or chain.name in self.old.chains or chain.hook is not None:
+            if self.is_upheaval or chain.name in self.old.chains or chain.hook is not None:
                 yield from self._rules(chain)
 
+    def _places(self) -> Iterator[Message]:
+        """Base chains: new, with another policy, or (like any chain that was moved) deleted and made anew."""
+        yield from (m.delete_chain(chain.name) for chain in self.remade)
+        for chain in self.wanted.chains.values():
+            old = self.old.chains.get(chain.name)
+            if chain in self.remade or (chain.hook is not None and (old is None or old.hook != chain.hook)):
+                yield m.new_chain(chain)
+                self.summary += [f"~ chain {chain.name}: hook and policy"] if old is not None else []
+
     def _flushes(self) -> Iterator[Message]:
-        names = set(self.old.chains) if self.clashing else {chain.name for chain in self.rewritten}
+        names = set(self.old.chains) if self.is_upheaval else {chain.name for chain in self.rewritten}
         yield from (m.flush_chain(name) for name, chain in self.old.chains.items() if name in names and chain.rules)
 
     def _kept_elements(self, name: str) -> Iterator[Message]:
@@ -188,8 +207,10 @@ class _Comparison:
         yield from map(m.delete_set, sets)
         yield from map(m.delete_chain, chains)
         yield from map(m.delete_counter, counters)
-        yield from map(m.delete_stranger, self.old.strangers)
-        strangers = [stranger.name for stranger in self.old.strangers]
+        in_the_way = {("set", name) for name in self.clashing}
+        leaving = [s for s in self.old.strangers if (s.kind, s.name) not in in_the_way]
+        yield from map(m.delete_stranger, leaving)
+        strangers = [stranger.name for stranger in leaving]
         named = (("chain", chains), ("map", sets), ("counter", counters), ("stranger", strangers))
         self.summary += [f"- {kind} {name}" for kind, names in named for name in names]
 

@@ -38,9 +38,10 @@ from ringfence.targets.nftables.layout import (
 )
 from ringfence.targets.nftables.marks import ACTIONS, generation_of
 from ringfence.targets.nftables.plan import difference
-from ringfence.targets.nftables.render import ABOUT, DIRECTIONS, render
+from ringfence.targets.nftables.render import DIRECTIONS, SEAL, render, said_in
 from ringfence.targets.nftables.services import Span, last_point, spans_of
 
+_LINES = {1: "intent ", 2: "revision ", SEAL: "seal "}
 _EXACT_KEY = (CLASS, PROTOCOL, PORT)
 
 
@@ -55,19 +56,13 @@ class About(NamedTuple):
     seal: str = ""
     revision: int = 0
     workload: str = ""
-    said: tuple[str, ...] = ()
-    """All of it but the seal, word for word."""
 
 
 def about(layout: Layout) -> About:
-    elements = layout.elements.get(ABOUT)
-    if not isinstance(elements, Hash):
-        return About()
-    words = {comment.partition(" ")[0]: comment.partition(" ")[2] for comment in elements.comments}
-    revision, _, workload = words.get("revision", "").partition(" of ")
-    number = int(revision) if revision.isdigit() else 0
-    said = tuple(comment for comment in elements.comments if not comment.startswith("seal "))
-    return About(words.get("intent", ""), words.get("seal", ""), number, workload, said)
+    said = said_in(layout)
+    digest, revision, seal = (said.get(n, "").removeprefix(word) for n, word in _LINES.items())
+    number, _, workload = revision.partition(" of ")
+    return About(digest, seal, int(number) if number.isdecimal() else 0, workload)
 
 
 def generation_in(layout: Layout) -> int:

@@ -15,6 +15,7 @@ Packets that conntrack was told not to track are judged one by one, each as a be
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -65,6 +66,8 @@ from ringfence.targets.nftables.views import ANSWER, FORWARD, VIEWS, HookName, V
 
 ABOUT = "about"
 """The set that tells what is realised; nothing looks it up."""
+SEAL = 3
+"""Which of its lines is the seal."""
 DIRECTIONS: tuple[Direction, ...] = ("in", "out")
 STEPS = ("forbid", "deny", "default")
 ADDRESS_FIELDS: Mapping[Family, Field] = {"ip": IPV4, "ip6": IPV6}
@@ -115,14 +118,26 @@ def render(intent: Intent, generation: int, cgroups: Mapping[str, CgroupRef] | N
 def _sealed(draft: Draft, intent: Intent) -> Layout:
     """Add what the table says of itself: the intent's digest, and a seal over everything else that is in the kernel."""
     layout = Layout(COUNTERS, draft.sets, draft.elements, draft.chains, services=draft.services)
-    said = (f"intent {intent.digest}", comment_of(f"revision {intent.revision} of {intent.workload}"))
-    about = {1: said[0], 2: said[1], 3: f"seal {seal_of(layout, *said)}"}
+    said = {1: f"intent {intent.digest}", 2: comment_of(f"revision {intent.revision} of {intent.workload}")}
+    unsealed = msgspec.structs.replace(layout, elements={**draft.elements, ABOUT: labelled(said)})
+    about = {**said, SEAL: f"seal {seal_of(unsealed)}"}
     return msgspec.structs.replace(layout, elements={**draft.elements, ABOUT: labelled(about)})
 
 
-def seal_of(layout: Layout, *said: str) -> str:
-    """SHA-256 over all that is in the table and what it says of itself: any change breaks it."""
+def seal_of(layout: Layout) -> str:
+    """SHA-256 over all that is in the table and all that it says of itself but the seal: any change breaks it."""
+    said = [(n, text) for n, text in said_in(layout).items() if n != SEAL]
     return hashlib.sha256(repr((digest_of(layout, without=(ABOUT,)), said)).encode()).hexdigest()
+
+
+def said_in(layout: Layout) -> dict[int, str]:
+    """Every line the table says of itself, by number."""
+    elements = layout.elements.get(ABOUT)
+    if not isinstance(elements, Hash):
+        return {}
+    comments = elements.comments or ("",) * len(elements)
+    numbers = (struct.unpack("=I", key.tobytes())[0] for key in elements.keys)
+    return dict(sorted(zip(numbers, comments, strict=True)))
 
 
 def _class_texts(intent: Intent) -> Hash:

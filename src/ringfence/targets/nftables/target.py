@@ -155,7 +155,7 @@ class NftablesTarget:
             return Realised("drifted", differences=(str(error),), layout=layout, generation=generation,
                             policy_generation=generation_in(layout))  # fmt: skip
         told = about(layout)
-        is_sealed = told.seal == seal_of(layout, *told.said)
+        is_sealed = told.seal == seal_of(layout)
         return Realised(
             "realised" if is_sealed else "drifted",
             intent,

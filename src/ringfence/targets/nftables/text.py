@@ -106,6 +106,6 @@ def _word(field: Field, raw: bytes) -> str:
 def _chain(chain: Chain) -> Iterator[str]:
     yield f"  chain {chain.name} {{"
     if chain.hook is not None:
-        yield f"    type filter hook {chain.name} priority {PRIORITY}; policy {chain.hook.policy};"
+        yield f"    type {chain.hook.kind} hook {chain.name} priority {PRIORITY}; policy {chain.hook.policy};"
     yield from (f"    {rule.text}" for rule in chain.rules)
     yield "  }"
