@@ -23,6 +23,8 @@ _COMMAND_LINE = {
     "not-a-folder": Code("a file stands where a folder belongs", "move the file away"),
     "bad-settings": Code("`ringfence.toml` cannot be meant as it is", "correct the key or value that is named"),
     "missing-file": Code("a path does not exist", "check the path"),
+    "dangling-link": Code("a link among the policies leads nowhere", "mend it or remove it"),
+    "not-a-policy": Code("a file among the policies would not be read", "name it *.yaml, or move it elsewhere"),
     "unreadable-file": Code("a file cannot be read", "check its permissions, and that it is a file"),
     "unwritable-file": Code("a file cannot be written", "choose another place with -o"),
     "file-system": Code("the operating system refused to read or write", "check the path, permissions and free space"),

@@ -25,6 +25,8 @@ from ringfence.settings import Settings, failsafe_of, names_of, read_settings
 
 CONFIG = "ringfence.toml"
 POLICY_SUFFIXES = (".yaml", ".yml")
+BESIDE_POLICIES = frozenset({".md", ".txt", ".json"})
+"""What may lie beside policies: notes, and the schema for editors."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,22 @@ def expand(paths: list[Path]) -> list[Path]:
 
 
 def _policies_in(folder: Path) -> list[Path]:
-    """The policy files below a folder; hidden ones are somebody else's."""
-    found = (p for p in folder.rglob("*") if p.suffix in POLICY_SUFFIXES and p.is_file())
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    """The policy files below a folder; hidden ones are somebody else's. Raises InputError `dangling-link`,
+    `not-a-policy`: a file nobody reads might hold the `forbid` that somebody counts on.
+    """
+    shown = (p for p in sorted(folder.rglob("*")) if not any(x.startswith(".") for x in p.relative_to(folder).parts))
+    found = []
+    for path in shown:
+        if not path.exists():
+            help_ = "mend the link or remove it"
+            raise InputError("dangling-link", f"`{path}` leads nowhere", where=Location(str(path)), help=help_)
+        if path.is_dir() or path.suffix.lower() in BESIDE_POLICIES:
+            continue
+        if path.suffix.lower() not in POLICY_SUFFIXES:
+            help_ = f"name it {' or '.join(f'*{x}' for x in POLICY_SUFFIXES)}, or move it elsewhere"
+            raise InputError("not-a-policy", f"`{path}` would not be read", where=Location(str(path)), help=help_)
+        found.append(path)
+    return found
 
 
 def read(path: Path) -> bytes:

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from cli_estate import SHOP, ShopEstate, flow_log, run
 
+from ringfence.core.errors import InputError
+from ringfence.estate import Estate
+
 UNREADABLE = "/proc/self/mem"
 """A regular file whose first byte cannot be read, whoever asks."""
 
@@ -331,3 +334,28 @@ def test_init_into_a_file_is_refused(tmp_path: Path) -> None:
     ran = run("init", "--estate", str(tmp_path / "f"))
 
     assert (ran.code, "error[not-a-folder]" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(("name", "code"), [("guard.YAML.bak", "not-a-policy"), ("guard", "not-a-policy")])
+def test_a_file_among_the_policies_that_nobody_would_read_is_refused(tmp_path: Path, name: str, code: str) -> None:
+    """What might hold somebody's forbid is never passed over in silence."""
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / name).write_text("policy: guard\n")
+
+    with pytest.raises(InputError) as refused:
+        Estate(tmp_path).policy_files()
+
+    assert refused.value.code == code
+
+
+def test_upper_case_suffixes_are_read_and_dangling_links_refused(tmp_path: Path) -> None:
+    """`guard.YAML` is a policy; a link to nothing is an error."""
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "guard.YAML").write_text("policy: guard\n")
+    assert [p.name for p in Estate(tmp_path).policy_files()] == ["guard.YAML"]
+    (tmp_path / "policies" / "lost.yaml").symlink_to(tmp_path / "nowhere.yaml")
+
+    with pytest.raises(InputError) as refused:
+        Estate(tmp_path).policy_files()
+
+    assert refused.value.code == "dangling-link"
