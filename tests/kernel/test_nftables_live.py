@@ -27,10 +27,11 @@ from ringfence.core.net.service import ANY, TCP, UDP, parse_service
 from ringfence.targets.nftables import NftablesTarget
 from ringfence.targets.nftables import messages as m
 from ringfence.targets.nftables.cgroups import hierarchy
+from ringfence.targets.nftables.expressions import Counter, named
 from ringfence.targets.nftables.layout import digest_of
 from ringfence.targets.nftables.netlink import DUMP, SUBSYS_CTNETLINK, Netlink
 from ringfence.targets.nftables.statements import LOG_GROUP
-from ringfence.targets.nftables.wire import as_int, attribute_map
+from ringfence.targets.nftables.wire import as_int, attribute, attribute_map, nested, string
 
 pytestmark = [
     pytest.mark.kernel,
@@ -431,9 +432,6 @@ HANDS = {
         "add chain inet ringfence judge_out { type filter hook output priority 5; }"
     ),
     "a catch-all": "add element inet ringfence peer4 { * : 0:1 }",
-    "a limit on an element": (
-        "delete element inet ringfence dhcp { 68 . 67 }\nadd element inet ringfence dhcp { 68 . 67 limit rate 1/hour }"
-    ),
     "a set under our name": (
         "flush chain inet ringfence essential\ndelete set inet ringfence dhcp\n"
         "add set inet ringfence dhcp { type ether_addr; }"
@@ -463,6 +461,22 @@ def test_a_foreign_hand_in_our_table_is_drift_and_is_repaired(ground: Ground, ha
     assert repaired.state == "realised"
     assert repaired.policy_generation == 2
     assert inbound(ground).works()
+
+
+def test_a_statement_on_an_element_of_ours_is_drift_and_is_repaired(ground: Ground) -> None:
+    """An element may run a statement at every lookup, which nft does not write but the kernel takes."""
+    ground.target.converge(OPEN_IN)
+    key = nested(1, attribute(1, bytes((0, 9, 0, 0, 0, 9, 0, 0))))
+    content = nested(1, key, nested(7, *named(Counter())))
+    with Netlink(ground.host) as netlink:
+        body = string(1, "ringfence") + string(2, "dhcp") + nested(3, content)
+        netlink.commit((m.Message(m.NEWSETELEM, m.CREATE, body, "a hand"),))
+
+    compared = ground.target.verify(OPEN_IN)
+
+    assert compared.state == "drifted"
+    assert any("dhcp" in text for text in compared.differences)
+    assert ground.target.converge(OPEN_IN).state == "realised"
 
 
 def test_another_intent_is_pending_not_drifted(ground: Ground) -> None:
