@@ -110,7 +110,7 @@ def services(engine: Engine, text: str) -> IntervalSet:
 def points(engine: Engine, wanted: IntervalSet) -> tuple[int, ...]:
     """One point of every atom that meets the services: an answer for each is an answer for all."""
     first: dict[int, int] = {}
-    for start, end, atom in engine.atoms.segments():
+    for start, end, atom in engine.atoms.segments:
         overlap = IntervalSet(((start, end),)) & wanted
         if overlap:
             first.setdefault(atom, overlap.ranges[0][0])

@@ -76,6 +76,7 @@ class Partition:
                 out[member] |= 1 << atom
         return out
 
+    @cached_property
     def segments(self) -> list[tuple[int, int, int]]:
         """(first, last, atom) of each stretch, in order."""
         ends = [start - 1 for start in self.starts[1:]] + [self.last]
@@ -83,7 +84,7 @@ class Partition:
 
     def points(self, mask: int) -> IntervalSet:
         """The points of a bitset of atoms."""
-        return IntervalSet.of((start, end) for start, end, atom in self.segments() if mask >> atom & 1)
+        return IntervalSet.of((start, end) for start, end, atom in self.segments if mask >> atom & 1)
 
 
 def _sweep(sets: Sequence[IntervalSet], last: int) -> tuple[list[int], list[int]]:

@@ -11,29 +11,20 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from functools import cached_property
 
 from ringfence.core.engine.bits import members
 from ringfence.core.engine.engine import Engine
-from ringfence.core.engine.rules import End, Facts, RuleRef, next_change
+from ringfence.core.engine.rules import RuleRef, next_change
 from ringfence.core.errors import Finding, Severity
 from ringfence.core.identity.workload import Direction, Workload
+from ringfence.core.intent.membership import Membership, Seen
 from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent, Part, Passage, PeerClass
+from ringfence.core.intent.verdicts import Row, Verdicts
 from ringfence.core.net.address import EVERYWHERE as EVERY_ADDRESS
 from ringfence.core.net.intervals import IntervalSet
-from ringfence.core.policy.model import Action, Peer
+from ringfence.core.policy.model import Peer
 from ringfence.core.world import Quarantine
-
-Row = tuple[tuple[Action, int, int], ...]
-"""One class's verdicts in one part: (action, atoms as a bitset, rule number), sorted."""
-
-
-class Seen(NamedTuple):
-    """What a remote address is, as a host sees it: its classes (several on an address conflict), and its belief."""
-
-    classes: tuple[int, ...]
-    believed: tuple[bool, bool] = (False, False)
-    """Whether its own end checks processes and enforces what it sends us, and what we send it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +42,11 @@ class IntentCompiler:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._membership: dict[frozenset[str], dict[Seen, list[int]]] = {}
-        self._resolved: dict[int, Row] = {}
+        self._memberships: dict[frozenset[str], Membership] = {}
+        self._tables: dict[tuple[Direction, int, str | None], Verdicts] = {}
+        self._resolved: dict[int, Row] = {0: ()}
+        self._points_of: dict[int, IntervalSet] = {}
+        self._texts: dict[Seen, str] = {}
         unknown = engine.classes.of(None, engine.peers.of_address(None, is_held=False), is_controlled=False)
         self._unknown = Seen((unknown,))
 
@@ -81,7 +75,7 @@ class IntentCompiler:
             is_quarantined=bool(mine),
             isolated=tuple(sorted({address for addresses in isolated.values() for address in addresses})),
             quarantine_passages=tuple(self._passages(workload, mine, isolated, networks)),
-            valid_until=self._valid_until(),
+            valid_until=self._valid_until,
             refusals=tuple(self._refusals(workload, locals_)),
         )
 
@@ -122,148 +116,62 @@ class IntentCompiler:
         units = (c.from_process if direction == "out" else c.to_process for c in conditions)
         return {unit for unit in units if unit}
 
-    # ---- what each class may do ----------------------------------------------------------------------------------
-
-    def _row(self, local: _Local, seen: Seen) -> Row:
-        rows = [self._row_of(local, class_, seen.believed[local.direction == "out"]) for class_ in seen.classes]
-        return rows[0] if len(rows) == 1 else self._worst(rows)
-
-    def _row_of(self, local: _Local, remote: int, is_believed: bool) -> Row:
-        is_source = local.direction == "out"
-        ends = (local.class_, remote) if is_source else (remote, local.class_)
-        units = (local.unit, None) if is_source else (None, local.unit)
-        facts = Facts(self.engine.world.at, from_unit=units[0], to_unit=units[1])
-        end: End = "source" if is_source else "destination"
-        live, _ = self.engine.speaking(end, *ends, facts, peer_enforces=is_believed)
-        return self._resolve(live) if live else ()
-
-    def _resolve(self, live: int) -> Row:
-        """Matching rules -> the verdict of each atom, grouped by verdict and rule. Memoised: few rule sets are
-        distinct.
-        """
-        cached = self._resolved.get(live)
-        if cached is None:
-            cached = self._resolved[live] = self._resolve_now(live)
-        return cached
-
-    def _resolve_now(self, live: int) -> Row:
-        relation = self.engine.relation
-        atoms = 0
-        for number in members(live):
-            atoms |= relation.masks[number]
-        cells: dict[tuple[Action, int], int] = {}
-        for atom in members(atoms):
-            verdict = self._first(live & relation.services[atom])
-            cells[verdict] = cells.get(verdict, 0) | 1 << atom
-        return tuple(sorted((action, mask, rule) for (action, rule), mask in cells.items()))
-
-    def _first(self, matching: int) -> tuple[Action, int]:
-        relation = self.engine.relation
-        if forbidding := matching & relation.forbid:
-            return "forbid", relation.first(forbidding)
-        if allowing := matching & relation.allow:
-            return "allow", relation.first(allowing)
-        return "deny", relation.first(matching)
-
-    def _worst(self, rows: list[Row]) -> Row:
-        """An address with several holders passes only what would pass for every one of them."""
-        by_atom = [{atom: (action, rule) for action, mask, rule in row for atom in members(mask)} for row in rows]
-        cells: dict[tuple[Action, int], int] = {}
-        for atom in set().union(*by_atom):
-            verdicts = [verdicts_.get(atom) for verdicts_ in by_atom]
-            blocking = sorted(
-                (v for v in verdicts if v is not None and v[0] != "allow"), key=lambda v: (v[0] == "deny", v[1])
-            )
-            if blocking:
-                cells[blocking[0]] = cells.get(blocking[0], 0) | 1 << atom
-            elif None not in verdicts:
-                least = min(v for v in verdicts if v is not None)
-                cells[least] = cells.get(least, 0) | 1 << atom
-        return tuple(sorted((action, mask, rule) for (action, rule), mask in cells.items()))
-
     # ---- who is who ---------------------------------------------------------------------------------------------
+
+    def _verdicts(self, local: _Local) -> Verdicts:
+        key = (local.direction, local.class_, local.unit)
+        if key not in self._tables:
+            self._tables[key] = Verdicts(self.engine, *key, self._resolved)
+        return self._tables[key]
+
+    def _membership(self, networks: frozenset[str]) -> Membership:
+        if networks not in self._memberships:
+            self._memberships[networks] = Membership(self.engine, networks)
+        return self._memberships[networks]
 
     def _peers(
         self, locals_: list[_Local], networks: frozenset[str], own: tuple[int, ...]
     ) -> tuple[tuple[PeerClass, ...], dict[int, Seen]]:
-        """The classes this host must tell apart, with their addresses, and what each number stands for."""
-        rows = {self._unknown: self._rows(locals_, self._unknown)}
+        """The classes this host must tell apart, with their addresses, and what each number stands for.
+
+        A class that no rule about this host names gets what any unlisted address gets, so it is not looked at.
+        """
+        tables = [self._verdicts(local) for local in locals_]
+        rows = _Rows(tables)
         kept: dict[Seen, tuple[list[int], list[tuple[int, int]]]] = {}
-        for seen, addresses in self._seen(networks).items():
-            mine = rows.setdefault(seen, self._rows(locals_, seen))
-            for fallback, group in self._by_fallback(addresses):
-                if rows.setdefault(fallback, self._rows(locals_, fallback)) != mine:
-                    kept.setdefault(seen, ([], []))[0].extend(group)
-        for class_, ranges in enumerate(self.engine.classes.ranges):
-            bare = Seen((class_,))
-            if ranges and rows.setdefault(bare, self._rows(locals_, bare)) != rows[self._unknown]:
-                kept.setdefault(bare, ([], []))[1].extend(ranges.ranges)
+        for group in self._membership(networks).groups_about(frozenset().union(*(t.touched for t in tables))):
+            if rows[group.seen] != rows[group.fallback]:
+                kept.setdefault(group.seen, ([], []))[0].extend(group.addresses)
+        for bare, ranges in self._bare:
+            if rows[bare] != rows[self._unknown]:
+                kept.setdefault(bare, ([], []))[1].extend(ranges)
         numbers = _numbers({seen: self._text(seen) for seen in kept})
+        mine = frozenset(own)
         peers = (
-            PeerClass(numbers[seen], self._text(seen), tuple(sorted(set(addresses) - set(own))), tuple(sorted(ranges)))
+            PeerClass(numbers[seen], self._text(seen), tuple(sorted(set(addresses) - mine)), tuple(sorted(ranges)))
             for seen, (addresses, ranges) in kept.items()
         )
         listed = tuple(sorted((p for p in peers if p.addresses or p.ranges), key=lambda p: p.id))
         present = {peer.id for peer in listed}
         return listed, {numbers[seen]: seen for seen in kept if numbers[seen] in present}
 
-    def _rows(self, locals_: list[_Local], seen: Seen) -> tuple[Row, ...]:
-        return tuple(self._row(local, seen) for local in locals_)
-
-    def _by_fallback(self, addresses: list[int]) -> Iterator[tuple[Seen, list[int]]]:
-        """Addresses grouped by the bare class they would fall back to were they not listed."""
-        groups: dict[int, list[int]] = {}
-        for address in addresses:
-            groups.setdefault(self.engine.peers.of_address(address, is_held=False), []).append(address)
-        for address_peers, group in groups.items():
-            yield Seen((self.engine.classes.of(None, address_peers, is_controlled=False),)), group
-
-    def _seen(self, networks: frozenset[str]) -> dict[Seen, list[int]]:
-        """Every live address in the host's networks; one held in several of them, or twice, is all of its holders.
-
-        An address held only in a network the host is not in is nobody's here: its key is (network, address).
-        """
-        if networks not in self._membership:
-            holders: dict[int, list[Workload]] = {}
-            world = self.engine.world
-            for workload in world.inventory.workloads:
-                for lease in workload.live_addresses(world.at) if workload.kind != "process" else ():
-                    if lease.network in networks:
-                        holders.setdefault(lease.address, []).append(workload)
-            table: dict[Seen, list[int]] = {}
-            for address, here in holders.items():
-                table.setdefault(self._see(here, address), []).append(address)
-            self._membership[networks] = table
-        return self._membership[networks]
-
-    def _see(self, workloads: list[Workload], address: int) -> Seen:
-        classes = tuple(sorted({self.engine.class_of(w, address) for w in workloads}))
-        if not self._someone_asks:
-            return Seen(classes)
-        sends, receives = (all(self._enforces(w, direction) for w in workloads) for direction in ("out", "in"))
-        return Seen(classes, (sends, receives))
-
-    @property
-    def _someone_asks(self) -> bool:
-        """Whether any rule's process is checked at the other end: only then must belief split classes."""
-        conditions = (self.engine.rules[n].rule.conditions for n in members(self.engine.relation.conditional))
-        return any(c.from_process or c.to_process for c in conditions)
-
-    def _enforces(self, workload: Workload, direction: Direction) -> bool:
-        mode = self.engine.world.as_mode or workload.mode
-        return workload.is_controlled and mode.of(direction) == "enforce"
+    @cached_property
+    def _bare(self) -> list[tuple[Seen, tuple[tuple[int, int], ...]]]:
+        """The classes of addresses that nobody holds, with their ranges."""
+        return [(Seen((class_,)), ranges.ranges) for class_, ranges in enumerate(self.engine.classes.ranges) if ranges]
 
     def _text(self, seen: Seen) -> str:
         """What the class is, in words that no other class shares."""
-        believed = [name for name, is_ in zip(("sends", "receives"), seen.believed, strict=True) if is_]
-        return " | ".join(map(self._class_text, seen.classes)) + (
-            f" (believed: {' '.join(believed)})" if believed else ""
-        )
+        if seen not in self._texts:
+            believed = [name for name, is_ in zip(("sends", "receives"), seen.believed, strict=True) if is_]
+            words = " | ".join(sorted(map(self._class_text, seen.classes)))
+            self._texts[seen] = words + (f" (believed: {' '.join(believed)})" if believed else "")
+        return self._texts[seen]
 
     def _class_text(self, class_: int) -> str:
         classes, peers = self.engine.classes, self.engine.peers
         inside = classes.membership[class_] & self._address_bits
-        where = "+".join(peers.peers[n].text for n in members(inside))
+        where = "+".join(sorted(peers.peers[n].text for n in members(inside)))
         labels = classes.labels[class_]
         if labels is None:
             return where or "unknown"
@@ -271,7 +179,7 @@ class IntentCompiler:
         unmanaged = "" if classes.is_controlled[class_] else " (unmanaged)"
         return named + unmanaged + (f" in {where}" if where else "")
 
-    @property
+    @cached_property
     def _address_bits(self) -> int:
         everyone = self.engine.peers.of_address(None, is_held=False)
         return self.engine.peers.all_addresses & ~everyone
@@ -281,9 +189,14 @@ class IntentCompiler:
     def _part(self, local: _Local, kept: dict[int, Seen]) -> Part:
         cells: list[Cell] = []
         for number, seen in [(UNKNOWN_CLASS, self._unknown), *sorted(kept.items())]:
-            for action, mask, rule in self._row(local, seen):
-                cells.append(Cell(number, self.engine.atoms.points(mask), action, self.engine.rules[rule].ref))
+            for action, mask, rule in self._verdicts(local).of(seen):
+                cells.append(Cell(number, self._points(mask), action, self.engine.rules[rule].ref))
         return Part(local.direction, tuple(cells), local.addresses, local.unit)
+
+    def _points(self, atoms: int) -> IntervalSet:
+        if atoms not in self._points_of:
+            self._points_of[atoms] = self.engine.atoms.points(atoms)
+        return self._points_of[atoms]
 
     # ---- quarantine ---------------------------------------------------------------------------------------------
 
@@ -338,13 +251,8 @@ class IntentCompiler:
 
     def _conflicted(self, networks: frozenset[str]) -> IntervalSet:
         """The addresses that stand for several workloads in the host's networks."""
-        world = self.engine.world
-        holders: dict[int, set[str]] = {}
-        for workload in world.inventory.workloads:
-            for lease in workload.live_addresses(world.at) if workload.kind != "process" else ():
-                if lease.network in networks:
-                    holders.setdefault(lease.address, set()).add(workload.uuid)
-        return _points(address for address, uuids in holders.items() if len(uuids) > 1)
+        holders = self._membership(networks).holders
+        return _points(address for address, here in holders.items() if len({w.uuid for w in here}) > 1)
 
     def _picks(self, peers: tuple[Peer, ...], workload: Workload) -> bool:
         """Whether the peers pick this host at every one of its addresses (a passage does not tell them apart)."""
@@ -358,9 +266,9 @@ class IntentCompiler:
     def _reach_of(self, peers: tuple[Peer, ...], networks: frozenset[str]) -> IntervalSet:
         """Every address, held or not, that is one of the peers as seen from a network."""
         held: dict[int, bool] = {}
-        for seen, addresses in self._seen(networks).items():
-            picked = all(any(self._is_in(class_, peer) for peer in peers) for class_ in seen.classes)
-            held.update(dict.fromkeys(addresses, picked))
+        for group in self._membership(networks).groups:
+            picked = all(any(self._is_in(class_, peer) for peer in peers) for class_ in group.seen.classes)
+            held.update(dict.fromkeys(group.addresses, picked))
         bare = [
             r
             for c, ranges in enumerate(self.engine.classes.ranges)
@@ -372,6 +280,7 @@ class IntentCompiler:
 
     # ---- what changes later, what cannot be expressed ------------------------------------------------------------
 
+    @cached_property
     def _valid_until(self) -> datetime | None:
         world = self.engine.world
         times: list[datetime | None] = [next_change(r.rule.conditions, world.at) for r in self.engine.rules]
@@ -414,6 +323,8 @@ class IntentCompiler:
     def _process_refusals(self, workload: Workload) -> Iterator[Finding]:
         """What a host cannot do about the processes on it."""
         processes = self.engine.world.inventory.processes_of(workload.name)
+        if not processes:
+            return
         isolated = {q.workload for q in self._live_quarantines()}
         for process in processes:
             if process.uuid in isolated:
@@ -442,6 +353,18 @@ class IntentCompiler:
     def _naming(self, source: int, destination: int) -> int:
         """The rules that name one class as source and another as destination."""
         return self.engine.relation.rows(source)[0] & self.engine.relation.rows(destination)[1]
+
+
+class _Rows(dict[Seen, tuple[Row, ...]]):
+    """What a remote may do in every part of a host."""
+
+    def __init__(self, tables: list[Verdicts]) -> None:
+        super().__init__()
+        self._tables = tables
+
+    def __missing__(self, seen: Seen) -> tuple[Row, ...]:
+        row = self[seen] = tuple(table.of(seen) for table in self._tables)
+        return row
 
 
 _OPPOSITE: dict[Direction, Direction] = {"in": "out", "out": "in"}
