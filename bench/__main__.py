@@ -1,6 +1,6 @@
 """`make bench`: every benchmark after the other, each with its peer or physical limit beside it.
 
-    python -m bench [NAME ...]     names: engine policy ingest mine map nftables
+python -m bench [NAME ...]     names: engine policy ingest mine map nftables
 """
 
 from __future__ import annotations
