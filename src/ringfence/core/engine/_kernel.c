@@ -11,11 +11,6 @@
 #include <Python.h>
 #include <stdint.h>
 
-typedef struct {
-  const uint64_t *rows;
-  const uint64_t *summary;
-} bitmap;
-
 static int view(PyObject *object, Py_buffer *buffer, Py_ssize_t bytes, int writable) {
   if (PyObject_GetBuffer(object, buffer, writable ? PyBUF_CONTIG : PyBUF_CONTIG_RO) < 0) return -1;
   if (buffer->len < bytes) {
@@ -24,35 +19,6 @@ static int view(PyObject *object, Py_buffer *buffer, Py_ssize_t bytes, int writa
     return -1;
   }
   return 0;
-}
-
-/* summarise(matrix, rows, width) -> bytes: bit w of row i tells whether word w of row i is non-zero. */
-static PyObject *summarise(PyObject *self, PyObject *args) {
-  PyObject *matrix;
-  Py_ssize_t rows, width;
-  if (!PyArg_ParseTuple(args, "Onn", &matrix, &rows, &width)) return NULL;
-  if (rows < 0 || width < 1) return PyErr_Format(PyExc_ValueError, "negative shape");
-  Py_buffer buffer;
-  if (view(matrix, &buffer, rows * width * 8, 0) < 0) return NULL;
-  Py_ssize_t summary_width = (width + 63) >> 6;
-  PyObject *out = PyBytes_FromStringAndSize(NULL, rows * summary_width * 8);
-  if (out == NULL) {
-    PyBuffer_Release(&buffer);
-    return NULL;
-  }
-  uint64_t *summary = (uint64_t *)PyBytes_AS_STRING(out);
-  const uint64_t *words = buffer.buf;
-  Py_BEGIN_ALLOW_THREADS;
-  for (Py_ssize_t i = 0; i < rows; i++)
-    for (Py_ssize_t v = 0; v < summary_width; v++) {
-      uint64_t bits = 0;
-      Py_ssize_t last = width - (v << 6) < 64 ? width - (v << 6) : 64;
-      for (Py_ssize_t w = 0; w < last; w++) bits |= (uint64_t)(words[i * width + (v << 6) + w] != 0) << w;
-      summary[i * summary_width + v] = bits;
-    }
-  Py_END_ALLOW_THREADS;
-  PyBuffer_Release(&buffer);
-  return out;
 }
 
 /* decide(source, destination, scope, service, source_summary, destination_summary, service_summary, forbid, allow, allow_if, deny,
@@ -141,7 +107,6 @@ done:
 }
 
 static PyMethodDef methods[] = {
-    {"summarise", summarise, METH_VARARGS, "Summary bits of a bitmap."},
     {"decide", decide, METH_VARARGS, "The responsible forbid, allow and deny of each row at one end."},
     {NULL, NULL, 0, NULL},
 };

@@ -56,12 +56,18 @@ def of_words(words: Words) -> int:
 
 
 def pairs_of(rows: Sequence[int], universe: int) -> tuple[Ids, Ids]:
-    """(row, member) of every bit of many bitsets over `universe` members, in order. Empty bytes are skipped unread."""
+    """(row, member) of every bit of many bitsets over `universe` members, in order."""
     width = max(1, (universe + 7) >> 3)
     raw = np.frombuffer(b"".join([bits.to_bytes(width, "little") for bits in rows]), dtype=np.uint8)
-    lit = np.flatnonzero(raw)
-    byte, bit = np.nonzero(np.unpackbits(raw[lit, None], axis=1, bitorder="little"))
-    row, column = np.divmod(lit[byte], width)
+    return set_bits(raw.reshape(len(rows), width))
+
+
+def set_bits(raw: NDArray[np.uint8]) -> tuple[Ids, Ids]:
+    """(row, bit) of every set bit of little-endian rows of bytes, in order. Empty bytes are skipped unread."""
+    flat = raw.ravel()
+    lit = np.flatnonzero(flat)
+    byte, bit = np.nonzero(np.unpackbits(flat[lit, None], axis=1, bitorder="little"))
+    row, column = np.divmod(lit[byte], raw.shape[1])
     return row, (column << 3) + bit
 
 

@@ -28,7 +28,7 @@ from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode, Workload
 from ringfence.core.net import service
-from ringfence.core.net.address import is_v4
+from ringfence.core.net.address import format_ranges, is_v4
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.policy.model import Cidr, Everywhere, Peer, Policy, Workloads
 from ringfence.core.world import Endpoint, Flow, Quarantine, Verdict, World
@@ -333,7 +333,7 @@ def _peers_of(world: World, policies: Iterable[Policy]) -> Iterable[Peer]:
         for exception in quarantine.allow:
             yield from exception.peers
     for failsafe in world.failsafe:
-        yield Cidr("failsafe", failsafe.remote)
+        yield Cidr(", ".join(format_ranges(failsafe.remote)), failsafe.remote)
 
 
 def _services_of(world: World, policies: Iterable[Policy]) -> Iterable[IntervalSet]:
