@@ -178,14 +178,16 @@ class Ground:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return opened
 
-    def connection(self, *, server: str, client: str, client_address: int, address: int, port: int) -> Connection:
+    def connection(
+        self, *, server: str, client: str, client_address: int, address: int, port: int, client_port: int = 0
+    ) -> Connection:
         """An established TCP connection between the two."""
         family = socket.AF_INET if is_v4(address) else socket.AF_INET6
         listening = self.socket_in(server, family, socket.SOCK_STREAM)
         listening.bind((format_address(address), port))
         listening.listen(8)
         calling = self.socket_in(client, family, socket.SOCK_STREAM)
-        calling.bind((format_address(client_address), 0))
+        calling.bind((format_address(client_address), client_port))
         calling.connect((format_address(address), port))
         answering, _ = listening.accept()
         answering.settimeout(PATIENCE_S)
@@ -204,6 +206,16 @@ class Connection(NamedTuple):
     def close(self) -> None:
         self.client.close()
         self.server.close()
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    """Whether it comes to hold."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        select.select([], [], [], 0.05)
+    return True
 
 
 def passes(sender: socket.socket, receiver: socket.socket, *, within_s: float = PATIENCE_S) -> bool:

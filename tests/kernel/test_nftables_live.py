@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from nft_ground import ACK, Connection, Ground, content_of, passes
+from nft_ground import ACK, RST, Connection, Ground, content_of, passes, until
 from nft_intents import OWN
 
 from ringfence.core.errors import FindingsError, TargetError
@@ -45,6 +46,8 @@ HOST4, HOST6 = A("172.20.0.2"), A("fd20::2")
 PEER4, PEER6, OTHER4 = A("10.1.0.1"), A("fd00::1"), A("10.1.0.2")
 ENFORCE = Mode.both("enforce")
 FAMILIES = [(HOST4, PEER4), (HOST6, PEER6)]
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_SEND_QUEUE = 19, 20, 21, 2
+"""linux/tcp.h."""
 BRIEFLY_S = 0.3
 """How long a byte that must not arrive is waited for; one that does arrive fails the test at once."""
 
@@ -148,6 +151,40 @@ def test_a_forgotten_connection_does_not_revive_after_its_permission(ground: Gro
     sender, receiver = (live.client, live.server) if speaks_next == "client" else (live.server, live.client)
     assert not passes(sender, receiver, within_s=BRIEFLY_S)
     assert not passes(receiver, sender, within_s=BRIEFLY_S)
+
+
+@pytest.mark.parametrize("withdrawn", ["forbid", "deny", "default"])
+def test_a_cut_connection_is_not_revived_by_its_peer(ground: Ground, withdrawn: str) -> None:
+    """A peer resets its side, lets conntrack forget, and goes on from a port the host may connect to: nothing arrives,
+    and what the host then sends does not make it an outbound connection either.
+    """
+    ground.run(ground.host, "sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_close=1")
+    out = ("out", 1, "tcp/443", "allow")
+    ground.target.converge(intent(("in", 1, "tcp/8080", "allow"), out))  # type: ignore[arg-type]
+    live = ground.connection(
+        server=ground.host, client=ground.peer, client_address=PEER4, client_port=443, address=HOST4, port=8080
+    )
+    assert live.works()
+    cells = () if withdrawn == "default" else (("in", 1, "tcp/8080", withdrawn),)
+    ground.target.converge(intent(*cells, out))  # type: ignore[arg-type]
+
+    reset_and_forgotten(ground, live.client)
+
+    assert not passes(live.client, live.server, within_s=BRIEFLY_S)
+    assert not passes(live.server, live.client, within_s=BRIEFLY_S)
+    assert not passes(live.client, live.server, within_s=BRIEFLY_S)
+
+
+def reset_and_forgotten(ground: Ground, client: socket.socket) -> None:
+    """The peer's reset, by hand, so that its socket lives on; then conntrack's entry is gone."""
+    client.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    client.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)
+    sequence = client.getsockopt(socket.IPPROTO_TCP, TCP_QUEUE_SEQ)
+    client.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 0)
+    reset = bytearray(content_of(TCP, (443, 8080), flags=RST))
+    reset[4:8] = struct.pack("!I", sequence & 0xFFFFFFFF)
+    ground.arrive(PEER4, HOST4, TCP, bytes(reset))
+    assert until(lambda: not marks(ground))
 
 
 @pytest.mark.parametrize("speaks_next", ["client", "server"])
@@ -759,7 +796,7 @@ def test_a_stray_segment_is_counted_as_invalid_and_not_answered(ground: Ground) 
 
     ground.arrive(PEER4, HOST4, TCP, content_of(TCP, (30001, 81), flags=ACK))
 
-    assert ground.counts()["in_default_blocked"] == 1
+    assert ground.counts()["in_invalid"] == 1
     assert not any(packet.protocol == TCP for packet in ground.seen())
 
 

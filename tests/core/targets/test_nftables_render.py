@@ -171,14 +171,26 @@ def test_a_beginning_never_passes_as_established_on_a_picked_up_connection(stric
     assert strict.run(data).ending == "accept"
 
 
-def test_mid_stream_tcp_passes_if_either_side_may_have_begun_it(strict: Machine) -> None:
-    """After conntrack forgot a connection, an answer from an allowed server passes and is known as picked up."""
-    answer = packet(destination=V4, ports=(443, 50000), tcp_flags=0x10)
-    other = packet(destination=V4, ports=(444, 50000), tcp_flags=0x10)
+@pytest.mark.parametrize("hook", ["input", "output"])
+@pytest.mark.parametrize("action", ["allow", "deny", "forbid", None])
+def test_mid_stream_tcp_passes_only_if_either_side_may_have_begun_it(hook: str, action: str | None) -> None:
+    """Of a connection nobody saw begin, a segment passes if the peer might be its client and the host might be."""
+    allowed = Cell(1, parse_service("tcp/443"), "allow", "p/out")
+    cells = (Cell(1, parse_service("tcp/8080"), action, "p/in"),) if action else ()  # type: ignore[arg-type]
+    peers = (PeerClass(1, "one", (REMOTE[0],)),)
+    intent = Intent("u", "h", Mode.both("enforce"), (V4,), peers, (Part("in", cells), Part("out", (allowed,))))
+    inwards = Packet("input", REMOTE[0], V4, TCP, (443, 8080), tcp_flags=0x18)
+    outwards = Packet("output", V4, REMOTE[0], TCP, (8080, 443), tcp_flags=0x18)
 
-    assert strict.run(answer).ending == "accept"
-    assert strict.run(answer).mark == 0x80000000 | mark_of(9)
-    assert strict.run(other).ending == "drop"
+    outcome = Machine(render(intent, 9)).run(inwards if hook == "input" else outwards)
+
+    direction = "in" if hook == "input" else "out"
+    if action == "allow":
+        assert outcome.ending == "accept"
+        assert outcome.mark == 0x80000000 | mark_of(9)
+    else:
+        assert outcome.ending == ("drop" if hook == "input" else "reject")
+        assert outcome.counters == (f"{direction}_invalid",)
 
 
 def test_a_withdrawn_connection_does_not_revive_from_the_other_side() -> None:

@@ -1,20 +1,36 @@
-"""Forgetting old judgements in conntrack marks, so that a generation number can be used again (see `marks`).
+"""What we write into conntrack: old judgements forgotten, and connections older than our rules made known.
+
+A generation number can be used again when no connection bears it (see `marks`). A connection that began before
+conntrack looked is entered with the side that began it, so that it is judged on its original direction like any other.
 
 INVARIANT: only our own bits of a mark are changed, and only on connections that bear a number about to be reused.
+INVARIANT: a connection made known bears no judgement, and one that conntrack knows is left as it is.
 Never deletes a connection: deleting one revives it in mid-stream (`nf_conntrack_tcp_loose`), cutting is what rules do.
 """
 
 from __future__ import annotations
 
 import errno
+import struct
+from collections.abc import Iterable
 
 from ringfence.core.errors import TargetError
+from ringfence.core.net.address import V4_BASE, is_v4
+from ringfence.core.net.service import TCP
 from ringfence.targets.nftables.marks import MASK, PICKED_UP, generation_of
-from ringfence.targets.nftables.netlink import ACK, DUMP, SUBSYS_CTNETLINK, Netlink, Refused
-from ringfence.targets.nftables.wire import NESTED, as_int, attribute, attribute_map, be32
+from ringfence.targets.nftables.netlink import ACK, CREATE, DUMP, EXCLUSIVE, SUBSYS_CTNETLINK, Netlink, Refused
+from ringfence.targets.nftables.sockets import Connected
+from ringfence.targets.nftables.wire import NESTED, as_int, attribute, attribute_map, be16, be32, nested
 
 _CT_NEW, _CT_GET = 0, 1
 _TUPLE_ORIG, _MARK, _ZONE, _MARK_MASK = 1, 8, 18, 21
+_TUPLE_REPLY, _STATUS, _PROTOINFO, _TIMEOUT = 2, 3, 4, 7
+_SEEN_REPLY_ASSURED_CONFIRMED = 0x2 | 0x4 | 0x8
+_ESTABLISHED = 3
+_BE_LIBERAL = 0x08
+"""`IP_CT_TCP_FLAG_BE_LIBERAL`: the windows were agreed on before anybody looked."""
+_LASTING_S, _ENDING_S = 432_000, 120
+"""The kernel's own for established and for closing TCP (nf_conntrack_proto_tcp.c); the next packet sets it anew."""
 _AF_INET, _AF_INET6 = 2, 10
 
 
@@ -54,3 +70,45 @@ def _clear(netlink: Netlink, family: int, parts: dict[int, bytes]) -> int:
             raise
         return 0
     return 1
+
+
+def adopt(netlink: Netlink, connections: Iterable[Connected]) -> int:
+    """Enter the TCP connections that conntrack does not know; returns how many there were.
+
+    Raises TargetError `conntrack-unreadable`: rules in force would take these connections for strays.
+    """
+    try:
+        return sum(_enter(netlink, connected) for connected in connections)
+    except Refused as refusal:
+        raise TargetError(
+            "conntrack-unreadable",
+            f"connections that are older than the rules could not be entered: {refusal.strerror}",
+            help="load the kernel module nf_conntrack_netlink, or raise net.netfilter.nf_conntrack_max",
+        ) from refusal
+
+
+def _enter(netlink: Netlink, connected: Connected) -> int:
+    client, server = connected.client, connected.server
+    flags = bytes((_BE_LIBERAL, _BE_LIBERAL))
+    progress = nested(1, attribute(1, bytes((_ESTABLISHED,))), attribute(4, flags), attribute(5, flags))
+    body = nested(_TUPLE_ORIG, *_tuple(client, server)) + nested(_TUPLE_REPLY, *_tuple(server, client))
+    body += be32(_STATUS, _SEEN_REPLY_ASSURED_CONFIRMED) + nested(_PROTOINFO, progress)
+    body += be32(_TIMEOUT, _ENDING_S if connected.is_ending else _LASTING_S)
+    family = _AF_INET if is_v4(client[0]) else _AF_INET6
+    try:
+        netlink.request(SUBSYS_CTNETLINK << 8 | _CT_NEW, ACK | CREATE | EXCLUSIVE, body, family=family)
+    except Refused as refusal:
+        if refusal.errno != errno.EEXIST:
+            raise
+        return 0
+    return 1
+
+
+def _tuple(source: tuple[int, int], destination: tuple[int, int]) -> tuple[bytes, bytes]:
+    """Addresses and ports of one direction (nfnetlink_conntrack.h)."""
+    if is_v4(source[0]):
+        ends = [attribute(n, struct.pack("!I", a - V4_BASE)) for n, (a, _) in ((1, source), (2, destination))]
+    else:
+        ends = [attribute(n, a.to_bytes(16, "big")) for n, (a, _) in ((3, source), (4, destination))]
+    ports = attribute(1, bytes((TCP,))) + be16(2, source[1]) + be16(3, destination[1])
+    return nested(1, *ends), nested(2, ports)

@@ -53,6 +53,9 @@ class Plan(msgspec.Struct, frozen=True):
     forgets: range | None = None
     """Policy generations that no connection may bear when this is applied."""
 
+    adopts: bool = False
+    """Whether connections may be older than the rules."""
+
     @property
     def is_empty(self) -> bool:
         return not (self.preparation or self.messages or self.cleanup)

@@ -4,7 +4,7 @@
     judge_*          essential traffic, failsafe, quarantine, then the policy: the steps of the semantics in order
     look_*           address -> class, (class, service) -> code: allow, deny, forbid, or none of them
     allow/deny/...   what the mode makes of the code: count, log, let pass (`remember`) or not (`block`)
-    pickup_*         TCP in mid-stream, whose beginning nobody saw: passes if either side may have begun it
+    pickup_*         TCP in mid-stream, whose beginning nobody saw: passes only if either side may have begun it
 
 INVARIANT: maps hold the verdicts of `enforce`; the mode is in the rules of `allow`, `deny`, `forbid` and `default`
 alone.
@@ -112,6 +112,8 @@ def render(intent: Intent, generation: int, cgroups: Mapping[str, CgroupRef] | N
     for hook in FORWARD:
         draft.chain(f"pickup_{hook}", *_pickup(hook, intent, generation))
         draft.chain(f"invalid_{FORWARD[hook].direction}", *_invalid(hook, intent))
+        direction = FORWARD[hook].direction
+        draft.chain(f"stray_{direction}", rule(s.count(f"{direction}_invalid")), rule(s.goto("block")))
     return _sealed(draft, intent)
 
 
@@ -350,7 +352,10 @@ def _invalid(hook: HookName, intent: Intent) -> Iterator[Rule]:
 
 
 def _pickup(hook: HookName, intent: Intent, generation: int) -> Iterator[Rule]:
-    """TCP whose beginning was not seen: passes if allowed either way round, else as the stricter direction says."""
+    """TCP whose beginning was not seen: passes only if it may, whichever side began it.
+
+    INVARIANT: a connection that was cut and forgotten never revives as the one it would be the other way round.
+    """
     forward, answer = FORWARD[hook], ANSWER[hook]
     yield rule(s.tcp_flags(_TCP_BEGINNING, _SYN, is_equal=True), s.goto(f"judge_{forward.name}"))
     yield rule(s.state("established"), s.mark_is(MASK, PICKED_UP | mark_of(generation)), s.accept())
@@ -358,21 +363,12 @@ def _pickup(hook: HookName, intent: Intent, generation: int) -> Iterator[Rule]:
     if has_failsafe(answer, intent):
         yield rule(s.jump(f"failsafe_{answer.name}"))
     yield from _barriers(forward, intent)
-    for view in (forward, answer):
+    for view in (answer, forward):
         yield rule(s.jump(f"look_{view.name}"))
-        yield rule(s.register_is(ALLOW_CODE), s.goto(f"allow_{view.direction}"))
-    if intent.mode.of(forward.direction) != "enforce":
-        yield from _blocked_answer(answer.direction, intent.mode.of(answer.direction))
-        if intent.mode.of(answer.direction) == "enforce":
-            return
-    yield rule(s.jump(f"look_{forward.name}"))
+        yield from _strays(f"stray_{forward.direction}", intent.mode.of(view.direction))
     yield rule(s.goto(f"verdict_{forward.direction}"))
 
 
-def _blocked_answer(direction: Direction, mode: ModeName) -> Iterator[Rule]:
-    """What the answer's direction blocks, blocks here; what it would report, the packet's own direction reports."""
-    if is_blocking(mode, "deny"):
-        yield rule(s.register_is(DENY_CODE), s.goto(f"deny_{direction}"))
-        yield rule(s.register_is(FORBID_CODE), s.goto(f"forbid_{direction}"))
-    if is_blocking(mode, "default"):
-        yield rule(s.goto(f"default_{direction}"))
+def _strays(chain: str, mode: ModeName) -> Iterator[Rule]:
+    codes = {"forbid": FORBID_CODE, "deny": DENY_CODE, "default": 0}
+    yield from (rule(s.register_is(code), s.goto(chain)) for step, code in codes.items() if is_blocking(mode, step))

@@ -30,6 +30,7 @@ from ringfence.targets.nftables.plan import Plan, difference
 from ringfence.targets.nftables.readback import Unreadable, about, differences, generation_in, parse
 from ringfence.targets.nftables.render import render, seal_of
 from ringfence.targets.nftables.revocation import revokes
+from ringfence.targets.nftables.sockets import connections
 from ringfence.targets.nftables.support import check, reduce
 from ringfence.targets.nftables.text import format_layout
 
@@ -97,6 +98,7 @@ class NftablesTarget:
             generation,
             found.generation or None,
             forgets,
+            found.layout is None,
         )
 
     def _generation(self, intent: Intent, found: Realised) -> int:
@@ -125,6 +127,7 @@ class NftablesTarget:
         with Netlink(self.netns) as netlink:
             if plan.forgets is not None:
                 conntrack.forget(netlink, plan.forgets)
+            self._adopt(netlink, plan)
             try:
                 based_on = plan.based_on
                 if plan.preparation:
@@ -134,6 +137,12 @@ class NftablesTarget:
                 netlink.commit(plan.cleanup)
             except Refused as refusal:
                 raise _refused(refusal) from refusal
+            self._adopt(netlink, plan)
+
+    def _adopt(self, netlink: Netlink, plan: Plan) -> None:
+        """Make known what began before the first rules: beforehand, and what began meanwhile."""
+        if plan.adopts:
+            conntrack.adopt(netlink, connections(self.netns))
 
     def observe(self) -> Realised:
         """Read back what is realised: `absent`, `realised` if untouched since it was applied, else `drifted`.

@@ -1,0 +1,107 @@
+"""The host's TCP connections as its own sockets tell them, for those that conntrack has never seen (sock_diag(7)).
+
+The kernel does not keep who began a connection. The host did, if nobody listens on the local port and the kernel hands
+such ports out to clients (`ip_local_port_range`, ip(7)); in any other case it is taken for a connection to the host.
+INVARIANT: nothing is written here, and no socket is touched.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ringfence.core.errors import TargetError
+from ringfence.core.net.address import V4_BASE
+from ringfence.targets.nftables.netlink import in_namespace
+
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
+_REQUEST_DUMP, _ERROR, _DONE = 0x301, 2, 3
+_LISTEN = 10
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+"""Of the namespace of whoever reads it; for IPv6 too."""
+_LASTING = frozenset((1, 8))
+"""ESTABLISHED and CLOSE_WAIT."""
+_ENDING = frozenset((4, 5, 9, 11))
+"""FIN_WAIT1, FIN_WAIT2, LAST_ACK and CLOSING (tcp_states.h)."""
+_HEADER = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBBBI48x")
+_SOCKET = struct.Struct("!BBxxHH16s16s")
+_TIMEOUT_S = 60
+
+
+class Connected(NamedTuple):
+    """One TCP connection; addresses on the 128-bit line."""
+
+    client: tuple[int, int]
+    """The address and port of whoever began it."""
+    server: tuple[int, int]
+    is_ending: bool
+    """One side has closed."""
+
+
+class _Socket(NamedTuple):
+    state: int
+    local: tuple[int, int]
+    remote: tuple[int, int]
+
+
+def connections(netns: str | None) -> tuple[Connected, ...]:
+    """Every TCP connection of the namespace's own sockets. Raises TargetError `sockets-unreadable`."""
+    try:
+        sockets, handed_out = in_namespace(netns, _read)
+    except OSError as error:
+        raise TargetError(
+            "sockets-unreadable",
+            f"connections that are older than the rules could not be listed: {error.strerror}",
+            help="load the kernel module tcp_diag",
+        ) from error
+    ports_of_clients = frozenset(handed_out) - {s.local[1] for s in sockets if s.state == _LISTEN}
+    return tuple(_connected(s, ports_of_clients) for s in sockets if s.state != _LISTEN)
+
+
+def _read() -> tuple[list[_Socket], range]:
+    """The sockets, and the local ports that clients are given, of the namespace this runs in."""
+    first, last = map(int, _PORT_RANGE.read_text().split())
+    return [s for family in (socket.AF_INET, socket.AF_INET6) for s in _dump(family)], range(first, last + 1)
+
+
+def _connected(found: _Socket, ports_of_clients: frozenset[int]) -> Connected:
+    ends = (found.local, found.remote) if found.local[1] in ports_of_clients else (found.remote, found.local)
+    return Connected(*ends, found.state in _ENDING)
+
+
+def _dump(family: int) -> Iterator[_Socket]:
+    states = sum(1 << state for state in (_LISTEN, *_LASTING, *_ENDING))
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as opened:
+        opened.settimeout(_TIMEOUT_S)
+        opened.sendto(_HEADER.pack(16 + len(body), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0) + body, (0, 0))
+        while True:
+            datagram, at = opened.recv(1 << 18), 0
+            while at < len(datagram):
+                length, kind = struct.unpack_from("=IH", datagram, at)
+                if kind in (_ERROR, _DONE):
+                    _check(datagram[at + 16 : at + length])
+                    return
+                yield _socket(datagram[at + 16 : at + length])
+                at += (length + 3) & ~3
+
+
+def _check(body: bytes) -> None:
+    number = -struct.unpack_from("=i", body)[0] if len(body) >= 4 else 0
+    if number:
+        raise OSError(number, "the kernel does not list its sockets")
+
+
+def _socket(body: bytes) -> _Socket:
+    """`struct inet_diag_msg` (inet_diag.h)."""
+    family, state, source_port, destination_port, source, destination = _SOCKET.unpack_from(body)
+    return _Socket(state, (_address(family, source), source_port), (_address(family, destination), destination_port))
+
+
+def _address(family: int, raw: bytes) -> int:
+    """An IPv4-mapped address of an IPv6 socket is IPv4 on this line already."""
+    return V4_BASE + int.from_bytes(raw[:4], "big") if family == socket.AF_INET else int.from_bytes(raw, "big")
