@@ -197,9 +197,9 @@ class Engine:
         if self.classes.workloads[class_]:
             return True
         ranges = self.classes.ranges[class_]
-        if ranges.size > self.world.inventory.lease_count:
-            return True
-        return bool(ranges - IntervalSet.of((address, address) for address in self._held if address in ranges))
+        if not ranges or ranges.size > self.world.inventory.lease_count:
+            return bool(ranges)
+        return any(address not in self._held for lo, hi in ranges for address in range(lo, hi + 1))
 
     @property
     def _held(self) -> frozenset[int]:

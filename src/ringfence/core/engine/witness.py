@@ -11,6 +11,9 @@ from ringfence.core.net.address import LOOPBACK, format_address, is_v4
 from ringfence.core.net.service import format_point
 from ringfence.core.world import Endpoint, Flow, Verdict
 
+_NOT_DHCP = 1024
+"""A source port from which DHCP's ports are policy."""
+
 
 class Witness(msgspec.Struct, frozen=True):
     """One connection and what the policy decides about it when every controlled end enforces."""
@@ -19,6 +22,8 @@ class Witness(msgspec.Struct, frozen=True):
     destination: str
     service: str
     verdict: Verdict
+    flow: Flow
+    """The connection itself, to ask again."""
 
 
 def witness(
@@ -28,11 +33,12 @@ def witness(
     engine.
     """
     ends = _compatible(_endpoints(engine, source), _endpoints(engine, destination))
-    point = engine.atoms.points(1 << lowest(atoms)).ranges[0][0]
-    flow = Flow(
-        *ends, point, mutual_tls=facts.mutual_tls, from_process=facts.from_unit, to_process=facts.to_unit, at=facts.at
-    )
-    return Witness(_say(ends[0]), _say(ends[1]), format_point(point), (judge or engine).of_policy_alone().decide(flow))
+    atom = lowest(atoms)
+    point = engine.atoms.points(1 << atom).ranges[0][0]
+    source_port = _NOT_DHCP if engine.dhcp >> atom & 1 else None
+    flow = Flow(*ends, point, source_port, facts.mutual_tls, facts.from_unit, facts.to_unit, facts.at)
+    verdict = (judge or engine).of_policy_alone().decide(flow)
+    return Witness(_say(ends[0]), _say(ends[1]), format_point(point), verdict, flow)
 
 
 def _endpoints(engine: Engine, class_: int) -> list[Endpoint]:
