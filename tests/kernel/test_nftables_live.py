@@ -19,7 +19,7 @@ import pytest
 from nft_ground import ACK, RST, Connection, Ground, content_of, passes, until
 from nft_intents import OWN
 
-from ringfence.core.errors import FindingsError, TargetError
+from ringfence.core.errors import Finding, FindingsError, TargetError
 from ringfence.core.identity.workload import Direction, Mode
 from ringfence.core.intent.model import Cell, Intent, Part, Passage, PeerClass
 from ringfence.core.net.address import parse_address, parse_cidr
@@ -736,7 +736,7 @@ def echo(ground: Ground) -> socket.socket:
 
 def test_a_service_is_opened_for_the_process_that_owns_it(ground: Ground, group: Path) -> None:
     """Inbound, the listening socket's group decides; a live connection is judged by it again, and cut with it."""
-    part = Part("in", (Cell(1, parse_service("tcp/80"), "allow", "p/unit"),), unit=group.name)
+    part = Part("in", (Cell(1, parse_service("tcp/80-82"), "allow", "p/unit"),), unit=group.name)
     other = Part("in", (Cell(1, parse_service("tcp/82"), "allow", "p/other"),))
     ground.target.converge(msgspec.structs.replace(CLOSED, parts=(other, part)))
 
@@ -761,6 +761,79 @@ def test_a_recreated_group_is_drift(ground: Ground, group: Path) -> None:
 
     assert ground.target.verify(with_process(group.name)).differences
     assert ground.target.converge(with_process(group.name)).state == "realised"
+
+
+def test_a_unit_that_starts_anew_only_closes(ground: Ground, group: Path) -> None:
+    """Its new group meets the part of the whole host, and a part that does less than that is refused beforehand."""
+    listening = ground.socket_in(ground.peer, socket.AF_INET, socket.SOCK_STREAM)
+    listening.bind(("10.1.0.1", 443))
+    listening.listen(4)
+    base = Part("out", (Cell(1, parse_service("tcp/443"), "allow", "p/all"),))
+    for cells in ((), (Cell(1, parse_service("tcp/443"), "forbid", "p/unit"),)):
+        parts = (base, Part("out", cells, unit=group.name))
+        with pytest.raises(FindingsError) as refused:
+            ground.target.converge(msgspec.structs.replace(CLOSED, parts=parts))
+        assert refused.value.code == "process-part-narrower"
+    ground.target.converge(with_process(group.name))
+    assert call(ground, group) == "connected"
+    group.rmdir()
+    group.mkdir()
+
+    assert call(ground, group) == "ConnectionRefusedError"
+
+
+@pytest.mark.parametrize("unit", [".", "/", "", "..", "./.", "/..", "a/..", "system.slice/../..", "a\0b"])
+def test_no_unit_is_the_root_of_all_groups(ground: Ground, unit: str) -> None:
+    """A unit that names every process, or escapes the hierarchy, is refused; nothing is opened for it."""
+    (found,) = ground.target.support(with_process(unit))
+    realised = ground.target.converge(with_process(unit))
+
+    assert (found.code, found.severity) == ("process-path-unsupported", "warning")
+    assert realised.state == "refused"
+    assert call(ground, "") == "ConnectionRefusedError"
+
+
+def test_an_intent_with_a_refused_prohibition_is_not_planned(ground: Ground) -> None:
+    """A forbid that no host can express fails the plan and shows; an allow that stays closed does neither."""
+    ground.target.converge(OPEN_IN)
+    closed = Finding("mutual-tls-unsupported", "an allow", "warning")
+    open_ = Finding("process-to-process-unsupported", "a forbid", "error")
+    accepted = msgspec.structs.replace(CLOSED, refusals=(closed,))
+    refused = msgspec.structs.replace(CLOSED, refusals=(closed, open_))
+
+    with pytest.raises(FindingsError) as error:
+        ground.target.plan(refused, ground.target.observe())
+    seen = ground.target.verify(refused)
+
+    assert error.value.code == "process-to-process-unsupported"
+    assert (seen.state, seen.differences) == ("refused", ("a forbid",))
+    assert ground.target.verify(OPEN_IN).state == "realised"
+    assert ground.target.converge(accepted).state == "realised"
+    assert ground.target.verify(refused).state == "refused"
+
+
+def test_a_failsafe_that_has_no_answer_is_applied(ground: Ground) -> None:
+    """ICMP redirects are answered by nothing, so the passage is for one hook alone."""
+    passage = Passage("out", parse_cidr("10.1.0.0/16"), parse_service("icmp/redirect"))
+
+    found = ground.target.converge(msgspec.structs.replace(OPEN_IN, failsafe=(passage,)))
+
+    assert found.state == "realised"
+    assert found.intent is not None
+    assert {p.direction for p in found.intent.failsafe} == {"out"}
+
+
+def test_a_fault_of_ours_is_not_taken_for_somebody_elses_change(ground: Ground) -> None:
+    """A transaction that names what is not there is refused as such, not tried again."""
+    ground.target.converge(OPEN_IN)
+    plan = ground.target.plan(CLOSED, ground.target.observe())
+    broken = msgspec.structs.replace(plan, preparation=(), messages=(*plan.messages, m.flush_chain("nowhere")))
+
+    with pytest.raises(TargetError) as error:
+        ground.target.apply(broken)
+
+    assert error.value.code == "kernel-refused"
+    assert ground.target.verify(OPEN_IN).state == "realised"
 
 
 def test_a_process_that_cannot_be_matched_stays_closed_and_is_named(ground: Ground) -> None:

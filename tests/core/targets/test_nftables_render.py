@@ -7,12 +7,13 @@ import pytest
 from nft_intents import OWN, REMOTE, Probe, judge, probes, random_intent
 
 from ringfence.core.identity.workload import Mode
-from ringfence.core.intent.model import Cell, Intent, Part, PeerClass
-from ringfence.core.net.address import parse_address
+from ringfence.core.intent.model import Cell, Intent, Part, Passage, PeerClass
+from ringfence.core.net.address import parse_address, parse_cidr
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.net.service import ANY, ICMP, ICMPV6, TCP, parse_service, point
 from ringfence.targets.nftables.areas import CgroupRef
 from ringfence.targets.nftables.evaluate import Machine, Packet, decide_realised
+from ringfence.targets.nftables.expressions import Verdict
 from ringfence.targets.nftables.layout import digest_of
 from ringfence.targets.nftables.marks import LAST_GENERATION, mark_of, next_generation, reused_generations
 from ringfence.targets.nftables.readback import differences, normal, parse
@@ -53,6 +54,19 @@ def test_an_answer_is_decided_as_the_flow_it_answers(seed: int) -> None:
         )
 
         assert (found.passes, found.step) == judge(intent, probe), probe
+
+
+@pytest.mark.parametrize("service", ["icmp/redirect", "icmp/echo", "tcp/22", "any"])
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_whatever_a_rule_goes_to_is_there(direction: str, service: str) -> None:
+    """Every chain that a rule or a map leads to is defined, also for a failsafe that only one hook can express."""
+    passage = Passage(direction, parse_cidr("10.0.0.0/8"), parse_service(service))  # type: ignore[arg-type]
+    layout = render(msgspec.structs.replace(random_intent(3), failsafe=(passage,)), 1)
+    expressions = [e for chain in layout.chains.values() for rule in chain.rules for e in rule.expressions]
+    targets = {e.chain for e in expressions if isinstance(e, Verdict) and e.chain}
+    held = {i.value for e in layout.elements.values() if isinstance(e, tuple) for i in e if isinstance(i.value, str)}
+
+    assert targets | held <= layout.chains.keys()
 
 
 @pytest.mark.parametrize("seed", range(20))

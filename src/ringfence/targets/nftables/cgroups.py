@@ -1,6 +1,6 @@
 """A process part's unit -> the control group nftables can match (`socket cgroupv2`).
 
-INVARIANT: a unit resolves to exactly one existing group or not at all; it is never widened to a parent.
+INVARIANT: a unit resolves to exactly one existing group or not at all; never to a parent, or to the root of them all.
 Knows cgroup v2 only: nftables has no match for an executable's path.
 """
 
@@ -44,9 +44,12 @@ def resolve_units(units: Iterable[str], root: Path | None = None) -> tuple[dict[
 def _resolve(unit: str, root: Path | None) -> CgroupRef | Finding:
     if root is None:
         return _refusal("process-cgroup-missing", unit, "cgroup v2 is not mounted", "mount it at /sys/fs/cgroup")
-    relative = unit.strip("/")
-    direct = root / relative
-    if relative and ".." not in direct.parts and direct.is_dir():
+    names = [name for name in unit.split("/") if name]
+    if not names or {".", ".."} & {*names} or "\0" in unit:
+        help_ = "name the systemd unit, or its path below the root of all control groups"
+        return _refusal("process-path-unsupported", unit, "this is not the name of one control group", help_)
+    direct = root.joinpath(*names)
+    if direct.is_dir():
         return _reference(direct, root)
     if unit.startswith("/") and not unit.endswith(_UNIT_SUFFIXES):
         help_ = "name the systemd unit or the control group the program runs in"

@@ -103,7 +103,8 @@ def render(intent: Intent, generation: int, cgroups: Mapping[str, CgroupRef] | N
         draft.chain(f"judge_{view.name}", *_judge(view, intent))
     _essential(draft)
     for view in VIEWS:
-        _failsafe(draft, view, intent.failsafe)
+        if has_failsafe(view, intent):
+            draft.chain(f"failsafe_{view.name}", *_passage_rules(draft, "failsafe", view, intent.failsafe))
         _quarantine(draft, view, intent)
     look_chains(draft, intent, ranged, cgroups or {})
     for direction in DIRECTIONS:
@@ -190,13 +191,8 @@ def _essential(draft: Draft) -> None:
 # -- passages --------------------------------------------------------------------------------------------------------
 
 
-def _failsafe(draft: Draft, view: View, passages: tuple[Passage, ...]) -> None:
-    rules = _passage_rules(draft, "failsafe", view, passages)
-    if rules:
-        draft.chain(f"failsafe_{view.name}", *rules)
-
-
 def has_failsafe(view: View, intent: Intent) -> bool:
+    """Whether there is a chain `failsafe_<view>`; it is empty where no answer can be told (ICMP redirects)."""
     return any(p.direction == view.direction and p.remote and p.services for p in intent.failsafe)
 
 

@@ -1,7 +1,7 @@
 """What of an intent nftables cannot express exactly, and what is left when that is taken out.
 
-INVARIANT: what is left is never wider than the intent. A process part that cannot be matched may be left out only where
-the part its packets then meet opens nothing more and forbids nothing less; otherwise the whole intent is refused.
+INVARIANT: what is left is never wider than the intent. A process part is accepted only where the part its packets meet
+when it is not matched opens nothing more and forbids nothing less; otherwise the whole intent is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import msgspec
 
-from ringfence.core.errors import Finding, FindingsError
+from ringfence.core.errors import Finding, FindingsError, Severity, errors_among
 from ringfence.core.identity.workload import Direction
 from ringfence.core.intent.model import Intent, Part
 from ringfence.core.net.address import format_address
@@ -71,24 +71,47 @@ def _cell_overlaps(intent: Intent) -> Iterator[Finding]:
             yield Finding("cells-overlap", str(error))
 
 
-def reduce(intent: Intent, resolved: Collection[str], refusals: tuple[Finding, ...]) -> Intent:
+def refused(intent: Intent, resolved: Collection[str], unresolved: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """What of the intent's processes cannot be enforced: a warning where that only closes, an error where it opens.
+
+    A unit that starts anew is another control group, and its packets meet the base part until the intent is applied
+    again. So even of a unit that resolves the part may only open what the base part closes.
+    """
+    narrower = {part.unit for part in intent.parts if part.unit is not None and _is_narrower(intent, part)}
+    severities: dict[bool, Severity] = {True: "error", False: "warning"}
+    found = [msgspec.structs.replace(f, severity=severities[f.subject in narrower]) for f in unresolved]
+    return (*found, *(_narrower(unit) for unit in sorted(narrower & {*resolved})))
+
+
+def _narrower(unit: str) -> Finding:
+    return Finding(
+        "process-part-narrower",
+        f"process `{unit}` may do less than the rest of its host, which would lapse when it starts anew",
+        help="close it for the whole host, and allow what other processes need by their own names",
+        subject=unit,
+    )
+
+
+def reduce(intent: Intent, resolved: Collection[str], unresolved: tuple[Finding, ...]) -> Intent:
     """The intent less the process parts whose unit did not resolve.
 
-    Raises FindingsError when leaving one out would open or stop forbidding anything.
+    Raises FindingsError when the host would open or stop forbidding anything without some process part.
     """
-    refused = [p for p in intent.parts if p.unit is not None and p.unit not in resolved]
-    if not refused:
-        return intent
+    findings = refused(intent, resolved, unresolved)
+    if errors_among(findings):
+        raise FindingsError(findings)
     kept = tuple(p for p in intent.parts if p.unit is None or p.unit in resolved)
-    left = msgspec.structs.replace(intent, parts=kept, refusals=(*intent.refusals, *refusals))
-    for part in refused:
-        if any(_widens(part, base) for base in _bases(left, part)):
-            raise FindingsError(f for f in refusals if f.subject == part.unit)
-    return left
+    if len(kept) == len(intent.parts):
+        return intent
+    return msgspec.structs.replace(intent, parts=kept, refusals=(*intent.refusals, *findings))
+
+
+def _is_narrower(intent: Intent, part: Part) -> bool:
+    return any(_widens(part, base) for base in _bases(intent, part))
 
 
 def _bases(intent: Intent, part: Part) -> Iterator[Part]:
-    """The parts that the refused part's packets meet instead."""
+    """The parts that a process part's packets meet when it is not matched."""
     for area in areas_of(intent, part.direction):
         if not part.local or area.local.overlaps(part.local):
             yield area.base or Part(part.direction)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from ringfence.core.errors import Finding, FindingsError, TargetError
+from ringfence.core.errors import Finding, FindingsError, TargetError, errors_among
 from ringfence.core.intent.model import Intent
 from ringfence.ports.target import Observed, State
 from ringfence.targets.nftables import conntrack, counters
@@ -31,7 +31,7 @@ from ringfence.targets.nftables.readback import Unreadable, about, differences, 
 from ringfence.targets.nftables.render import render, seal_of
 from ringfence.targets.nftables.revocation import revokes
 from ringfence.targets.nftables.sockets import connections
-from ringfence.targets.nftables.support import check, reduce
+from ringfence.targets.nftables.support import check, reduce, refused
 from ringfence.targets.nftables.text import format_layout
 
 ATTEMPTS = 8
@@ -72,15 +72,15 @@ class NftablesTarget:
 
     def support(self, intent: Intent) -> tuple[Finding, ...]:
         """What cannot be expressed exactly: processes without a control group, intents that contradict themselves."""
-        return (*check(intent), *self._groups(intent)[1])
+        return (*check(intent), *refused(intent, *self._groups(intent)))
 
     def plan(self, intent: Intent, observed: Observed) -> Plan:
         """The transaction that realises the intent. Empty when it is realised already.
 
-        Raises FindingsError when a part that nftables cannot express may not be left out.
+        Raises FindingsError when a part that nftables cannot express may not be left out, and when the intent comes
+        with a refusal that is an error: a deny, a forbid or a quarantine that nothing here would enforce.
         """
-        faults = check(intent)
-        if faults:
+        if errors_among(faults := self._faults(intent)):
             raise FindingsError(faults)
         reduced, groups = self._reduced(intent)
         found = observed if isinstance(observed, Realised) else Realised("absent")
@@ -134,6 +134,9 @@ class NftablesTarget:
                     netlink.commit(plan.preparation, generation=based_on)
                     based_on = None if based_on is None else following(based_on)
                 netlink.commit(plan.messages, generation=based_on)
+            except Refused as refusal:
+                raise _refused(refusal, was_guarded=plan.based_on is not None) from refusal
+            try:
                 netlink.commit(plan.cleanup)
             except Refused as refusal:
                 raise _refused(refusal) from refusal
@@ -179,10 +182,13 @@ class NftablesTarget:
     def verify(self, intent: Intent, observed: Realised | None = None) -> Realised:
         """Compare what is realised with an intent, cell by cell and rule by rule.
 
-        `realised`: proven equal. `refused`: equal but for parts nftables cannot express. `pending`: another intent is
-        realised, untouched. `drifted`: somebody else changed the table; `differences` says how.
+        `realised`: proven equal. `refused`: equal but for parts nftables cannot express, or an intent that may not be
+        planned at all. `pending`: another intent is realised, untouched. `drifted`: somebody else changed the table;
+        `differences` says how, or why it is refused.
         """
         found = observed or self.observe()
+        if faults := errors_among(self._faults(intent)):
+            return msgspec.structs.replace(found, state="refused", differences=tuple(f.message for f in faults))
         if found.layout is None:
             return found
         reduced, groups = self._reduced(intent)
@@ -239,10 +245,14 @@ class NftablesTarget:
         units = tuple(units_of(intent))
         return resolve_units(units, self._cgroup_root) if units else ({}, ())
 
+    def _faults(self, intent: Intent) -> tuple[Finding, ...]:
+        """All that is refused of the intent; any error among it refuses the whole."""
+        return (*intent.refusals, *self.support(intent))
+
     def _reduced(self, intent: Intent) -> tuple[Intent, Mapping[str, CgroupRef]]:
-        groups, refusals = self._groups(intent)
+        groups, unresolved = self._groups(intent)
         self._last_units = frozenset(groups)
-        return reduce(intent, groups, refusals), groups
+        return reduce(intent, groups, unresolved), groups
 
     def _groups_at(self, layout: Layout) -> Mapping[str, CgroupRef]:
         """The units of intents seen before, as they resolve now: a re-created group shows as a difference."""
@@ -264,6 +274,12 @@ def _consistent(netlink: Netlink) -> tuple[Layout | None, int]:
     raise TargetError("read-back-unstable", "the rule set kept changing while it was read", help="try again")
 
 
-def _refused(refusal: Refused) -> TargetError:
+def _refused(refusal: Refused, *, was_guarded: bool = False) -> TargetError:
+    """`was_guarded`: the kernel would have said ERESTART had anybody changed the rule set, so it is not that."""
+    if was_guarded and refusal.errno in (errno.ENOENT, errno.EEXIST, errno.EBUSY):
+        help_ = (
+            "the old rules are still in force; unless a module of nf_tables is missing, this is a fault in ringfence"
+        )
+        return TargetError("kernel-refused", f"the kernel refused {refusal.about}: {refusal.strerror}", help=help_)
     code, help_ = _REFUSED.get(refusal.errno or 0, ("kernel-refused", "the old rules are still in force"))
     return TargetError(code, f"the kernel refused {refusal.about}: {refusal.strerror}", help=help_)
