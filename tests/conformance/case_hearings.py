@@ -19,8 +19,6 @@ _EXCEPTION = (
 GAPS = {
     "conflicts/what passes a quarantine for both holders passes [1]": _EXCEPTION,
     "quarantine/an exception for some addresses of a peer holds at those [1]": _EXCEPTION,
-    "failsafe/an entry may be for what has no answer [1]": "the table jumps to a chain that it lacks, and is refused",
-    "failsafe/an entry may be for what has no answer [2]": "the table jumps to a chain that it lacks, and is refused",
 }
 """Probes that the nftables target answers more strictly than the design. One that agrees must leave this list."""
 
