@@ -1,7 +1,8 @@
 """Who can reach a segment, or what it can reach, on which services, in one hop and in many.
 
-Judged as if every controlled end were in `enforce`. A hop is a connection to a class whose set meets the services
-asked for; the answer at hop n is everything first reached there (breadth first over the class graph).
+Judged as if every controlled end were in `enforce`, and as if every condition of an allow held: exposure is never
+understated. A hop is a connection to a class whose set meets the services asked for; the answer at hop n is
+everything first reached there (breadth first over the class graph).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Reachability:
     def __init__(self, engine: Engine, services: IntervalSet = ANY) -> None:
         self.engine = engine
         self._ids = np.array([c for c in range(len(engine.classes)) if engine.is_present(c)], dtype=np.intp)
-        canvas = canvas_of(engine, self._ids, self._ids, Facts(engine.world.at))
+        canvas = canvas_of(engine, self._ids, self._ids, Facts(engine.world.at, holds_all=True))
         self._wanted = engine.mask_of(services) & ~engine.essential
         self._numbers = matrix.passed(canvas)
         self._sets = canvas.interner.sets
