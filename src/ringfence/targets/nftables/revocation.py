@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from ringfence.core.identity.workload import ModeName
+from ringfence.core.identity.workload import Mode, ModeName
 from ringfence.core.intent.model import UNKNOWN_CLASS, Intent, Part, PeerClass
 from ringfence.core.net.intervals import EMPTY, IntervalSet
 from ringfence.core.net.service import ANY
@@ -85,6 +85,13 @@ def _loses(intent: Intent, before: int, after: int) -> bool:
         )
         for part in intent.parts
     )
+
+
+def passes_wherever(part: Part, other: Part, mode: Mode) -> bool:
+    """Whether all that passes under the other part of this direction passes under this one too."""
+    mine = mode.of(part.direction)
+    peers = {cell.peer for cell in (*part.cells, *other.cells)}
+    return all(_passing(part, peer, mine).covers(_passing(other, peer, mine)) for peer in peers)
 
 
 def _passing(part: Part, peer: int, mode: ModeName) -> IntervalSet:

@@ -19,6 +19,7 @@ from ringfence.core.net.intervals import EMPTY, IntervalSet
 from ringfence.core.policy.model import Action
 from ringfence.targets.nftables.areas import areas_of
 from ringfence.targets.nftables.marks import LAST_CLASS
+from ringfence.targets.nftables.revocation import passes_wherever
 from ringfence.targets.nftables.services import arrange
 
 DIRECTIONS: tuple[Direction, ...] = ("in", "out")
@@ -77,10 +78,12 @@ def refused(intent: Intent, resolved: Collection[str], unresolved: tuple[Finding
     A unit that starts anew is another control group, and its packets meet the base part until the intent is applied
     again. So even of a unit that resolves the part may only open what the base part closes.
     """
-    narrower = {part.unit for part in intent.parts if part.unit is not None and _is_narrower(intent, part)}
+    processes = [(part, base) for part in intent.parts if part.unit is not None for base in _bases(intent, part)]
+    needed = {part.unit for part, base in processes if _widens(part, base)}
     severities: dict[bool, Severity] = {True: "error", False: "warning"}
-    found = [msgspec.structs.replace(f, severity=severities[f.subject in narrower]) for f in unresolved]
-    return (*found, *(_narrower(unit) for unit in sorted(narrower & {*resolved})))
+    found = [msgspec.structs.replace(f, severity=severities[f.subject in needed]) for f in unresolved]
+    lapsing = {part.unit or "" for part, base in processes if not passes_wherever(part, base, intent.mode)}
+    return (*found, *(_narrower(unit) for unit in sorted(lapsing & {*resolved})))
 
 
 def _narrower(unit: str) -> Finding:
@@ -106,10 +109,6 @@ def reduce(intent: Intent, resolved: Collection[str], unresolved: tuple[Finding,
     return msgspec.structs.replace(intent, parts=kept, refusals=(*intent.refusals, *findings))
 
 
-def _is_narrower(intent: Intent, part: Part) -> bool:
-    return any(_widens(part, base) for base in _bases(intent, part))
-
-
 def _bases(intent: Intent, part: Part) -> Iterator[Part]:
     """The parts that a process part's packets meet when it is not matched."""
     for area in areas_of(intent, part.direction):
@@ -118,6 +117,7 @@ def _bases(intent: Intent, part: Part) -> Iterator[Part]:
 
 
 def _widens(part: Part, base: Part) -> bool:
+    """Whether leaving the part out would lose a prohibition, or open anything, in whatever mode."""
     return (
         not _covers(part, base, "allow", ("allow",))
         or not _covers(base, part, "forbid", ("forbid",))
