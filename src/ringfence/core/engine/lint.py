@@ -15,7 +15,6 @@ from ringfence.core.engine.bits import Ids, members
 from ringfence.core.engine.coverage import Coverage
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.judgement import Judgement
-from ringfence.core.engine.relation import meaning
 from ringfence.core.engine.rules import RuleRef
 from ringfence.core.errors import Finding, Severity
 
@@ -37,28 +36,23 @@ def unused(engine: Engine, judgement: Judgement, days: float) -> tuple[Finding, 
 
 
 class _Linter:
-    """Which classes each rule names, worked out once."""
+    """What the coverage of a rule set means for each rule."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.relation = engine.relation
+        self.engine, self.relation = engine, engine.relation
         self.coverage = Coverage(engine)
         self.is_lived_in = np.zeros(len(engine.classes), dtype=bool)
         self.is_lived_in[self.coverage.classes] = True
-        self.first: dict[tuple[object, ...], int] = {}
-        for number, rule in enumerate(engine.rules):
-            self.first.setdefault(meaning(rule), number)
 
     def rule(self, number: int) -> Iterator[Finding]:
         rule = self.engine.rules[number]
-        twin = self.first[meaning(rule)]
-        if twin != number:
+        if (twin := self.coverage.twins.get(number)) is not None:
             yield _finding(rule, "duplicate", f"says the same as `{self.engine.rules[twin].ref}`")
             return
         sources, destinations = (side[self.is_lived_in[side]] for side in self.relation.classes_of(number))
         if not len(sources) or not len(destinations):
             return  # `unmatched` says so, with the selector to blame
-        if number not in self.coverage.needed:
+        if self.coverage.superfluous >> number & 1:
             yield self._covered(number, sources, destinations)
         if rule.rule.action == "allow":
             yield from self._contradicted(number)
@@ -73,9 +67,9 @@ class _Linter:
         return _finding(rule, "shadowed", f"everything it covers is covered by `{other}`")
 
     def _single_cover(self, number: int, sources: Ids, destinations: Ids) -> int | None:
-        """The least other rule that names all its sources, destinations and services, and speaks wherever it speaks."""
+        """The least rule that stays, names all its sources, destinations and services, and speaks wherever it does."""
         relation = self.relation
-        covering = self._same_action(number)
+        covering = self.coverage.same_action(number) & ~self.coverage.superfluous
         for class_ in sources.tolist():
             covering &= relation.rows(class_)[0]
         for class_ in destinations.tolist():
@@ -85,11 +79,6 @@ class _Linter:
         mine = self.engine.rules[number].policy.scope
         scopes = ((n, self.engine.rules[n].policy.scope) for n in members(covering))
         return next((n for n, scope in scopes if scope is None or scope == mine), None)
-
-    def _same_action(self, number: int) -> int:
-        relation, bit = self.relation, 1 << number
-        action = next(bits for bits in (relation.forbid, relation.allow, relation.deny) if bits & bit)
-        return action & ~relation.conditional & ~bit
 
     def _contradicted(self, number: int) -> Iterator[Finding]:
         """An allow of which forbids leave nothing (an error in someone's mind) or only a part (worth knowing)."""

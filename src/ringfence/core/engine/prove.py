@@ -79,14 +79,22 @@ def prove_one(engine: Engine, policy: Policy, test: Expectation) -> Proof:
 
 def without_own_way(engine: Engine, pairs: NDArray[np.intp]) -> NDArray[np.intp]:
     """(source class, destination class) pairs but those of one workload: its way to itself is loopback, not policy."""
-    alone = {c: _only_member(engine, c) for c in np.unique(pairs).tolist() if engine.classes.workloads[c] == 1}
     holder = np.full(len(engine.classes), -1, dtype=np.intp)
-    numbers: dict[str, int] = {}
-    for class_, uuid in alone.items():
-        holder[class_] = numbers.setdefault(uuid, len(numbers))
+    involved = np.unique(pairs)
+    holder[involved] = sole_holders(engine, involved)
     source, destination = holder[pairs[:, 0]], holder[pairs[:, 1]]
     kept: NDArray[np.intp] = pairs[(source < 0) | (source != destination)]
     return kept
+
+
+def sole_holders(engine: Engine, classes: Ids) -> NDArray[np.intp]:
+    """Per class a number for the one workload in it; -1 where there are none or several."""
+    numbers: dict[str, int] = {}
+    out = np.full(len(classes), -1, dtype=np.intp)
+    for position, class_ in enumerate(classes.tolist()):
+        if engine.classes.workloads[class_] == 1:
+            out[position] = numbers.setdefault(_only_member(engine, class_), len(numbers))
+    return out
 
 
 def _only_member(engine: Engine, class_: int) -> str:
