@@ -22,6 +22,15 @@ GAPS = {
 }
 """Probes that the nftables target answers more strictly than the design. One that agrees must leave this list."""
 
+_LAPSES = "the process may do less than its host, which would lapse when it starts anew: `process-part-narrower`"
+REFUSED_WHOLE = {
+    "processes/its own labels override its host's [1]": _LAPSES,
+    "processes/its own labels override its host's [2]": _LAPSES,
+    "processes/a forbid on a process holds at its own host [1]": _LAPSES,
+    "processes/a forbid on a process holds at its own host [2]": _LAPSES,
+}
+"""Probes of hosts whose intent the nftables target writes and reads, but does not apply. No others are left out."""
+
 
 class Heard(NamedTuple):
     """One probe with what each controlled end sees of it."""

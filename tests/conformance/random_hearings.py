@@ -8,7 +8,7 @@ from random import Random
 from typing import NamedTuple
 
 from conformance.hearings import Hearing, Unheard, at_its_time, hearings, worst
-from conformance.realised import Estate, Realise, disagreement, is_closed_exception, is_complete
+from conformance.realised import Estate, Realise, disagreement, is_accepted, is_closed_exception
 from core.strategies import random_flow, random_world, smallest
 
 from ringfence.core.decide import decide
@@ -56,7 +56,7 @@ def differences(asked: list[Question], realise: Realise) -> Iterator[tuple[Quest
 
 def difference(question: Question, estate: Estate) -> str:
     """How the tables differ from the oracle; nothing where a gap that has its case in `GAPS` explains it."""
-    if not all(is_complete(estate.intent(hearing.host)) for hearing in question.hearings):
+    if not all(is_accepted(estate.intent(hearing.host)) for hearing in question.hearings):
         return ""
     rulings = [(hearing, estate.rule_on(hearing)) for hearing in question.hearings]
     if any(is_closed_exception(hearing, said) for hearing, said in rulings):

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+import msgspec
 from conformance.hearings import Hearing
 
 from ringfence.core.engine.engine import Engine
+from ringfence.core.errors import errors_among
 from ringfence.core.identity.workload import Workload
 from ringfence.core.intent.compile import IntentCompiler
 from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent
@@ -27,6 +29,7 @@ from ringfence.targets.nftables.expressions import Verdict
 from ringfence.targets.nftables.layout import Hash, Layout
 from ringfence.targets.nftables.readback import parse
 from ringfence.targets.nftables.render import render
+from ringfence.targets.nftables.support import refused
 
 LOOPBACK_DEVICE, OTHER_DEVICE = 1, 2
 EFFECTS: Mapping[str, VerdictName] = {"allowed": "allowed", "would": "would-block"}
@@ -83,12 +86,14 @@ def on_paper(intent: Intent) -> Realised:
     return Realised(Machine(layout), parse(layout, groups), groups)
 
 
-def is_complete(intent: Intent) -> bool:
-    """Whether the table can be applied at all (`GAPS`): a failsafe entry without any answer leaves out a chain."""
-    if not intent.failsafe:
-        return True
-    layout = render(intent, 1, dict.fromkeys(units_of(intent), STRANGER))
-    return chains_gone_to(layout) <= layout.chains.keys()
+def accepted(intent: Intent) -> Intent:
+    """The intent as if its refusals had never been: what the rest of it does is asked all the same."""
+    return msgspec.structs.replace(intent, refusals=())
+
+
+def is_accepted(intent: Intent) -> bool:
+    """Whether the table may be applied at all (`REFUSED_WHOLE`)."""
+    return not errors_among(refused(intent, tuple(units_of(intent)), ()))
 
 
 def chains_gone_to(layout: Layout) -> set[str]:
@@ -110,7 +115,7 @@ class InKernel:
         units = tuple(units_of(intent))
         for unit in units:
             (self._cgroup_root / unit.strip("/")).mkdir(parents=True, exist_ok=True)
-        found = self.target.converge(intent)
+        found = self.target.converge(accepted(intent))
         assert found.state == "realised", found.differences
         assert found.layout is not None
         assert found.intent is not None

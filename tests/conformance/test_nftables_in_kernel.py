@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conformance.case_hearings import case_hearings, disagreements
+from conformance.case_hearings import REFUSED_WHOLE, Heard, case_hearings, disagreements
 from conformance.random_hearings import differences, questions, shown
-from conformance.realised import InKernel, on_paper
+from conformance.realised import Estate, InKernel, is_accepted, on_paper
+
+from ringfence.core.errors import FindingsError
+from ringfence.core.intent.model import Intent
 
 pytestmark = [
     pytest.mark.kernel,
@@ -38,7 +41,24 @@ def kernel(tmp_path: Path) -> Iterator[InKernel]:
 def test_every_case_is_read_back_as_it_is_decided(kernel: InKernel) -> None:
     """Each host's table is applied over the one before, proven equal by read-back, and gives the wanted verdict."""
     heard, _ = case_hearings()
-    assert list(disagreements(heard, kernel)) == []
+    assert list(disagreements([question for question in heard if question.about not in REFUSED_WHOLE], kernel)) == []
+
+
+def test_what_would_open_by_lapse_is_refused_and_nothing_else(kernel: InKernel) -> None:
+    """Exactly the hosts of the probes that are left out are refused, by code."""
+    heard, _ = case_hearings()
+    refused = {question.about for question in heard if not all(map(is_accepted, intents_of(question)))}
+    for question in (question for question in heard if question.about in REFUSED_WHOLE):
+        with pytest.raises(FindingsError) as error:
+            list(map(kernel, intents_of(question)))
+        assert error.value.code == "process-part-narrower"
+
+    assert refused == REFUSED_WHOLE.keys()
+
+
+def intents_of(question: Heard) -> list[Intent]:
+    estate = Estate(question.world, on_paper)
+    return [estate.intent(hearing.host) for hearing in question.hearings]
 
 
 def test_generated_worlds_are_read_back_as_they_are_decided(kernel: InKernel) -> None:
