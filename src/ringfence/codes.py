@@ -40,6 +40,9 @@ _QUESTIONS = {
     "unknown-policy": Code("no policy has that name", "check the name"),
     "unknown-rule": Code("no rule has that name", "check the name"),
     "too-broad": Code("a question stands for too many connections", "ask `ringfence reach`, or write a test"),
+    "at-needs-plan": Code("another day's policy was to be enforced", "leave --at out, or look with --plan"),
+    "needs-renewal": Code("a rule's time or a lease ends, and no kernel rule tells the time", "enforce again by then"),
+    "another-host": Code("this host is not the workload to be enforced", "check the name and the host"),
     "not-controlled": Code("a workload without an enforcement point of its own", "enforce its host, or its peers"),
     "too-many-identities": Code("more identities than can be numbered", "list noisy keys in `identity.ignore`"),
 }
@@ -123,6 +126,9 @@ _TARGETS = {
         "a quarantine exception picks only some of a workload's addresses", "name the workload by labels instead"
     ),
     "process-mode-unsupported": Code("a process has another mode than its host", "give both the same mode"),
+    "process-part-narrower": Code(
+        "a process may do less than the rest of its host", "close it for the whole host, and allow the others by name"
+    ),
     "process-path-unsupported": Code("the target cannot match the path of a program", "name a systemd unit"),
     "process-cgroup-missing": Code("a unit has no control group on the host", "start the unit, then apply again"),
     "process-cgroup-ambiguous": Code("several control groups have the unit's name", "name the unit by a unique name"),
@@ -145,6 +151,7 @@ _TARGETS = {
     "kernel-lacks-feature": Code("the kernel lacks something nftables needs", "load nf_tables, or use a newer kernel"),
     "kernel-refused": Code("the kernel refused the rules; the old ones are in force", _REPORT),
     "set-full": Code("a set has reached its size in the kernel", "group addresses in CIDRs"),
+    "sockets-unreadable": Code("connections older than the rules could not be listed", "load tcp_diag"),
     "out-of-memory": Code("the kernel could not hold the rules", "free memory on the host"),
     "conntrack-unreadable": Code("live connections could not be prepared for a new policy", "load nf_conntrack"),
 }
