@@ -100,7 +100,7 @@ def test_a_c_locale_writes_utf8(busy_shop: ShopEstate) -> None:
 
 def test_a_fault_of_ours_is_no_finding(shop: ShopEstate) -> None:
     """An unforeseen error ends with 3 and says how to report it: CI never takes it for findings, nor for a pass."""
-    broken = "import ringfence.cli.policy as p; p.check = lambda *_: 1 / 0; "
+    broken = "import ringfence.cli.policy as p; p.check = lambda *_, **__: 1 / 0; "
     ran = subprocess.run(
         [sys.executable, "-c", broken + PROGRAM, "policy", "check"], cwd=shop.root, capture_output=True, text=True,
         timeout=60, check=False,

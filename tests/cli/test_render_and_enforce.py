@@ -72,10 +72,10 @@ def test_a_plan_shows_the_changes_and_makes_none(shop: ShopEstate, netns: str) -
 def test_after_enforce_the_plan_is_empty(shop: ShopEstate, netns: str) -> None:
     """Enforced, read back, and then there is nothing to change: exit 0."""
     shop.write("policies/shop.yaml", SHOP.replace(", require: mutual-tls", ""))
-    at = ("--at", "2026-03-03T00:00:00Z")
+    accepted = ("--another-host", "--accept-expiry")
 
-    done = shop.run("enforce", "nftables", "web-1", "--netns", netns, *at, "--json")
-    plan = shop.run("enforce", "nftables", "web-1", "--plan", "--netns", netns, *at)
+    done = shop.run("enforce", "nftables", "web-1", "--netns", netns, *accepted, "--json")
+    plan = shop.run("enforce", "nftables", "web-1", "--plan", "--netns", netns)
 
     assert (done.code, done.json["state"]) == (0, "realised")
     assert (plan.code, plan.out.splitlines()[0]) == (0, "nothing to change")
@@ -97,5 +97,24 @@ def test_enforce_refuses_what_it_cannot_express(shop: ShopEstate, netns: str) ->
     assert ran.code == 2
     assert "error[refusals-not-accepted] 1 rule cannot be expressed here" in ran.err
     assert "shop/orders" in ran.err
-    accepted = shop.run("enforce", "nftables", "db-1", "--netns", netns, "--accept-refused", "--json")
+    agreed = ("--accept-refused", "--another-host", "--accept-expiry")
+    accepted = shop.run("enforce", "nftables", "db-1", "--netns", netns, *agreed, "--json")
     assert accepted.json["state"] in ("realised", "refused")
+
+
+@pytest.mark.kernel
+def test_a_host_is_not_given_another_hosts_firewall(shop: ShopEstate, netns: str) -> None:
+    """A namespace without any address of the workload, or that enforces another one, is refused: exit 2."""
+    ran = shop.run("enforce", "nftables", "web-1", "--netns", netns, "--accept-expiry", "--accept-refused")
+
+    assert ran.code == 2
+    assert "error[another-host]" in ran.err
+
+
+@pytest.mark.kernel
+def test_what_a_date_opens_is_not_enforced_unattended(shop: ShopEstate, netns: str) -> None:
+    """A rule that ends on a day needs somebody who enforces again: refused until said so."""
+    ran = shop.run("enforce", "nftables", "db-1", "--netns", netns, "--accept-refused", "--another-host")
+
+    assert ran.code == 2
+    assert "error[needs-renewal]" in ran.err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -12,11 +14,11 @@ from ringfence.cli.ask import AsOption, AtOption, parse_at, parse_mode
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command, write_out
 from ringfence.cli.tables import Rows, count
 from ringfence.core.engine import Engine
-from ringfence.core.errors import Finding, FindingsError, InputError, errors_among
+from ringfence.core.errors import Finding, FindingsError, InputError, TargetError, errors_among
 from ringfence.core.identity.workload import Workload
 from ringfence.core.intent.compile import IntentCompiler
 from ringfence.core.intent.model import Intent, Passage
-from ringfence.core.net.address import format_ranges
+from ringfence.core.net.address import format_ranges, parse_address
 from ringfence.core.net.service import format_services
 from ringfence.core.policy.suggest import did_you_mean
 
@@ -57,6 +59,12 @@ def enforce(
     netns: Annotated[
         str | None, typer.Option(help="A network namespace of this host instead of the host itself.")
     ] = None,
+    accept_expiry: Annotated[
+        bool, typer.Option("--accept-expiry", help="Go on although a rule's time or a lease ends: you enforce again.")
+    ] = False,
+    another_host: Annotated[
+        bool, typer.Option("--another-host", help="Go on although this host is not, or was not, that workload.")
+    ] = False,
     at: AtOption = None,
     as_: AsOption = None,
 ) -> int:
@@ -65,16 +73,52 @@ def enforce(
     Exit 1 when --plan shows changes, or what was read back is not all that was asked.
     """
     adapter = catalog.load(catalog.TARGETS, target)(netns)
+    if at is not None and not plan:
+        help_ = "leave --at out, or look with --plan"
+        raise InputError("at-needs-plan", "another day's policy can be planned, not enforced", help=help_)
     intent = intent_of(session, workload, at, as_)
     refusals = (*intent.refusals, *adapter.support(intent))
-    if not plan:
-        _check_refusals(refusals, accepted=accept_refused)
     if plan:
         return _show_plan(session, adapter, intent, refusals)
+    _check_refusals(refusals, accepted=accept_refused)
+    _check_lasts(intent, accepted=accept_expiry)
+    if not another_host:
+        _check_is_this_host(intent, adapter.observe().intent, netns)
     realised = adapter.converge(intent)
     session.emit(realised_document(intent, realised), _realised_line(intent, realised))
     session.show_findings(refusals)
     return CLEAN if realised.state == "realised" else FINDINGS
+
+
+def _check_lasts(intent: Intent, *, accepted: bool) -> None:
+    """The kernel keeps no calendar: what a date or window opens stays open until somebody enforces again."""
+    if intent.valid_until is None or accepted:
+        return
+    when = f"{intent.valid_until:%Y-%m-%dT%H:%MZ}"
+    message = f"what `{intent.name}` may do changes at {when}, and no kernel rule tells the time"
+    help_ = "enforce again by then (a timer will do) and say so with --accept-expiry"
+    raise InputError("needs-renewal", message, help=help_)
+
+
+def _check_is_this_host(intent: Intent, found: Intent | None, netns: str | None) -> None:
+    """A typo must not put one host's firewall on another. Raises InputError `another-host`."""
+    help_ = "check the name, or go on with --another-host"
+    if found is not None and found.workload != intent.workload:
+        message = f"this host enforces another workload (UUID {found.workload}), not `{intent.name}`"
+        raise InputError("another-host", message, help=help_)
+    if intent.own and not set(intent.own) & _local_addresses(netns):
+        raise InputError("another-host", f"no address of `{intent.name}` is on this host", help=help_)
+
+
+def _local_addresses(netns: str | None) -> set[int]:
+    """The addresses of the interfaces here. Raises TargetError `unreachable` when they cannot be read."""
+    command = ["ip", *(["-netns", netns] if netns else []), "-json", "address"]
+    try:
+        printed = subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise TargetError("unreachable", "cannot read this host's addresses", help="install iproute2") from error
+    links = msgspec.json.decode(printed)
+    return {parse_address(entry["local"]) for link in links for entry in link.get("addr_info", ()) if "local" in entry}
 
 
 def _check_refusals(refusals: tuple[Finding, ...], *, accepted: bool) -> None:
@@ -114,11 +158,13 @@ def _show_plan(session: Session, adapter: Any, intent: Intent, refusals: tuple[F
             "workload": intent.name,
             "digest": intent.digest,
             "changes": plan.summary,
+            "valid_until": intent.valid_until,
             "failsafe": [_passage_document(passage) for passage in intent.failsafe],
             "refusals": refusals,
         },
         *(Text(line) for line in lines),
         failsafe_table(intent),
+        f"holds until {intent.valid_until:%Y-%m-%dT%H:%MZ}" if intent.valid_until else "holds until something changes",
     )
     session.show_findings(refusals)
     return FINDINGS if plan.summary else CLEAN

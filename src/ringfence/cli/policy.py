@@ -40,7 +40,10 @@ def check_(session: Session, paths: PathsArgument = None) -> int:
     findings: tuple[Finding, ...] = (*parsed.findings, *inventory_faults)
     if not errors_among(findings):
         world = estate.world(policies=parsed.policies)
-        findings += (*world.inventory.conflicts(world.at), *check(parsed.policies, world.inventory, world.at))
+        findings += (
+            *world.inventory.conflicts(world.at),
+            *check(parsed.policies, world.inventory, world.at, names=world.names),
+        )
     findings = tuple(dict.fromkeys(findings))
     rules = sum(len(policy.rules) for policy in parsed.policies)
     counts = (len(parsed.policies), rules, len(estate.loaded.workloads))
@@ -103,7 +106,11 @@ def lint_(session: Session, paths: PathsArgument = None) -> int:
     policies = session.estate.parse(paths).raise_if_errors()
     world = session.estate.world(policies=policies)
     engine = Engine.compile(world)
-    findings = (*lint.lint(engine), *lint.cardinality(engine), *check(policies, world.inventory, world.at))
+    findings = (
+        *lint.lint(engine),
+        *lint.cardinality(engine),
+        *check(policies, world.inventory, world.at, names=world.names),
+    )
     findings += _without_traffic(session, engine)
     session.emit({"findings": findings}, findings_table(findings), summary(findings))
     return FINDINGS if any(f.severity != "info" for f in findings) else CLEAN

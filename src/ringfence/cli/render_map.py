@@ -118,7 +118,11 @@ def _verdict(status: Status) -> Text:
 
 
 def _rules(edge: Edge) -> Text:
-    if edge.rules:
-        more = f" +{len(edge.rules) - 1}" if len(edge.rules) > 1 else ""
-        return Text(printable(edge.rules[0]) + more)
-    return Text(_ABSENCE.get(edge.uses[0].reason, "no rule"), style="bright_black")
+    """What decided the worst of it: the rules of the uses with the edge's own verdict, never those of better ones."""
+    worst = [use for use in edge.uses if use.status == edge.status]
+    rules = sorted({use.rule for use in worst if use.rule is not None})
+    if rules:
+        return Text(printable(rules[0]) + (f" +{len(rules) - 1}" if len(rules) > 1 else ""))
+    share = sum(use.volume.connections for use in worst)
+    part = f" ({share:,} of {edge.volume.connections:,})" if share < edge.volume.connections else ""
+    return Text(_ABSENCE.get(worst[0].reason, "no rule") + part, style="bright_black")

@@ -88,7 +88,7 @@ def import_(
     if aged.rows:
         session.say(f"retention forgot {count(aged.rows, 'row')} of {count(aged.hours, 'hour')}")
     session.show_findings(findings)
-    return FINDINGS if findings else CLEAN
+    return FINDINGS if any(finding.severity != "info" for finding in findings) else CLEAN
 
 
 def flow_sources(settings: FlowSettings) -> tuple[FlowSource, ...]:
@@ -459,6 +459,8 @@ def _changes(verb: str, rows: tuple[Change, ...]) -> Rows:
     for row in rows[:_SHOWN]:
         ends = (row.source, "->", row.destination, row.service)
         table.add(*ends, f"{row.connections:,}", f"{row.last:%Y-%m-%d %H:%M}", row.rule or "no rule")
+    if len(rows) > _SHOWN:
+        table.add(f"and {len(rows) - _SHOWN:,} more", "", "", "", "", "", "")
     return table
 
 

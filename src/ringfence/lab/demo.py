@@ -136,7 +136,7 @@ def run_recorded(console: Console, views: Views, folder: Path) -> int:
     recording = recorded_estate()
     shutil.copytree(recording, story.folder, dirs_exist_ok=True)
     inventory = Inventory(load_paths([story.folder / "inventory"]).workloads)
-    story.say("No lab can run here (it takes root on Linux), so this is what its hosts' kernels reported earlier.")
+    story.say("Recorded flows: what the kernels of the lab's hosts reported in an earlier run.")
     conversations = discover(story, views, inventory, story.folder / "flows")
     proposal = propose(story, conversations, inventory)
     rehearse(story, conversations, inventory, proposal.policies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import date
 from functools import cache
 
 import msgspec
@@ -25,7 +26,7 @@ from ringfence.core.insight.parties import LabelKeys
 from ringfence.core.insight.recommend import recommend
 from ringfence.core.insight.recommendation import FATES, GAPS, Recommendation
 from ringfence.core.labels.selector import parse_selector
-from ringfence.core.policy.model import Policy, Workloads
+from ringfence.core.policy.model import Conditions, Policy, Workloads
 from ringfence.core.policy.parse import parse_policies
 from ringfence.core.policy.printing import print_policy
 from ringfence.core.world import REASONS, VERDICTS, Flow, World
@@ -487,3 +488,18 @@ tests:
   - {from: api, to: db, service: postgres, expect: allowed}
   - {from: internet, to: [api, db], expect: blocked}
 """
+
+
+def test_a_condition_somebody_wrote_is_not_undone_by_a_rule_beside_it() -> None:
+    """Traffic that an existing allow covers but for its condition is shown as uncovered, never allowed outright."""
+    inventory, conversations, first = shop()
+    expired = Conditions(until=date(2000, 1, 1))
+    existing = tuple(
+        msgspec.structs.replace(p, rules=tuple(msgspec.structs.replace(r, conditions=expired) for r in p.rules))
+        for p in first.policies
+    )
+
+    again = recommend(conversations, inventory, existing=existing)
+
+    assert not again.evidence
+    assert {row.reason for row in again.uncovered} - {row.reason for row in first.uncovered} == {"conditional"}

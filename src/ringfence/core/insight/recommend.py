@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ringfence.core.engine import Engine
+from ringfence.core.engine import Engine, Judgement
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.inventory import Inventory
@@ -53,7 +53,7 @@ from ringfence.core.insight.recommendation import (
     Recommendation,
 )  # fmt: skip
 from ringfence.core.labels.selector import Selector
-from ringfence.core.policy.model import Policy
+from ringfence.core.policy.model import Conditions, Policy
 from ringfence.core.world import REASONS, VERDICTS, World
 
 Ids = NDArray[np.int64]
@@ -121,10 +121,18 @@ class _Study:
         self.reason[rows] = reason[rows] if isinstance(reason, np.ndarray) else reason
 
     def _judge_existing(self, existing: tuple[Policy, ...]) -> None:
-        at = datetime.fromtimestamp(int(self.c.last.max(initial=0)), UTC)
-        judgement = Engine.compile(World(self.inventory, existing, at=at)).judge(self.c, as_mode=_ENFORCE)
+        """What policies in force say already: forbidden, allowed, or allowed but for a condition somebody wrote."""
+        judgement = self._judge(existing)
         self._put(judgement.reason == REASONS.index("forbid"), UNCOVERED, GAPS.index("forbidden"))
         self._put(judgement.verdict == VERDICTS.index("allowed"), ALREADY)
+        unconditional = tuple(_without_conditions(policy) for policy in existing)
+        if unconditional != existing:
+            passes = self._judge(unconditional).verdict == VERDICTS.index("allowed")
+            self._put(passes, UNCOVERED, GAPS.index("conditional"))
+
+    def _judge(self, policies: tuple[Policy, ...]) -> Judgement:
+        at = datetime.fromtimestamp(int(self.c.last.max(initial=0)), UTC)
+        return Engine.compile(World(self.inventory, policies, at=at)).judge(self.c, as_mode=_ENFORCE)
 
     def recognise(self) -> tuple[CoreService, ...]:
         """Core services are told from everybody's traffic, selected or not: their shape is the whole estate's."""
@@ -261,3 +269,8 @@ def _policies(parts: Sequence[Part], evidence: Sequence[Evidence], heading: str)
 
 _TOLD_ASIDE = {i: (name, noise.WHY[name], noise.HELP[name]) for i, name in enumerate(noise.ASIDE) if name}
 _TOLD_GAPS = {i: (name, *GAP_MEANING[name]) for i, name in enumerate(GAPS) if name}
+
+
+def _without_conditions(policy: Policy) -> Policy:
+    rules = tuple(msgspec.structs.replace(rule, conditions=Conditions()) for rule in policy.rules)
+    return msgspec.structs.replace(policy, rules=rules)

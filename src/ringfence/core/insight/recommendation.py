@@ -22,8 +22,8 @@ Fate = Literal["learned", "already-allowed", "set-aside", "uncovered", "not-sele
 FATES: tuple[Fate, ...] = ("learned", "already-allowed", "set-aside", "uncovered", "not-selected")
 LEARNED, ALREADY, ASIDE, UNCOVERED, NOT_SELECTED = range(len(FATES))
 
-Gap = Literal["", "unlabelled", "needs-consent", "forbidden"]
-GAPS: tuple[Gap, ...] = ("", "unlabelled", "needs-consent", "forbidden")
+Gap = Literal["", "unlabelled", "needs-consent", "forbidden", "conditional"]
+GAPS: tuple[Gap, ...] = ("", "unlabelled", "needs-consent", "forbidden", "conditional")
 GAP_MEANING: dict[Gap, tuple[str, str]] = {
     "unlabelled": (
         "an end is a workload without labels, and no rule may pick a workload by what it lacks",
@@ -36,6 +36,10 @@ GAP_MEANING: dict[Gap, tuple[str, str]] = {
     "forbidden": (
         "an existing `forbid` stands against it, and no allow lifts that",
         "change the forbid, or stop the traffic",
+    ),
+    "conditional": (
+        "an existing allow covers it under a condition (a time, a process, mutual TLS) that does not hold",
+        "change the condition if the traffic is wanted; a rule beside it would undo it",
     ),
 }
 

@@ -127,6 +127,9 @@ class _Checker:
                 return _value_guess(requirement, population)
             guess = did_you_mean(requirement.key, population.keys) or f"known keys: {_some(population.keys)}"
             return f"no workload has the key `{requirement.key}`; {guess}"
+        if len(peer.selectors) > 1 and population.picked((peer.selectors[0],)):
+            scope = ",".join(str(selector) for selector in peer.selectors[1:])
+            return f"nobody within the scope `{scope}`; did you mean `global: {peer.selectors[0]}`?"
         return "each requirement matches some workload, but none matches them all"
 
 

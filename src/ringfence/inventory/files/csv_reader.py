@@ -70,7 +70,11 @@ def _check_header(header: list[Text], file: str, findings: Findings) -> None:
     for cell in header:
         where, name = Location(file, cell.line, cell.column), cell.value
         if name not in COLUMNS and not (name.startswith(LABEL) and len(name) > len(LABEL)):
-            help_ = "a label's column is `label:` and its key" if ":" in name else unknown_word(name, COLUMNS)
+            help_ = (
+                "a label's column is `label:` and its key"
+                if ":" in name
+                else f"{unknown_word(name, COLUMNS)}; a label is a column `label:KEY`"
+            )
             findings.add("unknown-key", f"`{name}` is no column of an inventory", where, text=name, help=help_)
         if name in seen:
             findings.add("duplicate-key", f"the column `{name}` stands twice", where, text=name)
