@@ -123,11 +123,12 @@ class Inventory:
 
     @cached_property
     def _processes(self) -> dict[str, tuple[Workload, ...]]:
-        table: dict[str, tuple[Workload, ...]] = {}
+        """Host name -> its processes by name: an order that does not depend on how the inventory came about."""
+        table: dict[str, list[Workload]] = {}
         for workload in self.workloads:
             if workload.kind == "process" and workload.host:
-                table[workload.host] = (*table.get(workload.host, ()), workload)
-        return table
+                table.setdefault(workload.host, []).append(workload)
+        return {host: tuple(sorted(processes, key=lambda w: w.name)) for host, processes in table.items()}
 
     def labels_of(self, workload: Workload) -> dict[str, str]:
         """Its labels; a process inherits its host's, overridden by its own. To be read only."""
