@@ -186,7 +186,7 @@ def test_strips_find_what_the_whole_finds(monkeypatch: pytest.MonkeyPatch) -> No
     """The findings do not depend on how many rows are painted at a time."""
     worlds = [crowded(seed)[1] for seed in range(9500, 9510)]
     whole = [lint(Engine.compile(world)) for world in worlds]
-    monkeypatch.setattr("ringfence.core.engine.coverage._STRIP", 2)
+    monkeypatch.setattr("ringfence.core.engine.matrix.STRIP_CELLS", 20)
     assert [lint(Engine.compile(world)) for world in worlds] == whole
     assert any(whole)
 

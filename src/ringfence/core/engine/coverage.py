@@ -23,7 +23,6 @@ from ringfence.core.engine.prove import canvas_of
 from ringfence.core.engine.relation import meaning
 from ringfence.core.engine.rules import End, Facts
 
-_STRIP = 1024
 _BLAMED = 3
 
 
@@ -50,8 +49,7 @@ class Coverage:
         self.hits: dict[int, Hits] = {}
         """Per allow that speaks anywhere."""
         interner = matrix.Interner()
-        for start in range(0, len(self.classes), _STRIP):
-            rows = self.classes[start : start + _STRIP]
+        for rows in matrix.strips(self.classes, self.classes):
             self._strip(canvas_of(engine, rows, self.classes, self._facts, interner))
         self.twins = _twins(engine)
         """Rules that say the same as an earlier one, with that one."""

@@ -23,7 +23,7 @@ from ringfence.core.engine import matrix
 from ringfence.core.engine.bits import Ids, members
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.naming import Naming
-from ringfence.core.engine.prove import canvas_of, without_own_way
+from ringfence.core.engine.prove import canvas_of, own_ways
 from ringfence.core.engine.relation import meaning
 from ringfence.core.engine.rules import Facts
 from ringfence.core.engine.witness import Witness, witness
@@ -31,8 +31,6 @@ from ringfence.core.policy.model import Policy
 from ringfence.core.world import World
 
 Change = Literal["opened", "closed"]
-_STRIP = 1024
-"""Rows painted at a time: bounds memory at rows x classes x 8 bytes a combination of facts."""
 
 
 class Box(msgspec.Struct, frozen=True):
@@ -103,17 +101,15 @@ class _Comparison:
             return
         found: dict[tuple[int, int, Facts], list[NDArray[np.intp]]] = {}
         combinations = self._combinations(rows, columns)
-        for start in range(0, len(rows), _STRIP):
-            strip = rows[start : start + _STRIP]
+        for strip in matrix.strips(rows, columns):
             for facts, codes in self._changes(strip, columns, combinations):
                 for code, where in _grouped(codes):
                     pairs = np.stack([strip[where[0]], columns[where[1]]], axis=1)
                     found.setdefault((code >> 32, code & 0xFFFFFFFF, facts), []).append(pairs)
         sets = self._interner.sets
         for (gained, lost, facts), parts in found.items():
-            cells = without_own_way(self._after, np.concatenate(parts))
-            if len(cells):
-                yield _Cells(cells[:, 0], cells[:, 1], sets[gained], sets[lost], facts)
+            cells = np.concatenate(parts)
+            yield _Cells(cells[:, 0], cells[:, 1], sets[gained], sets[lost], facts)
 
     def _touched(self) -> tuple[Ids, Ids]:
         """The present classes that changed rules name as source and as destination. A deny never decides here."""
@@ -159,6 +155,7 @@ class _Comparison:
             new = matrix.passed(canvas)
             old = matrix.passed(replace(canvas, relation=self._before.relation))
             codes = _coded(self._interner, old, new)
+            codes[own_ways(self._after, rows, columns)] = 0
             plainer = [said for other, said in known if set(_stated(other)) < set(_stated(facts))]
             known.append((facts, codes))
             told = np.any([codes == said for said in plainer], axis=0) if plainer else np.zeros(codes.shape, bool)

@@ -185,6 +185,21 @@ class Engine:
                 break
         return (*chosen[True], *chosen[False])
 
+    def sole_members(self, classes: Ids) -> Ids:
+        """Per class the only workload in it, by its number in the inventory; -1 where there are none or several."""
+        known = classes < len(self._sole)
+        out = np.full(len(classes), -1, dtype=np.intp)
+        out[known] = self._sole[classes[known]]
+        return out
+
+    @cached_property
+    def _sole(self) -> Ids:
+        who, where = self._places
+        out = np.full(len(self.classes), -1, dtype=np.intp)
+        out[where] = who
+        out[np.bincount(where, minlength=len(self.classes)) != 1] = -1
+        return out
+
     def bare_addresses(self, class_: int) -> tuple[int, ...]:
         """The first address of each range of a class that nobody holds."""
         firsts = (
@@ -254,7 +269,8 @@ class Engine:
                     self._known_classes.pop((workload.uuid, address), None)
                 for number in {self.class_of(workload, address) for address in self.addresses_of(workload, at)}:
                     self.classes.workloads[number] += change
-        self.__dict__.pop("_places", None)
+        for stale in ("_places", "_sole"):
+            self.__dict__.pop(stale, None)
         self.world = msgspec.structs.replace(self.world, inventory=inventory)
 
     # ---- decisions ---------------------------------------------------------------------------------------------

@@ -6,12 +6,12 @@ rules' blocks), never pair by pair.
 
 INVARIANT: numbers are handed out by one `Interner`, append only; compare numbers of one interner only.
 INVARIANT: essential atoms are left out of every set: they always pass and would hide what policy says.
-Above about 10,000 classes ask for strips of rows: a strip costs its own cells only.
+Above about 10,000 classes ask for strips of rows (`strips`): a strip costs its own cells only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -28,6 +28,8 @@ Change = Callable[[int, int], int]
 """(set, mask of a rule) -> changed set."""
 NONE = 0
 """The number of the empty set."""
+STRIP_CELLS = 1 << 22
+"""Cells painted at a time where no resident matrix is kept: bounds memory at some 100 MB whatever the estate."""
 _SCALAR_CELLS = 4
 """Below this many cells a Python loop beats numpy's call overhead."""
 
@@ -146,6 +148,12 @@ def _positions(classes: Ids, position_of: Ids | None) -> Ids:
         return classes
     found = position_of[classes]
     return found[found >= 0]
+
+
+def strips(rows: Ids, columns: Ids) -> Iterator[Ids]:
+    """The rows in parts whose cells are at most `STRIP_CELLS` (one row at least)."""
+    step = max(1, STRIP_CELLS // max(1, len(columns)))
+    return (rows[start : start + step] for start in range(0, len(rows), step))
 
 
 def passed(canvas: Canvas) -> Numbers:

@@ -7,12 +7,12 @@ no pair; essential traffic is left out; a selector that picks nobody is `unmatch
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from ringfence.core.engine import matrix
 from ringfence.core.engine.bits import Ids, members, of_ids, to_ids
@@ -61,46 +61,47 @@ def prove_one(engine: Engine, policy: Policy, test: Expectation) -> Proof:
     if not wanted:
         message = "only asks about essential traffic, which always passes"
         return Proof(policy.name, name, "unmatched", test.expect, 0, 0, test.where, message=message)
-    canvas = canvas_of(engine, rows, columns, facts)
-    numbers = matrix.passed(canvas)
-    wrong = _wrong(canvas.interner, wanted, test.expect)
-    row, column = np.nonzero(wrong[numbers])
-    violating = without_own_way(engine, np.stack([rows[row], columns[column]], axis=1))
-    pairs = numbers.size
-    if not len(violating):
+    violations, first = _violations(engine, rows, columns, facts, wanted, test.expect)
+    pairs = len(rows) * len(columns)
+    if first is None:
         return _proven(engine, policy, test, name, pairs, wanted, facts)
-    source, destination = violating[0].tolist()
+    source, destination = first
     atoms = engine.passed_between(source, destination, facts)
     contradicting = wanted & (atoms if test.expect == "blocked" else ~atoms)
     shown = witness(engine, source, destination, contradicting, facts)
     message = f"{shown.source} -> {shown.destination} {shown.service} is {shown.verdict.verdict}"
-    return Proof(policy.name, name, "failed", test.expect, pairs, len(violating), test.where, shown, message)
+    return Proof(policy.name, name, "failed", test.expect, pairs, violations, test.where, shown, message)
 
 
-def without_own_way(engine: Engine, pairs: NDArray[np.intp]) -> NDArray[np.intp]:
-    """(source class, destination class) pairs but those of one workload: its way to itself is loopback, not policy."""
-    holder = np.full(len(engine.classes), -1, dtype=np.intp)
-    involved = np.unique(pairs)
-    holder[involved] = sole_holders(engine, involved)
-    source, destination = holder[pairs[:, 0]], holder[pairs[:, 1]]
-    kept: NDArray[np.intp] = pairs[(source < 0) | (source != destination)]
-    return kept
+def _violations(
+    engine: Engine, rows: Ids, columns: Ids, facts: Facts, wanted: int, expect: str
+) -> tuple[int, tuple[int, int] | None]:
+    """How many class pairs contradict an expectation, and the first of them. Strip by strip: memory is bounded."""
+    count, first = 0, None
+    interner = matrix.Interner()
+    for strip in matrix.strips(rows, columns):
+        canvas = replace(canvas_of(engine, strip, columns, facts, interner), atoms=wanted)
+        numbers = matrix.passed(canvas)
+        wrong = _wrong(interner, wanted, expect)[numbers]
+        wrong[own_ways(engine, strip, columns)] = False
+        if first is None and wrong.any():
+            row, column = divmod(int(wrong.argmax()), len(columns))
+            first = int(strip[row]), int(columns[column])
+        count += int(np.count_nonzero(wrong))
+    return count, first
 
 
-def sole_holders(engine: Engine, classes: Ids) -> NDArray[np.intp]:
-    """Per class a number for the one workload in it; -1 where there are none or several."""
-    numbers: dict[str, int] = {}
-    out = np.full(len(classes), -1, dtype=np.intp)
-    for position, class_ in enumerate(classes.tolist()):
-        if engine.classes.workloads[class_] == 1:
-            out[position] = numbers.setdefault(_only_member(engine, class_), len(numbers))
-    return out
+def own_ways(engine: Engine, rows: Ids, columns: Ids) -> tuple[Ids, Ids]:
+    """The cells (positions) of one and the same workload: its way to itself is loopback, not policy."""
+    row_of, column_of = engine.sole_members(rows), engine.sole_members(columns)
+    order = np.argsort(column_of, kind="stable")
+    lo, hi = (np.searchsorted(column_of[order], row_of, side=side) for side in _SIDES)
+    counts = np.where(row_of >= 0, hi - lo, 0)
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(np.arange(len(rows)), counts), order[np.repeat(lo, counts) + within]
 
 
-def _only_member(engine: Engine, class_: int) -> str:
-    """The UUID of the one workload of a class."""
-    (workload,) = {e.workload.uuid for e in engine.members_of(class_) if e.workload is not None}
-    return workload
+_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 
 
 def _proven(
@@ -119,15 +120,11 @@ def _proven(
 def _unless(engine: Engine, test: Expectation, wanted: int, facts: Facts) -> str:
     """The conditional rules that would open what is proven blocked, were their conditions to hold."""
     rows, columns = present(engine, test.sources), present(engine, test.destinations)
-    numbers = matrix.passed(canvas := canvas_of(engine, rows, columns, msgspec.structs.replace(facts, holds_all=True)))
-    row, column = np.nonzero(canvas.interner.flags(wanted)[numbers])
-    pairs = without_own_way(engine, np.stack([rows[row], columns[column]], axis=1))
-    if not len(pairs):
+    _, first = _violations(engine, rows, columns, _whatever(facts), wanted, "blocked")
+    if first is None:
         return ""
-    source, destination = pairs[0].tolist()
-    live, _ = engine.speaking(
-        "destination", source, destination, msgspec.structs.replace(facts, holds_all=True), peer_enforces=True
-    )
+    source, destination = first
+    live, _ = engine.speaking("destination", source, destination, _whatever(facts), peer_enforces=True)
     conditional = live & engine.relation.conditional
     refs = [engine.rules[n].ref for n in members(conditional) if engine.relation.masks[n] & wanted]
     return f"unless the conditions of {', '.join(refs[:3]) or 'a rule'} hold"

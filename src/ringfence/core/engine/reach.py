@@ -17,7 +17,7 @@ from ringfence.core.engine import matrix
 from ringfence.core.engine.bits import Ids
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.naming import describe_labels, name_classes
-from ringfence.core.engine.prove import canvas_of, sole_holders
+from ringfence.core.engine.prove import canvas_of, own_ways
 from ringfence.core.engine.rules import Facts
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.net.service import ANY
@@ -60,20 +60,10 @@ class Reachability:
         self._wanted = engine.mask_of(services) & ~engine.essential
         self._numbers = matrix.passed(canvas)
         self._sets = canvas.interner.sets
-        self._edges = self._connected(canvas.interner.flags(self._wanted))
+        self._edges: NDArray[np.bool_] = canvas.interner.flags(self._wanted)[self._numbers]
+        self._edges[own_ways(engine, self._ids, self._ids)] = False
         self._is_bare = np.array([engine.classes.labels[c] is None for c in self._ids.tolist()], dtype=bool)
         self._said: dict[int, tuple[str, ...]] = {}
-
-    def _connected(self, carries: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Whether one class connects to another; a workload alone in both is no neighbour of its own."""
-        edges = carries[self._numbers]
-        holder = sole_holders(self.engine, self._ids)
-        alone = np.flatnonzero(holder >= 0)
-        for number, count in zip(*np.unique(holder[alone], return_counts=True), strict=True):
-            if count > 1:
-                own = alone[holder[alone] == number]
-                edges[np.ix_(own, own)] = False
-        return edges
 
     def of(self, start: NDArray[np.intp], way: Way, *, hops: int = 1) -> Reach:
         """From the classes `start` (engine class numbers), `hops` steps along or against the connections.
