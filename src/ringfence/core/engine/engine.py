@@ -22,11 +22,12 @@ from ringfence.core.engine.classes import ClassTable
 from ringfence.core.engine.judgement import Judgement
 from ringfence.core.engine.partition import Partition
 from ringfence.core.engine.peers import PeerTable, joined
-from ringfence.core.engine.relation import Relation, scope_peer
+from ringfence.core.engine.relation import Relation, Row, scope_peer
 from ringfence.core.engine.rules import End, Facts, RuleRef, holds, number_rules
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode, Workload
+from ringfence.core.labels.selector import Labels
 from ringfence.core.net import service
 from ringfence.core.net.address import format_ranges, is_v4
 from ringfence.core.net.intervals import IntervalSet
@@ -300,9 +301,15 @@ class Engine:
         A scoped rule speaks where either end is in its scope; an allow, at the destination, only if that end is: the
         destination's owner consents.
         """
+        rows = self.relation.rows(s), self.relation.rows(d)
+        return self._speaking(end, *rows, facts, peer_enforces=peer_enforces, within=within)
+
+    def _speaking(
+        self, end: End, source: Row, destination: Row, facts: Facts, *, peer_enforces: bool, within: int = -1
+    ) -> tuple[int, int]:
         relation = self.relation
-        s_rules, _, s_scope = relation.rows(s)
-        _, d_rules, d_scope = relation.rows(d)
+        s_rules, _, s_scope = source
+        _, d_rules, d_scope = destination
         either = s_rules & within & d_rules & (s_scope | d_scope)
         allowing = either & relation.allow & (d_scope if end == "destination" else -1)
         asked = allowing & relation.conditional
@@ -313,12 +320,22 @@ class Engine:
 
     def passed_between(self, source: int, destination: int, facts: Facts) -> int:
         """The atoms that pass from one class to another when every controlled end enforces, as a bitset."""
+        rows = self.relation.rows(source), self.relation.rows(destination)
+        is_controlled = self.classes.is_controlled[source], self.classes.is_controlled[destination]
+        return self._passed(rows, is_controlled, facts)
+
+    def passed_between_labels(self, source: Labels, destination: Labels, facts: Facts) -> int:
+        """The same between hosts of these labels at unknown addresses, whether or not anybody carries them."""
+        anywhere = self.peers.of_address(None, is_held=True)
+        rows = [self.relation.row_of(self.peers.of_labels(labels) | anywhere) for labels in (source, destination)]
+        return self._passed((rows[0], rows[1]), (True, True), facts)
+
+    def _passed(self, rows: tuple[Row, Row], is_controlled: tuple[bool, bool], facts: Facts) -> int:
         atoms = self.atoms.full & ~self.essential
-        ends: tuple[tuple[End, int, int], ...] = (("source", source, destination), ("destination", destination, source))
-        for end, own, other in ends:
-            if self.classes.is_controlled[own]:
-                believed = self.classes.is_controlled[other]
-                live, _ = self.speaking(end, source, destination, facts, peer_enforces=believed)
+        ends: tuple[End, End] = ("source", "destination")
+        for own, end in enumerate(ends):
+            if is_controlled[own]:
+                live, _ = self._speaking(end, *rows, facts, peer_enforces=is_controlled[1 - own])
                 allowed, forbidden = (self._masks_of(live & b) for b in (self.relation.allow, self.relation.forbid))
                 atoms &= allowed & ~forbidden
         return atoms

@@ -36,11 +36,7 @@ class Possible(msgspec.Struct, frozen=True):
 def counterexample(engine: Engine, test: Expectation, wanted: int, facts: Facts) -> Possible | None:
     """A pair of possible label sets, both workloads with an enforcement point, that contradicts the expectation."""
     for source, destination in islice(_candidates(engine, test, wanted), _MOST):
-        classes = [
-            engine.classes.of(labels, engine.peers.of_address(None, is_held=True), is_controlled=True)
-            for labels in (source, destination)
-        ]
-        passed = engine.passed_between(classes[0], classes[1], facts)
+        passed = engine.passed_between_labels(source, destination, facts)
         wrong = wanted & (passed if test.expect == "blocked" else ~passed)
         if wrong:
             return Possible(_say(source), _say(destination), engine.say_services(wrong))
