@@ -17,7 +17,6 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from ringfence.core.engine import matrix
 from ringfence.core.engine.bits import Ids, members
@@ -71,16 +70,18 @@ def diff(world: World, old: Sequence[Policy], new: Sequence[Policy]) -> Diff:
 def compare(before: Engine, after: Engine) -> Diff:
     """The same for two engines over one class table (`Engine.with_policies`)."""
     comparison = _Comparison(before, after)
-    boxes = [box for cells in comparison.cells() for box in comparison.boxes(cells)]
+    boxes = [box for kind, blocks in comparison.blocks().items() for box in comparison.boxes(kind, blocks)]
     return Diff(tuple(sorted(boxes, key=lambda b: (-b.workload_pairs, b.change, b.when, b.sources, b.destinations))))
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """All class pairs that gain and lose the same atoms under the same facts."""
+Blocks = dict[bytes, tuple[list[int], Ids]]
+"""Sources with equal destination sets together, by those: exact and linear; a minimum cover is NP-hard, not needed."""
 
-    rows: Ids
-    columns: Ids
+
+@dataclass(frozen=True)
+class _Kind:
+    """One way in which class pairs differ: the atoms gained and lost, and the facts it takes."""
+
     gained: int
     lost: int
     facts: Facts
@@ -91,25 +92,25 @@ class _Comparison:
         self._before, self._after = before, after
         self._naming = Naming(after)
         self._interner = matrix.Interner()
+        self._changed: dict[tuple[int, int], int] = {(0, 0): 0}
+        """(gained, lost) -> its number; 0 is no change."""
 
     # ---- which pairs differ ----------------------------------------------------------------------------------------
 
-    def cells(self) -> Iterator[_Cells]:
-        """The pairs that differ, grouped by what they gain and lose and by the facts it takes."""
+    def blocks(self) -> dict[_Kind, Blocks]:
+        """The class pairs that differ, by how."""
         rows, columns = self._touched()
+        found: dict[_Kind, Blocks] = {}
         if not len(rows) or not len(columns):
-            return
-        found: dict[tuple[int, int, Facts], list[NDArray[np.intp]]] = {}
+            return found
         combinations = self._combinations(rows, columns)
         for strip in matrix.strips(rows, columns):
-            for facts, codes in self._changes(strip, columns, combinations):
-                for code, where in _grouped(codes):
-                    pairs = np.stack([strip[where[0]], columns[where[1]]], axis=1)
-                    found.setdefault((code >> 32, code & 0xFFFFFFFF, facts), []).append(pairs)
-        sets = self._interner.sets
-        for (gained, lost, facts), parts in found.items():
-            cells = np.concatenate(parts)
-            yield _Cells(cells[:, 0], cells[:, 1], sets[gained], sets[lost], facts)
+            for facts, numbers in self._changes(strip, columns, combinations):
+                gains = list(self._changed)
+                for number, row, mine in _by_row(numbers):
+                    blocks = found.setdefault(_Kind(*gains[number], facts), {})
+                    blocks.setdefault(mine.tobytes(), ([], columns[mine]))[0].append(int(strip[row]))
+        return found
 
     def _touched(self) -> tuple[Ids, Ids]:
         """The present classes that changed rules name as source and as destination. A deny never decides here."""
@@ -147,33 +148,65 @@ class _Comparison:
     def _facts(self) -> Facts:
         return Facts(self._after.world.at)
 
-    def _changes(self, rows: Ids, columns: Ids, combinations: list[Facts]) -> Iterator[tuple[Facts, NDArray[np.int64]]]:
-        """Per combination, `gained << 32 | lost` (set numbers) of each cell, where no plainer facts change it so."""
-        known: list[tuple[Facts, NDArray[np.int64]]] = []
+    def _changes(self, rows: Ids, columns: Ids, combinations: list[Facts]) -> Iterator[tuple[Facts, matrix.Numbers]]:
+        """Per combination, the number of each cell's change, where no plainer facts change it in the same way."""
+        known: list[tuple[Facts, matrix.Numbers]] = []
         for facts in combinations:
             canvas = canvas_of(self._after, rows, columns, facts, self._interner)
             new = matrix.passed(canvas)
             old = matrix.passed(replace(canvas, relation=self._before.relation))
-            codes = _coded(self._interner, old, new)
-            codes[own_ways(self._after, rows, columns)] = 0
+            numbers = self._numbered(old, new)
             plainer = [said for other, said in known if set(_stated(other)) < set(_stated(facts))]
-            known.append((facts, codes))
-            told = np.any([codes == said for said in plainer], axis=0) if plainer else np.zeros(codes.shape, bool)
-            yield facts, np.where(told, 0, codes)
+            if len(combinations) > 1:
+                known.append((facts, numbers.copy()))
+            for said in plainer:
+                numbers[numbers == said] = 0
+            yield facts, numbers
+
+    def _numbered(self, old: matrix.Numbers, new: matrix.Numbers) -> matrix.Numbers:
+        """Per cell the number of its change; 0 where nothing changes."""
+        differs = old != new
+        was, is_ = old[differs], new[differs]
+        (before, was), (after, is_) = _ranked(was), _ranked(is_)
+        pair = was.astype(np.intp) * len(after) + is_
+        sets = self._interner.sets
+        numbers = np.zeros(len(before) * len(after), dtype=np.int32)
+        for code in np.flatnonzero(np.bincount(pair, minlength=len(numbers))).tolist():
+            one, other = sets[before[code // len(after)]], sets[after[code % len(after)]]
+            numbers[code] = self._changed.setdefault((other & ~one, one & ~other), len(self._changed))
+        out = np.zeros(old.shape, dtype=np.int32)
+        out[differs] = numbers[pair]
+        return out
 
     # ---- how to say it ---------------------------------------------------------------------------------------------
 
-    def boxes(self, cells: _Cells) -> Iterator[Box]:
-        for sources, destinations in _rectangles(cells.rows, cells.columns):
-            pairs = _weight(self._after, sources) * _weight(self._after, destinations)
+    def boxes(self, kind: _Kind, blocks: Blocks) -> Iterator[Box]:
+        for sources, columns in blocks.values():
+            destinations = columns.tolist()
+            pairs = self._pairs(np.array(sources), columns)
+            if not pairs:
+                continue
             names = self._naming.name(sources), self._naming.name(destinations)
             changes: tuple[tuple[Change, int, Engine], ...]
-            changes = (("opened", cells.gained, self._after), ("closed", cells.lost, self._before))
+            changes = (("opened", kind.gained, self._after), ("closed", kind.lost, self._before))
             for change, atoms, judge in changes:
                 if atoms:
-                    shown = witness(self._after, sources[0], destinations[0], atoms, cells.facts, judge)
+                    ends = self._two_workloads(sources, destinations)
+                    shown = witness(self._after, *ends, atoms, kind.facts, judge)
                     services = self._after.say_services(atoms)
-                    yield Box(change, *names, services, pairs, shown, _stated(cells.facts))
+                    yield Box(change, *names, services, pairs, shown, _stated(kind.facts))
+
+    def _pairs(self, sources: Ids, destinations: Ids) -> int:
+        """Workload pairs, less those of a workload and itself; a range of bare addresses counts as one."""
+        counts = self._after.classes.workloads
+        one, other = (sum(counts[c] or 1 for c in side.tolist()) for side in (sources, destinations))
+        own, _ = own_ways(self._after, sources, destinations)
+        return one * other - len(own)
+
+    def _two_workloads(self, sources: list[int], destinations: list[int]) -> tuple[int, int]:
+        """A pair of classes of a block that are not one and the same workload."""
+        pairs = ((s, d) for s in sources for d in destinations)
+        return next((s, d) for s, d in pairs if not len(own_ways(self._after, np.array([s]), np.array([d]))[0]))
 
 
 _NOBODY = np.zeros(0, dtype=np.intp)
@@ -187,42 +220,18 @@ def _stated(facts: Facts) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _coded(interner: matrix.Interner, old: matrix.Numbers, new: matrix.Numbers) -> NDArray[np.int64]:
-    """Per cell the numbers of the gained and the lost set in one integer; 0 where nothing changes."""
-    codes = np.zeros(old.shape, dtype=np.int64)
-    differs = old != new
-    pairs, inverse = np.unique(old[differs].astype(np.int64) << 32 | new[differs], return_inverse=True)
-    sets = interner.sets
-    said = []
-    for pair in pairs.tolist():
-        was, is_ = sets[pair >> 32], sets[pair & 0xFFFFFFFF]
-        said.append(interner.number(is_ & ~was) << 32 | interner.number(was & ~is_))
-    codes[differs] = np.array(said, dtype=np.int64)[inverse]
-    return codes
+def _ranked(numbers: matrix.Numbers) -> tuple[list[int], matrix.Numbers]:
+    """The distinct numbers, and each number's place among them."""
+    distinct = np.flatnonzero(np.bincount(numbers))
+    place = np.zeros(int(distinct[-1]) + 1 if len(distinct) else 0, dtype=np.int32)
+    place[distinct] = np.arange(len(distinct))
+    return distinct.tolist(), place[numbers]
 
 
-def _grouped(codes: NDArray[np.int64]) -> Iterator[tuple[int, tuple[Ids, Ids]]]:
-    """(code, rows and columns of its cells), without the code 0."""
-    row, column = np.nonzero(codes)
-    mine = codes[row, column]
-    order = np.argsort(mine, kind="stable")
-    distinct, starts = np.unique(mine[order], return_index=True)
-    for code, part in zip(distinct.tolist(), np.split(order, starts[1:]), strict=False):
-        yield code, (row[part], column[part])
-
-
-def _rectangles(rows: Ids, columns: Ids) -> Iterator[tuple[list[int], list[int]]]:
-    """Sources with equal destination sets together: exact and linear; a minimum cover is NP-hard and not needed."""
-    order = np.lexsort((columns, rows))
-    rows, columns = rows[order], columns[order]
-    starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
-    by_destinations: dict[bytes, tuple[list[int], list[int]]] = {}
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
-        mine = columns[start:end]
-        by_destinations.setdefault(mine.tobytes(), ([], mine.tolist()))[0].append(int(rows[start]))
-    yield from by_destinations.values()
-
-
-def _weight(engine: Engine, ids: list[int]) -> int:
-    """Workloads in the classes; a range of bare addresses counts as one."""
-    return sum(engine.classes.workloads[c] or 1 for c in ids)
+def _by_row(numbers: matrix.Numbers) -> Iterator[tuple[int, int, Ids]]:
+    """(number, row, columns) of every row and number but 0."""
+    for row in np.flatnonzero(numbers.any(axis=1)).tolist():
+        line = numbers[row]
+        for number in np.flatnonzero(np.bincount(line)).tolist():
+            if number:
+                yield number, row, np.flatnonzero(line == number)
