@@ -10,6 +10,7 @@ the first time too. "Realised" is said only of what was read from the kernel aft
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from ringfence.targets.nftables.support import check, reduce, refused
 from ringfence.targets.nftables.text import format_layout
 
 ATTEMPTS = 8
+SETTLE_TRIES, SETTLE_S = 10, 0.1
 _REFUSED = {
     errno.EPERM: ("not-permitted", "run with CAP_NET_ADMIN"),
     errno.ERESTART: ("ruleset-changed", "observe and plan again"),
@@ -150,12 +152,13 @@ class NftablesTarget:
     def observe(self) -> Realised:
         """Read back what is realised: `absent`, `realised` if untouched since it was applied, else `drifted`.
 
-        While the kernel's rule set generation has not moved, nobody has changed anything since the last reading.
+        While the kernel's rule set generation has not moved, nobody has changed anything since the last whole reading.
         """
         with Netlink(self.netns) as netlink:
-            if self._last is None or netlink.generation() != self._last.generation:
-                self._last = self._read(*_consistent(netlink))
-        return self._last
+            last = self._last
+            if last is None or not last.is_untouched or netlink.generation() != last.generation:
+                self._last = last = self._read(*_consistent(netlink))
+        return last
 
     def _read(self, layout: Layout | None, generation: int) -> Realised:
         if layout is None:
@@ -214,9 +217,22 @@ class NftablesTarget:
             except TargetError as error:
                 if error.code != "ruleset-changed" or attempt == ATTEMPTS - 1:
                     raise
-        found = self.verify(intent)
+        found = self._proven(intent)
         if found.state not in ("realised", "refused"):
             raise TargetError("not-realised", f"what was read back differs: {'; '.join(found.differences[:3])}")
+        return found
+
+    def _proven(self, intent: Intent) -> Realised:
+        """What is realised after an apply.
+
+        The kernel grows a large hash set in the background after the commit, and a dump meanwhile can miss elements or
+        give some twice (rhashtable walks are not snapshots), so a reading that differs is taken again for a while.
+        """
+        for _ in range(SETTLE_TRIES):
+            found = self.verify(intent)
+            if found.state in ("realised", "refused"):
+                break
+            time.sleep(SETTLE_S)
         return found
 
     def remove(self) -> None:
