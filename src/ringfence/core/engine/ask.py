@@ -7,6 +7,7 @@ everybody.
 from __future__ import annotations
 
 import difflib
+from datetime import datetime
 
 from ringfence.core.engine.engine import Engine
 from ringfence.core.errors import InputError
@@ -46,15 +47,15 @@ def _bare_endpoints(engine: Engine, word: str, network: str) -> tuple[Endpoint, 
     """One address nobody holds of every address class that meets the word."""
     inventory, at = engine.world.inventory, engine.world.at
     meeting = [ranges & _WORDS[word] for ranges in engine.classes.ranges]
-    found = (_unheld(ranges, inventory, at) for ranges in meeting if ranges)
+    found = (_unheld(ranges, inventory, at, network) for ranges in meeting if ranges)
     return tuple(Endpoint(address=address, network=network) for address in found if address is not None)
 
 
-def _unheld(ranges: IntervalSet, inventory: Inventory, at: object) -> int | None:
-    """An address of the ranges that no workload holds; the first few of each range are tried."""
+def _unheld(ranges: IntervalSet, inventory: Inventory, at: datetime, network: str) -> int | None:
+    """An address of the ranges that no workload holds in a network; the first few of each range are tried."""
     for lo, hi in ranges:
         for address in range(lo + 1 if hi > lo else lo, min(hi, lo + 64) + 1):
-            if not inventory.holders(address, at):  # type: ignore[arg-type]
+            if not inventory.holders(address, at, network):
                 return address
     return None
 

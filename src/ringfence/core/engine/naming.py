@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -23,7 +24,7 @@ class Naming:
         self._engine, self._classes = engine, engine.classes
 
     def name(self, ids: Iterable[int]) -> str:
-        """The shortest `key=value` selector that picks exactly these classes of the present ones, else a short list."""
+        """The shortest selector that picks exactly these classes of the present ones, else a short list."""
         wanted = set(ids)
         labelled = of_ids(c for c in wanted if self._classes.labels[c] is not None)
         parts = [self._selector(labelled)] if labelled else []
@@ -33,27 +34,41 @@ class Naming:
         )
 
     def _selector(self, wanted: int) -> str:
+        """Labels all of them carry, then keys none of them carries, as far as they pick exactly these; else a list."""
         labels = self._classes.labels[lowest(wanted)] or {}
-        common = sorted((x for x in labels.items() if not wanted & ~self._carriers[x]), key=_rank)
-        if common and self._picks_exactly(common, wanted):
-            return ",".join(f"{key}={value}" for key, value in self._minimal(common, wanted))
-        names = sorted(describe_labels(self._classes, c) for c in members(wanted))
+        common = [f"{k}={v}" for k, v in sorted(labels.items(), key=_rank) if not wanted & ~self._carriers[f"{k}={v}"]]
+        lacking = sorted(term for term, lack in self._lacking.items() if not wanted & ~lack)
+        for terms in (common, common + lacking):
+            if terms and self._picks_exactly(terms, wanted):
+                return ",".join(self._minimal(terms, wanted))
+        names = sorted(self._describe(c) for c in members(wanted))
         return " | ".join(names[:_LISTED]) + (f" | {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
-    def _minimal(self, common: list[Label], wanted: int) -> list[Label]:
-        """Drop the least telling labels as long as the rest still picks exactly the same classes."""
-        kept = list(common)
-        for label in reversed(common):
-            fewer = [x for x in kept if x != label]
+    def _minimal(self, terms: list[str], wanted: int) -> list[str]:
+        """Drop the least telling terms as long as the rest still picks exactly the same classes."""
+        kept = list(terms)
+        for term in reversed(terms):
+            fewer = [x for x in kept if x != term]
             if fewer and self._picks_exactly(fewer, wanted):
                 kept = fewer
         return kept
 
-    def _picks_exactly(self, labels: Iterable[Label], wanted: int) -> bool:
+    def _picks_exactly(self, terms: Iterable[str], wanted: int) -> bool:
         picked = self._present | wanted
-        for label in labels:
-            picked &= self._carriers[label]
+        for term in terms:
+            picked &= self._lacking[term] if term.startswith("!") else self._carriers[term]
         return picked == wanted
+
+    def _describe(self, class_: int) -> str:
+        """One class in its own labels, and where it is if others with these labels are elsewhere."""
+        said = describe_labels(self._classes, class_)
+        inside = _places(self._engine, class_) if self._alike[said] > 1 else []
+        return said + (f" in {'+'.join(inside)}" if inside else "")
+
+    @cached_property
+    def _alike(self) -> Counter[str]:
+        """How many present classes are described by the same labels."""
+        return Counter(describe_labels(self._classes, c) for c in members(self._present))
 
     @cached_property
     def _present(self) -> int:
@@ -61,13 +76,23 @@ class Naming:
         return of_ids(c for c, count in enumerate(self._classes.workloads) if count)
 
     @cached_property
-    def _carriers(self) -> dict[Label, int]:
+    def _carriers(self) -> dict[str, int]:
         """The classes that carry each label, as bitsets."""
-        lists: dict[Label, list[int]] = {}
+        lists: dict[str, list[int]] = {}
         for class_, labels in enumerate(self._classes.labels):
-            for label in (labels or {}).items():
-                lists.setdefault(label, []).append(class_)
+            for key, value in (labels or {}).items():
+                lists.setdefault(f"{key}={value}", []).append(class_)
         return {label: of_ids(ids) for label, ids in lists.items()}
+
+    @cached_property
+    def _lacking(self) -> dict[str, int]:
+        """The labelled classes that lack each key, by the term `!key`."""
+        labelled = of_ids(c for c, labels in enumerate(self._classes.labels) if labels is not None)
+        carrying: dict[str, int] = {}
+        for label, ids in self._carriers.items():
+            key = label.partition("=")[0]
+            carrying[key] = carrying.get(key, 0) | ids
+        return {f"!{key}": labelled & ~ids for key, ids in carrying.items()}
 
 
 def name_classes(engine: Engine, ids: Iterable[int]) -> str:
@@ -90,8 +115,12 @@ def _bare_names(engine: Engine, bare: Iterable[int]) -> list[str]:
     """Address classes by the CIDRs and words that contain them, `internet` and `private` before ranges."""
     out = set()
     for class_ in bare:
-        inside = (engine.peers.peers[n] for n in members(engine.classes.membership[class_]))
-        texts = [peer.text for peer in inside if peer != Everywhere("anyone")]
-        ranges = format_ranges(engine.classes.ranges[class_])
+        texts, ranges = _places(engine, class_), format_ranges(engine.classes.ranges[class_])
         out.add(min(texts, key=len) if texts else ranges[0] if len(ranges) == 1 else "other addresses")
     return sorted(out)
+
+
+def _places(engine: Engine, class_: int) -> list[str]:
+    """The CIDRs and words, but `anyone`, that contain the addresses of a class."""
+    inside = (engine.peers.peers[n] for n in members(engine.classes.membership[class_] & engine.peers.all_addresses))
+    return sorted(peer.text for peer in inside if peer != Everywhere("anyone"))
