@@ -2,17 +2,21 @@
  * (client, wire, firewall, server) is in one number; designs are compared in turns of one run.
  *
  * nft_bench MODE FAMILY CLIENT_NS PER_TURN TURNS SOURCES NAME:NS:ADDRESS ...
- *   MODE      conn: connect, 32 bytes each way, close;  bulk: 32 MiB through an open connection, sender and receiver each on a core
+ *   MODE      conn: connect, 32 bytes each way, close
+ *             bulk: 1 MiB through an open connection, in segments as large as the kernel makes them (64 KiB)
+ *             packet: 64 packets of 64 bytes through an open connection, one at a time
  *   SOURCES   how many source addresses to draw from, FIRST + 16 * index
- * Prints one line a turn: the median microseconds of one operation for each NAME, in order.
+ * A turn is PER_TURN operations of every design: of connections all of a design together, of the others one of each in a
+ * new order every time, so that whatever else the machine does falls on all of them alike.
+ * Prints one line a turn: the median microseconds of one operation for each NAME, each after its number.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,10 +26,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TARGETS = 16, PORTS = 8, FIRST_PORT = 8001, CLASSES = 50, USED = 4, STRIDE = 16, CHUNK = 1 << 18, BULK = 32 << 20 };
+enum { TARGETS = 16, PORTS = 8, FIRST_PORT = 8001, CLASSES = 50, USED = 4, STRIDE = 16, CHUNK = 1 << 18, BULK = 1 << 20, PACKETS = 64, SMALL = 64 };
 
 union address { struct sockaddr any; struct sockaddr_in v4; struct sockaddr_in6 v6; };
-struct target { const char *name; union address to; int listening[PORTS]; int out, in; };
+struct target { const char *name; union address to; int listening[PORTS]; int out, in; double *times; };
 
 static struct target targets[TARGETS];
 static int family, count;
@@ -118,26 +122,21 @@ static void pin(int core) {
   sched_setaffinity(0, sizeof one, &one);
 }
 
-static void *pour(void *of) {
-  struct target *t = of;
-  pin(0);
-  for (int sent = 0; sent < BULK;) {
-    int more = send(t->out, outgoing, CHUNK, 0);
-    if (more <= 0) fail("send");
-    sent += more;
+/* One thread sends and receives, so the time is all the work there is: sender, wire, firewall, receiver, answers. */
+static void bulk_transfer(struct target *t) {
+  for (int sent = 0, got = 0; got < BULK;) {
+    int want = BULK - sent < CHUNK ? BULK - sent : CHUNK;
+    int more = want ? send(t->out, outgoing, want, MSG_DONTWAIT) : 0;
+    if (more < 0 && errno != EAGAIN) fail("send");
+    if (more > 0) sent += more;
+    while ((more = recv(t->in, buffer, CHUNK, MSG_DONTWAIT)) > 0) got += more;
+    if (!more || errno != EAGAIN) fail("recv");
   }
-  return 0;
 }
 
-static void bulk_transfer(struct target *t) {
-  pthread_t sender;
-  if (pthread_create(&sender, 0, pour, t)) fail("thread");
-  for (int got = 0; got < BULK;) {
-    int more = recv(t->in, buffer, CHUNK, 0);
-    if (more <= 0) fail("recv");
-    got += more;
-  }
-  pthread_join(sender, 0);
+static void packets(struct target *t) {
+  for (int n = 0; n < PACKETS; n++)
+    if (send(t->out, outgoing, SMALL, 0) != SMALL || recv(t->in, buffer, SMALL, MSG_WAITALL) != SMALL) fail("packet");
 }
 
 static int ascending(const void *a, const void *b) {
@@ -147,7 +146,8 @@ static int ascending(const void *a, const void *b) {
 
 int main(int argc, char **argv) {
   if (argc < 8) return 2;
-  int bulk = !strcmp(argv[1], "bulk"), turn_size = atoi(argv[4]), turns = atoi(argv[5]);
+  int turn_size = atoi(argv[4]), turns = atoi(argv[5]), one = 1;
+  int is_conn = !strcmp(argv[1], "conn"), is_bulk = !strcmp(argv[1], "bulk"), together = is_conn ? turn_size : 1;
   uint32_t sources = strtoul(argv[6], 0, 10);
   family = atoi(argv[2]) == 6 ? AF_INET6 : AF_INET;
   size = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
@@ -160,18 +160,29 @@ int main(int argc, char **argv) {
     listen_all(t);
   }
   enter(argv[3]);
-  for (int k = 0; bulk && k < count; k++) opened(&targets[k], sources);
-  double *times = malloc(sizeof(double) * turn_size);
+  for (int k = 0; k < count; k++) {
+    targets[k].times = malloc(sizeof(double) * turn_size);
+    if (is_conn) continue;
+    opened(&targets[k], sources);
+    setsockopt(targets[k].out, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  }
+  int order[TARGETS];
+  for (int k = 0; k < count; k++) order[k] = k;
   for (int turn = -2; turn < turns; turn++) {
-    for (int k = 0; k < count; k++) {
-      struct target *t = &targets[(k + (turn & 1 ? count / 2 : 0)) % count];
-      for (int n = 0; n < turn_size; n++) {
-        double begun = now_us();
-        if (bulk) bulk_transfer(t); else connection(t, sources);
-        times[n] = now_us() - begun;
+    for (int done = 0; done < turn_size; done += together) {
+      for (int k = count - 1; k > 0; k--) { int j = draw() % (k + 1), was = order[k]; order[k] = order[j]; order[j] = was; }
+      for (int k = 0; k < count; k++) {
+        struct target *t = &targets[order[k]];
+        for (int n = done; n < done + together; n++) {
+          double begun = now_us();
+          if (is_conn) connection(t, sources); else if (is_bulk) bulk_transfer(t); else packets(t);
+          t->times[n] = now_us() - begun;
+        }
       }
-      qsort(times, turn_size, sizeof(double), ascending);
-      if (turn >= 0) printf("%d %.4f%s", (int)(t - targets), times[turn_size / 2], k == count - 1 ? "\n" : " ");
+    }
+    for (int k = 0; k < count && turn >= 0; k++) {
+      qsort(targets[k].times, turn_size, sizeof(double), ascending);
+      printf("%d %.4f%s", k, targets[k].times[turn_size / 2], k == count - 1 ? "\n" : " ");
     }
   }
   return 0;
