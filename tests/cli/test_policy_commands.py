@@ -195,3 +195,27 @@ def test_tables_are_never_cut(shop: ShopEstate, columns: int | None) -> None:
 
     assert "…" not in out
     assert "policies/shop.yaml:27" in out
+
+
+def test_fmt_keeps_an_any_that_somebody_wrote_and_adds_none(shop: ShopEstate) -> None:
+    """`service: any` on a forbid and in a test is said twice on purpose; where it was left out it stays out."""
+    text = (
+        "policy: edges\n\nrules:\n"
+        "  - forbid: {from: env=dev, to: env=prod, service: any}\n"
+        "  - deny:   {from: anyone, to: env=prod}\n\n"
+        "tests:\n"
+        "  - {from: env=dev, to: env=prod, service: any, expect: blocked}\n"
+        "  - {from: env=office, to: env=prod, expect: blocked}\n"
+    )
+    path = shop.write("policies/edges.yaml", text)
+
+    assert (shop.run("policy", "fmt").code, path.read_text()) == (0, text)
+
+
+def test_an_empty_list_is_not_advised_into_everything(shop: ShopEstate) -> None:
+    """`service: []` on a forbid would mean every service if it were left out; the help says the word instead."""
+    shop.write("policies/edges.yaml", "policy: edges\nrules:\n  - forbid: {from: env=dev, to: env=prod, service: []}\n")
+
+    (found,) = shop.run("policy", "check", "--json").json["findings"]
+
+    assert (found["code"], "leave" in found["help"], "`any`" in found["help"]) == ("empty-list", False, True)

@@ -47,7 +47,7 @@ HELP: dict[Aside, str] = {
     "scanner": "allow it by hand if it is your own scanner, in a policy of its own",
     "both-ephemeral": "let an agent report it, which knows who listens",
     "direction-unsure": "let an agent report it, which knows who listens",
-    "single-shot": "watch longer, or recommend with a lower `least`",
+    "single-shot": "watch longer, or write the rule by hand if it belongs",
 }
 """The next step for each reason."""
 

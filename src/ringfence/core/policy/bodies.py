@@ -24,6 +24,10 @@ class Body(NamedTuple):
     service_node: Node
     """Where a fault of the services is shown."""
 
+    @property
+    def is_any_written(self) -> bool:
+        return self.services.words == (ANY_WORD,) and self.services is not _EVERY_SERVICE
+
 
 class BodyReader:
     """Reads the bodies of one policy's rules and tests."""

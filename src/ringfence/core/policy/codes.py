@@ -36,7 +36,9 @@ CODES = MappingProxyType(
         "expected-list": Code("a list belongs here", "write one `- item` a line"),
         "expected-text": Code("text belongs here", "write one word or quoted text"),
         "expected-boolean": Code("`true` or `false` belongs here", "write `true` or `false`, without quotes"),
-        "empty-list": Code("a list has no items", "name at least one item, or leave the key out"),
+        "empty-list": Code(
+            "a list has no items", "name at least one item; `anyone` means every peer and `any` every service"
+        ),
         "unknown-key": Code("the key is not part of the language", "correct the key or delete it"),
         "missing-key": Code("a key that must be given is missing", "add the key"),
         # names

@@ -47,6 +47,7 @@ class ExpectationReader:
             at=at,
             name=name,
             is_process_implied=implied is not None,
+            is_any_written=body.is_any_written,
             where=self.report.at(mapping),
             comments=self.draft.margins.of(mapping),
         )

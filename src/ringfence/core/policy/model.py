@@ -100,6 +100,8 @@ class Rule(msgspec.Struct, frozen=True):
     is_named: bool = False
     is_process_implied: bool = False
     """`to_process` was not written: a service of the rule names it."""
+    is_any_written: bool = False
+    """`service: any` was written where leaving it out means the same."""
     where: Location = Location()
     comments: tuple[str, ...] = ()
     """Comment lines written directly above, without `#`."""
@@ -121,6 +123,8 @@ class Expectation(msgspec.Struct, frozen=True):
     name: str = ""
     is_process_implied: bool = False
     """`to_process` was not written: a service of the test names it."""
+    is_any_written: bool = False
+    """`service: any` was written where leaving it out means the same."""
     where: Location = Location()
     comments: tuple[str, ...] = ()
 

@@ -96,13 +96,11 @@ class PeerReader:
         try:
             return Cidr(text, _parse_cidr(text))
         except ValueError as error:
-            network = _without_host_bits(text)
+            network = without_host_bits(text)
             if network is None:
                 self.report.error("bad-address", node, f"`{text}` is not an address: {_plain(error)}")
                 return None
-            address = text.partition("/")[0]
-            help_ = f"did you mean `{network}`, or the one address `{address}`?"
-            self.report.error("host-bits", node, f"`{text}` has host bits set", help_)
+            self.report.error("host-bits", node, f"`{text}` has host bits set", host_bits_help(text, network))
             return None
 
     def _read_selector(self, node: Node, text: str, selector_text: str, scope: Selector | None) -> Peer | None:
@@ -174,7 +172,7 @@ def _parse_cidr(text: str) -> IntervalSet:
     return parse_cidr(text)
 
 
-def _without_host_bits(text: str) -> str | None:
+def without_host_bits(text: str) -> str | None:
     """The network the text lies in, if host bits are its only fault."""
     try:
         _parse_cidr(text)
@@ -184,6 +182,11 @@ def _without_host_bits(text: str) -> str | None:
             _parse_cidr(network)
             return network if network.endswith(text[text.find("/") :]) else None
     return None
+
+
+def host_bits_help(text: str, network: str) -> str:
+    """What a CIDR with host bits was perhaps meant to be."""
+    return f"did you mean `{network}`, or the one address `{text.partition('/')[0]}`?"
 
 
 def _plain(error: ValueError) -> str:

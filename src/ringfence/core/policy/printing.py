@@ -133,7 +133,7 @@ def _item(lines: Sequence[str]) -> Iterator[str]:
 
 def _rule_fields(rule: Rule) -> list[Field]:
     conditions = rule.conditions
-    says_service = rule.action == "allow" or rule.service_words != (ANY_WORD,)
+    says_service = rule.action == "allow" or rule.is_any_written or rule.service_words != (ANY_WORD,)
     return [
         *_ends(rule.sources, rule.destinations),
         *([Field("service", rule.service_words)] if says_service else []),
@@ -144,10 +144,11 @@ def _rule_fields(rule: Rule) -> list[Field]:
 
 
 def _test(test: Expectation) -> Iterator[str]:
+    says_service = test.is_any_written or test.service_words != (ANY_WORD,)
     fields = [
         *_optional("name", test.name),
         *_ends(test.sources, test.destinations),
-        *([Field("service", test.service_words)] if test.service_words != (ANY_WORD,) else []),
+        *([Field("service", test.service_words)] if says_service else []),
         Field("expect", (test.expect,)),
         *_optional("at", test.at),
         *([Field("mutual_tls", ("true",), True)] if test.mutual_tls else []),

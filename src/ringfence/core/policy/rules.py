@@ -97,6 +97,7 @@ class RuleReader:
             because=because,
             is_named=bool(name),
             is_process_implied=implied is not None,
+            is_any_written=action != "allow" and body.is_any_written,
             where=self.report.at(mapping),
             comments=self.draft.margins.of(mapping),
         )

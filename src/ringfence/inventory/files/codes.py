@@ -35,7 +35,7 @@ CODES = MappingProxyType(
         "bad-label-value": ("a text that is no label value", "use letters, digits, `.`, `_` and `-`"),
         "unlabelled": (
             "a workload without labels: no selector but a negative one picks it",
-            "label it, or write a rule",
+            "label it, or write a label rule that does",
         ),
         "bad-address": ("a text that is no single address a workload can hold", "write one IPv4 or IPv6 address"),
         "bad-time": ("a text that is no RFC 3339 time", "write `2026-01-31T08:00:00Z`"),
@@ -60,7 +60,7 @@ CODES = MappingProxyType(
         "service-owned-twice": ("two processes of one host own one unit or service", "give each its own"),
         "bad-spiffe-id": ("a text that is no SPIFFE ID", "write `spiffe://trust.domain/path`"),
         "bad-regex": ("a pattern that cannot be compiled", "mend the pattern"),
-        "bad-cidr": ("a text that is no CIDR", "write `10.0.0.0/8`"),
+        "bad-cidr": ("a text that is no CIDR", "write a network's first address and its length, as in `10.0.0.0/8`"),
         "empty-rule": ("a label rule that asks nothing or sets nothing", "write both `when` and `set`"),
         "unknown-attribute": ("an attribute that no workload has", "use the attribute that is suggested"),
         "unknown-group": ("`{name}` in a label that no named group of the rule's patterns gives", "add the group"),

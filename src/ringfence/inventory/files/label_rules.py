@@ -28,6 +28,7 @@ from ringfence.core.identity.workload import Workload
 from ringfence.core.labels.selector import LABEL_KEY, LABEL_VALUE
 from ringfence.core.net.address import parse_cidr
 from ringfence.core.net.intervals import EMPTY, IntervalSet, union
+from ringfence.core.policy.peers import host_bits_help, without_host_bits
 from ringfence.core.policy.yaml import Node
 from ringfence.inventory.files.draft import Findings, Text, unknown_word
 from ringfence.inventory.files.nodes import Nodes
@@ -132,7 +133,10 @@ class _RuleReader:
         try:
             return parse_cidr(text.value)
         except ValueError as error:
-            self._add("bad-cidr", f"`{text.value}` is no CIDR: {error}", node, text=text.value)
+            network = without_host_bits(text.value)
+            help_ = host_bits_help(text.value, network) if network else ""
+            message = f"`{text.value}` has host bits set" if network else f"`{text.value}` is no CIDR: {error}"
+            self._add("bad-cidr", message, node, text=text.value, help=help_)
             return EMPTY
 
     def _patterns(self, when: Mapping[str, Node]) -> tuple[tuple[str, re.Pattern[str]], ...]:
