@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ringfence.core.engine.bits import Ids, pairs_of
+from ringfence.core.engine.bits import Ids, members, pairs_of
 from ringfence.core.engine.peers import PeerTable
 from ringfence.core.labels.selector import Labels, Selector
 from ringfence.core.net.intervals import IntervalSet
@@ -49,8 +49,8 @@ class ClassTable:
     """For a class of bare addresses, the addresses nobody holds; else empty."""
     _label_bits: dict[frozenset[tuple[str, str]], int] = field(default_factory=dict)
     _inverse: _Inverse | None = None
-    _late: int = 0
-    """The peers of the classes the inverse does not know, as a bitset."""
+    _late: dict[int, list[int]] = field(default_factory=dict)
+    """Peer -> its classes that the inverse does not know."""
 
     def __len__(self) -> int:
         return len(self.membership)
@@ -74,7 +74,9 @@ class ClassTable:
         number = self.index[key] = len(self.membership)
         self.labels.append(None if identity is None else dict(sorted(identity)))
         self.membership.append(address_peers | (0 if identity is None else self._of_identity(identity)))
-        self._late |= self.membership[number]
+        if self._inverse is not None:
+            for peer in members(self.membership[number]):
+                self._late.setdefault(peer, []).append(number)
         self.is_controlled.append(is_controlled)
         self.workloads.append(0)
         self.ranges.append(IntervalSet())
@@ -102,15 +104,13 @@ class ClassTable:
     def of_peer(self, peer: int) -> Ids:
         """The classes that belong to a peer, in order."""
         if self._inverse is None or len(self) - self._inverse.classes > _LATE:
-            self._inverse, self._late = self._inverted(), 0
-        offsets, ids, known = self._inverse
+            self._inverse, self._late = self._inverted(), {}
+        offsets, ids, _ = self._inverse
         if peer >= len(offsets) - 1:
             return np.array([c for c, bits in enumerate(self.membership) if bits >> peer & 1], dtype=np.intp)
         known_ids = ids[offsets[peer] : offsets[peer + 1]]
-        if not self._late >> peer & 1:
-            return known_ids
-        late = [c for c in range(known, len(self)) if self.membership[c] >> peer & 1]
-        return np.concatenate([known_ids, np.array(late, dtype=np.intp)])
+        late = self._late.get(peer)
+        return known_ids if late is None else np.concatenate([known_ids, np.array(late, dtype=np.intp)])
 
     def _inverted(self) -> _Inverse:
         class_, peer = pairs_of(self.membership, len(self.peers))

@@ -52,12 +52,15 @@ class Interner:
         return np.fromiter((bool(atoms & mask) for atoms in self.sets), dtype=bool, count=len(self.sets))
 
 
+_NOT_ASKED = np.zeros(0, dtype=np.int32)
+
+
 class _Step:
     """`set -> changed set` on numbers, for one mask, memoised in an array."""
 
     def __init__(self, interner: Interner, change: Change, mask: int) -> None:
         self._interner, self._change, self._mask = interner, change, mask
-        self._memo = np.full(64, -1, dtype=np.int32)
+        self._memo = _NOT_ASKED
 
     def one(self, number: int) -> int:
         return self._interner.number(self._change(self._interner.sets[number], self._mask))
@@ -94,11 +97,16 @@ class Canvas:
 
     @cached_property
     def rules(self) -> int:
-        """The rules that name a row as source and a column as destination, as a bitset: no other can paint here."""
+        """At least the rules that name a row as source and a column as destination, as a bitset: no other can paint
+        here.
+        """
         source, destination, _ = self.relation.words()
-        rows = source if self._row_of is None else source[self.rows]
-        columns = destination if self._column_of is None else destination[self.columns]
-        return of_words(np.bitwise_or.reduce(rows) & np.bitwise_or.reduce(columns))
+        named = self.relation.in_force
+        if self._row_of is not None:
+            named &= of_words(np.bitwise_or.reduce(source[self.rows]))
+        if self._column_of is not None:
+            named &= of_words(np.bitwise_or.reduce(destination[self.columns]))
+        return named
 
     def over(self, columns: Ids) -> Canvas:
         """The same canvas with only these of its columns (positions)."""
@@ -189,7 +197,7 @@ def paint(out: Numbers, canvas: Canvas, end: End, rules: int, change: Change) ->
         mask = canvas.relation.masks[number] & canvas.atoms
         if not mask:
             continue
-        step = steps.setdefault(mask, _Step(canvas.interner, change, mask))
+        step = steps.get(mask) or steps.setdefault(mask, _Step(canvas.interner, change, mask))
         for rows, columns in blocks(canvas, number, end):
             _apply(out, rows, columns, step)
 

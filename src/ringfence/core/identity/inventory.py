@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from ringfence.core.errors import Finding
-from ringfence.core.identity.patched import Patched
+from ringfence.core.identity.patched import Patched, PatchedRow
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.net.address import format_address
 
@@ -26,21 +26,26 @@ class Inventory:
     """Workloads by name, UUID and address. Value semantics: build a new one to change anything."""
 
     def __init__(self, workloads: Iterable[Workload], *, ignore: Iterable[str] = ()) -> None:
-        self.workloads = tuple(workloads)
+        self._row = PatchedRow.of(tuple(workloads))
         self.ignore = frozenset(ignore)
         """Label keys that make no identities and may not be selected on (`identity.ignore`)."""
         self._live: tuple[datetime, frozenset[int]] | None = None
         """The last answer of `live_addresses`, with its time."""
 
+    @cached_property
+    def workloads(self) -> tuple[Workload, ...]:
+        return self._row.flat()
+
     def replacing(self, before: Workload | None, after: Workload | None) -> Inventory:
         """The inventory with one workload added (`before` None), removed (`after` None) or replaced in place.
 
-        Indexes are carried over with the change, not built anew. The last workload takes the place of a removed one.
+        Costs what changed: indexes are carried over, not built anew. The last workload takes the place of a removed
+        one.
         """
-        workloads, positions = self._placing(before, after)
-        changed = Inventory(workloads, ignore=self.ignore)
+        changed = Inventory((), ignore=self.ignore)
+        changed._row, positions = self._placing(before, after)
         known = changed.__dict__
-        known["_positions"] = positions
+        known["_positions"] = Patched.of(self._positions, positions)
         known["by_name"] = Patched.of(self.by_name, _renamed(before, after, "name"))
         known["by_uuid"] = Patched.of(self.by_uuid, _renamed(before, after, "uuid"))
         if "_leases" in self.__dict__:
@@ -49,22 +54,20 @@ class Inventory:
             known["_processes"] = self._processes
         return changed
 
-    def _placing(self, before: Workload | None, after: Workload | None) -> tuple[tuple[Workload, ...], Index[str, int]]:
-        """The workloads after a change, and where each is."""
+    def _placing(
+        self, before: Workload | None, after: Workload | None
+    ) -> tuple[PatchedRow[Workload], dict[str, int | None]]:
+        """The workloads after a change, and whose place changes: to where, or None for who is gone."""
+        row, end = self._row, len(self._row)
         if before is None:
-            added = () if after is None else (after,)
-            last = {workload.uuid: len(self.workloads) for workload in added}
-            return self.workloads + added, Patched.of(self._positions, last)
+            return (row, {}) if after is None else (row.put(end, after), {after.uuid: end})
         at = self._positions[before.uuid]
-        moves: dict[str, int | None] = {before.uuid: None}
         if after is not None:
-            moves[after.uuid] = at
-            return (*self.workloads[:at], after, *self.workloads[at + 1 :]), Patched.of(self._positions, moves)
-        last_one = self.workloads[-1]
-        if last_one is before:
-            return self.workloads[:-1], Patched.of(self._positions, moves)
-        moves[last_one.uuid] = at
-        return (*self.workloads[:at], last_one, *self.workloads[at + 1 : -1]), Patched.of(self._positions, moves)
+            return row.put(at, after), {before.uuid: None, after.uuid: at}
+        last = row[end - 1]
+        if last is before:
+            return row.without_last(), {before.uuid: None}
+        return row.put(at, last).without_last(), {before.uuid: None, last.uuid: at}
 
     def _released(self, before: Workload | None, after: Workload | None) -> dict[tuple[str, int], Leases | None]:
         """The entries of `_leases` that a change touches, as they are afterwards."""

@@ -1,11 +1,12 @@
-"""A mapping that differs from a shared one in a few keys: a snapshot of a large index at the cost of what changed.
+"""A mapping or a row that differs from a shared one in a few places: a snapshot at the cost of what changed.
 
-INVARIANT: neither the shared part nor the changes are ever altered once a mapping holds them.
+INVARIANT: neither the shared part nor the changes are ever altered once a snapshot holds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -44,3 +45,41 @@ class Patched(Mapping[K, V], Generic[K, V]):
     def __len__(self) -> int:
         gone = sum(key in self._base for key in self._changes)
         return len(self._base) - gone + sum(value is not None for value in self._changes.values())
+
+
+class PatchedRow(Generic[V]):
+    """`base` with other values in some places, and a length of its own: longer at the end, or shorter."""
+
+    def __init__(self, base: tuple[V, ...], changes: Mapping[int, V], length: int) -> None:
+        self._base, self._changes, self._length = base, changes, length
+
+    @staticmethod
+    def of(values: tuple[V, ...]) -> PatchedRow[V]:
+        return PatchedRow(values, {}, len(values))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, position: int) -> V:
+        """The value in a place, counted from 0."""
+        return self._changes[position] if position in self._changes else self._base[position]
+
+    def put(self, position: int, value: V) -> PatchedRow[V]:
+        """The row with another value in a place, or one more at its end."""
+        changes = {**self._changes, position: value}
+        longer = PatchedRow(self._base, changes, max(self._length, position + 1))
+        return longer if len(changes) <= _MANY else PatchedRow.of(longer.flat())
+
+    def without_last(self) -> PatchedRow[V]:
+        """The row less its last value."""
+        return PatchedRow(self._base, self._changes, self._length - 1)
+
+    def flat(self) -> tuple[V, ...]:
+        """All values in order."""
+        out = list(islice(self._base, self._length))
+        for position, value in sorted(self._changes.items()):
+            if position < len(out):
+                out[position] = value
+            elif position < self._length:
+                out.append(value)
+        return tuple(out)
