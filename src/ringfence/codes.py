@@ -74,8 +74,12 @@ _FLOWS = {
     "flow-file-changed": Code(
         "a file was imported before with other content", "import finished files, or expect doubles"
     ),
+    "flows-counted-again": Code(
+        "connections seem to be counted by two imports", "import the logs of all reporters of one time together"
+    ),
     "flows-already-imported": Code("another import stored the same file meanwhile", "nothing: it is stored"),
     "import-unbalanced": Code("not every line read is accounted for; nothing was stored", _REPORT),
+    "import-unfinished": Code("a file was not read to its end; nothing was stored", _REPORT),
     "gzip-truncated": Code("a gzip file ends before its content does", "fetch the file again"),
     "gzip-damaged": Code("a gzip file is damaged", "fetch the file again"),
     "parquet-damaged": Code("a Parquet file is damaged", "fetch the file again"),

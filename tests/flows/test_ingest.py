@@ -21,8 +21,10 @@ from ringfence.core.flow.tally import FileReport, Tally
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease
 from ringfence.core.net.address import parse_address
+from ringfence.flows.files import digest_of
 from ringfence.flows.ingest import Progress, ingest, read_flows
 from ringfence.flows.parse import flowcore
+from ringfence.flows.vpc_flow_logs import VpcFlowLogs
 from ringfence.flows.vpc_flow_logs.fields import DEFAULT
 from ringfence.ports.flow_source import FlowInput
 from ringfence.stores.duckdb import DuckFlowStore
@@ -115,6 +117,33 @@ def test_a_file_counts_once(tmp_path: Path, store: DuckFlowStore) -> None:
     report = ingest([str(path), str(again)], WORKLOADS, store)
     assert set(states(report.files).values()) == {"already-imported"}
     assert (report.conversations, rows_of(store.read())) == (0, before)
+
+
+def test_a_log_and_its_gzip_are_one(tmp_path: Path, store: DuckFlowStore) -> None:
+    """Compressed or not, in one import or a later one, the same lines count once; empty files are no copies."""
+    text = log(random.Random(3), 100).encode()
+    plain = put(tmp_path, "a.log", text)
+    once = rows_of(read_flows([str(plain)], WORKLOADS).conversations)
+    packed = put(tmp_path, "a.log.gz", gzip.compress(text))
+    halves = put(tmp_path, "b.gz", gzip.compress(text[:999], 1) + gzip.compress(text[999:]))
+    ingest([str(plain), str(packed)], WORKLOADS, store)
+    report = ingest([str(halves)], WORKLOADS, store)
+    assert (states(report.files), rows_of(store.read())) == ({"b.gz": "already-imported"}, once)
+
+
+def test_a_connection_that_two_imports_report_is_told(tmp_path: Path, store: DuckFlowStore) -> None:
+    """Both ends' reports count once together; apart they count twice, and the second import says so."""
+
+    def reported_by(interface: int, start: int = T0_S) -> str:
+        return f"{HEADER}2 1 eni-{interface} 10.0.0.1 10.0.0.2 50000 443 6 9 900 {start} {start + 9} ACCEPT OK\n"
+
+    paths = [str(put(tmp_path, f"{n}.log", reported_by(n))) for n in (1, 2)]
+    assert read_flows(paths, WORKLOADS).report.connections == 1
+    first, second = (ingest([path], WORKLOADS, store) for path in paths)
+    later = ingest([str(put(tmp_path, "3.log", reported_by(1, T0_S + 60)))], WORKLOADS, store)
+    told = [[f.code for f in report.findings] for report in (first, second, later)]
+    assert told == [[], ["flows-counted-again"], []]
+    assert second.findings[0].message.startswith("up to 1 of these connections")
 
 
 def test_a_file_that_grew_is_warned_of(tmp_path: Path, store: DuckFlowStore) -> None:
@@ -220,7 +249,26 @@ class Failing:
         yield
 
 
-@pytest.mark.parametrize("error", [ValueError("bug"), OSError(5, "Input/output error"), MemoryError()])
+class Unfinished(Failing):
+    """A source that fails on its second record in a way that once meant there are no more files."""
+
+    def batches(self, content: FlowInput, tally: Tally) -> Iterator[FlowBatch]:
+        for batch in VpcFlowLogs({}).batches(content, tally):
+            yield batch
+            raise IndexError("list index out of range")
+
+
+def test_a_file_not_read_to_its_end_fails_the_import(tmp_path: Path, store: DuckFlowStore) -> None:
+    """Whatever a reader raises, the file never counts as imported."""
+    path = put(tmp_path, "a.log", log(random.Random(10), 10))
+    with pytest.raises(IndexError):
+        ingest([str(path)], WORKLOADS, store, among=[Unfinished(IndexError())])
+    assert (store.totals().rows, store.known_files([digest_of(path)])) == (0, frozenset())
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bug"), IndexError("bug"), OSError(5, "Input/output error"), MemoryError()]
+)
 def test_a_failure_keeps_nothing(tmp_path: Path, store: DuckFlowStore, error: BaseException) -> None:
     """A failure nobody foresaw stops the import, keeps nothing, remembers no file, and leaves no thread."""
     path = put(tmp_path, "a.log", log(random.Random(10), 10))

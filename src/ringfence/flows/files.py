@@ -24,6 +24,8 @@ HEAD = 64 << 10
 _READ = 512 << 10
 _EXPANSION = BLOCK // _READ
 """How much larger flow logs are than their gzip, about: blocks of stored text are as large as decompressed ones."""
+NOTHING = hashlib.sha256().hexdigest()
+"""The digest of an empty file."""
 _GZIP = b"\x1f\x8b"
 _ZLIB_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment] # the stub says it is an instance
 _GZIP_WINDOW = 31
@@ -103,9 +105,15 @@ def _spooled(source: BinaryIO, target: Path) -> Path:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of the file as stored."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of the decompressed content: a log and its gzip are one. Of the stored bytes where gzip is damaged."""
+    digest = hashlib.sha256()
+    try:
+        for block in _content(path, lambda _: None, read_size=_READ):
+            digest.update(block)
+    except DamagedInput:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest.hexdigest()
 
 
 def _content(path: Path, on_bytes: Callable[[int], None], *, read_size: int) -> Iterator[bytes]:

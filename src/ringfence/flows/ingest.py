@@ -2,9 +2,10 @@
 
 Files are read by several threads (the C reader runs without the GIL); one merger takes their batches in whatever order
 they come. One import is one transaction: all of its files are kept, or none. Reports of one connection are merged
-within an import; it keeps no connections for the next one, where the other end's report counts again.
+within an import; it keeps no connections for the next one, where the other end's report counts again, and is told.
 
 INVARIANT: lines read = records + malformed + nodata + skipdata + skipped, of every file, or the import fails.
+INVARIANT: every file is read to its end, refused with a finding, or the import fails.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ringfence.core.flow.record import FlowBatch
 from ringfence.core.flow.tally import FileReport, ImportReport, State, Tally
 from ringfence.core.identity.inventory import Inventory
 from ringfence.flows.detect import detect, sources
-from ringfence.flows.files import FlowFile, digest_of, expand
+from ringfence.flows.files import NOTHING, FlowFile, digest_of, expand
 from ringfence.flows.merge import Merger, merger
 from ringfence.ports.flow_source import DamagedInput, FlowSource
 from ringfence.ports.flow_store import FlowStore
@@ -85,9 +86,9 @@ def ingest(
         read = _read(files, inventory, progress, among or sources(), workers, known=known)
     if decide is not None:
         decide(read.conversations)
-    report = _warned_of_overlap(read.report, store)
-    store.append(read.conversations, [file for file in report.files if file.state == "imported" and file.lines])
-    return report
+    report = _warned_of_changes(read.report, store)
+    again = store.append(read.conversations, [file for file in report.files if file.state == "imported" and file.lines])
+    return _warned_of_overlap(report, again)
 
 
 def read_flows(
@@ -111,6 +112,8 @@ class _Input:
         self.size = self.done = 0
         self.digest = ""
         self.state: State = "imported"
+        self.is_read = False
+        """To its end, or refused."""
 
     def identify(self) -> None:
         """Its size and digest, or its refusal."""
@@ -123,6 +126,7 @@ class _Input:
         """Nothing of it counts; unless some was read already, then that is kept and the rest is missing."""
         self.tally.note(error.code, error.message, help=error.help, severity="error")
         self.state = "imported" if self.tally.records else "refused"
+        self.is_read = True
 
     def report(self) -> FileReport:
         return self.tally.report(state=self.state, digest=self.digest, size_bytes=self.size)
@@ -151,9 +155,10 @@ def _read(
     todo = _left_to_read(files, known)
     with _Reading(todo, among, workers or os.cpu_count() or 1) as reading, merger(LeaseTable.of(inventory)) as merging:
         reading.merge(merging, _Meter(progress, todo, started))
+        _check_read(todo)
         merged = merging.finish()
     reports = tuple(file.report() for file in files)
-    _check(reports)
+    _check_balanced(reports)
     found = merged.conversations
     report = ImportReport(
         files=reports,
@@ -177,25 +182,46 @@ def _left_to_read(files: list[_Input], known: frozenset[str]) -> list[_Input]:
             where = f" as `{seen[file.digest]}`" if file.digest in seen else ""
             message = f"`{file.name}` was imported before{where}; it is not counted again"
             file.tally.note("flow-file-known", message, severity="info")
-        seen.setdefault(file.digest, file.name)
+        if file.digest != NOTHING:
+            seen.setdefault(file.digest, file.name)
     return [file for file in files if file.state == "imported"]
 
 
-def _check(reports: Iterable[FileReport]) -> None:
+def _check_read(files: Iterable[_Input]) -> None:
+    unread = [f"`{file.name}`" for file in files if not file.is_read]
+    if unread:
+        message = f"{', '.join(unread)}: not read to the end"
+        raise RingfenceError("import-unfinished", message, help="nothing was stored; report this with the file")
+
+
+def _check_balanced(reports: Iterable[FileReport]) -> None:
     for report in reports:
         if not report.is_balanced:
             message = f"`{report.file}`: {report.lines} lines were read, but not all of them are accounted for"
             raise RingfenceError("import-unbalanced", message, help="nothing was stored; report this with the file")
 
 
-def _warned_of_overlap(report: ImportReport, store: FlowStore) -> ImportReport:
+def _warned_of_overlap(report: ImportReport, again: int) -> ImportReport:
+    """A finding on connections that an earlier import seems to have counted already."""
+    if not again:
+        return report
+    message = (
+        f"up to {again:,} of these connections were counted by an earlier import too: it saw the same ends on the same"
+        " service at the same time"
+    )
+    help_ = "import the logs of all reporters of one time together: then both ends' reports count once"
+    finding = Finding("flows-counted-again", message, "warning", help=help_)
+    return msgspec.structs.replace(report, findings=(*report.findings, finding))
+
+
+def _warned_of_changes(report: ImportReport, store: FlowStore) -> ImportReport:
     """A finding on files whose name was imported with other content: the lines both have count twice."""
     earlier = store.earlier_imports([file.file for file in report.files])
-    files = tuple(_overlap(file) if file.file in earlier else file for file in report.files)
+    files = tuple(_changed(file) if file.file in earlier else file for file in report.files)
     return msgspec.structs.replace(report, files=files)
 
 
-def _overlap(file: FileReport) -> FileReport:
+def _changed(file: FileReport) -> FileReport:
     if file.state != "imported":
         return file
     message = f"`{file.file}` was imported before with other content; lines in both count twice"
@@ -256,13 +282,17 @@ class _Reading:
 
     def _work(self) -> None:
         try:
-            while not self._is_over.is_set() and self._files:
-                self._read_file(self._files.popleft())
-        except IndexError:
-            pass  # another thread took the last file
+            while not self._is_over.is_set() and (file := self._next()) is not None:
+                self._read_file(file)
         except BaseException as error:
             self._put(error)
         self._put(None)
+
+    def _next(self) -> _Input | None:
+        try:
+            return self._files.popleft()
+        except IndexError:
+            return None
 
     def _read_file(self, file: _Input) -> None:
         def advanced(size_bytes: int) -> None:
@@ -273,11 +303,13 @@ class _Reading:
             head = content.head()
             if not head:
                 _note_empty(content, file.tally)
+                file.is_read = True
                 return
             source = detect(head, file.name, self._among)
             for batch in source.batches(content, file.tally):
                 if not self._put(batch):
                     return
+            file.is_read = True
         except InputError as error:
             file.refuse(error)
         except OSError as error:

@@ -44,10 +44,11 @@ class Pruned(msgspec.Struct, frozen=True):
 class FlowStore(Protocol):
     """Times are seconds since the epoch; a span is half open and covers every hour it touches."""
 
-    def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> None:
+    def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> int:
         """Keep the rows and remember the files they came from, both or neither, durably.
 
-        Raises InputError `flows-already-imported` if a file's digest is known.
+        Returns how many of the connections may be counted already: an earlier import saw the same ends on the same
+        service at an overlapping time (the other end's report, or the same one in another file). Raises InputError `flows-already-imported` if a file's digest is known.
         """
 
     def known_files(self, digests: Collection[str]) -> frozenset[str]:

@@ -44,7 +44,7 @@ class FileReport(msgspec.Struct, frozen=True):
     format: str = ""
     state: State = "imported"
     digest: str = ""
-    """SHA-256 of the file's bytes: a file already imported is recognised by it."""
+    """SHA-256 of the decompressed content: a file already imported is recognised by it, compressed or not."""
     size_bytes: int = 0
     lines: int = 0
     records: int = 0

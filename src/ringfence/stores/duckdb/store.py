@@ -32,6 +32,22 @@ _FILE_FIELDS = {
 }  # fmt: skip
 """Columns of `file` by the FileReport's fields."""
 _REMEMBER = "INSERT INTO file BY NAME SELECT * REPLACE (number + (SELECT count(*) FROM file) AS number) FROM incoming"
+_SEEN_BEFORE = f"""
+  WITH place AS (SELECT id, min(id) OVER (PARTITION BY network, address, has_address, name) AS at FROM endpoint),
+  old AS (
+    SELECT s.at AS source, d.at AS destination, point, hour, first, last, connections
+    FROM conversation c JOIN place s ON s.id = c.source JOIN place d ON d.id = c.destination
+    WHERE hour BETWEEN (SELECT min(hour) FROM incoming) AND (SELECT max(hour) FROM incoming)),
+  new AS (
+    SELECT row_number() OVER () AS n, s.at AS source, d.at AS destination, point, hour, first, last, connections
+    FROM incoming i JOIN place s ON s.id = i.source JOIN place d ON d.id = i.destination),
+  seen AS (
+    SELECT least(any_value(new.connections), sum(old.connections)) AS connections
+    FROM new JOIN old USING (source, destination, point, hour)
+    WHERE new.first < old.last AND old.first < new.last OR new.first = old.first
+    GROUP BY n)
+  SELECT least(coalesce(sum(connections), 0), {_MOST})::BIGINT FROM seen"""
+"""Connections of `incoming` between the same addresses, on the same service, at a time that a row kept before spans."""
 _TOTALS = ("rows", "connections", "packets", "bytes", "first", "last")
 _KEY = ("source", "destination", "point", "reported", "hour")
 _JOINED = f"""
@@ -62,15 +78,14 @@ class DuckFlowStore:
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
-    def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> None:
+    def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> int:
         with self._transaction() as database:
             self._refuse_known(files)
             if files:
                 rows = {name: [getattr(file, field) for file in files] for name, field in _FILE_FIELDS.items()}
                 with endpoints.registered(database, "incoming", pa.table(rows | {"number": range(len(files))})):
                     database.execute(_REMEMBER)
-            if len(conversations):
-                self._insert(database, conversations)
+            return self._insert(database, conversations) if len(conversations) else 0
 
     def _refuse_known(self, files: Sequence[FileReport]) -> None:
         known = self.known_files([file.digest for file in files])
@@ -78,14 +93,18 @@ class DuckFlowStore:
         if names:
             raise InputError("flows-already-imported", f"{names} was imported before", help="nothing was stored")
 
-    def _insert(self, database: duckdb.DuckDBPyConnection, conversations: Conversations) -> None:
+    def _insert(self, database: duckdb.DuckDBPyConnection, conversations: Conversations) -> int:
+        """Add the rows. -> how many of their connections were seen before."""
         ids = endpoints.ids_of(database, conversations.endpoints)
         columns: dict[str, Any] = {name: getattr(conversations, name) for name in COLUMNS}
         columns["source"], columns["destination"] = ids[conversations.source], ids[conversations.destination]
         with endpoints.registered(database, "incoming", pa.table(columns)):
+            again = database.execute(_SEEN_BEFORE).fetchone()
             database.execute(
                 f"INSERT INTO conversation BY NAME SELECT {', '.join(COLUMNS)} FROM incoming ORDER BY hour"
             )
+        assert again is not None
+        return int(again[0])
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
