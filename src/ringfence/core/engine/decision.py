@@ -16,7 +16,7 @@ from ringfence.core.engine.bits import members
 from ringfence.core.engine.rules import End, Facts, unstated
 from ringfence.core.identity.workload import ModeName, Workload
 from ringfence.core.net import service
-from ringfence.core.net.address import LOOPBACK, is_v4
+from ringfence.core.net.address import is_loopback, is_v4
 from ringfence.core.policy.model import Peer
 from ringfence.core.world import Endpoint, EndVerdict, Flow, Quarantine, Reason, Verdict, VerdictName
 
@@ -40,9 +40,15 @@ class Party(NamedTuple):
     """The class its own enforcement point sees: the process's where one is known."""
     unit: str | None
 
-    @property
-    def is_controlled(self) -> bool:
-        return self.local is not None and self.local.is_controlled
+
+class Connection(NamedTuple):
+    """One pair of what the ends of a flow may stand for, with what is stated about it."""
+
+    flow: Flow
+    source: Party
+    destination: Party
+    atom: int
+    facts: Facts
 
 
 class Step(NamedTuple):
@@ -55,6 +61,7 @@ class Step(NamedTuple):
 
 
 _ESSENTIAL = Step("essential", passes=True)
+_DEFAULT = Step("default", passes=False)
 
 
 def decide(engine: Engine, flow: Flow) -> Verdict:
@@ -84,8 +91,7 @@ def _of_one_family(sources: Sequence[Party], destinations: Sequence[Party]) -> l
 def _parties(engine: Engine, end: Endpoint, at: datetime, unit: str | None, point: int | None) -> list[Party]:
     inventory, asked, address = engine.world.inventory, end.workload, end.address
     if asked is not None:
-        process = asked if asked.kind == "process" else None
-        host = engine.host_of(asked)
+        host, process = (engine.host_of(asked), asked) if asked.kind == "process" else (asked, None)
         if address is not None:
             return [_party(engine, host, process, address, unit, point)]
         held = [(x.address, inventory.holders(x.address, at, x.network)) for x in host.live_addresses(at)]
@@ -121,12 +127,13 @@ def _party(
 
 def _overall(engine: Engine, flow: Flow, at: datetime, source: Party, destination: Party) -> Verdict:
     facts = Facts(at, flow.mutual_tls, source.unit, destination.unit)
-    always = _is_always_essential(engine, flow, source, destination)
+    connection = Connection(flow, source, destination, engine.atoms.atom(flow.point), facts)
+    always = _is_always_essential(engine, connection)
     said: list[tuple[EndVerdict, int | None]] = []
-    if source.is_controlled:
-        said.append(_end(engine, "source", flow, facts, source, destination, is_essential=always))
-    if destination.is_controlled:
-        said.append(_end(engine, "destination", flow, facts, source, destination, is_essential=always))
+    if source.local is not None and source.local.is_controlled:
+        said.append(_end(engine, "source", source.local, connection, is_essential=always))
+    if destination.local is not None and destination.local.is_controlled:
+        said.append(_end(engine, "destination", destination.local, connection, is_essential=always))
     if not said:
         return _UNCONTROLLED
     worst, number = said[-1]
@@ -137,12 +144,10 @@ def _overall(engine: Engine, flow: Flow, at: datetime, source: Party, destinatio
 
 
 def _end(
-    engine: Engine, end: End, flow: Flow, facts: Facts, source: Party, destination: Party, *, is_essential: bool
+    engine: Engine, end: End, local: Workload, connection: Connection, *, is_essential: bool
 ) -> tuple[EndVerdict, int | None]:
-    local = (source if end == "source" else destination).local
-    assert local is not None
     mode = mode_at(engine, local, end)
-    step = _ESSENTIAL if is_essential else _step(engine, end, flow, facts, source, destination)
+    step = _ESSENTIAL if is_essential else _step(engine, end, connection)
     verdict = verdict_of(step.reason, mode, passes=step.passes)
     ref = None if step.rule is None else engine.rules[step.rule].ref
     return EndVerdict(end, local.name, mode, verdict, step.reason, ref, step.unless), step.rule
@@ -164,29 +169,33 @@ def verdict_of(reason: Reason, mode: ModeName, *, passes: bool) -> VerdictName:
     return "would-block"
 
 
-def _step(engine: Engine, end: End, flow: Flow, facts: Facts, source: Party, destination: Party) -> Step:
+def _step(engine: Engine, end: End, connection: Connection) -> Step:
     """Essential, quarantine, forbid, allow, deny, default: the first that speaks."""
-    if engine.world.failsafe and _is_failsafe(engine, end, flow, source, destination):
+    if engine.world.failsafe and _is_failsafe(engine, end, connection):
         return _ESSENTIAL
-    if engine.quarantined and (excepted := _quarantine_answers(engine, end, flow, facts.at, source, destination)):
+    if engine.quarantined and (excepted := _quarantine_answers(engine, end, connection)):
         return Step("quarantine", passes=all(excepted))
-    s = source.own if end == "source" else source.seen
-    d = destination.own if end == "destination" else destination.seen
-    believed = _believes(engine, end, destination if end == "source" else source)
-    return _rule_step(engine, end, s, d, engine.atoms.atom(flow.point), facts, peer_enforces=believed)
+    source, destination = connection.source, connection.destination
+    if end == "source":
+        ends, believed = (source.own, destination.seen), _believes(engine, "destination", destination)
+    else:
+        ends, believed = (source.seen, destination.own), _believes(engine, "source", source)
+    return _rule_step(engine, end, *ends, connection, peer_enforces=believed)
 
 
 def _believes(engine: Engine, end: End, other: Party) -> bool:
     """Whether the other end checks its own processes: only then is their condition taken as true here."""
     if not engine.relation.conditional or other.local is None:
         return False
-    other_end: End = "destination" if end == "source" else "source"
-    return other.is_controlled and mode_at(engine, other.local, other_end) == "enforce"
+    return other.local.is_controlled and mode_at(engine, other.local, end) == "enforce"
 
 
-def _rule_step(engine: Engine, end: End, s: int, d: int, atom: int, facts: Facts, *, peer_enforces: bool) -> Step:
-    relation = engine.relation
-    live, asked = engine.speaking(end, s, d, facts, peer_enforces=peer_enforces, within=relation.services[atom])
+def _rule_step(engine: Engine, end: End, s: int, d: int, connection: Connection, *, peer_enforces: bool) -> Step:
+    relation, facts = engine.relation, connection.facts
+    here = relation.services[connection.atom]
+    live, asked = engine.speaking(end, s, d, facts, peer_enforces=peer_enforces, within=here)
+    if not live and not asked:
+        return _DEFAULT
     if forbidding := live & relation.forbid:
         return Step("forbid", passes=False, rule=relation.first(forbidding))
     if allowing := live & relation.allow:
@@ -206,36 +215,34 @@ def _unless(engine: Engine, end: End, asked: int, facts: Facts, *, peer_enforces
 # ---- what no rule decides --------------------------------------------------------------------------------------------
 
 
-def _is_always_essential(engine: Engine, flow: Flow, source: Party, destination: Party) -> bool:
+def _is_always_essential(engine: Engine, connection: Connection) -> bool:
     """Essential at both ends: a host's own traffic, loopback, ICMP that networking needs, DHCP."""
+    flow, source, destination, atom, _ = connection
     if source.host is not None and destination.host is not None and source.host.uuid == destination.host.uuid:
         return True
-    if (engine.essential | engine.dhcp) >> engine.atoms.atom(flow.point) & 1:
+    if (engine.essential | engine.dhcp) >> atom & 1:
         clients = service.DHCP_PORTS.get(flow.point & 0xFFFF, ())
         if flow.point in service.ESSENTIAL_ICMP or flow.source_port is None or flow.source_port in clients:
             return True
-    return _is_loopback(source.address) or _is_loopback(destination.address)
+    here, there = source.address, destination.address
+    return (here is not None and is_loopback(here)) or (there is not None and is_loopback(there))
 
 
-def _is_loopback(address: int | None) -> bool:
-    return address is not None and address in LOOPBACK
-
-
-def _is_failsafe(engine: Engine, end: End, flow: Flow, source: Party, destination: Party) -> bool:
+def _is_failsafe(engine: Engine, end: End, connection: Connection) -> bool:
+    flow, source, destination, *_ = connection
     direction, remote = ("out", destination.address) if end == "source" else ("in", source.address)
     passages = (f for f in engine.world.failsafe if f.direction == direction and flow.point in f.services)
     return remote is not None and any(remote in passage.remote for passage in passages)
 
 
-def _quarantine_answers(
-    engine: Engine, end: End, flow: Flow, at: datetime, source: Party, destination: Party
-) -> list[bool]:
+def _quarantine_answers(engine: Engine, end: End, connection: Connection) -> list[bool]:
     """For each quarantined end, whether its exceptions pass the connection; a process binds its own end only."""
+    flow, source, destination, _, facts = connection
     out = []
     for party, other, direction in ((source, destination, "out"), (destination, source, "in")):
         is_own = (end == "source") == (direction == "out")
         bound = {w.uuid for w in (party.host, party.local if is_own else None) if w is not None}
-        live = [q for uuid in bound for q in engine.quarantined.get(uuid, ()) if is_live(q, at)]
+        live = [q for uuid in bound for q in engine.quarantined.get(uuid, ()) if is_live(q, facts.at)]
         if live:
             exceptions = [x for q in live for x in q.allow if x.direction == direction and flow.point in x.services]
             out.append(any(_is_in(engine, other, x.peers) for x in exceptions))

@@ -24,7 +24,7 @@ from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.naming import Naming
 from ringfence.core.engine.prove import canvas_of, own_ways
 from ringfence.core.engine.relation import meaning
-from ringfence.core.engine.rules import Facts
+from ringfence.core.engine.rules import Facts, is_same
 from ringfence.core.engine.witness import Witness, witness
 from ringfence.core.policy.model import Policy
 from ringfence.core.world import World
@@ -115,13 +115,13 @@ class _Comparison:
     def _touched(self) -> tuple[Ids, Ids]:
         """The present classes that changed rules name as source and as destination. A deny never decides here."""
         engines = (self._before, self._after)
-        meanings = [{meaning(rule) for rule in engine.rules} for engine in engines]
-        common = meanings[0] & meanings[1]
+        edited = [_edited(*engines), _edited(*engines[::-1])]
+        common = {meaning for _, meaning in edited[0]} & {meaning for _, meaning in edited[1]}
         named = [
             engine.relation.classes_of(number)
-            for engine in engines
-            for number, rule in enumerate(engine.rules)
-            if rule.rule.action != "deny" and meaning(rule) not in common
+            for engine, rules in zip(engines, edited, strict=True)
+            for number, meaning in rules
+            if engine.rules[number].rule.action != "deny" and meaning not in common
         ]
         present = np.array([self._after.is_present(c) for c in range(len(self._after.classes))], dtype=bool)
         sides = [np.unique(np.concatenate([ends[side] for ends in named] or [_NOBODY])) for side in (0, 1)]
@@ -207,6 +207,13 @@ class _Comparison:
         """A pair of classes of a block that are not one and the same workload."""
         pairs = ((s, d) for s in sources for d in destinations)
         return next((s, d) for s, d in pairs if not len(own_ways(self._after, np.array([s]), np.array([d]))[0]))
+
+
+def _edited(engine: Engine, other: Engine) -> list[tuple[int, tuple[object, ...]]]:
+    """The rules, by number with their meaning, that the other engine does not have word for word."""
+    theirs = {rule.ref: rule for rule in other.rules}
+    unlike = ((n, r) for n, r in enumerate(engine.rules) if not is_same(r, theirs.get(r.ref)))
+    return [(number, meaning(rule)) for number, rule in unlike]
 
 
 _NOBODY = np.zeros(0, dtype=np.intp)

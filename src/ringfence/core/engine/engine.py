@@ -23,7 +23,7 @@ from ringfence.core.engine.judgement import Judgement
 from ringfence.core.engine.partition import Partition
 from ringfence.core.engine.peers import PeerTable, joined
 from ringfence.core.engine.relation import Relation, Row, scope_peer
-from ringfence.core.engine.rules import End, Facts, RuleRef, holds, number_rules
+from ringfence.core.engine.rules import End, Facts, RuleRef, holds, is_same, number_rules
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode, Workload
@@ -242,7 +242,7 @@ class Engine:
             return None
         self._learn(unknown)
         number = self._slots.get(rule.ref)
-        if number is None or not _is_same(self.rules[number], rule):
+        if number is None or not is_same(self.rules[number], rule):
             number = self._slots[rule.ref] = len(self.rules)
             self.relation.append(rule, mask)
             self.rules = self.relation.rules
@@ -301,8 +301,10 @@ class Engine:
         A scoped rule speaks where either end is in its scope; an allow, at the destination, only if that end is: the
         destination's owner consents.
         """
-        rows = self.relation.rows(s), self.relation.rows(d)
-        return self._speaking(end, *rows, facts, peer_enforces=peer_enforces, within=within)
+        source, destination = self.relation.rows(s), self.relation.rows(d)
+        if not source[0] & within & destination[1]:
+            return 0, 0
+        return self._speaking(end, source, destination, facts, peer_enforces=peer_enforces, within=within)
 
     def _speaking(
         self, end: End, source: Row, destination: Row, facts: Facts, *, peer_enforces: bool, within: int = -1
@@ -345,10 +347,6 @@ class Engine:
         for number in members(rules):
             atoms |= self.relation.masks[number]
         return atoms
-
-
-def _is_same(one: RuleRef, other: RuleRef) -> bool:
-    return one.rule == other.rule and one.policy.scope == other.policy.scope
 
 
 def _peers_of(world: World, policies: Iterable[Policy]) -> Iterable[Peer]:

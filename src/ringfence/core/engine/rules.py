@@ -38,6 +38,11 @@ class Facts(msgspec.Struct, frozen=True):
     """Take every condition as holding: what a rule may ever allow."""
 
 
+def is_same(one: RuleRef, other: RuleRef | None) -> bool:
+    """Whether both say the same in the same words, in the same scope."""
+    return other is not None and one.rule == other.rule and one.policy.scope == other.policy.scope
+
+
 def number_rules(policies: Sequence[Policy]) -> tuple[RuleRef, ...]:
     """All rules, ranked by `policy/name`."""
     refs = (RuleRef(policy.ref(rule), policy, rule) for policy in policies for rule in policy.rules)

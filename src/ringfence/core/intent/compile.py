@@ -52,32 +52,34 @@ class IntentCompiler:
 
     def compile(self, workload: Workload) -> Intent:
         """The intent of one controlled host."""
-        world = self.engine.world
-        live = workload.live_addresses(world.at)
-        own = tuple(sorted({lease.address for lease in live}))
-        networks = frozenset(lease.network for lease in live) or frozenset(("main",))
-        locals_ = list(self._locals(workload, own))
-        peers, kept = self._peers(locals_, networks, own)
-        isolated = {
-            q: tuple(sorted(self._addresses_of(q, networks)))
-            for q in self._live_quarantines()
-            if q.workload != workload.uuid
-        }
-        mine = [q for q in self._live_quarantines() if q.workload == workload.uuid]
-        return Intent(
+        networks = self.networks_of(workload)
+        body = self.body(workload)
+        return assemble(self.station(workload, body), body, self.groups(networks), self.isolations(networks))
+
+    def station(self, workload: Workload, body: Body) -> Station:
+        """What is the host's own."""
+        return Station(
             workload=workload.uuid,
             name=workload.name,
-            mode=world.as_mode or workload.mode,
-            own=own,
-            peers=peers,
-            parts=tuple(self._part(local, kept) for local in locals_),
-            failsafe=tuple(Passage(f.direction, f.remote, f.services) for f in world.failsafe),
-            is_quarantined=bool(mine),
-            isolated=tuple(sorted({address for addresses in isolated.values() for address in addresses})),
-            quarantine_passages=tuple(self._passages(workload, mine, isolated, networks)),
+            mode=self.engine.world.as_mode or workload.mode,
+            own=self._own(workload),
+            body=body.digest,
+            failsafe=self._failsafe,
             valid_until=self._valid_until,
-            refusals=tuple(self._refusals(workload, locals_)),
+            refusals=tuple(refusals(self.engine, workload, {local.class_: local.direction for local in ()}, ())),
         )
+
+    def body(self, workload: Workload) -> Body:
+        """What each class may do there; one object for all hosts that are judged alike."""
+        locals_ = tuple(self._locals(workload, self._own(workload)))
+        key = (self.networks_of(workload), locals_)
+        if key not in self._bodies:
+            self._bodies[key] = self._body(list(locals_), key[0])
+        return self._bodies[key]
+
+    def groups(self, networks: frozenset[str]) -> dict[str, tuple[int, ...]]:
+        """Every group of addresses, by key, as the hosts of some networks know them."""
+        return {self._group_key(group): group.addresses for group in self._membership(networks).groups}
 
     # ---- who the host is ----------------------------------------------------------------------------------------
 

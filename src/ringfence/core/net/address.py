@@ -89,3 +89,9 @@ INTERNET_RANGE = GLOBAL_UNICAST - PRIVATE
 """What `internet` means, before every workload's address is taken out."""
 
 LOOPBACK = _cidrs("127.0.0.0/8", "::1/128")
+_V4_LOOPBACK = parse_cidr("127.0.0.0/8").ranges[0]
+
+
+def is_loopback(address: int) -> bool:
+    """Whether the address is in `LOOPBACK`, without a search: every decision asks."""
+    return _V4_LOOPBACK[0] <= address <= _V4_LOOPBACK[1] or address == 1

@@ -136,7 +136,7 @@ class PeerReader:
             self.report.error("unknown-segment", node, f"`{text}` is no segment", f"did you mean `{meant[0]}`?")
             return None
         name = text.lower().removesuffix(".")
-        if not _is_dns_name(name):
+        if not is_dns_name(name):
             self.report.error("bad-fqdn", node, f"`{text}` is neither a segment nor a DNS name", _ascii_help(name))
             return None
         if not allows_fqdn:
@@ -194,7 +194,7 @@ def _plain(error: ValueError) -> str:
     return str(error).replace("'", "`").rstrip(".")
 
 
-def _is_dns_name(name: str) -> bool:
+def is_dns_name(name: str) -> bool:
     """RFC 1123 section 2.1 names of at least two labels, underscores as in use, the first label perhaps `*`."""
     labels = name.removeprefix("*.").split(".")
     if len(name) > _LONGEST_DNS_NAME or len(labels) < 2 - name.startswith("*.") or labels[-1].isdigit():
@@ -208,7 +208,7 @@ def _ascii_help(name: str) -> str:
         ascii_name = name.encode("idna").decode("ascii")
     except UnicodeError:
         return ""
-    return f"write its ASCII form `{ascii_name}`" if ascii_name != name and _is_dns_name(ascii_name) else ""
+    return f"write its ASCII form `{ascii_name}`" if ascii_name != name and is_dns_name(ascii_name) else ""
 
 
 def _known_list(policy: str, vocabulary: Vocabulary) -> str:

@@ -1,0 +1,170 @@
+"""The pieces an intent travels in, each changing on its own: a host gets the ones it needs and joins them.
+
+    Station     one host: its mode, its own addresses, the body it runs. Changes when the host does
+    Body        which class may do what, content-addressed: hosts of one identity share it. Changes with policy
+    Group       which addresses are a class. Changes with membership: a joining workload is one address of one group
+    Isolation   one quarantine with everything resolved, the same for every host
+
+INVARIANT: `assemble` of the pieces of a host is the intent compiled for it (proven in tests/core). It decides nothing:
+that is why an agent may do it, offline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime
+
+import msgspec
+
+from ringfence.core.errors import Finding
+from ringfence.core.identity.workload import Direction, Mode
+from ringfence.core.intent.model import UNKNOWN_CLASS, Intent, Part, Passage, PeerClass
+from ringfence.core.net.intervals import IntervalSet
+
+
+class ClassPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A class a host must tell apart, and where its addresses are listed."""
+
+    id: int
+    text: str
+    groups: tuple[str, ...] = ()
+    """Keys of groups."""
+    ranges: tuple[tuple[int, int], ...] = ()
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What each class may do on the hosts that run this body."""
+
+    classes: tuple[ClassPlan, ...] = ()
+    """By id."""
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, in hex: the name the body goes by."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups a host that runs this must know (its span)."""
+        return frozenset(key for class_ in self.classes for key in class_.groups)
+
+
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Addresses that are one class to every host of some networks."""
+
+    key: str
+    addresses: tuple[int, ...]
+    """Sorted."""
+
+
+class IsolationException(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What passes: with the remote addresses as the isolated host sees it, with the peers (UUIDs) as they see it."""
+
+    direction: Direction
+    """As seen from the isolated workload."""
+    remote: IntervalSet
+    services: IntervalSet
+    peers: tuple[str, ...] = ()
+
+
+class Isolation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A quarantine as every host needs it."""
+
+    workload: str
+    """UUID of the isolated workload."""
+    addresses: tuple[int, ...] = ()
+    """Its addresses, as far as they are its own in the networks this is for."""
+    exceptions: tuple[IsolationException, ...] = ()
+    until: datetime | None = None
+    clear: IntervalSet = IntervalSet()
+    """Those of the addresses that nobody else holds: an address that stands for several passes no exception."""
+
+
+class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is one host's own."""
+
+    workload: str
+    """UUID."""
+    name: str
+    mode: Mode
+    own: tuple[int, ...] = ()
+    """Its live addresses, sorted."""
+    body: str = ""
+    """Digest of the body it runs."""
+    failsafe: tuple[Passage, ...] = ()
+    valid_until: datetime | None = None
+    refusals: tuple[Finding, ...] = ()
+    revision: int = 0
+
+
+def assemble(
+    station: Station, body: Body, groups: Mapping[str, Collection[int]], isolations: Iterable[Isolation]
+) -> Intent:
+    """The intent of one host. Raises KeyError for a group of the body that is missing: it would be a wider intent or a
+    narrower one, nobody could say which."""
+    peers = tuple(_peers(body.classes, groups, frozenset(station.own)))
+    isolations = tuple(isolations)
+    mine = [one for one in isolations if one.workload == station.workload]
+    others = [one for one in isolations if one.workload != station.workload]
+    return Intent(
+        workload=station.workload,
+        name=station.name,
+        mode=station.mode,
+        own=station.own,
+        peers=peers,
+        parts=_parts(body, peers),
+        failsafe=station.failsafe,
+        is_quarantined=bool(mine),
+        isolated=tuple(sorted({address for one in others for address in one.addresses})),
+        quarantine_passages=tuple(_passages(station.workload, mine, others)),
+        valid_until=station.valid_until,
+        revision=station.revision,
+        refusals=station.refusals,
+    )
+
+
+def _peers(
+    classes: Iterable[ClassPlan], groups: Mapping[str, Collection[int]], own: frozenset[int]
+) -> Iterator[PeerClass]:
+    for class_ in classes:
+        addresses = {address for key in class_.groups for address in groups[key]} - own
+        if addresses or class_.ranges:
+            yield PeerClass(class_.id, class_.text, tuple(sorted(addresses)), class_.ranges)
+
+
+def _parts(body: Body, peers: tuple[PeerClass, ...]) -> tuple[Part, ...]:
+    """The parts, less the cells of classes that are nobody but the host itself."""
+    if len(peers) == len(body.classes):
+        return body.parts
+    present = {UNKNOWN_CLASS, *(peer.id for peer in peers)}
+    return tuple(
+        msgspec.structs.replace(part, cells=tuple(cell for cell in part.cells if cell.peer in present))
+        for part in body.parts
+    )
+
+
+def _passages(workload: str, mine: list[Isolation], others: list[Isolation]) -> Iterator[Passage]:
+    """What passes: this host's exceptions, an isolated peer's exceptions, and where both are isolated, what both
+    except."""
+    theirs = [
+        Passage(_OPPOSITE[exception.direction], one.clear, exception.services)
+        for one in others
+        for exception in one.exceptions
+        if workload in exception.peers and one.clear
+    ]
+    if not mine:
+        yield from theirs
+        return
+    everyone = IntervalSet.of((address, address) for one in others for address in one.addresses)
+    for exception in (x for one in mine for x in one.exceptions):
+        if free := exception.remote - everyone:
+            yield Passage(exception.direction, free, exception.services)
+        for other in theirs:
+            both, services = exception.remote & other.remote, exception.services & other.services
+            if other.direction == exception.direction and both and services:
+                yield Passage(exception.direction, both, services)
+
+
+_OPPOSITE: dict[Direction, Direction] = {"in": "out", "out": "in"}
