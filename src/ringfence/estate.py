@@ -60,7 +60,7 @@ class Estate:
 
     @cached_property
     def failsafe(self) -> tuple[Failsafe, ...]:
-        return failsafe_of(self.settings, self.root / CONFIG)
+        return failsafe_of(self.settings)
 
     @cached_property
     def label_keys(self) -> LabelKeys:
@@ -126,7 +126,7 @@ class Estate:
             inventory=self.inventory,
             policies=self.policies if policies is None else policies,
             failsafe=self.failsafe,
-            names=names_of(self.settings, self.root / CONFIG),
+            names=names_of(self.settings),
             at=at or datetime.now(UTC),
             as_mode=as_mode,
         )

@@ -1,22 +1,26 @@
 """`ringfence.toml`: the settings of an estate, read strictly.
 
-INVARIANT: a key that is not known, or a value that cannot be meant, is refused with its place; nothing is ignored.
+INVARIANT: a key that is not known, or a value that cannot be meant, is refused with its place, all of them at once;
+nothing is ignored.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
-from ringfence.core.errors import InputError, Location
+from ringfence.core.errors import Finding, FindingsError, InputError, Location
+from ringfence.core.labels.selector import LABEL_KEY
 from ringfence.core.net.address import parse_address, parse_cidr
-from ringfence.core.net.intervals import union
+from ringfence.core.net.intervals import IntervalSet, union
 from ringfence.core.net.service import WELL_KNOWN, parse_service
+from ringfence.core.policy.peers import host_bits_help, is_dns_name, without_host_bits
 from ringfence.core.policy.suggest import did_you_mean
 from ringfence.core.world import Answer, Failsafe
 
@@ -68,101 +72,256 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_settings(path: Path) -> Settings:
-    """The settings in a file; the defaults where there is none. Raises InputError `bad-settings`, `unreadable-file`."""
+    """The settings in a file; the defaults where there is none.
+
+    Raises FindingsError with every `bad-settings` of the file at once, InputError `unreadable-file`.
+    """
     try:
         text = path.read_bytes().decode("utf-8")
-        return msgspec.convert(tomllib.loads(text), Settings)
+        document = tomllib.loads(text)
     except FileNotFoundError:
         return Settings()
     except OSError as error:
         message = f"cannot read `{path.name}`: {(error.strerror or '').lower()}"
-        raise InputError(
-            "unreadable-file", message, where=Location(str(path)), help="it must be a text file"
-        ) from error
+        where, help_ = Location(path.name), "it must be a text file"
+        raise InputError("unreadable-file", message, where=where, help=help_) from error
     except UnicodeDecodeError as error:
-        refuse(path, f"byte {error.start + 1} of the file is not UTF-8", "save the file as UTF-8")
+        what = f"byte {error.start + 1} of the file is not UTF-8"
+        raise FindingsError([_finding(path, what, "save the file as UTF-8")]) from error
     except tomllib.TOMLDecodeError as error:
-        _refuse_syntax(path, str(error))
-    except msgspec.ValidationError as error:
-        refuse(path, *_explained(str(error)))
+        raise FindingsError([_syntax(path, str(error))]) from error
+    faults = list(_misshapen(document, Settings, ()))
+    faults += _unmeant(document, but={fault.at for fault in faults})
+    if faults:
+        places = _Places(text)
+        raise FindingsError(_finding(path, f.message, f.help, line=places.line_of(f.at)) for f in faults)
+    return msgspec.convert(document, Settings)
 
 
-def failsafe_of(settings: Settings, path: Path) -> tuple[Failsafe, ...]:
-    """The failsafe list as values. Raises InputError `bad-settings`."""
-    return tuple(_failsafe(entry, path) for entry in settings.failsafe)
+def failsafe_of(settings: Settings) -> tuple[Failsafe, ...]:
+    """The failsafe list of settings that were read, as values."""
+    return tuple(Failsafe(e.direction, parse_cidr(e.cidr), _services(e.service)) for e in settings.failsafe)
 
 
-def _failsafe(entry: FailsafeEntry, path: Path) -> Failsafe:
-    try:
-        remote = parse_cidr(entry.cidr)
-    except ValueError:
-        refuse(path, f"`{entry.cidr}` under `failsafe` is not a CIDR", "write it as in `192.0.2.0/28`")
-    try:
-        words = WELL_KNOWN.get(entry.service, entry.service).split()
-        return Failsafe(entry.direction, remote, union(parse_service(word) for word in words))
-    except ValueError:
-        guess = did_you_mean(entry.service, WELL_KNOWN) or "write it as in `ssh` or `tcp/22`"
-        refuse(path, f"`{entry.service}` under `failsafe` is not a service", guess)
+def names_of(settings: Settings) -> dict[str, tuple[Answer, ...]]:
+    """The names of settings that were read, as DNS compares them, as answers that never expire."""
+    answers: dict[str, tuple[Answer, ...]] = {}
+    for name, texts in settings.names.items():
+        answers[_folded(name)] = (*answers.get(_folded(name), ()), Answer(tuple(map(parse_address, texts))))
+    return answers
 
 
-def names_of(settings: Settings, path: Path) -> dict[str, tuple[Answer, ...]]:
-    """The names as answers that never expire. Raises InputError `bad-settings`."""
-    return {name: (Answer(tuple(_addresses(name, texts, path))),) for name, texts in settings.names.items()}
+def _services(text: str) -> IntervalSet:
+    return union(parse_service(word) for word in WELL_KNOWN.get(text, text).split())
 
 
-def _addresses(name: str, texts: tuple[str, ...], path: Path) -> Iterator[int]:
-    for text in texts:
-        try:
-            yield parse_address(text)
-        except ValueError:
-            refuse(
-                path, f"`{text}` under `names` for `{name}` is not an address", "write one address, as in `203.0.113.9`"
-            )
+def _folded(name: str) -> str:
+    """A name without regard to case and the root's dot (RFC 4343)."""
+    return name.lower().removesuffix(".")
 
 
-def refuse(path: Path, message: str, help: str = HELP, *, line: int = 0, column: int = 0) -> NoReturn:
-    raise InputError("bad-settings", message, where=Location(str(path), line, column), help=help)
+# ---- faults --------------------------------------------------------------------------------------------------------
+
+Key = tuple[str | int, ...]
+"""Where in the document: `("failsafe", 0, "cidr")`."""
 
 
-def _refuse_syntax(path: Path, text: str) -> NoReturn:
+class _Fault(NamedTuple):
+    at: Key
+    message: str
+    help: str
+
+
+def _finding(path: Path, message: str, help: str, *, line: int = 0, column: int = 0) -> Finding:
+    return Finding("bad-settings", message, where=Location(path.name, line, column), help=help)
+
+
+def _syntax(path: Path, text: str) -> Finding:
     place = re.search(r" \(at line (\d+), column (\d+)\)| \(at end of document\)", text)
     what = text[: place.start()] if place else text
     line, column = (int(place[1]), int(place[2])) if place and place[1] else (0, 0)
     message = f"this is not TOML: {what[:1].lower()}{what[1:]}" + ("" if line else " at the end of the file")
-    refuse(path, message, "texts are quoted, lists are in [ ], tables begin with [name]", line=line, column=column)
+    help_ = "texts are quoted, lists are in [ ], tables begin with [name]"
+    return _finding(path, message, help_, line=line, column=column)
+
+
+def _misshapen(value: Any, kind: Any, at: Key) -> Iterator[_Fault]:
+    """Every key that is not known, every key that is missing, and every value of another kind than it must be."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
+        yield from _misshapen_table(value, kind, at)
+    elif get_origin(kind) is dict and isinstance(value, dict):
+        for key, item in value.items():
+            yield from _misshapen(item, get_args(kind)[1], (*at, key))
+    elif get_origin(kind) is tuple and isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _misshapen(item, get_args(kind)[0], (*at, number))
+    else:
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            yield _Fault(at, *_explained(str(error), at, value, kind))
+
+
+def _misshapen_table(table: dict[str, Any], kind: type[msgspec.Struct], at: Key) -> Iterator[_Fault]:
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for key, value in table.items():
+        if key in fields:
+            yield from _misshapen(value, fields[key].type, (*at, key))
+            continue
+        help_ = did_you_mean(key, fields) or _elsewhere(key) or f"known: {', '.join(sorted(fields))}"
+        yield _Fault((*at, key), f"there is no key `{key}`{_under(at)}", help_)
+    for name, field in fields.items():
+        if field.required and name not in table:
+            yield _Fault(at, f"`{name}` is missing{_under(at)}", HELP)
+
+
+def _elsewhere(key: str) -> str:
+    """A key that stands in the wrong table."""
+    tables = (f for f in msgspec.structs.fields(Settings) if isinstance(f.type, type))
+    home = next((f.name for f in tables if key in getattr(f.type, "__struct_fields__", ())), None)
+    return f"did you mean `{key}` under `[{home}]`?" if home else ""
+
+
+def _under(at: Key) -> str:
+    return f" under `{_say(at)}`" if at else ""
+
+
+def _say(at: Key) -> str:
+    """`("failsafe", 0, "cidr")` -> `failsafe[0].cidr`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).removeprefix(".")
 
 
 _WORDS = {
     "int": "a whole number", "str": "a text", "array": "a list", "object": "a table", "bool": "true or false",
-    "float": "a number", "null": "nothing",
+    "float": "a number", "datetime": "a time", "date": "a date", "time": "a time of day",
 }  # fmt: skip
 
 
-def _explained(text: str) -> tuple[str, str]:
-    """A decoder's complaint in the file's own words, and the next step."""
-    what, _, where = text.partition(" - at `")
-    key = ".".join(part for part in where.rstrip("`").removeprefix("$").split(".") if part)
-    place = f" under `{key}`" if key else ""
-    if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", what):
-        known = _keys(key.partition("[")[0])
-        return f"there is no key `{unknown[1]}`{place}", did_you_mean(unknown[1], known) or f"known: {', '.join(known)}"
-    if missing := re.fullmatch(r"Object missing required field `(.+)`", what):
-        return f"`{missing[1]}` is missing{place}", HELP
-    if enum := re.fullmatch(r"Invalid enum value '(.*)'", what):
-        return f"`{enum[1]}` cannot stand{place}", HELP
-    if wrong := re.fullmatch(r"Expected `([^`]+)`, got `([^`]+)`", what):
-        expected, got = (" or ".join(_WORDS.get(w, w) for w in x.split(" | ")) for x in wrong.groups())
+def _explained(text: str, at: Key, value: Any, kind: Any) -> tuple[str, str]:
+    """A decoder's complaint about one value in the file's own words, and the next step."""
+    key = _say(at)
+    if wrong := re.match(r"Expected `([^`]+)`, got `([^`]+)`", text):
+        expected, got = (" or ".join(_WORDS.get(w, w) for w in x.split(" | ") if w != "null") for x in wrong.groups())
         return f"`{key}` is {got}, not {expected}", HELP
-    if "Expected `int` >= 0" in what:
+    if get_origin(kind) is Literal:
+        choices = [str(choice) for choice in get_args(kind)]
+        guess = did_you_mean(str(value), choices) or f"write {' or '.join(f'`{x}`' for x in choices)}"
+        return f"`{value}` cannot stand under `{key}`", guess
+    if "Expected `int` >= 0" in text:
         return f"`{key}` is less than 0", "give 0 or more"
-    return f"{what[:1].lower()}{what[1:]}{place}", HELP
+    return f"`{key}`: {text[:1].lower()}{text[1:]}", HELP
 
 
-def _keys(table: str) -> tuple[str, ...]:
-    """The keys a table of the settings may have."""
-    return tuple(sorted(field.name for field in msgspec.structs.fields(_TABLES.get(table, Settings))))
+def _unmeant(document: dict[str, Any], *, but: set[Key]) -> Iterator[_Fault]:
+    """Every text of the right kind that says nothing."""
+    for at, text in _leaves(document, ()):
+        judge = _MEANINGS.get(tuple("*" if isinstance(part, int) else part for part in at))
+        judge = judge or (_address_fault if at[0] == "names" else None)
+        if judge is None or not isinstance(text, str) or at in but:
+            continue
+        told = judge(text, at)
+        if told is not None:
+            yield _Fault(at, *told)
+    names = document.get("names")
+    for name in names if isinstance(names, dict) else ():
+        if "*" in name or not is_dns_name(_folded(name)):
+            yield _Fault(("names", name), f"`{name}` under `names` is not a DNS name", 'write `"api.example.com"`')
 
 
-_TABLES: dict[str, type[msgspec.Struct]] = {
-    "identity": IdentitySettings, "flows": FlowSettings, "labels": LabelSettings, "failsafe": FailsafeEntry,
-}  # fmt: skip
+def _leaves(value: Any, at: Key) -> Iterator[tuple[Key, Any]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        yield at, value
+        return
+    for key, item in items:
+        yield from _leaves(item, (*at, key))
+
+
+Told = tuple[str, str] | None
+"""What is wrong with a text and the next step, or nothing."""
+
+
+def _cidr_fault(text: str, _: Key) -> Told:
+    try:
+        parse_cidr(text)
+    except ValueError:
+        network = without_host_bits(text)
+        if network:
+            return f"`{text}` under `failsafe` has host bits set", host_bits_help(text, network)
+        return f"`{text}` under `failsafe` is not a CIDR", "write it as in `192.0.2.0/28`"
+    return None
+
+
+def _service_fault(text: str, _: Key) -> Told:
+    try:
+        _services(text)
+    except ValueError:
+        guess = did_you_mean(text, WELL_KNOWN) or "write it as in `ssh` or `tcp/22`"
+        return f"`{text}` under `failsafe` is not a service", guess
+    return None
+
+
+def _address_fault(text: str, at: Key) -> Told:
+    try:
+        parse_address(text)
+    except ValueError:
+        help_ = "write one address, as in `203.0.113.9`"
+        return f"`{text}` under `names` for `{at[1]}` is not an address", help_
+    return None
+
+
+def _label_fault(text: str, at: Key) -> Told:
+    if LABEL_KEY.fullmatch(text):
+        return None
+    return f"`{text}` under `{at[0]}` is no label key", "use letters, digits, `.`, `_` and `-`"
+
+
+_MEANINGS: dict[Key, Callable[[str, Key], Told]] = {
+    ("failsafe", "*", "cidr"): _cidr_fault,
+    ("failsafe", "*", "service"): _service_fault,
+    ("identity", "ignore", "*"): _label_fault,
+    ("labels", "application"): _label_fault,
+    ("labels", "environment"): _label_fault,
+    ("labels", "role"): _label_fault,
+}
+
+
+class _Places:
+    """The line on which each key of a document begins, found by reading ever longer beginnings of its text.
+
+    INVARIANT: nothing here knows TOML's grammar; a beginning that ends inside a value does not parse and is passed
+    over.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.split("\n")
+        self._parsed: dict[int, dict[str, Any] | None] = {0: {}}
+
+    def line_of(self, at: Key) -> int:
+        """The line after the longest beginning that parses and lacks the key."""
+        complete = bisect_left(range(len(self._lines)), True, key=lambda n: _holds(self._beginning(n)[1], at))
+        return self._beginning(complete - 1)[0] + 1
+
+    def _beginning(self, lines: int) -> tuple[int, dict[str, Any]]:
+        """The longest beginning of at most so many lines that parses: its length and what it says."""
+        while (said := self._parse(lines)) is None:
+            lines -= 1
+        return lines, said
+
+    def _parse(self, lines: int) -> dict[str, Any] | None:
+        if lines not in self._parsed:
+            try:
+                self._parsed[lines] = tomllib.loads("\n".join(self._lines[:lines]) + "\n")
+            except tomllib.TOMLDecodeError:
+                self._parsed[lines] = None
+        return self._parsed[lines]
+
+
+def _holds(value: Any, at: Key) -> bool:
+    """Whether the document has that key or item."""
+    try:
+        for part in at:
+            value = value[part]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
