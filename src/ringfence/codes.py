@@ -51,6 +51,7 @@ _LINT = {
     "shadowed": Code("another rule covers everything the rule covers", "remove the rule"),
     "redundant": Code("other rules together cover everything the rule covers", "remove the rule"),
     "contradictory": Code("what a rule allows is forbidden by another", "change one of them"),
+    "no-tests": Code("no policy says under `tests:` what must hold", "write tests; until then nothing is proven"),
     "no-traffic": Code("no stored traffic was decided by the rule", "remove it, or say why it stays in `because`"),
     "identity-per-workload": Code(
         "a label key makes an identity of nearly every workload", "list it in `identity.ignore`"

@@ -96,11 +96,85 @@ def test_a_test_that_picks_nobody_is_no_pass(shop: ShopEstate) -> None:
     assert (ran.code, ran.json["tests"][-1]["outcome"]) == (1, "unmatched")
 
 
-def test_no_tests_is_said_and_not_called_proven(shop: ShopEstate) -> None:
-    """Nothing to prove is not a proof."""
-    ran = shop.run("policy", "test", "policies/guardrails.yaml")
+@pytest.mark.parametrize("path", ["policies/guardrails.yaml", "empty"])
+def test_no_tests_is_no_success(shop: ShopEstate, path: str) -> None:
+    """Nothing to prove is not a proof: exit 1, said with how to write a test, for policies without any and for none."""
+    (shop.root / "empty").mkdir()
 
-    assert ran.out == "no policy has `tests:`; nothing is proven\n"
+    ran = shop.run("policy", "test", path)
+
+    assert ran.code == 1
+    assert "warning[no-tests]" in ran.out
+    assert "- {from: web, to: db, expect: blocked}" in ran.out
+    assert ran.out.endswith("nothing is proven\n")
+    told = shop.run("policy", "test", path, "--json")
+    assert (told.code, told.json["tests"], [f["code"] for f in told.json["findings"]]) == (1, [], ["no-tests"])
+
+
+def test_a_connection_that_should_be_blocked_names_the_rule_that_lets_it_pass(shop: ShopEstate) -> None:
+    """With file, line and the author's reason, once where both ends say the same."""
+    text = SHOP.replace("service: tcp/8080}\n  - name", "service: tcp/8080}\n    because: pages need data\n  - name")
+    shop.write("policies/shop.yaml", text + "  - {from: web, to: api, expect: blocked}\n")
+
+    told = " ".join(shop.run("policy", "test").out.split())
+
+    assert "at both ends it passes by shop/calls (policies/shop.yaml:17), because pages need data" in told
+    ends = shop.run("policy", "test", "--json").json["tests"][-1]["deciders"]
+    assert [(e["end"], e["rule"], e["file"], e["line"]) for e in ends] == [
+        ("source", "shop/calls", "policies/shop.yaml", 17),
+        ("destination", "shop/calls", "policies/shop.yaml", 17),
+    ]
+
+
+def test_each_end_names_its_own_rule(shop: ShopEstate) -> None:
+    """Where the ends are opened by different policies both rules are named, each beside its end."""
+    crm = "policy: crm\nscope: env=dev\nrules:\n  - name: out\n    allow: {from: env=dev, to: anyone, service: ssh}\n"
+    shop.write("policies/crm.yaml", crm)
+    shop.write("policies/guardrails.yaml", "")
+    into = "  - name: in\n    allow: {from: 'global: env=dev', to: db, service: ssh}\n\ntests:"
+    text = SHOP.replace("\ntests:", into) + "  - {from: 'global: env=dev', to: db, service: ssh, expect: blocked}\n"
+    shop.write("policies/shop.yaml", text)
+
+    out = shop.run("policy", "test").out
+
+    assert "at the source (dev-1) it passes by crm/out (policies/crm.yaml:4)" in out
+    assert "at the destination (db-1) it passes by shop/in (policies/shop.yaml:23)" in out
+
+
+def test_a_connection_that_should_pass_names_the_nearest_rule(shop: ShopEstate) -> None:
+    """A failed `expect: allowed` says which end stops it, for which reason, and the rule that nearly lets it pass."""
+    shop.write("policies/shop.yaml", SHOP + "  - {from: web, to: db, service: postgres, expect: allowed}\n")
+
+    out = shop.run("policy", "test").out
+
+    assert "at both ends it is blocked: no rule allows it" in out
+    assert "nearest rule: shop/orders (policies/shop.yaml:19) would allow it from `api`, with mutual TLS" in out
+    nearest = shop.run("policy", "test", "--json").json["tests"][-1]["nearest"]
+    assert (nearest["rule"], nearest["line"]) == ("shop/orders", 19)
+
+
+def test_a_connection_that_is_forbidden_names_the_forbid_and_no_nearest_rule(shop: ShopEstate) -> None:
+    """No allow would lift a forbid, so none is offered."""
+    test = "  - {from: 'global: env=dev', to: web, service: https, expect: allowed}\n"
+    shop.write("policies/shop.yaml", SHOP + test)
+
+    out = shop.run("policy", "test").out
+
+    assert "it is blocked by forbid guardrails/no-dev-in-prod (policies/guardrails.yaml:5)" in out
+    assert "nearest rule" not in out
+
+
+def test_tests_are_proven_at_a_time(shop: ShopEstate) -> None:
+    """`--at` moves the clock: what holds today fails once the rule has ended; a test's own `at` stays."""
+    passes = "{from: api, to: db, service: postgres, mutual_tls: true, expect: allowed"
+    shop.write("policies/shop.yaml", SHOP + f"  - {passes}}}\n  - {passes}, at: '2100-01-01T00:00:00Z'}}\n")
+
+    assert shop.run("policy", "test").code == 0
+    later = shop.run("policy", "test", "--at", "2199-03-02T00:00:00Z", "--json")
+
+    assert (later.code, [t["outcome"] for t in later.json["tests"]]) == (1, ["proven", "proven", "failed", "proven"])
+    assert "ended on 2199-03-01" in shop.run("policy", "test", "--at", "2199-03-02T00:00:00Z").out
+    assert shop.run("policy", "test", "--at", "someday").code == 2
 
 
 def test_lint_names_a_rule_that_changes_nothing(shop: ShopEstate) -> None:

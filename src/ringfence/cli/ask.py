@@ -116,9 +116,9 @@ def explain(
     question = Question(source, dest, service, parse_at(at), mutual_tls, from_process, to_process)
     engine = Engine.compile(session.estate.world(at=question.at, as_mode=parse_mode(as_)))
     flow, verdict, others = worst(engine, question)
-    near = _nearest(engine, flow) if verdict.verdict != "allowed" and verdict.reason in ("default", "deny") else None
-    document = {**msgspec.to_builtins(_answer(question, verdict)), "nearest": near, "others": others}
-    session.emit(document, *_render(flow, verdict, near, others))
+    missed = near(engine, flow) if verdict.verdict != "allowed" and verdict.reason in ("default", "deny") else None
+    document = {**msgspec.to_builtins(_answer(question, verdict)), "nearest": missed, "others": others}
+    session.emit(document, *_render(flow, verdict, missed, others))
     return CLEAN if verdict.verdict == "allowed" else FINDINGS
 
 
@@ -161,7 +161,8 @@ def witness_answer(witness: Witness) -> Answer:
     return answer_of(witness.source, witness.destination, witness.service, witness.verdict)
 
 
-def _nearest(engine: Engine, flow: Flow) -> Near | None:
+def near(engine: Engine, flow: Flow) -> Near | None:
+    """The allow that missed a connection by least, and what the connection lacks for it."""
     classes = [_class(engine, end) for end in (flow.source, flow.destination)]
     found = nearest(engine, classes[0], classes[1], flow.point)
     if found is None:
@@ -199,7 +200,7 @@ def say_end(end: Endpoint) -> str:
     return end.name or (format_address(end.address) if end.address is not None else "?")
 
 
-def _render(flow: Flow, verdict: Verdict, near: Near | None, others: dict[str, int]) -> list[RenderableType]:
+def _render(flow: Flow, verdict: Verdict, missed: Near | None, others: dict[str, int]) -> list[RenderableType]:
     head = Text.assemble(
         (verdict.verdict.upper(), COLOURS[verdict.verdict]),
         f"  {say_end(flow.source)} -> {say_end(flow.destination)} {format_point(flow.point)}",
@@ -214,8 +215,8 @@ def _render(flow: Flow, verdict: Verdict, near: Near | None, others: dict[str, i
     out: list[RenderableType] = [head, because, table if verdict.ends else "neither end has an enforcement point"]
     if verdict.unless:
         out.append(f"unless: {', '.join(verdict.unless)}")
-    if near is not None:
-        out.append(f"nearest rule: {near.rule} ({near.file}:{near.line}) {say_missing(near.missing)}")
+    if missed is not None:
+        out.append(f"nearest rule: {missed.rule} ({missed.file}:{missed.line}) {say_missing(missed.missing)}")
     if others:
         out.append("of the connections this stands for: " + ", ".join(f"{n} {v}" for v, n in sorted(others.items())))
     return out

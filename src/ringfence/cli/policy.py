@@ -10,17 +10,19 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from ringfence.cli.ask import short, witness_answer
+from ringfence.cli import proofs
+from ringfence.cli.ask import AtOption, parse_at, short, witness_answer
 from ringfence.cli.findings import findings_table, summary
 from ringfence.cli.flow_store import has_store, store_of
 from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command, to_json, write_file, write_out
 from ringfence.cli.tables import Rows, count
 from ringfence.core.engine import Engine, lint
 from ringfence.core.engine.diff import Box, Diff, diff
-from ringfence.core.engine.prove import Outcome, Proof, prove
+from ringfence.core.engine.prove import prove
 from ringfence.core.errors import Finding, InputError, Location, errors_among
 from ringfence.core.identity.workload import Mode
 from ringfence.core.policy.check import check
+from ringfence.core.policy.model import Policy
 from ringfence.core.policy.printing import format_text
 from ringfence.core.policy.schema import json_schema
 from ringfence.estate import expand, read
@@ -60,44 +62,29 @@ def check_(session: Session, paths: PathsArgument = None) -> int:
 def prove_(
     session: Session,
     paths: PathsArgument = None,
+    at: AtOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on label sets that are possible only.")] = False,
 ) -> int:
-    """Prove every `tests:` entry over all pairs, as if everything were enforced. Exit 1 when one fails."""
+    """Prove every `tests:` entry over all pairs, as if everything were enforced.
+
+    Exit 1 when one fails, and when there is none: what nobody tests is not proven.
+    """
     policies = session.estate.parse(paths).raise_if_errors()
-    proofs = prove(Engine.compile(session.estate.world(policies=policies, as_mode=Mode.both("enforce"))))
+    engine = Engine.compile(session.estate.world(at=parse_at(at), policies=policies, as_mode=Mode.both("enforce")))
+    told = proofs.tell(engine, prove(engine))
     holding = ("proven",) if strict else ("proven", "warning")
-    failed = [p for p in proofs if p.outcome not in holding]
-    proven = len(proofs) - len(failed)
-    words = (
-        f"{proven} of {count(len(proofs), 'test')} proven" if proofs else "no policy has `tests:`; nothing is proven"
-    )
-    session.emit({"tests": [_proof_document(p) for p in proofs], "proven": proven}, _proof_table(proofs), words)
-    return FINDINGS if failed else CLEAN
+    proven = sum(one.proof.outcome in holding for one in told)
+    findings = () if told else (_no_tests(policies),)
+    words = f"{proven} of {count(len(told), 'test')} proven" if told else "nothing is proven"
+    document = {"tests": [one.document for one in told], "proven": proven, "findings": findings}
+    session.emit(document, proofs.render(told) if told else findings_table(findings), words)
+    return CLEAN if told and proven == len(told) else FINDINGS
 
 
-def _proof_document(proof: Proof) -> dict[str, object]:
-    """The contract of DESIGN section 8: the counterexample as explain would answer it, beside the outcome."""
-    shown = proof.counterexample
-    return {
-        "policy": proof.policy, "test": proof.name, "outcome": proof.outcome, "expect": proof.expect,
-        "pairs": proof.pairs, "violations": proof.violations, "file": proof.where.file, "line": proof.where.line,
-        "message": proof.message, "counterexample": witness_answer(shown) if shown is not None else None,
-    }  # fmt: skip
-
-
-_MARKS: dict[Outcome, tuple[str, str]] = {
-    "proven": ("proven", "green"), "failed": ("FAILED", "bold red"), "unmatched": ("unmatched", "yellow"),
-    "warning": ("proven*", "yellow"),
-}  # fmt: skip
-
-
-def _proof_table(proofs: tuple[Proof, ...]) -> Rows:
-    table = Rows(("", "test", "expect", "pairs>", "because"), heads=2)
-    for proof in proofs:
-        where = f"  {proof.where}" if proof.outcome != "proven" else ""
-        name = f"{proof.policy}: {proof.name}"
-        table.add(Text(*_MARKS[proof.outcome]), name, proof.expect, f"{proof.pairs:,}", proof.message + where)
-    return table
+def _no_tests(policies: tuple[Policy, ...]) -> Finding:
+    message = f"no tests: {count(len(policies), 'policy', 'policies')} read, none of them has `tests:`"
+    help_ = "add `tests:` to a policy, with entries such as `- {from: web, to: db, expect: blocked}`"
+    return Finding("no-tests", message, "warning", help=help_)
 
 
 @command(app, "lint", epilog="Example: ringfence policy lint")
