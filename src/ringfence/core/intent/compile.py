@@ -1,4 +1,4 @@
-"""Compile the Intent of one enforcement point from the engine's index.
+"""Compile the intents of hosts from the engine's index, in the pieces they travel in.
 
 INVARIANT: a cell's action and rule are what the engine answers for that class, service point and end, under
 `enforce`. INVARIANT: span. An address is listed only where its verdicts differ from those its range, or an
@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import NamedTuple
 
 from ringfence.core.engine.bits import members
 from ringfence.core.engine.engine import Engine
-from ringfence.core.engine.rules import RuleRef, next_change
-from ringfence.core.errors import Finding, Severity
+from ringfence.core.engine.rules import next_change
 from ringfence.core.identity.workload import Direction, Workload
-from ringfence.core.intent.membership import Membership, Seen
-from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent, Part, Passage, PeerClass
+from ringfence.core.intent.isolate import isolations_of
+from ringfence.core.intent.membership import Change, Group, Kind, Membership, Seen
+from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent, Part, Passage
+from ringfence.core.intent.pieces import Body, ClassPlan, Isolation, Station, assemble
+from ringfence.core.intent.refusals import refusals_of
 from ringfence.core.intent.verdicts import Row, Verdicts
 from ringfence.core.net.address import EVERYWHERE as EVERY_ADDRESS
 from ringfence.core.net.intervals import IntervalSet
-from ringfence.core.policy.model import Peer
-from ringfence.core.world import Quarantine
+
+Networks = frozenset[str]
 
 
-@dataclass(frozen=True)
-class _Local:
-    """One way this host is judged: for some of its addresses, or one of its processes."""
+class _Local(NamedTuple):
+    """One way a host is judged: for some of its addresses, or one of its processes."""
 
     direction: Direction
     class_: int
@@ -37,58 +38,119 @@ class _Local:
     unit: str | None
 
 
+class Moved(NamedTuple):
+    """What followed from one host's change."""
+
+    groups: dict[tuple[Networks, str], Change]
+    """Per networks and key of group, the addresses that came and went."""
+    has_new_bodies: bool
+    """Whether classes or groups came or went: every body may be another."""
+
+
 class IntentCompiler:
-    """Compiles the intents of all hosts of one engine; membership is worked out once a network."""
+    """Compiles the intents of all hosts of one engine; what hosts share is worked out once."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._memberships: dict[frozenset[str], Membership] = {}
+        self._memberships: dict[Networks, Membership] = {}
+        self._isolations: dict[Networks, tuple[Isolation, ...]] = {}
         self._tables: dict[tuple[Direction, int, str | None], Verdicts] = {}
+        self._bodies: dict[tuple[Networks, tuple[_Local, ...]], Body] = {}
         self._resolved: dict[int, Row] = {0: ()}
         self._points_of: dict[int, IntervalSet] = {}
         self._texts: dict[Seen, str] = {}
+        self._keys: dict[tuple[Networks, Kind], str] = {}
+        self._group_tables: dict[Networks, dict[str, Group]] = {}
+        self._class_count = len(engine.classes)
         unknown = engine.classes.of(None, engine.peers.of_address(None, is_held=False), is_controlled=False)
         self._unknown = Seen((unknown,))
 
     def compile(self, workload: Workload) -> Intent:
         """The intent of one controlled host."""
-        networks = self.networks_of(workload)
-        body = self.body(workload)
-        return assemble(self.station(workload, body), body, self.groups(networks), self.isolations(networks))
+        networks, body = self.networks_of(workload), self.body(workload)
+        members_ = {key: self.group(networks, key) for key in body.groups}
+        return assemble(self.station(workload, body), body, members_, self.isolations(networks))
+
+    # ---- the pieces ---------------------------------------------------------------------------------------------
+
+    def networks_of(self, workload: Workload) -> Networks:
+        """The networks a host is in: what an address stands for depends on them."""
+        live = workload.live_addresses(self.engine.world.at)
+        return frozenset(lease.network for lease in live) or frozenset(("main",))
 
     def station(self, workload: Workload, body: Body) -> Station:
         """What is the host's own."""
+        world = self.engine.world
         return Station(
             workload=workload.uuid,
             name=workload.name,
-            mode=self.engine.world.as_mode or workload.mode,
+            mode=world.as_mode or workload.mode,
             own=self._own(workload),
             body=body.digest,
             failsafe=self._failsafe,
             valid_until=self._valid_until,
-            refusals=tuple(refusals(self.engine, workload, {local.class_: local.direction for local in ()}, ())),
+            refusals=refusals_of(self.engine, workload, {(x.direction, x.class_) for x in self._locals(workload)}),
         )
 
     def body(self, workload: Workload) -> Body:
-        """What each class may do there; one object for all hosts that are judged alike."""
-        locals_ = tuple(self._locals(workload, self._own(workload)))
-        key = (self.networks_of(workload), locals_)
+        """What each class may do there: one object for all hosts that are judged alike."""
+        key = (self.networks_of(workload), tuple(self._locals(workload)))
         if key not in self._bodies:
-            self._bodies[key] = self._body(list(locals_), key[0])
+            self._bodies[key] = self._body(*key)
         return self._bodies[key]
 
-    def groups(self, networks: frozenset[str]) -> dict[str, tuple[int, ...]]:
-        """Every group of addresses, by key, as the hosts of some networks know them."""
-        return {self._group_key(group): group.addresses for group in self._membership(networks).groups}
+    def group(self, networks: Networks, key: str) -> tuple[int, ...]:
+        """The addresses of a group, sorted, as the hosts of some networks know them."""
+        return self._groups(networks)[key].addresses
+
+    def move(self, before: Workload | None, after: Workload | None) -> Moved:
+        """Follow one host that came, changed or went, once the engine has. For a process, compile anew."""
+        changes: dict[tuple[Networks, str], Change] = {}
+        is_new = len(self.engine.classes) != self._class_count
+        for networks, membership in self._memberships.items():
+            table = self._groups(networks)
+            for kind, change in membership.move(before, after).items():
+                key = self._key(networks, kind)
+                changes[networks, key] = change
+                group = membership.group(kind)
+                is_new = is_new or group is None or key not in table
+                if group is None:
+                    table.pop(key, None)
+                else:
+                    table[key] = group
+        if is_new:
+            self._forget_classes()
+        self._isolations.clear()
+        self.__dict__.pop("_valid_until", None)
+        return Moved(changes, is_new)
+
+    def _forget_classes(self) -> None:
+        """Classes or groups came or went: what each class may do is looked up again."""
+        self._class_count = len(self.engine.classes)
+        self._bodies.clear()
+        for table in self._tables.values():
+            table.__dict__.pop("touched", None)
+        self.__dict__.pop("_bare", None)
+
+    def isolations(self, networks: Networks) -> tuple[Isolation, ...]:
+        """Every live quarantine, resolved, as the hosts of some networks need it."""
+        if networks not in self._isolations:
+            world, holders = self.engine.world, self._membership(networks).holders
+            self._isolations[networks] = isolations_of(world.quarantines, world.inventory, world.at, networks, holders)
+        return self._isolations[networks]
 
     # ---- who the host is ----------------------------------------------------------------------------------------
 
-    def _locals(self, workload: Workload, own: tuple[int, ...]) -> Iterator[_Local]:
+    def _own(self, workload: Workload) -> tuple[int, ...]:
+        return tuple(sorted({lease.address for lease in workload.live_addresses(self.engine.world.at)}))
+
+    def _locals(self, workload: Workload) -> Iterator[_Local]:
         """Every (direction, unit, own class) the host is judged as.
 
         Where its addresses differ in class, any other address it has (a secondary one, broadcast, multicast) is judged
         by its labels alone, so that no address of the host is without a part.
         """
+        own = self._own(workload)
         by_class: dict[int, list[int]] = {}
         for address in own or (None,):
             by_class.setdefault(self.engine.class_of(workload, address), []).extend(
@@ -126,36 +188,53 @@ class IntentCompiler:
             self._tables[key] = Verdicts(self.engine, *key, self._resolved)
         return self._tables[key]
 
-    def _membership(self, networks: frozenset[str]) -> Membership:
+    def _membership(self, networks: Networks) -> Membership:
         if networks not in self._memberships:
             self._memberships[networks] = Membership(self.engine, networks)
         return self._memberships[networks]
 
-    def _peers(
-        self, locals_: list[_Local], networks: frozenset[str], own: tuple[int, ...]
-    ) -> tuple[tuple[PeerClass, ...], dict[int, Seen]]:
-        """The classes this host must tell apart, with their addresses, and what each number stands for.
+    def _groups(self, networks: Networks) -> dict[str, Group]:
+        if networks not in self._group_tables:
+            groups = self._membership(networks).groups
+            self._group_tables[networks] = {self._key(networks, Kind(g.seen, g.fallback)): g for g in groups}
+        return self._group_tables[networks]
+
+    def _key(self, networks: Networks, kind: Kind) -> str:
+        """What a group goes by: depends only on what it is, so it stays when others come and go."""
+        known = (networks, kind)
+        if known not in self._keys:
+            words = "\n".join((",".join(sorted(networks)), self._text(kind.seen), self._text(kind.fallback)))
+            self._keys[known] = hashlib.sha256(words.encode()).hexdigest()[:32]
+        return self._keys[known]
+
+    def _body(self, networks: Networks, locals_: tuple[_Local, ...]) -> Body:
+        kept = self._kept(networks, locals_)
+        numbers = _numbers({seen: self._text(seen) for seen in kept})
+        classes = (
+            ClassPlan(numbers[seen], self._text(seen), tuple(sorted(groups)), tuple(sorted(ranges)))
+            for seen, (groups, ranges) in kept.items()
+        )
+        tellable = {numbers[seen]: seen for seen in kept}
+        parts = tuple(self._part(local, tellable) for local in locals_)
+        return Body(tuple(sorted(classes, key=lambda c: c.id)), parts)
+
+    def _kept(
+        self, networks: Networks, locals_: tuple[_Local, ...]
+    ) -> dict[Seen, tuple[list[str], list[tuple[int, int]]]]:
+        """The classes such a host must tell apart, with their groups and ranges.
 
         A class that no rule about this host names gets what any unlisted address gets, so it is not looked at.
         """
         tables = [self._verdicts(local) for local in locals_]
         rows = _Rows(tables)
-        kept: dict[Seen, tuple[list[int], list[tuple[int, int]]]] = {}
+        kept: dict[Seen, tuple[list[str], list[tuple[int, int]]]] = {}
         for group in self._membership(networks).groups_about(frozenset().union(*(t.touched for t in tables))):
             if rows[group.seen] != rows[group.fallback]:
-                kept.setdefault(group.seen, ([], []))[0].extend(group.addresses)
+                kept.setdefault(group.seen, ([], []))[0].append(self._key(networks, Kind(group.seen, group.fallback)))
         for bare, ranges in self._bare:
             if rows[bare] != rows[self._unknown]:
                 kept.setdefault(bare, ([], []))[1].extend(ranges)
-        numbers = _numbers({seen: self._text(seen) for seen in kept})
-        mine = frozenset(own)
-        peers = (
-            PeerClass(numbers[seen], self._text(seen), tuple(sorted(set(addresses) - mine)), tuple(sorted(ranges)))
-            for seen, (addresses, ranges) in kept.items()
-        )
-        listed = tuple(sorted((p for p in peers if p.addresses or p.ranges), key=lambda p: p.id))
-        present = {peer.id for peer in listed}
-        return listed, {numbers[seen]: seen for seen in kept if numbers[seen] in present}
+        return kept
 
     @cached_property
     def _bare(self) -> list[tuple[Seen, tuple[tuple[int, int], ...]]]:
@@ -200,87 +279,11 @@ class IntentCompiler:
             self._points_of[atoms] = self.engine.atoms.points(atoms)
         return self._points_of[atoms]
 
-    # ---- quarantine ---------------------------------------------------------------------------------------------
+    # ---- the rest of a station ----------------------------------------------------------------------------------
 
-    def _live_quarantines(self) -> list[Quarantine]:
-        at = self.engine.world.at
-        return [q for q in self.engine.world.quarantines if q.until is None or at < q.until]
-
-    def _addresses_of(self, quarantine: Quarantine, networks: frozenset[str]) -> set[int]:
-        """The quarantined workload's addresses, in every network but where somebody else holds them here: isolating
-        one address too many closes, never opens."""
-        world = self.engine.world
-        workload = world.inventory.by_uuid.get(quarantine.workload)
-        return {
-            lease.address
-            for lease in (workload.live_addresses(world.at) if workload else ())
-            if lease.network in networks
-            or not any(world.inventory.holders(lease.address, world.at, n) for n in networks)
-        }
-
-    def _passages(
-        self,
-        workload: Workload,
-        mine: list[Quarantine],
-        isolated: dict[Quarantine, tuple[int, ...]],
-        networks: frozenset[str],
-    ) -> Iterator[Passage]:
-        """What passes: this host's exceptions, a quarantined peer's exceptions, and where both are, what both except.
-
-        An address that several workloads hold passes nothing: it would have to pass for each of them.
-        """
-        if not mine and not isolated:
-            return
-        unclear = self._conflicted(networks)
-        theirs = [
-            Passage(_OPPOSITE[exception.direction], remote, exception.services)
-            for quarantine, addresses in isolated.items()
-            for exception in quarantine.allow
-            if self._picks(exception.peers, workload) and (remote := _points(addresses) - unclear)
-        ]
-        if not mine:
-            yield from theirs
-            return
-        everyone_isolated = _points(address for addresses in isolated.values() for address in addresses)
-        for exception in (x for quarantine in mine for x in quarantine.allow):
-            remote = self._reach_of(exception.peers, networks) - unclear
-            if free := remote - everyone_isolated:
-                yield Passage(exception.direction, free, exception.services)
-            for other in theirs:
-                both, services = remote & other.remote, exception.services & other.services
-                if other.direction == exception.direction and both and services:
-                    yield Passage(exception.direction, both, services)
-
-    def _conflicted(self, networks: frozenset[str]) -> IntervalSet:
-        """The addresses that stand for several workloads in the host's networks."""
-        holders = self._membership(networks).holders
-        return _points(address for address, here in holders.items() if len({w.uuid for w in here}) > 1)
-
-    def _picks(self, peers: tuple[Peer, ...], workload: Workload) -> bool:
-        """Whether the peers pick this host at every one of its addresses (a passage does not tell them apart)."""
-        classes = {self.engine.class_of(workload, x.address) for x in workload.live_addresses(self.engine.world.at)}
-        return bool(classes) and all(any(self._is_in(class_, peer) for peer in peers) for class_ in classes)
-
-    def _is_in(self, class_: int, peer: Peer) -> bool:
-        number = self.engine.peers.id(peer)
-        return number is not None and bool(self.engine.classes.membership[class_] >> number & 1)
-
-    def _reach_of(self, peers: tuple[Peer, ...], networks: frozenset[str]) -> IntervalSet:
-        """Every address, held or not, that is one of the peers as seen from a network."""
-        held: dict[int, bool] = {}
-        for group in self._membership(networks).groups:
-            picked = all(any(self._is_in(class_, peer) for peer in peers) for class_ in group.seen.classes)
-            held.update(dict.fromkeys(group.addresses, picked))
-        bare = [
-            r
-            for c, ranges in enumerate(self.engine.classes.ranges)
-            if any(self._is_in(c, p) for p in peers)
-            for r in ranges
-        ]
-        everyone_held = _points(held)
-        return (IntervalSet.of(bare) - everyone_held) | _points(a for a, picked in held.items() if picked)
-
-    # ---- what changes later, what cannot be expressed ------------------------------------------------------------
+    @cached_property
+    def _failsafe(self) -> tuple[Passage, ...]:
+        return tuple(Passage(f.direction, f.remote, f.services) for f in self.engine.world.failsafe)
 
     @cached_property
     def _valid_until(self) -> datetime | None:
@@ -290,71 +293,6 @@ class IntentCompiler:
         times += [t for w in world.inventory.workloads for lease in w.addresses for t in (lease.start, lease.end)]
         times += [t for answers in world.names.values() for a in answers for t in (a.start, a.end)]
         return min((t for t in times if t is not None and t > world.at), default=None)
-
-    def _refusals(self, workload: Workload, locals_: list[_Local]) -> Iterator[Finding]:
-        """Allows about this host whose conditions no address-based firewall can check; they stay closed."""
-        relation = self.engine.relation
-        about = 0
-        for local in locals_:
-            source, destination, _ = relation.rows(local.class_)
-            about |= destination if local.direction == "in" else source
-        for number in members(about & relation.conditional):
-            rule = self.engine.rules[number]
-            if rule.rule.conditions.mutual_tls:
-                message = "`require: mutual-tls` needs an identity handshake, which this target does not have"
-                help_ = "the allow stays closed; remove the condition or accept the refusal"
-                yield _refused("mutual-tls-unsupported", message, rule, help_)
-        yield from self._process_refusals(workload)
-        yield from self._exception_refusals(workload)
-
-    def _exception_refusals(self, workload: Workload) -> Iterator[Finding]:
-        """Quarantine exceptions that hold at some of this host's addresses only: a passage does not tell them apart."""
-        at = self.engine.world.at
-        classes = {self.engine.class_of(workload, lease.address) for lease in workload.live_addresses(at)}
-        for quarantine in self._live_quarantines():
-            if quarantine.workload == workload.uuid:
-                continue
-            for exception in quarantine.allow:
-                picked = {c for c in classes if any(self._is_in(c, peer) for peer in exception.peers)}
-                if picked and picked != classes:
-                    words = ", ".join(peer.text for peer in exception.peers)
-                    message = f"the quarantine exception for `{words}` picks only some addresses of `{workload.name}`"
-                    help_ = "it stays closed here; name the workload by labels instead"
-                    yield Finding("quarantine-exception-partial", message, "warning", help=help_, subject=workload.name)
-
-    def _process_refusals(self, workload: Workload) -> Iterator[Finding]:
-        """What a host cannot do about the processes on it."""
-        processes = self.engine.world.inventory.processes_of(workload.name)
-        if not processes:
-            return
-        isolated = {q.workload for q in self._live_quarantines()}
-        for process in processes:
-            if process.uuid in isolated:
-                message = f"process `{process.name}` is quarantined; a host isolates as a whole"
-                yield Finding(
-                    "process-quarantine-unsupported", message, help="quarantine its host", subject=process.name
-                )
-            if process.mode != workload.mode:
-                message = f"process `{process.name}` has another mode than its host `{workload.name}`"
-                yield Finding("process-mode-unsupported", message, help="give both the same mode", subject=process.name)
-        classes = [self.engine.class_of(process, None) for process in processes]
-        own = self.engine.class_of(workload, None)
-        between = 0
-        for source in classes:
-            for destination in classes:
-                if source != destination:
-                    between |= self._naming(source, destination) & ~self._naming(own, own)
-        for number in members(between):
-            rule = self.engine.rules[number]
-            message = (
-                f"names processes on one host, `{workload.name}`; traffic between them is loopback and not controlled"
-            )
-            help_ = "move one of them to another host, or drop the rule"
-            yield _refused("process-to-process-unsupported", message, rule, help_)
-
-    def _naming(self, source: int, destination: int) -> int:
-        """The rules that name one class as source and another as destination."""
-        return self.engine.relation.rows(source)[0] & self.engine.relation.rows(destination)[1]
 
 
 class _Rows(dict[Seen, tuple[Row, ...]]):
@@ -369,14 +307,7 @@ class _Rows(dict[Seen, tuple[Row, ...]]):
         return row
 
 
-_OPPOSITE: dict[Direction, Direction] = {"in": "out", "out": "in"}
 _DIRECTIONS: tuple[Direction, ...] = ("in", "out")
-
-
-def _refused(code: str, message: str, rule: RuleRef, help_: str) -> Finding:
-    """A refused allow stays closed, which may be accepted; any other refused rule fails the plan."""
-    severity: Severity = "warning" if rule.rule.action == "allow" else "error"
-    return Finding(code, message, severity, rule.rule.where, help=help_, subject=rule.ref)
 
 
 def _points(addresses: Iterable[int]) -> IntervalSet:

@@ -1,0 +1,79 @@
+"""What of a host's policy no address-based firewall can express. Never silently: a refused allow stays closed, which
+may be accepted; a refused deny, forbid or quarantine fails the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ringfence.core.engine.bits import members
+from ringfence.core.engine.engine import Engine
+from ringfence.core.engine.rules import RuleRef
+from ringfence.core.errors import Finding, Severity
+from ringfence.core.identity.workload import Direction, Workload
+from ringfence.core.intent.isolate import live_quarantines, partial_exceptions
+
+
+def refusals_of(engine: Engine, workload: Workload, judged: Iterable[tuple[Direction, int]]) -> tuple[Finding, ...]:
+    """The refusals of one host, which is `judged` as these classes in these directions."""
+    world = engine.world
+    partial = partial_exceptions(world.quarantines, world.inventory, world.at, workload)
+    return (*_conditions(engine, judged), *_processes(engine, workload), *partial)
+
+
+def _conditions(engine: Engine, judged: Iterable[tuple[Direction, int]]) -> Iterator[Finding]:
+    """Allows about this host whose conditions cannot be checked; they stay closed."""
+    relation = engine.relation
+    about = 0
+    for direction, class_ in judged:
+        source, destination, _ = relation.rows(class_)
+        about |= destination if direction == "in" else source
+    for number in members(about & relation.conditional):
+        rule = engine.rules[number]
+        if rule.rule.conditions.mutual_tls:
+            message = "`require: mutual-tls` needs an identity handshake, which this target does not have"
+            help_ = "the allow stays closed; remove the condition or accept the refusal"
+            yield _refused("mutual-tls-unsupported", message, rule, help_)
+
+
+def _processes(engine: Engine, workload: Workload) -> Iterator[Finding]:
+    """What a host cannot do about the processes on it."""
+    world = engine.world
+    processes = world.inventory.processes_of(workload.name)
+    if not processes:
+        return
+    isolated = {q.workload for q in live_quarantines(world.quarantines, world.at)}
+    for process in processes:
+        if process.uuid in isolated:
+            message = f"process `{process.name}` is quarantined; a host isolates as a whole"
+            yield Finding("process-quarantine-unsupported", message, help="quarantine its host", subject=process.name)
+        if process.mode != workload.mode:
+            message = f"process `{process.name}` has another mode than its host `{workload.name}`"
+            yield Finding("process-mode-unsupported", message, help="give both the same mode", subject=process.name)
+    yield from _between(engine, workload, processes)
+
+
+def _between(engine: Engine, workload: Workload, processes: tuple[Workload, ...]) -> Iterator[Finding]:
+    """Rules that ask for control between processes of one host."""
+    classes = [engine.class_of(process, None) for process in processes]
+    own = engine.class_of(workload, None)
+    between = 0
+    for source in classes:
+        for destination in classes:
+            if source != destination:
+                between |= _naming(engine, source, destination) & ~_naming(engine, own, own)
+    for number in members(between):
+        rule = engine.rules[number]
+        message = f"names processes on one host, `{workload.name}`; traffic between them is loopback and not controlled"
+        help_ = "move one of them to another host, or drop the rule"
+        yield _refused("process-to-process-unsupported", message, rule, help_)
+
+
+def _naming(engine: Engine, source: int, destination: int) -> int:
+    """The rules that name one class as source and another as destination."""
+    return engine.relation.rows(source)[0] & engine.relation.rows(destination)[1]
+
+
+def _refused(code: str, message: str, rule: RuleRef, help_: str) -> Finding:
+    severity: Severity = "warning" if rule.rule.action == "allow" else "error"
+    return Finding(code, message, severity, rule.rule.where, help=help_, subject=rule.ref)
