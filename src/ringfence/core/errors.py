@@ -3,6 +3,7 @@
     RingfenceError                 anything a user can act on: code, message, help, location
     ├── FindingsError              many findings at once (a policy set, an inventory)
     ├── InputError                 input that cannot be read at all (file, format, argument)
+    │   └── TimeError              a time that is none
     └── TargetError                an enforcement point said no (refused, unreachable, read-back differs)
 
 INVARIANT: a message is lower case, without a full stop, quotes user input in backticks and never
@@ -73,12 +74,16 @@ class RingfenceError(Exception):
 
 
 class FindingsError(RingfenceError):
-    """Input with at least one error among its findings; all of them are reported at once."""
+    """Input that cannot be used, with every finding about it. It is called by its first error, where there is one."""
 
     def __init__(self, findings: Iterable[Finding]) -> None:
         self.findings = tuple(sorted(findings, key=lambda f: f.sort_key))
-        errors = [f for f in self.findings if f.severity == "error"]
-        super().__init__(errors[0].code, f"{len(errors)} error(s)", where=errors[0].where)
+        if not self.findings:
+            raise ValueError("a FindingsError needs a finding")
+        errors = errors_among(self.findings)
+        first = (errors or self.findings)[0]
+        count = f"{len(errors)} error(s)" if errors else f"{len(self.findings)} finding(s)"
+        super().__init__(first.code, count, help=first.help, where=first.where)
 
     def __str__(self) -> str:
         return "\n".join(str(finding) for finding in self.findings)
@@ -86,6 +91,13 @@ class FindingsError(RingfenceError):
 
 class InputError(RingfenceError):
     """Input that cannot be read: a missing file, an unknown format, a malformed argument."""
+
+
+class TimeError(InputError, ValueError):
+    """A time that is none, or that no calendar here can hold: code `bad-time`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("bad-time", message, help="write it like 2026-03-03T02:10:00Z")
 
 
 class TargetError(RingfenceError):

@@ -12,7 +12,7 @@ import msgspec
 
 from ringfence.core.errors import Location
 from ringfence.core.identity.inventory import Inventory
-from ringfence.core.identity.workload import Direction, Mode, Workload
+from ringfence.core.identity.workload import Direction, Mode, Workload, utc
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.policy.model import Peer, Policy
 
@@ -70,6 +70,10 @@ class World(msgspec.Struct, frozen=True):
     as_mode: Mode | None = None
     """Judge as if every controlled end were in this mode (proofs use enforce)."""
 
+    def __post_init__(self) -> None:
+        if self.at.tzinfo is not UTC:
+            msgspec.structs.force_setattr(self, "at", utc(self.at))
+
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """One end of a flow as asked: a workload, an address, a name, or several of them (a workload's one address)."""
@@ -94,6 +98,11 @@ class Flow(msgspec.Struct, frozen=True):
     from_process: str | None = None
     to_process: str | None = None
     at: datetime | None = None
+    """UTC; a naive time is taken as UTC. Raises TimeError `bad-time` outside the calendar."""
+
+    def __post_init__(self) -> None:
+        if self.at is not None and self.at.tzinfo is not UTC:
+            msgspec.structs.force_setattr(self, "at", utc(self.at))
 
 
 class EndVerdict(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from ringfence.core.net.service import WELL_KNOWN, parse_service
 from ringfence.core.world import Endpoint
 
 _WORDS = {"internet": INTERNET_RANGE, "private": PRIVATE}
+_WRITE_A_SERVICE = "write it as `tcp/5432`, `udp`, `icmp/echo` or `any`"
 
 
 def endpoints(engine: Engine, text: str, *, network: str = "main") -> tuple[Endpoint, ...]:
@@ -100,11 +101,13 @@ def services(engine: Engine, text: str) -> IntervalSet:
     }
     if text in own:
         return own[text]
+    if not text.strip():
+        raise InputError("unknown-service", "an empty text names no service", help=_WRITE_A_SERVICE)
     try:
         return union(parse_service(word) for word in WELL_KNOWN.get(text, text).split())
     except ValueError as error:
         close = difflib.get_close_matches(text, [*own, *WELL_KNOWN], n=1)
-        help_ = f"did you mean `{close[0]}`?" if close else "write it as `tcp/5432`, `udp`, `icmp/echo` or `any`"
+        help_ = f"did you mean `{close[0]}`?" if close else _WRITE_A_SERVICE
         raise InputError("unknown-service", str(error), help=help_) from error
 
 

@@ -93,9 +93,16 @@ class _Linter:
 
 
 def _finding(rule: RuleRef, code: str, message: str, severity: Severity = "warning") -> Finding:
-    helps = {"no-traffic": "remove it, or keep it and say why in `because`"}
-    help_ = helps.get(code, "remove one of them" if code == "duplicate" else "")
-    return Finding(code, message, severity, rule.rule.where, help=help_, subject=rule.ref)
+    return Finding(code, message, severity, rule.rule.where, help=_NEXT_STEP[code], subject=rule.ref)
+
+
+_NEXT_STEP = {
+    "no-traffic": "remove it, or keep it and say why in `because`",
+    "duplicate": "remove one of them",
+    "shadowed": "remove it: nothing passes or stops differently without it; if it was meant to, correct what it names",
+    "redundant": "remove it: nothing passes or stops differently without it; `policy diff` shows that it is so",
+    "contradictory": "narrow the forbid if this should pass, else remove the allow; nothing lifts a forbid",
+}
 
 
 def cardinality(engine: Engine, *, least: int = 50) -> tuple[Finding, ...]:

@@ -94,12 +94,19 @@ def unstated(conditions: Conditions, end: End, facts: Facts, *, peer_enforces: b
 
 def is_within(window: Within, at: datetime) -> bool:
     """Whether the local time of the window's zone is inside it; past midnight it belongs to the day it began."""
-    local = at.astimezone(ZoneInfo(window.zone))
+    local = _inland(at).astimezone(ZoneInfo(window.zone))
     minute, weekday = local.hour * 60 + local.minute, local.weekday()
     if window.start_minute < window.end_minute:
         return weekday in window.days and window.start_minute <= minute < window.end_minute
     began_yesterday = (weekday - 1) % 7 in window.days and minute < window.end_minute
     return began_yesterday or (weekday in window.days and minute >= window.start_minute)
+
+
+def _inland(at: datetime) -> datetime:
+    """The same weekday and hour, a week away from an end of the calendar: no zone's offset leads past it."""
+    if at.year in (date.min.year, date.max.year):
+        return at + timedelta(days=7 if at.year == date.min.year else -7)
+    return at
 
 
 def next_change(conditions: Conditions, at: datetime) -> datetime | None:
@@ -116,6 +123,8 @@ def _window_edges(window: Within, at: datetime) -> list[datetime]:
     """Every time in the next days at which the window may open or shut: its edges, both passes of a repeated hour, and
     the moments at which the zone's clock jumps.
     """
+    if not _FIRST_DAY < at.date() < _LAST_DAY:
+        return [at + timedelta(days=1)] if at.date() <= _FIRST_DAY else []
     zone = ZoneInfo(window.zone)
     today: date = at.astimezone(zone).date()
     minutes = (window.start_minute % 1440, window.end_minute % 1440)
@@ -135,3 +144,5 @@ def _clock_jumps(zone: ZoneInfo, at: datetime) -> list[datetime]:
 
 _WEEK = 9
 """Days looked ahead: a window recurs within a week, and an edge of it lies within the day before or after."""
+_FIRST_DAY, _LAST_DAY = date.min + timedelta(days=2), date.max - timedelta(days=_WEEK + 2)
+"""Between them every edge looked at is on the calendar: before them it is asked again the next day, after them never."""

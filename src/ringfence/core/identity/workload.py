@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from ringfence.core.errors import TimeError
 from ringfence.core.net.intervals import IntervalSet
 
 Kind = Literal["host", "vm", "container", "pod", "process", "service", "device"]
@@ -83,5 +84,12 @@ def derived_uuid(name: str) -> str:
 
 
 def utc(value: datetime) -> datetime:
-    """An aware UTC time; a naive one is taken as UTC."""
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    """An aware UTC time; a naive one is taken as UTC. Raises TimeError (a ValueError) `bad-time` outside years 1 to
+    9999.
+    """
+    if value.tzinfo is UTC:
+        return value
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise TimeError(f"`{value.isoformat()}` lies outside the years 1 to 9999 in UTC") from None

@@ -6,6 +6,8 @@ import re
 from datetime import date, datetime
 from zoneinfo import ZoneInfo, available_timezones
 
+from ringfence.core.errors import TimeError
+from ringfence.core.identity.workload import utc
 from ringfence.core.policy.model import DAYS, Within
 from ringfence.core.policy.report import Report
 from ringfence.core.policy.suggest import did_you_mean
@@ -35,8 +37,11 @@ def read_moment(report: Report, node: Node, text: str) -> str | None:
     """An RFC 3339 time, kept as text. Reports `bad-time`."""
     try:
         if _MOMENT.fullmatch(text):
-            datetime.fromisoformat(text.upper())
+            utc(datetime.fromisoformat(text.upper()))
             return text
+    except TimeError as error:
+        report.error("bad-time", node, error.message)
+        return None
     except ValueError as error:
         report.error("bad-time", node, f"`{text}` is no moment: {error}")
         return None
