@@ -1,0 +1,1 @@
+"""HTTP over the controller's services; no decision is made here."""

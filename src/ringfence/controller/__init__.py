@@ -1,0 +1,1 @@
+"""The controller: holds the estate, compiles what each host must enforce, and watches that it is."""

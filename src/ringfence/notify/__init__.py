@@ -1,0 +1,1 @@
+"""Ways to tell people: one module a kind of sink."""

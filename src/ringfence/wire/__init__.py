@@ -1,0 +1,1 @@
+"""Versioned messages between controller and agents, and the subjects they travel on."""
