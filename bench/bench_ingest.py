@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bench import flow_day, measure, netflow_peer
 from bench.flow_day import Day, Ints, Records
 from bench.measure import Figure
+from ringfence.catalog import flow_sources
 from ringfence.core.engine import Engine
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.flow.tally import ImportReport
@@ -76,7 +77,7 @@ def imported(paths: list[Path], day: Day, folder: Path, *, runs: int, engine: En
         store_file.unlink(missing_ok=True)
         decide = engine.judge if engine else None
         with DuckFlowStore(store_file) as store:
-            return ingest([str(path) for path in paths], day.inventory, store, decide=decide)
+            return ingest([str(path) for path in paths], day.inventory, store, among=flow_sources(), decide=decide)
 
     return timed(once, runs=runs)
 
@@ -105,7 +106,9 @@ def import_figures(day: Day, folder: Path, *, runs: int, is_pure_run: bool) -> I
         )
     yield Figure("store, bytes a line", (folder / "flows.duckdb").stat().st_size / lines, "B")
     for name, paths in (("default format", plain), ("with tcp-flags", flagged)):
-        wrong = misdirected(read_flows([str(path) for path in paths], day.inventory).conversations, day.records)
+        wrong = misdirected(
+            read_flows([str(path) for path in paths], day.inventory, among=flow_sources()).conversations, day.records
+        )
         yield Figure(f"connections turned the wrong way, {name}", wrong * 100, "%", target=1.0)
     if is_pure_run:
         yield from pure_figures(plain[: FILES // PURE_SHARE], day, folder)
@@ -113,11 +116,11 @@ def import_figures(day: Day, folder: Path, *, runs: int, is_pure_run: bool) -> I
 
 def pure_figures(paths: list[Path], day: Day, folder: Path) -> Iterator[Figure]:
     """The same import without the C extension; its conversations must be the same."""
-    before = read_flows([str(path) for path in paths], day.inventory)
+    before = read_flows([str(path) for path in paths], day.inventory, among=flow_sources())
     os.environ["RINGFENCE_PURE"] = "1"
     try:
         found = imported(paths, day, folder, runs=1)
-        after = read_flows([str(path) for path in paths], day.inventory)
+        after = read_flows([str(path) for path in paths], day.inventory, among=flow_sources())
     finally:
         del os.environ["RINGFENCE_PURE"]
     for name in ("connections", "packets", "bytes"):
@@ -134,7 +137,7 @@ def peer_figures(day: Day, folder: Path, *, runs: int) -> Iterator[Figure]:
     assert peer.sent == peer.stored, (peer.sent, peer.stored)
     assert peer.sent == peer.aggregated, (peer.sent, peer.aggregated)
     paths = [str(path) for path in sorted((folder / "plain").iterdir())]
-    ours = timed(lambda: read_flows(paths, day.inventory), runs=runs)
+    ours = timed(lambda: read_flows(paths, day.inventory, among=flow_sources()), runs=runs)
     _all_counted(ours.result.report, peer.sent.flows)
     flows = peer.sent.flows
     yield per_million("text to labelled edges, CPU", ours.cpu_s, flows, note=_size(ours.result.report))

@@ -6,11 +6,14 @@ error.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ringfence.core.errors import InputError
+from ringfence.ports.flow_source import FlowSource
 
 
 class Entry(NamedTuple):
@@ -43,3 +46,11 @@ def load(table: MappingProxyType[str, Entry], name: str) -> Any:
             raise
         help_ = f"pip install 'ringfence[{entry.extra}]'"
         raise InputError("missing-extra", f"`{name}` needs a package that is not installed", help=help_) from error
+
+
+def flow_sources(networks: Mapping[str, str] = MappingProxyType({})) -> tuple[FlowSource, ...]:
+    """Every flow source there is; those that name VPCs are told which network the addresses of each live in."""
+    factories = [load(FLOW_SOURCES, name) for name in FLOW_SOURCES]
+    return tuple(
+        factory(networks) if "networks" in inspect.signature(factory).parameters else factory() for factory in factories
+    )

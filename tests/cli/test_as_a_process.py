@@ -11,6 +11,15 @@ from pathlib import Path
 import pytest
 from cli_estate import ShopEstate, flow_log
 
+LOADED = """
+import sys
+from ringfence.cli.main import main
+try:
+    main()
+except SystemExit:
+    print(*sys.modules, file=sys.stderr)
+"""
+"""Runs a command, and tells on stderr which modules it loaded."""
 PROGRAM = "from ringfence.cli.main import main; main()"
 
 
@@ -109,6 +118,28 @@ def test_a_fault_of_ours_is_no_finding(shop: ShopEstate) -> None:
     assert (ran.returncode, ran.stdout) == (3, "")
     assert "ZeroDivisionError" in ran.stderr
     assert "error[internal-error]" in ran.stderr
+
+
+def test_help_loads_no_command() -> None:
+    """What a command needs is loaded when it is run: help needs no arrays, no database, no lab."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED, "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = set(ran.stderr.split())
+
+    assert "recommend" in ran.stdout
+    assert not loaded & {"numpy", "duckdb", "pyarrow", "yaml", "ringfence.estate", "ringfence.lab.lab"}
+
+
+def test_a_check_loads_no_database(shop: ShopEstate) -> None:
+    """Without imported traffic nothing of the flow store is read, nor any reader of flow logs."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED, "policy", "check"], cwd=shop.root, capture_output=True, text=True, timeout=60,
+        check=True,
+    )  # fmt: skip
+
+    assert ran.stdout.startswith("2 policies")
+    assert not set(ran.stderr.split()) & {"duckdb", "pyarrow", "ringfence.flows.ingest", "ringfence.lab.lab"}
 
 
 def test_quiet_leaves_only_the_result(busy_shop: ShopEstate) -> None:

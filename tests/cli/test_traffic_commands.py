@@ -10,10 +10,8 @@ import pytest
 from cli_estate import GUARDRAILS, SHOP, ShopEstate, flow_log
 
 from ringfence import catalog
-from ringfence.cli.traffic import FORMATS, flow_sources, named_services
+from ringfence.cli.map import FORMATS, named_services
 from ringfence.core.policy.parse import parse_policies
-from ringfence.flows.detect import sources
-from ringfence.settings import FlowSettings
 
 # ---- flows ---------------------------------------------------------------------------------------------------------
 
@@ -85,12 +83,11 @@ def test_import_puts_a_vpc_into_the_network_the_settings_name(shop: ShopEstate) 
     assert {edge["source"] for edge in edges} == {"app=crm"}
 
 
-def test_every_source_of_the_catalog_is_tried(shop: ShopEstate) -> None:
-    """The command line reads what the catalog lists, and so does the library's own default."""
-    built = flow_sources(FlowSettings())
+def test_every_source_of_the_catalog_is_built() -> None:
+    """Each has a name of its own, and those that name VPCs are told their networks."""
+    built = catalog.flow_sources({"vpc-2": "site-2"})
 
-    assert len(built) == len(catalog.FLOW_SOURCES)
-    assert {source.name for source in built} == {source.name for source in sources()}
+    assert len({source.name for source in built}) == len(built) == len(catalog.FLOW_SOURCES)
 
 
 def test_prune_forgets_by_age_and_says_how_much(busy_shop: ShopEstate) -> None:

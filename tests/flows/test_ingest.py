@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import itertools
@@ -15,20 +16,24 @@ from pathlib import Path
 import pytest
 from flow_samples import T0_S, rows_of, workload
 
+from ringfence.catalog import flow_sources
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.flow.record import FlowBatch
 from ringfence.core.flow.tally import FileReport, Tally
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease
 from ringfence.core.net.address import parse_address
+from ringfence.flows import ingest as ingest_
 from ringfence.flows.files import digest_of
-from ringfence.flows.ingest import Progress, ingest, read_flows
+from ringfence.flows.ingest import Progress
 from ringfence.flows.parse import flowcore
 from ringfence.flows.vpc_flow_logs import VpcFlowLogs
 from ringfence.flows.vpc_flow_logs.fields import DEFAULT
 from ringfence.ports.flow_source import FlowInput
 from ringfence.stores.duckdb import DuckFlowStore
 
+ingest = functools.partial(ingest_.ingest, among=flow_sources())
+read_flows = functools.partial(ingest_.read_flows, among=flow_sources())
 HEADER = " ".join(DEFAULT) + "\n"
 WORKLOADS = Inventory([workload(f"w{n}", Lease(parse_address(f"10.0.0.{n}"))) for n in range(1, 5)])
 

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ringfence.catalog import flow_sources
 from ringfence.core.errors import InputError
 from ringfence.core.flow.record import FlowBatch
 from ringfence.core.flow.tally import Tally
 from ringfence.core.net.address import format_address
-from ringfence.flows.detect import detect, sources
+from ringfence.flows.detect import detect
 from ringfence.flows.files import FlowFile
 from ringfence.flows.parse import flowcore
 from ringfence.flows.vpc_flow_logs import VpcFlowLogs
@@ -309,5 +310,5 @@ def test_other_content_is_not_claimed(head: bytes) -> None:
     """The source claims nothing it cannot read, and detection refuses what nobody claims."""
     assert not VpcFlowLogs().sniff(head, "x")
     with pytest.raises(InputError) as refused:
-        detect(head, "x", sources())
+        detect(head, "x", flow_sources())
     assert refused.value.code == "flow-format-unknown"

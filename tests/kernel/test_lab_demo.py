@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from ringfence.catalog import flow_sources
 from ringfence.cli.picture import draw_html
 from ringfence.cli.render_map import map_table
 from ringfence.core.engine import Engine
@@ -44,7 +45,7 @@ def test_the_recording_is_whole_and_matches_the_shipped_world() -> None:
     assert {w.name: (w.uuid, w.labels, w.addresses, w.kind) for w in loaded.workloads} == {
         w.name: (w.uuid, w.labels, w.addresses, w.kind) for w in shop.inventory().workloads
     }
-    read = read_flows([str(estate / "flows")], shop.inventory())
+    read = read_flows([str(estate / "flows")], shop.inventory(), among=flow_sources())
     assert read.report.total("malformed") == 0
     assert read.report.total("records") == read.report.total("lines") - read.report.total("skipped") > 10_000
     c = read.conversations

@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
 
 from ringfence import catalog
 from ringfence.cli.session import Session
@@ -15,6 +18,8 @@ from ringfence.core.identity.workload import utc
 from ringfence.ports.flow_store import FlowStore
 
 STORE_FILE = "flows.duckdb"
+SinceOption = Annotated[str | None, typer.Option("--since", metavar="TIME", help="`7d`, `12h`, or RFC 3339.")]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="TIME", help="As --since.")]
 _SPAN = re.compile(r"(\d+)([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 168}
 

@@ -23,11 +23,14 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from ringfence.cli.exits import BAD_INPUT as BAD_INPUT
+from ringfence.cli.exits import CLEAN as CLEAN
+from ringfence.cli.exits import FINDINGS as FINDINGS
+from ringfence.cli.exits import UNREACHABLE as UNREACHABLE
 from ringfence.cli.findings import findings_table
 from ringfence.core.errors import Finding, FindingsError, InputError, Location, RingfenceError, TargetError
 from ringfence.estate import Estate
 
-CLEAN, FINDINGS, BAD_INPUT, UNREACHABLE = 0, 1, 2, 3
 _UNBOUNDED = 4096
 """Columns of an output that nobody looks at through a window."""
 
@@ -35,6 +38,9 @@ EstateOption = Annotated[
     Path, typer.Option("--estate", metavar="DIR", help="The estate, found upwards from here.", show_default="here")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One stable JSON document on stdout.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="PATH", help="Write there instead of stdout.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 
 

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from ringfence.core.errors import InputError
-from ringfence.flows.vpc_flow_logs import VpcFlowLogs
-from ringfence.flows.zeek import Zeek
 from ringfence.ports.flow_source import FlowSource
 
 _COMPRESSIONS = {b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
-
-
-def sources(networks: Mapping[str, str] = MappingProxyType({})) -> tuple[FlowSource, ...]:
-    """Every format Ringfence reads. `networks`: which network the addresses of a VPC id live in."""
-    return (VpcFlowLogs(networks), Zeek())
 
 
 def detect(head: bytes, name: str, among: Sequence[FlowSource]) -> FlowSource:

@@ -31,7 +31,7 @@ from ringfence.core.flow.leases import LeaseTable
 from ringfence.core.flow.record import FlowBatch
 from ringfence.core.flow.tally import FileReport, ImportReport, State, Tally
 from ringfence.core.identity.inventory import Inventory
-from ringfence.flows.detect import detect, sources
+from ringfence.flows.detect import detect
 from ringfence.flows.files import NOTHING, FlowFile, digest_of, expand
 from ringfence.flows.merge import Merger, merger
 from ringfence.ports.flow_source import DamagedInput, FlowSource
@@ -71,11 +71,11 @@ def ingest(
     store: FlowStore,
     progress: OnProgress | None = None,
     *,
-    among: Sequence[FlowSource] | None = None,
+    among: Sequence[FlowSource],
     workers: int | None = None,
     decide: Callable[[Conversations], object] | None = None,
 ) -> ImportReport:
-    """Read `paths` (files, folders, globs, `-`), label by `inventory`, keep in `store`.
+    """Read `paths` (files, folders, globs, `-`) in the formats `among`, label by `inventory`, keep in `store`.
 
     A file whose content was imported before is reported and left out; one that cannot be read is refused with a finding
     and the others go on. `decide` is handed the conversations before they are kept; what it raises stops the import.
@@ -83,7 +83,7 @@ def ingest(
     """
     with _inputs(paths) as files:
         known = store.known_files([file.digest for file in files])
-        read = _read(files, inventory, progress, among or sources(), workers, known=known)
+        read = _read(files, inventory, progress, among, workers, known=known)
     if decide is not None:
         decide(read.conversations)
     report = _warned_of_changes(read.report, store)
@@ -96,12 +96,12 @@ def read_flows(
     inventory: Inventory,
     progress: OnProgress | None = None,
     *,
-    among: Sequence[FlowSource] | None = None,
+    among: Sequence[FlowSource],
     workers: int | None = None,
 ) -> Read:
     """As `ingest`, without a store."""
     with _inputs(paths) as files:
-        return _read(files, inventory, progress, among or sources(), workers)
+        return _read(files, inventory, progress, among, workers)
 
 
 class _Input:

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.rule import Rule
 from rich.syntax import Syntax
 
+from ringfence.catalog import flow_sources
 from ringfence.core.engine import Engine
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.inventory import Inventory
@@ -166,7 +167,7 @@ def talk(story: Story, lab: Lab, seconds: float) -> None:
 
 def discover(story: Story, views: Views, inventory: Inventory, flows: Path) -> Conversations:
     story.step("Discover: who talks to whom")
-    read = read_flows([str(flows)], inventory)
+    read = read_flows([str(flows)], inventory, among=flow_sources())
     lines, malformed = read.report.total("lines"), read.report.total("malformed")
     story.say(
         f"{lines:,} flow log lines (AWS VPC and Zeek formats) -> {len(read.conversations):,} labelled conversations"
@@ -305,7 +306,7 @@ def explain_blocks(story: Story, lab: Lab, engine: Engine) -> tuple[Alert, ...]:
 def picture(story: Story, views: Views, engine: Engine, flows: Path) -> None:
     story.step("The map, with verdicts")
     inventory = engine.world.inventory
-    seen = read_flows([str(flows)], inventory).conversations
+    seen = read_flows([str(flows)], inventory, among=flow_sources()).conversations
     judged = engine.judge(seen)
     drawn = group(seen, inventory, MAP_BY, judgement=judged, rules=[rule.ref for rule in engine.rules])
     path = story.folder / "map.html"

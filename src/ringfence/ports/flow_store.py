@@ -48,7 +48,9 @@ class FlowStore(Protocol):
         """Keep the rows and remember the files they came from, both or neither, durably.
 
         Returns how many of the connections may be counted already: an earlier import saw the same ends on the same
-        service at an overlapping time (the other end's report, or the same one in another file). Raises InputError `flows-already-imported` if a file's digest is known.
+        service at an overlapping time (the other end's report, or the same one in another file).
+
+        Raises InputError `flows-already-imported` if a file's digest is known.
         """
 
     def known_files(self, digests: Collection[str]) -> frozenset[str]:
