@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 from cli_estate import SHOP, ShopEstate
+
+from ringfence.core.net.service import parse_service
 
 FAILSAFE = '[[failsafe]]\ndirection = "in"\ncidr = "192.0.2.0/28"\nservice = "ssh"\n'
 
@@ -30,6 +34,35 @@ def test_render_as_json_is_the_intent_and_its_digest(shop: ShopEstate) -> None:
     assert set(one.json) == {"intent", "digest", "refusals"}
     assert one.json["intent"]["name"] == "web-1"
     assert len(one.json["digest"]) == 64
+
+
+def test_render_as_json_has_addresses_and_services_as_text(shop: ShopEstate) -> None:
+    """Nothing in the document is a number that stands for an address or a service."""
+    intent = shop.run("render", "nftables", "web-1", "--json").json["intent"]
+
+    ends = [*intent["own"], *(a for peer in intent["peers"] for a in (*peer["addresses"], *peer["ranges"]))]
+    services = [s for part in intent["parts"] for cell in part["cells"] for s in cell["services"]]
+    assert ends
+    assert all(ipaddress.ip_network(text) for text in ends)
+    assert services
+    assert all(parse_service(text) for text in services)
+
+
+def test_a_process_is_rendered_on_any_machine(shop: ShopEstate) -> None:
+    """A unit that is not on this machine is shown by its name, and nothing is refused for its sake."""
+    process = "- {name: nginx, kind: process, host: web-1, unit: rf-nowhere.service, labels: {tier: proxy}}\n"
+    shop.write("inventory/processes.yaml", process)
+    shop.write(
+        "policies/proxy.yaml",
+        "policy: proxy\nowner: web\nrules:\n  - {name: out, allow: {from: tier=proxy, to: 192.0.2.0/24}}\n",
+    )
+
+    ran = shop.run("render", "nftables", "web-1")
+
+    assert "process-cgroup-missing" not in ran.err
+    assert ran.code == 0
+    assert ran.out.startswith("# control group `rf-nowhere.service` is looked up on the host")
+    assert 'socket cgroupv2 level 1 "rf-nowhere.service"' in ran.out
 
 
 def test_a_condition_the_target_cannot_express_is_refused_and_told(shop: ShopEstate) -> None:
@@ -79,6 +112,41 @@ def test_after_enforce_the_plan_is_empty(shop: ShopEstate, netns: str) -> None:
 
     assert (done.code, done.json["state"]) == (0, "realised")
     assert (plan.code, plan.out.splitlines()[0]) == (0, "nothing to change")
+
+
+@pytest.mark.kernel
+def test_a_first_plan_is_told_in_words_of_rules(shop: ShopEstate, netns: str) -> None:
+    """In 80 columns: what stays and which rule lets it, what closes, and how much moves."""
+    ran = shop.run("enforce", "nftables", "web-1", "--plan", "--netns", netns, "--as", "enforce", columns=80)
+
+    assert "web-1 has no firewall of ours yet: everything passes\n" in ran.out
+    assert all(len(line) <= 80 for line in ran.out.splitlines())
+    words = " ".join(ran.out.split())
+    assert "stays tcp/8080 to app=shop,env=prod,role=api · because shop/calls" in words
+    assert "closes everything else from anyone · because no rule" in words
+    assert "failsafe: nothing" in words
+    assert re.search(r"in the kernel: \d+ elements added, 0 removed, \d+ rules written", words)
+
+
+@pytest.mark.kernel
+def test_what_somebody_else_changed_is_shown_apart(shop: ShopEstate, netns: str) -> None:
+    """A rule added by hand is drift and no change of policy; with a change of policy as well, both are told."""
+    shop.write("policies/shop.yaml", SHOP.replace(", require: mutual-tls", ""))
+    shop.run("enforce", "nftables", "web-1", "--netns", netns, "--another-host", "--accept-expiry")
+    by_hand = ("nft", "add", "rule", "inet", "ringfence", "judge_in", "accept")
+    subprocess.run(["ip", "netns", "exec", netns, *by_hand], check=True, timeout=20)
+    plan = ("enforce", "nftables", "web-1", "--plan", "--netns", netns, "--json")
+
+    alone = shop.run(*plan).json
+    both = shop.run(*plan, "--as", "observe").json
+
+    assert alone["drift"]["is_touched"]
+    assert alone["drift"]["foreign"] == ["changed: chain judge_in"]
+    assert (alone["policy"]["opens"], alone["policy"]["closes"], alone["policy"]["modes"]) == ([], [], [])
+    assert both["drift"]["foreign"] == ["changed: chain judge_in"]
+    assert {"direction": "in", "was": "enforce", "now": "observe"} in both["policy"]["modes"]
+    words = shop.run("enforce", "nftables", "web-1", "--plan", "--netns", netns).out
+    assert words.startswith("changed by somebody else since it was applied, and put back:\n  changed: chain judge_in\n")
 
 
 @pytest.mark.kernel

@@ -838,7 +838,7 @@ def test_a_fault_of_ours_is_not_taken_for_somebody_elses_change(ground: Ground) 
 
 def test_a_process_that_cannot_be_matched_stays_closed_and_is_named(ground: Ground) -> None:
     """A missing unit's allows are left out and reported; a missing unit's forbid refuses the whole plan."""
-    codes = {f.code for f in ground.target.support(with_process("rfk-nowhere.service"))}
+    codes = {f.code for f in ground.target.support_here(with_process("rfk-nowhere.service"))}
     realised = ground.target.converge(with_process("rfk-nowhere.service"))
 
     assert codes == {"process-cgroup-missing"}

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
 from ringfence import catalog
 from ringfence.cli.ask import AsOption, AtOption, parse_at, parse_mode
+from ringfence.cli.enforce_words import (
+    change_document,
+    change_words,
+    failsafe_table,
+    intent_document,
+    passage_document,
+    size_words,
+)
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command, write_out
-from ringfence.cli.tables import Rows, count
+from ringfence.cli.tables import count
 from ringfence.core.engine import Engine
 from ringfence.core.errors import Finding, FindingsError, InputError, TargetError, errors_among
 from ringfence.core.identity.workload import Workload
 from ringfence.core.intent.compile import IntentCompiler
-from ringfence.core.intent.model import Intent, Passage
-from ringfence.core.net.address import format_ranges, parse_address
-from ringfence.core.net.service import format_services
+from ringfence.core.intent.model import Intent
+from ringfence.core.net.address import parse_address
 from ringfence.core.policy.suggest import did_you_mean
 
 
@@ -41,7 +50,7 @@ def render(
     intent = intent_of(session, workload, at, as_)
     refusals = (*intent.refusals, *adapter.support(intent))
     if session.is_json:
-        session.emit({"intent": intent, "digest": intent.digest, "refusals": refusals})
+        session.emit({"intent": intent_document(intent), "digest": intent.digest, "refusals": refusals})
     else:
         write_out(adapter.render(intent).rstrip("\n") + "\n")
         session.show_findings(refusals)
@@ -77,7 +86,7 @@ def enforce(
         help_ = "leave --at out, or look with --plan"
         raise InputError("at-needs-plan", "another day's policy can be planned, not enforced", help=help_)
     intent = intent_of(session, workload, at, as_)
-    refusals = (*intent.refusals, *adapter.support(intent))
+    refusals = (*intent.refusals, *adapter.support_here(intent))
     if plan:
         return _show_plan(session, adapter, intent, refusals)
     _check_refusals(refusals, accepted=accept_refused)
@@ -151,40 +160,48 @@ def _check_controlled(workload: Workload) -> None:
 
 
 def _show_plan(session: Session, adapter: Any, intent: Intent, refusals: tuple[Finding, ...]) -> int:
-    plan = adapter.plan(intent, adapter.observe())
-    lines = plan.summary or ("nothing to change",)
-    session.emit(
-        {
-            "workload": intent.name,
-            "digest": intent.digest,
-            "changes": plan.summary,
-            "valid_until": intent.valid_until,
-            "failsafe": [_passage_document(passage) for passage in intent.failsafe],
-            "refusals": refusals,
+    observed = adapter.observe()
+    plan, changes = adapter.plan(intent, observed), adapter.changes(intent, observed)
+    document = {
+        "workload": intent.name,
+        "digest": intent.digest,
+        "changes": plan.summary,
+        "elements": {"added": plan.size.added, "removed": plan.size.removed, "rules": plan.size.rules},
+        "judges_again": plan.judges_again,
+        "is_first": changes.is_first,
+        "policy": change_document(changes.policy),
+        "drift": {
+            "is_touched": changes.is_touched,
+            "repairs": change_document(changes.repairs),
+            "foreign": changes.foreign,
         },
-        *(Text(line) for line in lines),
-        failsafe_table(intent),
-        f"holds until {intent.valid_until:%Y-%m-%dT%H:%MZ}" if intent.valid_until else "holds until something changes",
-    )
+        "valid_until": intent.valid_until,
+        "failsafe": [passage_document(passage) for passage in intent.failsafe],
+        "refusals": refusals,
+    }
+    session.emit(document, *_plan_words(intent, plan, changes))
     session.show_findings(refusals)
     return FINDINGS if plan.summary else CLEAN
 
 
-def _passage_document(passage: Passage) -> dict[str, object]:
-    remote, services = format_ranges(passage.remote), format_services(passage.services)
-    return {"direction": passage.direction, "remote": remote, "services": services}
-
-
-def failsafe_table(intent: Intent) -> Rows | str:
-    """What passes whatever policy says: shown in every plan."""
-    if not intent.failsafe:
-        return "failsafe: nothing"
-    table = Rows(("failsafe", "remote", "services"))
-    for passage in intent.failsafe:
-        table.add(
-            passage.direction, " ".join(format_ranges(passage.remote)), " ".join(format_services(passage.services))
-        )
-    return table
+def _plan_words(intent: Intent, plan: Any, changes: Any) -> Iterator[RenderableType]:
+    if not plan.summary:
+        yield "nothing to change"
+    if changes.is_first:
+        yield f"{intent.name} has no firewall of ours yet: everything passes"
+    if changes.is_touched:
+        yield Text("changed by somebody else since it was applied, and put back:", "bold yellow")
+        yield from change_words(intent, changes.repairs)
+        yield from (Text(f"  {line}") for line in changes.foreign)
+        if not changes.foreign and changes.repairs.is_empty:
+            yield "  rules or elements; which, cannot be told from what changes below"
+    yield from change_words(intent, changes.policy)
+    if plan.summary and not (changes.policy.opens or changes.policy.closes or changes.is_touched):
+        yield "nothing opens and nothing closes"
+    yield failsafe_table(intent)
+    if plan.summary:
+        yield size_words(*plan.size, judges_again=plan.judges_again)
+    yield f"holds until {intent.valid_until:%Y-%m-%dT%H:%MZ}" if intent.valid_until else "holds until something changes"
 
 
 def realised_document(intent: Intent, realised: Any) -> dict[str, object]:

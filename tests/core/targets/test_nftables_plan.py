@@ -20,7 +20,7 @@ from ringfence.targets.nftables import NftablesTarget, Realised
 from ringfence.targets.nftables import messages as m
 from ringfence.targets.nftables.layout import Hash, Interval, Layout
 from ringfence.targets.nftables.netlink import Message
-from ringfence.targets.nftables.plan import Difference, difference
+from ringfence.targets.nftables.plan import Difference, Size, difference
 from ringfence.targets.nftables.prefixes import FEW, arrange
 from ringfence.targets.nftables.readback import parse
 from ringfence.targets.nftables.render import render
@@ -55,7 +55,7 @@ def between(old: Intent, new: Intent) -> Difference:
 
 def test_equal_tables_differ_in_nothing() -> None:
     """No message is sent for what is there."""
-    assert between(random_intent(1), random_intent(1)) == Difference((), (), (), ())
+    assert between(random_intent(1), random_intent(1)) == Difference((), (), (), (), Size())
 
 
 def test_membership_moves_elements_only() -> None:

@@ -27,6 +27,22 @@ def hierarchy() -> Path | None:
     return min(found, key=lambda path: (_BASE not in (path, *path.parents), len(path.parts)), default=None)
 
 
+def named_units(units: Iterable[str]) -> tuple[dict[str, CgroupRef], tuple[Finding, ...]]:
+    """Every unit by its own name or path, for a table that is shown and not applied, whatever machine this is.
+
+    Its kernel id is not known. Refuses only what names no group on any host.
+    """
+    groups: dict[str, CgroupRef] = {}
+    findings: list[Finding] = []
+    for unit in units:
+        names = _names_of(unit)
+        if names is None:
+            findings.append(_not_a_name(unit))
+        else:
+            groups[unit] = CgroupRef("/".join(names), len(names), 0)
+    return groups, tuple(findings)
+
+
 def resolve_units(units: Iterable[str], root: Path | None = None) -> tuple[dict[str, CgroupRef], tuple[Finding, ...]]:
     """Every unit's control group, and a refusal for every one that has none."""
     root = root or hierarchy()
@@ -44,10 +60,9 @@ def resolve_units(units: Iterable[str], root: Path | None = None) -> tuple[dict[
 def _resolve(unit: str, root: Path | None) -> CgroupRef | Finding:
     if root is None:
         return _refusal("process-cgroup-missing", unit, "cgroup v2 is not mounted", "mount it at /sys/fs/cgroup")
-    names = [name for name in unit.split("/") if name]
-    if not names or {".", ".."} & {*names} or "\0" in unit:
-        help_ = "name the systemd unit, or its path below the root of all control groups"
-        return _refusal("process-path-unsupported", unit, "this is not the name of one control group", help_)
+    names = _names_of(unit)
+    if names is None:
+        return _not_a_name(unit)
     direct = root.joinpath(*names)
     if direct.is_dir():
         return _reference(direct, root)
@@ -62,6 +77,17 @@ def _resolve(unit: str, root: Path | None) -> CgroupRef | Finding:
         return _refusal("process-cgroup-ambiguous", unit, "more than one control group has this name", help_)
     help_ = "start the unit, then apply again"
     return _refusal("process-cgroup-missing", unit, "no control group has this name", help_)
+
+
+def _names_of(unit: str) -> list[str] | None:
+    """The steps of a path below the root of all control groups; None for what is no such path."""
+    names = [name for name in unit.split("/") if name]
+    return None if not names or {".", ".."} & {*names} or "\0" in unit else names
+
+
+def _not_a_name(unit: str) -> Finding:
+    help_ = "name the systemd unit, or its path below the root of all control groups"
+    return _refusal("process-path-unsupported", unit, "this is not the name of one control group", help_)
 
 
 def _reference(group: Path, root: Path) -> CgroupRef:

@@ -35,6 +35,16 @@ from ringfence.targets.nftables.services import Services
 Indexes = npt.NDArray[np.int64]
 
 
+class Size(NamedTuple):
+    """How much a plan moves."""
+
+    added: int = 0
+    """Elements of sets and maps, each range being one."""
+    removed: int = 0
+    rules: int = 0
+    """Rules of the chains that are written anew."""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What to send. Empty when nothing changes."""
 
@@ -52,9 +62,11 @@ class Plan(msgspec.Struct, frozen=True):
     """The kernel's rule set generation the difference was taken from."""
     forgets: range | None = None
     """Policy generations that no connection may bear when this is applied."""
-
     adopts: bool = False
     """Whether connections may be older than the rules."""
+    size: Size = Size()
+    judges_again: bool = False
+    """Whether live connections are judged again, because something is taken away."""
 
     @property
     def is_empty(self) -> bool:
@@ -68,6 +80,7 @@ class Difference(NamedTuple):
     change: tuple[Message, ...]
     cleanup: tuple[Message, ...]
     summary: tuple[str, ...]
+    size: Size
 
 
 def difference(wanted: Layout, found: Layout | None) -> Difference:
@@ -88,6 +101,7 @@ class _Comparison:
         self.rewritten = [chain for chain in wanted.chains.values() if self._is_rewritten(chain)]
         self.deferred: dict[str, Indexes] = {}
         self.summary: list[str] = []
+        self.added = self.removed = self.rules = 0
 
     def _is_moved(self, chain: Chain) -> bool:
         return chain.name in self.old.chains and self.old.chains[chain.name].place != chain.place
@@ -108,7 +122,8 @@ class _Comparison:
         if not any(self.wanted.sets[name].is_interval for name in self.new_sets):
             preparation, change = [], preparation + change
         cleanup = tuple(self._cleanup())
-        return Difference(tuple(preparation), tuple(change), cleanup, tuple(self.summary))
+        size = Size(self.added, self.removed, self.rules)
+        return Difference(tuple(preparation), tuple(change), cleanup, tuple(self.summary), size)
 
     # -- preparation --
 
@@ -132,6 +147,7 @@ class _Comparison:
     def _rules(self, chain: Chain) -> Iterator[Message]:
         sign = "~" if chain.name in self.old.chains else "+"
         self.summary.append(f"{sign} chain {chain.name}: {len(chain.rules)} rules")
+        self.rules += len(chain.rules)
         yield from (m.new_rule(chain.name, rule) for rule in chain.rules)
 
     # -- change --
@@ -173,11 +189,13 @@ class _Comparison:
             leaving = np.setdiff1d(leaving, later)
             if len(leaving):
                 self.summary.append(f"- {len(leaving)} elements of {name}")
+                self.removed += len(leaving)
                 yield from m.remove_hash(spec, old.keys[leaving])
             if len(later):
                 self.deferred[name] = later
             yield from self._add(name, _subset(new, missing_rows(new, old)))
         elif new != old:
+            self.removed += len(old)
             yield m.flush_set(name)
             yield from self._add(name, new)
 
@@ -193,6 +211,7 @@ class _Comparison:
         if len(elements):
             kind = "elements" if isinstance(elements, Hash) else "ranges"
             self.summary.append(f"+ {len(elements)} {kind} of {name}")
+            self.added += len(elements)
         yield from m.add_hash(spec, elements) if isinstance(elements, Hash) else m.add_intervals(spec, elements)
 
     # -- cleanup --
@@ -206,6 +225,8 @@ class _Comparison:
             if isinstance(old, Hash):
                 yield from m.remove_hash(self.old.sets[name], old.keys[indexes])
             self.summary.append(f"- {len(indexes)} elements of {name}")
+            self.removed += len(indexes)
+        self.removed += sum(len(self.old.elements[name]) for name in sets)
         yield from (m.flush_chain(name) for name in chains)
         yield from map(m.delete_set, sets)
         yield from map(m.delete_chain, chains)

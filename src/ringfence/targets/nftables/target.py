@@ -22,7 +22,8 @@ from ringfence.ports.target import Observed, State
 from ringfence.targets.nftables import conntrack, counters
 from ringfence.targets.nftables import messages as m
 from ringfence.targets.nftables.areas import CgroupRef, units_of
-from ringfence.targets.nftables.cgroups import resolve_units
+from ringfence.targets.nftables.cgroups import named_units, resolve_units
+from ringfence.targets.nftables.changes import Changes, changes
 from ringfence.targets.nftables.layout import Layout
 from ringfence.targets.nftables.marks import next_generation, reused_generations
 from ringfence.targets.nftables.netlink import Netlink, Refused, following
@@ -70,10 +71,27 @@ class NftablesTarget:
         self._last_units: frozenset[str] = frozenset()
         self._last: Realised | None = None
 
-    # -- pure but for the control groups, which are looked up --
+    # -- pure: the same on every machine --
 
     def support(self, intent: Intent) -> tuple[Finding, ...]:
-        """What cannot be expressed exactly: processes without a control group, intents that contradict themselves."""
+        """What cannot be expressed exactly on any host: processes that do less than theirs, intents that contradict
+        themselves."""
+        return (*check(intent), *refused(intent, *named_units(units_of(intent))))
+
+    def render(self, intent: Intent) -> str:
+        """The table as text: for people, and for `ringfence render`.
+
+        `nft -f` would load it where every process part is named by its whole path.
+        """
+        groups, unnamed = named_units(units_of(intent))
+        text = format_layout(render(reduce(intent, groups, unnamed), 1, groups))
+        named = "".join(f"# control group `{unit}` is looked up on the host when this is applied\n" for unit in groups)
+        return named + text
+
+    # -- pure but for the control groups, which are looked up here --
+
+    def support_here(self, intent: Intent) -> tuple[Finding, ...]:
+        """What cannot be expressed exactly on this host: the same, and processes without a control group here."""
         return (*check(intent), *refused(intent, *self._groups(intent)))
 
     def plan(self, intent: Intent, observed: Observed) -> Plan:
@@ -85,7 +103,7 @@ class NftablesTarget:
         if errors_among(faults := self._faults(intent)):
             raise FindingsError(faults)
         reduced, groups = self._reduced(intent)
-        found = observed if isinstance(observed, Realised) else Realised("absent")
+        found = _seen_with(observed if isinstance(observed, Realised) else Realised("absent"), groups)
         generation = self._generation(reduced, found)
         wanted = render(reduced, generation, groups)
         changes = difference(wanted, found.layout)
@@ -101,7 +119,15 @@ class NftablesTarget:
             found.generation or None,
             forgets,
             found.layout is None,
+            changes.size,
+            generation != found.policy_generation,
         )
+
+    def changes(self, intent: Intent, observed: Realised) -> Changes:
+        """What a plan does in words of rules: what somebody else changed apart from what the intent changes."""
+        reduced, groups = self._reduced(intent)
+        found = _seen_with(observed, groups)
+        return changes(reduced, found.layout, found.intent, groups, is_untouched=found.is_untouched)
 
     def _generation(self, intent: Intent, found: Realised) -> int:
         """The same while nothing is taken away; else the next, so that every live connection is judged again."""
@@ -110,11 +136,6 @@ class NftablesTarget:
         if found.is_untouched and found.intent is not None and not revokes(found.intent, intent):
             return found.policy_generation
         return next_generation(found.policy_generation)
-
-    def render(self, intent: Intent) -> str:
-        """The table as text that `nft -f` would load: for people, and for `ringfence render`."""
-        reduced, groups = self._reduced(intent)
-        return format_layout(render(reduced, 1, groups))
 
     # -- the kernel --
 
@@ -263,7 +284,7 @@ class NftablesTarget:
 
     def _faults(self, intent: Intent) -> tuple[Finding, ...]:
         """All that is refused of the intent; any error among it refuses the whole."""
-        return (*intent.refusals, *self.support(intent))
+        return (*intent.refusals, *self.support_here(intent))
 
     def _reduced(self, intent: Intent) -> tuple[Intent, Mapping[str, CgroupRef]]:
         groups, unresolved = self._groups(intent)
@@ -273,6 +294,13 @@ class NftablesTarget:
     def _groups_at(self, layout: Layout) -> Mapping[str, CgroupRef]:
         """The units of intents seen before, as they resolve now: a re-created group shows as a difference."""
         return resolve_units(sorted(self._last_units), self._cgroup_root)[0] if self._last_units else {}
+
+
+def _seen_with(found: Realised, groups: Mapping[str, CgroupRef]) -> Realised:
+    """The reading with its control groups under the names they have in an intent."""
+    if not groups or found.layout is None or found.intent is None:
+        return found
+    return msgspec.structs.replace(found, intent=parse(found.layout, groups))
 
 
 def _consistent(netlink: Netlink) -> tuple[Layout | None, int]:
