@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime, timedelta
 from random import Random
 
 import pytest
-from strategies import POINTS, UNITS, flip, random_policy, random_rule
-from worlds import ENFORCE, host, present_ends, provable_world, replace, rule, world_of
+from strategies import NOW, POINTS, UNITS, flip, random_policy, random_rule
+from worlds import ALWAYS, ENFORCE, host, peer, present_ends, provable_world, replace, rule, world_of
 
 from ringfence.core.decide import decide
 from ringfence.core.engine.diff import Diff, diff
-from ringfence.core.net.address import is_v4
+from ringfence.core.net.address import is_v4, parse_address
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.net.service import format_services
-from ringfence.core.policy.model import Cidr, Conditions, Peer, Policy, Rule
-from ringfence.core.world import Flow, World
+from ringfence.core.policy.model import Cidr, Conditions, Fqdn, Peer, Policy, Rule, Within
+from ringfence.core.world import Answer, Endpoint, Flow, World
 
 SEEDS = range(8000, 8040)
 Policies = tuple[Policy, ...]
+Names = dict[str, tuple[Answer, ...]]
 
 
 def edited(rng: Random, policies: Policies) -> Policies:
@@ -108,7 +109,7 @@ def test_every_difference_is_in_a_box(seed: int) -> None:
 def _stated_by(flow: Flow, when: tuple[str, ...]) -> bool:
     stated = {"mutual-tls"} if flow.mutual_tls else set()
     stated |= {f"from_process={flow.from_process}", f"to_process={flow.to_process}"}
-    return set(when) <= stated
+    return {word for word in when if not word.startswith(("within", "until", "outside", "after"))} <= stated
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -220,8 +221,9 @@ WEB, DB = host("web", "role=web", "10.0.0.1"), host("db", "role=db", "10.0.0.2")
 SQL = rule("sql", "allow", "role=web", "role=db", "tcp/5432")
 
 
-def changes(old: Rule, new: Rule) -> list[tuple[str, str, str, tuple[str, ...], tuple[str, ...]]]:
+def changes(old: Rule, new: Rule, at: str = "") -> list[tuple[str, str, str, tuple[str, ...], tuple[str, ...]]]:
     world = world_of([WEB, DB], old)
+    world = replace(world, at=datetime.fromisoformat(at)) if at else world
     found = diff(world, world.policies, world_of([WEB, DB], new).policies)
     return [(b.change, b.sources, b.destinations, b.services, b.when) for b in found.boxes]
 
@@ -259,6 +261,129 @@ def test_an_expired_rule_is_no_rule() -> None:
     """A rule that ended before the world's time opens nothing."""
     ended = replace(SQL, conditions=Conditions(until=date(2026, 3, 1)))
     assert changes(SQL, ended) == [("closed", "role=web", "role=db", ("tcp/5432",), ())]
+
+
+# ---- dates and hours -------------------------------------------------------------------------------------------------
+
+OFFICE, NIGHT = "mon-fri 08:00-18:00 UTC", "mon-fri 22:00-06:00 UTC"
+
+
+def hours(start: int, end: int, text: str) -> Conditions:
+    return Conditions(within=Within((0, 1, 2, 3, 4), start * 60, end * 60, "UTC", text))
+
+
+def timed(conditions: Conditions, name: str = "sql") -> Rule:
+    return replace(SQL, name=name, conditions=conditions)
+
+
+IN_OFFICE, AT_NIGHT = hours(8, 18, OFFICE), hours(22, 6, NIGHT)
+PATH = ("role=web", "role=db", ("tcp/5432",))
+
+
+@pytest.mark.parametrize("at", ["2026-03-02T12:00:00+00:00", "2026-03-07T03:00:00+00:00"])
+def test_a_window_opened_is_an_opening_at_any_hour_it_is_asked(at: str) -> None:
+    """A rule with `within` opens, in its hours, whether the diff is run inside or outside of them."""
+    elsewhere = rule("sql", "allow", "role=db", "role=web", "tcp/1")
+    assert ("opened", *PATH, (f"within {OFFICE}",)) in changes(elsewhere, timed(IN_OFFICE), at=at)
+
+
+def test_a_window_taken_away_opens_the_rest_of_the_week() -> None:
+    """Without its window the rule opens outside of it; with one it closes there, and nowhere else."""
+    assert changes(timed(IN_OFFICE), SQL) == [("opened", *PATH, (f"outside {OFFICE}",))]
+    assert changes(SQL, timed(IN_OFFICE)) == [("closed", *PATH, (f"outside {OFFICE}",))]
+
+
+def test_another_window_opens_its_hours_and_closes_the_old_ones() -> None:
+    """Two windows that never meet are an opening and a closing, each in its own hours."""
+    assert set(changes(timed(IN_OFFICE), timed(AT_NIGHT))) == {
+        ("opened", *PATH, (f"within {NIGHT}", f"outside {OFFICE}")),
+        ("closed", *PATH, (f"within {OFFICE}", f"outside {NIGHT}")),
+    }
+
+
+def test_a_window_inside_another_opens_nothing() -> None:
+    """Narrower hours only close: there is no moment at which the narrow window holds and the wide one does not."""
+    lunch = timed(hours(12, 13, "mon-fri 12:00-13:00 UTC"))
+    assert [box[0] for box in changes(timed(IN_OFFICE), lunch)] == ["closed"]
+
+
+def test_a_later_last_day_opens_the_days_between() -> None:
+    """Moving `until` opens from the day after the old one, through the new one, and changes nothing today."""
+    old, new = (timed(Conditions(until=day)) for day in (date(2027, 3, 1), date(2027, 9, 1)))
+    assert changes(old, new) == [("opened", *PATH, ("until 2027-09-01", "after 2027-03-01"))]
+    assert changes(new, old) == [("closed", *PATH, ("until 2027-09-01", "after 2027-03-01"))]
+
+
+def test_a_rule_for_good_is_no_news_while_the_passing_one_lasts() -> None:
+    """An allow without an end beside one that ends opens from the day after that."""
+    assert changes(timed(Conditions(until=date(2027, 3, 1))), SQL) == [("opened", *PATH, ("after 2027-03-01",))]
+
+
+def test_two_ways_in_time_are_told_as_one_or_the_other() -> None:
+    """Two new rules on one path with their own windows are one opening in either."""
+    world = world_of([WEB, DB])
+    new = world_of([], timed(IN_OFFICE), timed(AT_NIGHT, "night")).policies
+    boxes = diff(world, world.policies, new).boxes
+    assert {box.when for box in boxes} == {(f"within {OFFICE} or within {NIGHT}",)}
+
+
+@pytest.mark.parametrize("seed", range(8200, 8230))
+def test_whatever_ever_opens_or_closes_is_in_a_box(seed: int) -> None:
+    """At any moment of the weeks to come, a connection that the two sets judge differently has a box of its change."""
+    rng = Random(seed)
+    spans = [ALWAYS, IN_OFFICE, AT_NIGHT, hours(12, 13, "lunch"), *map(_until, (3, 5, 20))]
+    sets = [[timed(rng.choice(spans), f"r{n}") for n in range(rng.randint(0, 3))] for _ in range(2)]
+    world = world_of([WEB, DB], *sets[0])
+    new = world_of([], *sets[1]).policies
+    found = {box.change for box in diff(world, world.policies, new).boxes}
+    ends = [Endpoint(w, w.addresses[0].address) for w in (WEB, DB)]
+    seen = set()
+    for hour in range(24 * 30):
+        flow = Flow(*ends, SQL.services.ranges[0][0], at=world.at + timedelta(hours=hour))
+        verdicts = judged(world, world.policies, flow), judged(world, new, flow)
+        if verdicts[0] != verdicts[1]:
+            seen.add("opened" if verdicts[1] == "allowed" else "closed")
+    assert found == seen
+
+
+def _until(days: int) -> Conditions:
+    return Conditions(until=(NOW + timedelta(days=days)).date())
+
+
+# ---- names and addresses ---------------------------------------------------------------------------------------------
+
+
+def test_a_name_without_an_address_opens_as_the_name() -> None:
+    """A rule to a DNS name nobody resolved opens that name, not the internet and not nothing."""
+    assert opened_to(Fqdn("api.example.com")) == ["api.example.com"]
+    assert opened_to(Fqdn("*.example.com")) == ["*.example.com"]
+
+
+def test_a_resolved_name_opens_as_the_name() -> None:
+    """With an answer the addresses it has are called by the name, even where some rule names the internet."""
+    answers = {"api.example.com": (Answer((parse_address("203.0.113.9"),)),)}
+    assert opened_to(Fqdn("api.example.com"), names=answers) == ["api.example.com"]
+
+
+def test_a_range_is_not_told_as_the_word_around_it() -> None:
+    """A CIDR within `internet` or `private` opens as the CIDR; the whole word as the word; the rest says less what."""
+    assert opened_to(peer("203.0.113.0/24")) == ["203.0.113.0/24"]
+    assert opened_to(peer("10.9.0.0/16")) == ["10.9.0.0/16"]
+    assert opened_to(peer("internet")) == ["internet"]
+    rest = rule("keep", "forbid", "role=web", "203.0.113.0/24", "any")
+    assert opened_to(peer("internet"), rest) == ["internet but 203.0.113.0/24"]
+
+
+def opened_to(end: Peer, *more: Rule, names: Names | None = None) -> list[str]:
+    """What a new allow to an end is told as opening, beside rules that name the words around it."""
+    beside = [
+        rule("i", "allow", "role=db", "internet", "tcp/1"),
+        rule("p", "allow", "role=db", "private", "tcp/1"),
+        *more,
+    ]
+    world = replace(world_of([WEB, DB], *beside), names=names or {})
+    new = replace(rule("new", "allow", "role=web", "anyone", "tcp/443"), destinations=(end,))
+    return [b.destinations for b in diff(world, world.policies, world_of([], *beside, new).policies).boxes]
 
 
 def test_a_workload_and_itself_are_no_pair() -> None:

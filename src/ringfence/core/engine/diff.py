@@ -2,17 +2,19 @@
 
 Both sets are indexed over one class table and one interner, so two class pairs pass the same iff their numbers are
 equal. Only pairs that a changed rule names can differ, so only those are painted; and they are painted once for every
-combination of facts (mutual TLS, processes) that some rule there asks for, so a condition that comes or goes is a
-change like any other.
+combination of facts (mutual TLS, processes) and every moment to come (`moments`) that some rule there tells apart, so a
+condition that comes or goes is a change like any other.
 
-Judged at one time, the world's: a rule whose dates or hours change shows the difference they make then.
+Inventory and names are as they are now. A name without an address is a destination of its own, called by the name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import product
+from operator import or_
 from typing import Literal
 
 import msgspec
@@ -21,10 +23,11 @@ import numpy as np
 from ringfence.core.engine import matrix
 from ringfence.core.engine.bits import Ids, members
 from ringfence.core.engine.engine import Engine
+from ringfence.core.engine.moments import holds_at, is_timed, moments, say_held, say_not_held, span_of
 from ringfence.core.engine.naming import Naming
 from ringfence.core.engine.prove import canvas_of, own_ways
 from ringfence.core.engine.relation import meaning
-from ringfence.core.engine.rules import Facts, is_same
+from ringfence.core.engine.rules import Facts, RuleRef, is_same
 from ringfence.core.engine.witness import Witness, witness
 from ringfence.core.policy.model import Policy
 from ringfence.core.world import World
@@ -44,7 +47,11 @@ class Box(msgspec.Struct, frozen=True):
     witness: Witness
     """One connection of the box, judged by the set in which it passes."""
     when: tuple[str, ...] = ()
-    """What must be stated for it: `mutual-tls`, `from_process=UNIT`, `to_process=UNIT`; empty: nothing."""
+    """What must be so for it, all of them; empty: nothing.
+
+    `mutual-tls`, `from_process=UNIT`, `to_process=UNIT` in the words of `unless`; `within mon-fri 08:00-18:00 UTC`,
+    `until 2027-03-01` (or one of several, joined by `or`); `outside ...`, `after ...`.
+    """
 
 
 class Diff(msgspec.Struct, frozen=True):
@@ -90,7 +97,7 @@ class _Kind:
 class _Comparison:
     def __init__(self, before: Engine, after: Engine) -> None:
         self._before, self._after = before, after
-        self._naming = Naming(after)
+        self._naming = Naming(after, after.classes_of_names())
         self._interner = matrix.Interner()
         self._changed: dict[tuple[int, int], int] = {(0, 0): 0}
         """(gained, lost) -> its number; 0 is no change."""
@@ -123,7 +130,8 @@ class _Comparison:
             for number, meaning in rules
             if engine.rules[number].rule.action != "deny" and meaning not in common
         ]
-        present = np.array([self._after.is_present(c) for c in range(len(self._after.classes))], dtype=bool)
+        classes = range(len(self._after.classes))
+        present = np.array([c in self._naming.names or self._after.is_present(c) for c in classes], dtype=bool)
         sides = [np.unique(np.concatenate([ends[side] for ends in named] or [_NOBODY])) for side in (0, 1)]
         rows, columns = (side[present[side]] for side in sides)
         return rows, columns
@@ -138,11 +146,13 @@ class _Comparison:
         tls = [False, True] if any(c.mutual_tls for c in conditions) else [False]
         from_units = [None, *sorted({c.from_process for c in conditions if c.from_process})]
         to_units = [None, *sorted({c.to_process for c in conditions if c.to_process})]
+        timed = [c for c in conditions if is_timed(c)]
+        asks_process = len(from_units) > 1 or len(to_units) > 1
+        times = moments(timed, self._facts.at, keep_all=asks_process)
         every = [
-            Facts(self._facts.at, mutual_tls=m, from_unit=f, to_unit=t)
-            for m, f, t in product(tls, from_units, to_units)
+            Facts(at, mutual_tls=m, from_unit=f, to_unit=t) for at, m, f, t in product(times, tls, from_units, to_units)
         ]
-        return sorted(every, key=lambda facts: len(_stated(facts)))
+        return sorted(every, key=lambda facts: (len(_stated(facts)), facts.at))
 
     @property
     def _facts(self) -> Facts:
@@ -156,7 +166,7 @@ class _Comparison:
             new = matrix.passed(canvas)
             old = matrix.passed(replace(canvas, relation=self._before.relation))
             numbers = self._numbered(old, new)
-            plainer = [said for other, said in known if set(_stated(other)) < set(_stated(facts))]
+            plainer = [said for other, said in known if set(_stated(other)) <= set(_stated(facts))]
             if len(combinations) > 1:
                 known.append((facts, numbers.copy()))
             for said in plainer:
@@ -187,14 +197,18 @@ class _Comparison:
             if not pairs:
                 continue
             names = self._naming.name(sources), self._naming.name(destinations)
-            changes: tuple[tuple[Change, int, Engine], ...]
-            changes = (("opened", kind.gained, self._after), ("closed", kind.lost, self._before))
-            for change, atoms, judge in changes:
+            changes: tuple[tuple[Change, int, Engine, Engine], ...]
+            changes = (
+                ("opened", kind.gained, self._after, self._before),
+                ("closed", kind.lost, self._before, self._after),
+            )
+            for change, atoms, judge, other in changes:
                 if atoms:
                     ends = self._two_workloads(sources, destinations)
                     shown = witness(self._after, *ends, atoms, kind.facts, judge)
                     services = self._after.say_services(atoms)
-                    yield Box(change, *names, services, pairs, shown, _stated(kind.facts))
+                    when = (*_stated(kind.facts), *_times((judge, other), (sources, destinations), atoms, kind.facts))
+                    yield Box(change, *names, services, pairs, shown, when)
 
     def _pairs(self, sources: Ids, destinations: Ids) -> int:
         """Workload pairs, less those of a workload and itself; a range of bare addresses counts as one."""
@@ -225,6 +239,30 @@ def _stated(facts: Facts) -> tuple[str, ...]:
     out += [f"from_process={facts.from_unit}"] if facts.from_unit else []
     out += [f"to_process={facts.to_unit}"] if facts.to_unit else []
     return tuple(out)
+
+
+def _times(
+    engines: tuple[Engine, Engine], ends: tuple[list[int], list[int]], atoms: int, facts: Facts
+) -> Iterator[str]:
+    """In words, when the first engine passes the atoms of a block and the second does not."""
+    passing, stopping = (_allowing(engine, *ends, atoms) for engine in engines)
+    alike = {meaning(rule) for rule in stopping}
+    made = [rule for rule in passing if holds_at(span_of(rule.rule.conditions), facts.at)]
+    if any(meaning(rule) not in alike for rule in made):
+        made = [rule for rule in passing if meaning(rule) not in alike]
+    if made and all(is_timed(rule.rule.conditions) for rule in made):
+        yield " or ".join(sorted({say_held(rule.rule.conditions) for rule in made}))
+    spans = [span_of(rule.rule.conditions) for rule in stopping if is_timed(rule.rule.conditions)]
+    yield from sorted({say_not_held(span, facts.at) for span in spans if not holds_at(span, facts.at)})
+
+
+def _allowing(engine: Engine, sources: list[int], destinations: list[int], atoms: int) -> list[RuleRef]:
+    """The allows that name one of the sources, one of the destinations and one of the atoms, less those that ended."""
+    relation = engine.relation
+    named = [reduce(or_, (relation.rows(c)[side] for c in ids)) for side, ids in enumerate((sources, destinations))]
+    rules = (engine.rules[n] for n in members(relation.allow & named[0] & named[1]) if relation.masks[n] & atoms)
+    today = engine.world.at.date()
+    return [r for r in rules if r.rule.conditions.until is None or r.rule.conditions.until >= today]
 
 
 def _ranked(numbers: matrix.Numbers) -> tuple[list[int], matrix.Numbers]:

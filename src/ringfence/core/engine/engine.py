@@ -31,7 +31,7 @@ from ringfence.core.labels.selector import Labels
 from ringfence.core.net import service
 from ringfence.core.net.address import format_ranges, is_v4
 from ringfence.core.net.intervals import IntervalSet
-from ringfence.core.policy.model import Cidr, Everywhere, Peer, Policy, Workloads
+from ringfence.core.policy.model import Cidr, Everywhere, Fqdn, Peer, Policy, Workloads
 from ringfence.core.world import Endpoint, Flow, Quarantine, Verdict, World
 
 LAST_POINT = service.ANY.ranges[-1][1]
@@ -71,9 +71,12 @@ class Engine:
         return self._judging(msgspec.structs.replace(self.world, as_mode=mode))
 
     def of_policy_alone(self) -> Engine:
-        """The same index, judging what proofs are about: every end enforcing, nobody quarantined, no failsafe."""
+        """The same index, judging what proofs are about: every end enforcing, nobody quarantined, no failsafe, names as
+        they are answered now.
+        """
         enforce = Mode.both("enforce")
-        return self._judging(msgspec.structs.replace(self.world, as_mode=enforce, quarantines=(), failsafe=()))
+        alone = msgspec.structs.replace(self.world, as_mode=enforce, quarantines=(), failsafe=(), names={})
+        return self._judging(alone)
 
     def with_policies(self, policies: Sequence[Policy]) -> Engine:
         """Other policies over the same classes and atoms; this engine must have been refined by them. For now only."""
@@ -113,6 +116,11 @@ class Engine:
     def class_of_name(self, name: str) -> int:
         """The class of a destination known by name only."""
         return self.classes.of(None, self.peers.of_name(name), is_controlled=False)
+
+    def classes_of_names(self) -> dict[int, str]:
+        """A class, made if it is new, for each name of the policies that no answer gives an address now."""
+        names = (peer.text for peer in self.peers.peers if isinstance(peer, Fqdn) and not self.peers.answers(peer))
+        return {self.class_of_name(name): name for name in names}
 
     def host_of(self, workload: Workload) -> Workload:
         """The host of a process; any other workload itself."""

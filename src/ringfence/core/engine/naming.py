@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 
 from ringfence.core.engine.bits import lowest, members, of_ids
 from ringfence.core.engine.classes import ClassTable
 from ringfence.core.engine.engine import Engine
 from ringfence.core.net.address import format_ranges
-from ringfence.core.policy.model import Everywhere
+from ringfence.core.policy.model import Cidr, Everywhere
 
 Label = tuple[str, str]
 _LISTED = 3
@@ -20,15 +21,17 @@ _PREFERRED = ("app", "env", "role", "loc")
 class Naming:
     """Names for sets of one engine's classes; the classes of each label are worked out once."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, names: Mapping[int, str] = MappingProxyType({})) -> None:
+        """`names`: the classes that are a DNS name without an address."""
         self._engine, self._classes = engine, engine.classes
+        self.names = names
 
     def name(self, ids: Iterable[int]) -> str:
         """The shortest selector that picks exactly these classes of the present ones, else a short list."""
         wanted = set(ids)
         labelled = of_ids(c for c in wanted if self._classes.labels[c] is not None)
         parts = [self._selector(labelled)] if labelled else []
-        parts += _bare_names(self._engine, (c for c in wanted if self._classes.labels[c] is None))
+        parts += self._bare_names({c for c in wanted if self._classes.labels[c] is None})
         return ", ".join(parts[: _LISTED + 1]) + (
             f" and {len(parts) - _LISTED - 1} more" if len(parts) > _LISTED + 1 else ""
         )
@@ -94,6 +97,46 @@ class Naming:
             carrying[key] = carrying.get(key, 0) | ids
         return {f"!{key}": labelled & ~ids for key, ids in carrying.items()}
 
+    def _bare_names(self, bare: set[int]) -> list[str]:
+        """Address classes by the largest words, CIDRs and names that lie wholly among them, the rest by the smallest
+        that contains each.
+        """
+        if not bare:
+            return []
+        out, left = [], set(bare)
+        for text, inside in self._areas:
+            if inside <= bare and inside & left:
+                out.append(text)
+                left -= inside
+        out += [name for c, name in self.names.items() if c in bare and "internet" not in out]
+        left -= self.names.keys()
+        return sorted(out) + sorted({self._part(class_, bare) for class_ in left})
+
+    def _part(self, class_: int, bare: set[int]) -> str:
+        """A class no area of which lies wholly among these: the least area that contains it, less what is elsewhere."""
+        areas = [(text, inside) for text, inside in self._areas if class_ in inside]
+        ranges = format_ranges(self._classes.ranges[class_])
+        if not areas:
+            return ranges[0] if len(ranges) == 1 else "other addresses"
+        text, inside = areas[-1]
+        elsewhere = sorted(area for area, within in self._areas if within < inside and not within & bare)
+        return f"{text} but {', '.join(elsewhere)}" if 0 < len(elsewhere) <= _LISTED else f"part of {text}"
+
+    @cached_property
+    def _areas(self) -> list[tuple[str, set[int]]]:
+        """Each word, CIDR and name with the classes of addresses nobody holds in it, the largest first."""
+        classes, peers = self._classes, self._engine.peers
+        inside: dict[int, set[int]] = {}
+        for class_, ranges in enumerate(classes.ranges):
+            for peer in members(classes.membership[class_] & peers.all_addresses) if ranges else ():
+                inside.setdefault(peer, set()).add(class_)
+        named = [(peers.peers[peer], ids) for peer, ids in inside.items() if peers.peers[peer] != Everywhere("anyone")]
+        order = sorted(named, key=lambda area: (-self._size(area[1]), isinstance(area[0], Cidr), area[0].text))
+        return [(peer.text, ids) for peer, ids in order]
+
+    def _size(self, classes: Iterable[int]) -> int:
+        return sum(self._classes.ranges[c].size for c in classes)
+
 
 def name_classes(engine: Engine, ids: Iterable[int]) -> str:
     """One set of classes in words; see `Naming.name`."""
@@ -109,15 +152,6 @@ def describe_labels(classes: ClassTable, class_: int) -> str:
 def _rank(label: Label) -> tuple[int, Label]:
     key = label[0]
     return (_PREFERRED.index(key) if key in _PREFERRED else len(_PREFERRED), label)
-
-
-def _bare_names(engine: Engine, bare: Iterable[int]) -> list[str]:
-    """Address classes by the CIDRs and words that contain them, `internet` and `private` before ranges."""
-    out = set()
-    for class_ in bare:
-        texts, ranges = _places(engine, class_), format_ranges(engine.classes.ranges[class_])
-        out.add(min(texts, key=len) if texts else ranges[0] if len(ranges) == 1 else "other addresses")
-    return sorted(out)
 
 
 def _places(engine: Engine, class_: int) -> list[str]:

@@ -161,6 +161,10 @@ class PeerTable:
         if isinstance(peer, Everywhere):
             return _WORDS[peer.word]
         assert isinstance(peer, Fqdn)
+        return self.answers(peer)
+
+    def answers(self, peer: Fqdn) -> IntervalSet:
+        """The addresses that a name is answered with now."""
         live = (
             a
             for n, answers in self._names.items()

@@ -115,11 +115,11 @@ def next_change(conditions: Conditions, at: datetime) -> datetime | None:
     if conditions.until is not None and at.astimezone(UTC).date() <= conditions.until < date.max:
         times.append(datetime.combine(conditions.until + timedelta(days=1), time(), UTC))
     if conditions.within is not None:
-        times += _window_edges(conditions.within, at)
+        times += window_edges(conditions.within, at)
     return min((t for t in times if t > at), default=None)
 
 
-def _window_edges(window: Within, at: datetime) -> list[datetime]:
+def window_edges(window: Within, at: datetime) -> list[datetime]:
     """Every time in the next days at which the window may open or shut: its edges, both passes of a repeated hour, and
     the moments at which the zone's clock jumps.
     """
@@ -145,4 +145,4 @@ def _clock_jumps(zone: ZoneInfo, at: datetime) -> list[datetime]:
 _WEEK = 9
 """Days looked ahead: a window recurs within a week, and an edge of it lies within the day before or after."""
 _FIRST_DAY, _LAST_DAY = date.min + timedelta(days=2), date.max - timedelta(days=_WEEK + 2)
-"""Between them every edge looked at is on the calendar: before them it is asked again the next day, after them never."""
+"""Between them every edge looked at is on the calendar; before them ask again the next day, after them never."""

@@ -45,6 +45,8 @@ def _endpoints(engine: Engine, class_: int) -> list[Endpoint]:
     """A few members of a class, of each family where there are any."""
     if engine.classes.labels[class_] is not None:
         return list(engine.members_of(class_)) or [Endpoint()]
+    if not engine.classes.ranges[class_]:
+        return [Endpoint(name=engine.classes_of_names().get(class_))]
     bare = [a for a in engine.bare_addresses(class_) if a not in LOOPBACK]
     return list({is_v4(a): Endpoint(address=a) for a in reversed(bare)}.values()) or [Endpoint()]
 
@@ -64,4 +66,4 @@ def _family(end: Endpoint) -> bool:
 def _say(end: Endpoint) -> str:
     if end.workload is not None:
         return end.workload.name
-    return "an unknown address" if end.address is None else format_address(end.address)
+    return end.name or ("an unknown address" if end.address is None else format_address(end.address))
