@@ -5,13 +5,12 @@ INVARIANT: the one-line helps of the table are those of the commands themselves 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 
 class Entry(NamedTuple):
@@ -51,7 +50,7 @@ class LazyCommands(MutableMapping[str, Any]):
 
 def _commands_of(name: str, path: str) -> dict[str, Any]:
     module = import_module(path)
-    root = typer.Typer()
+    root = typer.Typer(rich_markup_mode=None)
     root.callback()(lambda: None)
     if hasattr(module, "app"):
         root.add_typer(module.app, name=name)
@@ -73,9 +72,8 @@ def lazy_group(entries: Mapping[str, Entry]) -> type[TyperGroup]:
         def list_commands(self, ctx: Any) -> list[str]:
             return list(entries)
 
-        def format_help(self, ctx: Any, formatter: Any) -> None:
-            overview = copy.copy(self)
-            overview.commands = {name: TyperCommand(name, help=entry.help) for name, entry in entries.items()}
-            TyperGroup.format_help(overview, ctx, formatter)
+        def format_commands(self, ctx: Any, formatter: Any) -> None:
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, entry.help) for name, entry in entries.items()])
 
     return LazyGroup

@@ -54,6 +54,7 @@ app = typer.Typer(
     cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help in plain text takes a third of the time
     help="Micro-segmentation by identity: observe, propose, prove, simulate, enforce.",
     epilog="Exit codes: 0 clean, 1 findings, 2 bad input, 3 could not reach or apply.",
 )
