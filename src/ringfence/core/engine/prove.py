@@ -19,7 +19,7 @@ from ringfence.core.engine.bits import Ids, members, of_ids, to_ids
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.possible import counterexample
 from ringfence.core.engine.rules import Facts
-from ringfence.core.engine.witness import Witness, witness
+from ringfence.core.engine.witness import Allowing, Witness, allowing, witness
 from ringfence.core.errors import Location
 from ringfence.core.identity.workload import utc
 from ringfence.core.policy.model import Expectation, Peer, Policy
@@ -41,6 +41,10 @@ class Proof(msgspec.Struct, frozen=True):
     where: Location = Location()
     counterexample: Witness | None = None
     message: str = ""
+    example: Witness | None = None
+    """Of a proven `expect: allowed`, one connection it is about."""
+    allowed_by: tuple[Allowing, ...] = ()
+    """The rules that let the example pass, or the counterexample of a failed `expect: blocked`, at each controlled end."""
 
 
 def prove(engine: Engine) -> tuple[Proof, ...]:
@@ -69,8 +73,9 @@ def prove_one(engine: Engine, policy: Policy, test: Expectation) -> Proof:
     atoms = engine.passed_between(source, destination, facts)
     contradicting = wanted & (atoms if test.expect == "blocked" else ~atoms)
     shown = witness(engine, source, destination, contradicting, facts)
-    message = f"{shown.source} -> {shown.destination} {shown.service} is {shown.verdict.verdict}"
-    return Proof(policy.name, name, "failed", test.expect, pairs, violations, test.where, shown, message)
+    by = allowing(engine, source, destination, shown) if test.expect == "blocked" else ()
+    message = f"{shown.source} -> {shown.destination} {shown.service} is {shown.verdict.verdict}{_say_rules(by)}"
+    return Proof(policy.name, name, "failed", test.expect, pairs, violations, test.where, shown, message, allowed_by=by)
 
 
 def _violations(
@@ -109,12 +114,39 @@ def _proven(
 ) -> Proof:
     """Proven of every class there is; a warning when a possible label set would contradict it."""
     found = counterexample(engine, test, wanted, facts)
+    shown, by = _example(engine, test, wanted, facts)
     if found is None:
         message = _unless(engine, test, wanted, facts) if test.expect == "blocked" else ""
-        return Proof(policy.name, name, "proven", test.expect, pairs, 0, test.where, message=message)
+        return Proof(
+            policy.name, name, "proven", test.expect, pairs, 0, test.where, None, message, example=shown, allowed_by=by
+        )
     words = f"nobody is there today, but {found.source} -> {found.destination} on {' '.join(found.services[:3])}"
     message = f"{words} would {'pass' if test.expect == 'blocked' else 'not pass'}"
-    return Proof(policy.name, name, "warning", test.expect, pairs, 0, test.where, None, message)
+    return Proof(
+        policy.name, name, "warning", test.expect, pairs, 0, test.where, None, message, example=shown, allowed_by=by
+    )
+
+
+def _example(
+    engine: Engine, test: Expectation, wanted: int, facts: Facts
+) -> tuple[Witness | None, tuple[Allowing, ...]]:
+    """Of an `expect: allowed` that holds, one connection between two workloads, and the rules that let it pass."""
+    if test.expect == "blocked":
+        return None, ()
+    rows, columns = present(engine, test.sources), present(engine, test.destinations)
+    pairs = ((s, d) for s in rows.tolist() for d in columns.tolist())
+    others = (pair for pair in pairs if not len(own_ways(engine, *map(np.array, ([pair[0]], [pair[1]])))[0]))
+    first = next(others, None)
+    if first is None:
+        return None, ()
+    shown = witness(engine, *first, wanted, facts)
+    return shown, allowing(engine, *first, shown)
+
+
+def _say_rules(rules: tuple[Allowing, ...]) -> str:
+    """` by shop/a (shop.yaml:4)`, each rule once."""
+    said = dict.fromkeys(f"{r.rule} ({r.where})" if r.where.file else r.rule for r in rules)
+    return f" by {', '.join(said)}" if said else ""
 
 
 def _unless(engine: Engine, test: Expectation, wanted: int, facts: Facts) -> str:

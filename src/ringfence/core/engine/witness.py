@@ -1,14 +1,18 @@
-"""A witness: one concrete connection that shows what a set of class pairs means."""
+"""A witness: one concrete connection that shows what a set of class pairs means, and the rules that let it pass."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
+
 import msgspec
 
-from ringfence.core.engine.bits import lowest
+from ringfence.core.engine.bits import members
 from ringfence.core.engine.engine import Engine
-from ringfence.core.engine.rules import Facts
+from ringfence.core.engine.rules import End, Facts
+from ringfence.core.errors import Location
 from ringfence.core.net.address import LOOPBACK, format_address, is_v4
-from ringfence.core.net.service import format_point
+from ringfence.core.net.service import ICMP, TCP, UDP, WELL_KNOWN, format_point, parse_service, point, protocol_of
 from ringfence.core.world import Endpoint, Flow, Verdict
 
 _NOT_DHCP = 1024
@@ -26,19 +30,78 @@ class Witness(msgspec.Struct, frozen=True):
     """The connection itself, to ask again."""
 
 
+class Allowing(msgspec.Struct, frozen=True):
+    """A rule that lets a connection pass at one end."""
+
+    end: End
+    rule: str
+    """`policy/name`."""
+    where: Location
+
+
+def allowing(engine: Engine, source: int, destination: int, shown: Witness) -> tuple[Allowing, ...]:
+    """Every rule that allows a witness between two classes at each controlled end, every end enforcing.
+
+    By end, the source first, then by name; an end without an enforcement point has none.
+    """
+    flow, controlled = shown.flow, engine.classes.is_controlled
+    facts = Facts(flow.at or engine.world.at, flow.mutual_tls, flow.from_process, flow.to_process)
+    here = engine.relation.services[engine.atoms.atom(flow.point)]
+    ends: tuple[tuple[End, int, int], ...]
+    ends = (("source", source, destination), ("destination", destination, source))
+    out: list[Allowing] = []
+    for end, own, other in ends:
+        if controlled[own]:
+            believed = controlled[other]
+            live, _ = engine.speaking(end, source, destination, facts, peer_enforces=believed, within=here)
+            rules = sorted((engine.rules[n] for n in members(live & engine.relation.allow)), key=lambda r: r.ref)
+            out += [Allowing(end, rule.ref, rule.rule.where) for rule in rules]
+    return tuple(out)
+
+
 def witness(
     engine: Engine, source: int, destination: int, atoms: int, facts: Facts, judge: Engine | None = None
 ) -> Witness:
-    """A concrete connection from one class to another on the first of the atoms, judged by `judge` or the same
-    engine.
+    """A concrete connection from one class to another on the best known service of the atoms, judged by `judge` or the
+    same engine.
     """
     ends = _compatible(_endpoints(engine, source), _endpoints(engine, destination))
-    atom = lowest(atoms)
-    point = engine.atoms.points(1 << atom).ranges[0][0]
-    source_port = _NOT_DHCP if engine.dhcp >> atom & 1 else None
-    flow = Flow(*ends, point, source_port, facts.mutual_tls, facts.from_unit, facts.to_unit, facts.at)
+    asked = _best_known(engine, atoms)
+    source_port = _NOT_DHCP if engine.dhcp >> engine.atoms.atom(asked) & 1 else None
+    flow = Flow(*ends, asked, source_port, facts.mutual_tls, facts.from_unit, facts.to_unit, facts.at)
     verdict = (judge or engine).of_policy_alone().decide(flow)
-    return Witness(_say(ends[0]), _say(ends[1]), format_point(point), verdict, flow)
+    return Witness(_say(ends[0]), _say(ends[1]), format_point(asked), verdict, flow)
+
+
+def _best_known(engine: Engine, atoms: int) -> int:
+    """The point of the atoms that people know best: ssh, https, what policies name, the dictionary, any port."""
+    own = (s.services for policy in engine.world.policies for s in policy.services)
+    named = (services.ranges[0][0] for services in own if services)
+    points = (p for p in _well_known(named) if atoms >> engine.atoms.atom(p) & 1)
+    return next(points, None) or _plainest(engine, atoms)
+
+
+def _well_known(named: Iterator[int]) -> Iterator[int]:
+    yield from (point(TCP, 22), point(TCP, 443))
+    yield from named
+    yield from _dictionary()
+
+
+@cache
+def _dictionary() -> tuple[int, ...]:
+    """The first point of every part of every service of the built-in dictionary, but DHCP's, which has its own law."""
+    parts = (part for name, text in WELL_KNOWN.items() if name != "dhcp" for part in text.split())
+    return tuple(parse_service(part).ranges[0][0] for part in parts)
+
+
+def _plainest(engine: Engine, atoms: int) -> int:
+    """The first TCP port of the atoms, else UDP, ICMP, anything."""
+    stretches = [first for first, _, atom in engine.atoms.segments if atoms >> atom & 1]
+    ranked = ((_PLAIN.index(p) if (p := protocol_of(first)) in _PLAIN else len(_PLAIN), first) for first in stretches)
+    return min(ranked)[1]
+
+
+_PLAIN = (TCP, UDP, ICMP)
 
 
 def _endpoints(engine: Engine, class_: int) -> list[Endpoint]:
