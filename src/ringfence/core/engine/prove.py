@@ -44,7 +44,7 @@ class Proof(msgspec.Struct, frozen=True):
     example: Witness | None = None
     """Of a proven `expect: allowed`, one connection it is about."""
     allowed_by: tuple[Allowing, ...] = ()
-    """The rules that let the example pass, or the counterexample of a failed `expect: blocked`, at each controlled end."""
+    """The rules, at each controlled end, that let the example pass, or the counterexample of a failed `blocked`."""
 
 
 def prove(engine: Engine) -> tuple[Proof, ...]:
