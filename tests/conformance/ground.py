@@ -25,7 +25,7 @@ from conformance.frames import ACK, SYN, Seen
 
 from ringfence.core.net.address import LOOPBACK, format_address, is_v4, parse_address
 from ringfence.core.net.service import ICMP, ICMPV6, PORTED, TCP, UDP
-from ringfence.lab import netlink
+from ringfence.flows.conntrack import netlink
 from ringfence.targets.nftables.netlink import in_namespace
 
 PATIENCE_S = 10

@@ -355,7 +355,8 @@ def test_an_intruder_throws_its_own_rules_away_and_reaches_what_destinations_let
 
 OVERRUN = """
 import socket
-from ringfence.lab import conntrack, netlink, telemetry
+from ringfence.flows.conntrack import netlink, entries as conntrack
+from ringfence.lab import telemetry
 events = netlink.open_socket()
 events.setsockopt(socket.SOL_SOCKET, netlink.SO_RCVBUFFORCE, 8192)
 conntrack.subscribe(events)

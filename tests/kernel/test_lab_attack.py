@@ -14,10 +14,10 @@ from ringfence.core.net.service import TCP, UDP
 from ringfence.core.policy.parse import parse_policies
 from ringfence.core.world import Flow, Verdict
 from ringfence.core.world import World as Judged
+from ringfence.flows.conntrack.nflog import BlockedAttempt
 from ringfence.lab.alerts import alerts
 from ringfence.lab.attack import Reached, interesting_ports, permitted, targets_of
 from ringfence.lab.description import built_in
-from ringfence.lab.nflog import BlockedAttempt
 from ringfence.lab.syn_scan import SOURCE_PORT, syn_packets
 
 AT = datetime(2026, 7, 1, tzinfo=UTC)

@@ -10,8 +10,10 @@ import pytest
 
 from ringfence.core.errors import FindingsError, InputError
 from ringfence.core.net.service import parse_service
-from ringfence.lab import conntrack, nflog, talk, vpc_log, zeek_log
-from ringfence.lab.conntrack import Entry
+from ringfence.flows.conntrack import entries as conntrack
+from ringfence.flows.conntrack import nflog
+from ringfence.flows.conntrack.entries import Entry
+from ringfence.lab import talk, vpc_log, zeek_log
 from ringfence.lab.description import built_in, find_world, parse_world, read_world
 from ringfence.lab.probe import Scan, Target, targets_of
 from ringfence.lab.telemetry import Ledger

@@ -18,8 +18,8 @@ from ringfence.core.identity.inventory import Inventory
 from ringfence.core.net.address import format_address, parse_address
 from ringfence.core.net.service import DHCP_PORTS, UDP, format_point, point
 from ringfence.core.world import Endpoint, Flow
+from ringfence.flows.conntrack.nflog import BlockedAttempt
 from ringfence.lab.attack import Judge
-from ringfence.lab.nflog import BlockedAttempt
 
 
 class Alert(msgspec.Struct, frozen=True):

@@ -31,11 +31,11 @@ import msgspec
 
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.inventory import Inventory
+from ringfence.flows.conntrack.nflog import BlockedAttempt
 from ringfence.lab import host, keeper, namespaces, probe, telemetry, vpc_log, zeek_log
 from ringfence.lab.channel import Channel, Done, Failed
 from ringfence.lab.clients import PathCheck, Tally
 from ringfence.lab.description import find_world
-from ringfence.lab.nflog import BlockedAttempt
 from ringfence.lab.probe import Scan, Sightings
 from ringfence.lab.syn_scan import LAST_PORT, SynFound, SynScan
 from ringfence.lab.telemetry import FlowRecord

@@ -21,10 +21,12 @@ from typing import Literal
 
 import msgspec
 
-from ringfence.lab import conntrack, namespaces, netlink, nflog
+from ringfence.flows.conntrack import entries as conntrack
+from ringfence.flows.conntrack import netlink, nflog
+from ringfence.flows.conntrack.entries import Entry
+from ringfence.flows.conntrack.nflog import BlockedAttempt
+from ringfence.lab import namespaces
 from ringfence.lab.channel import answer_requests
-from ringfence.lab.conntrack import Entry
-from ringfence.lab.nflog import BlockedAttempt
 
 Ending = Literal["open", "closed", "reset", "refused", "unanswered"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ringfence.lab.nflog import BlockedAttempt
+from ringfence.flows.conntrack.nflog import BlockedAttempt
 from ringfence.lab.telemetry import FlowRecord
 
 HEADER = (

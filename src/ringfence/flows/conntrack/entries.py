@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ringfence.lab import netlink
+from ringfence.flows.conntrack import netlink
 
 NEW, DESTROY = 0x100, 0x102
 GROUPS = (1, 3)

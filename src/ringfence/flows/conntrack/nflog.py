@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from ringfence.lab import netlink
+from ringfence.flows.conntrack import netlink
 
 _PACKET, _CONFIG = 0x400, 0x401
 _CFG_COMMAND, _CFG_MODE, _CFG_THRESHOLD = 1, 2, 5
