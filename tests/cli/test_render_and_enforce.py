@@ -54,7 +54,7 @@ def test_a_process_is_rendered_on_any_machine(shop: ShopEstate) -> None:
     shop.write("inventory/processes.yaml", process)
     shop.write(
         "policies/proxy.yaml",
-        "policy: proxy\nowner: web\nrules:\n  - {name: out, allow: {from: tier=proxy, to: 192.0.2.0/24, service: any}}\n",
+        "policy: proxy\nowner: web\nrules:\n  - allow: {from: tier=proxy, to: 192.0.2.0/24, service: any}\n",
     )
 
     ran = shop.run("render", "nftables", "web-1")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from conformance.hearings import is_mld
+
 from ringfence.core.net.address import V4_BASE, is_v4
 from ringfence.core.net.service import ICMP, ICMPV6, PORTED, PROTOCOLS, TCP, UDP
 
@@ -63,7 +65,8 @@ def datagram(source: int, destination: int, protocol: int, inner: bytes) -> byte
         head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(inner), 0, 0, 255, protocol, 0)
         tail = packed(source) + packed(destination)
         return head[:10] + struct.pack("!H", checksum(head + tail)) + tail + inner
-    return struct.pack("!IHBB", 6 << 28, len(inner), protocol, 255) + packed(source) + packed(destination) + inner
+    hop_limit = 1 if is_mld(protocol << 16 | inner[0]) else 255
+    return struct.pack("!IHBB", 6 << 28, len(inner), protocol, hop_limit) + packed(source) + packed(destination) + inner
 
 
 def parse(packet: bytes) -> Seen | None:

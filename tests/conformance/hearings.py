@@ -15,16 +15,17 @@ import msgspec
 
 from ringfence.core.decide import Party, Side, end_verdict, is_quarantined, me, parties
 from ringfence.core.identity.workload import Direction, Workload
-from ringfence.core.net.address import LOOPBACK, is_v4
+from ringfence.core.net.address import LOOPBACK, is_v4, parse_cidr
 from ringfence.core.net.service import DHCP_PORTS, ICMP, ICMPV6, UDP
 from ringfence.core.world import VERDICTS, EndVerdict, Flow, VerdictName, World
 
 EPHEMERAL = 40000
+LINK_LOCAL = parse_cidr("fe80::/10")
 REASONS = {
     "name": "a packet carries addresses, not names",
     "no-address": "a workload sends no packet from an address it does not hold",
     "families": "the two ends have no family in common",
-    "no-packet": "no packet of this family has this protocol and ICMP type",
+    "no-packet": "no packet of this family, or from this address, has this protocol and ICMP type",
     "own-address": "the other end's address is the host's own as well, so the packet never leaves it",
     "holder": "an address does not say which of its holders, or of its networks, is meant",
     "mutual-tls": "an address firewall cannot see that a peer proved its identity",
@@ -118,7 +119,7 @@ def _pairs(world: World, flow: Flow) -> list[tuple[Party, Party]]:
     pairs = [(s, d) for s in sources for d in destinations if _is_v4(s) == _is_v4(d)]
     if not pairs:
         raise Unheard("families")
-    if not all(is_a_packet(flow.point, is_ipv4=_is_v4(s)) for s, _ in pairs):
+    if not all(is_a_packet(flow.point, is_ipv4=_is_v4(s)) and may_send(s.address or 0, flow.point) for s, _ in pairs):
         raise Unheard("no-packet")
     if any(s.address == d.address and s.host != d.host for s, d in pairs):
         raise Unheard("own-address")
@@ -134,6 +135,15 @@ def is_a_packet(point: int, *, is_ipv4: bool) -> bool:
     if protocol not in (ICMP, ICMPV6):
         return True
     return detail <= 0xFF and (protocol == ICMP) == is_ipv4
+
+
+def may_send(source: int, point: int) -> bool:
+    """MLD comes from link-local addresses alone, or from none (RFC 2710 section 3, RFC 3590 section 4)."""
+    return not is_mld(point) or source in LINK_LOCAL or not source
+
+
+def is_mld(point: int) -> bool:
+    return point >> 16 == ICMPV6 and point & 0xFFFF in (130, 131, 132, 143)
 
 
 def _heard(world: World, flow: Flow, pairs: list[tuple[Party, Party]]) -> tuple[Hearing, ...]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
-from conformance.hearings import Hearing
+from conformance.hearings import Hearing, is_mld
 
 from ringfence.core.engine.engine import Engine
 from ringfence.core.errors import errors_among
@@ -146,6 +146,7 @@ def packet_of(hearing: Hearing, groups: Mapping[str, CgroupRef]) -> Packet:
         (0, 0) if is_icmp else (hearing.source_port, detail),
         detail if is_icmp else 0,
         device=LOOPBACK_DEVICE if hearing.is_inside else OTHER_DEVICE,
+        hop_limit=1 if is_mld(hearing.point) else 255,
         cgroups=(*[0] * (group.level - 1), group.id),
     )
 

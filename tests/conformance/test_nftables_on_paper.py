@@ -20,6 +20,7 @@ UNHEARD = {
     "conditions/all of them must hold [1]": "mutual-tls",
     "conditions/all of them must hold [2]": "mutual-tls",
     "essential/loopback passes although everything is forbidden [3]": "families",
+    "essential/neighbour and router discovery and MLD pass [2]": "no-packet",
     "fqdn/a wildcard matches every name below it [3]": "name",
     "fqdn/a wildcard matches every name below it [4]": "name",
     "fqdn/a wildcard matches every name below it [5]": "name",

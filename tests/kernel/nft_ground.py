@@ -273,13 +273,15 @@ def raw(address: int) -> bytes:
     return (address - V4_BASE).to_bytes(4, "big") if is_v4(address) else address.to_bytes(16, "big")
 
 
-def ip_packet(source: int, destination: int, protocol: int, content: bytes) -> bytes:
+def ip_packet(source: int, destination: int, protocol: int, content: bytes, *, hop_limit: int = 255) -> bytes:
     """An IP packet with the right checksums: conntrack calls any other invalid."""
     content = _summed(source, destination, protocol, content)
     if not is_v4(source):
-        return struct.pack("!IHBB", 6 << 28, len(content), protocol, 64) + raw(source) + raw(destination) + content
+        return (
+            struct.pack("!IHBB", 6 << 28, len(content), protocol, hop_limit) + raw(source) + raw(destination) + content
+        )
     head = (
-        struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(content), 0, 0x4000, 64, protocol, 0)
+        struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(content), 0, 0x4000, hop_limit, protocol, 0)
         + raw(source)
         + raw(destination)
     )

@@ -26,6 +26,8 @@ SERVICES = (
 ACTIONS: tuple[Action, ...] = ("allow", "deny", "forbid")
 _EXTENSION_HEADERS = frozenset((0, 43, 44, 51, 60, 135, 139, 140, 253, 254))
 """IANA IPv6 extension header types."""
+MLD = frozenset((130, 131, 132, 143))
+"""ICMPv6 types that no address of `REMOTE` or `OWN` may send (RFC 2710 section 3, RFC 3810 section 5)."""
 DIRECTIONS: tuple[Direction, ...] = ("in", "out")
 
 
@@ -159,6 +161,8 @@ def _is_real(service: int) -> bool:
 
 
 def _fits(service: int, remote: int) -> bool:
-    """ICMP belongs to one family each, and to IPv6 some numbers are extension headers, not protocols."""
+    """ICMP belongs to one family each, to IPv6 some numbers are extension headers, and MLD comes from link-local."""
     protocol = service >> 16
+    if protocol == ICMPV6 and service & 0xFFFF in MLD:
+        return False
     return protocol != ICMPV6 if is_v4(remote) else protocol != ICMP and protocol not in _EXTENSION_HEADERS

@@ -14,7 +14,7 @@ from ringfence.core.net.service import ANY, ICMP, ICMPV6, TCP, parse_service, po
 from ringfence.targets.nftables.areas import CgroupRef
 from ringfence.targets.nftables.evaluate import Machine, Packet, decide_realised
 from ringfence.targets.nftables.expressions import Verdict
-from ringfence.targets.nftables.layout import digest_of
+from ringfence.targets.nftables.layout import Elements, digest_of
 from ringfence.targets.nftables.marks import LAST_GENERATION, mark_of, next_generation, reused_generations
 from ringfence.targets.nftables.readback import differences, normal, parse
 from ringfence.targets.nftables.render import render
@@ -105,7 +105,7 @@ def test_a_mode_changes_rules_and_no_element() -> None:
     assert digest_of(layouts[0]) != digest_of(layouts[1])
 
 
-def _plain(elements: object) -> object:
+def _plain(elements: Elements) -> object:
     return elements if isinstance(elements, tuple) else (elements.keys.tobytes(), elements.values.tobytes())
 
 
@@ -281,17 +281,43 @@ def test_dhcp_passes_by_both_of_its_ports(strict: Machine) -> None:
     assert strict.run(forged).ending == "drop"
 
 
-def test_neighbour_discovery_passes_whatever_the_policy() -> None:
-    """ICMPv6 that networking needs passes both ways even where everyone is forbidden everything."""
+@pytest.fixture
+def closed() -> Machine:
+    """Everyone is forbidden everything, both ways."""
     cells = (Cell(0, ANY, "forbid", "p/none"),)
     parts = (Part("in", cells), Part("out", cells))
-    machine = Machine(render(Intent("u", "h", Mode.both("enforce"), OWN, (), parts), 1))
-    remote, local = parse_address("fd00::1"), parse_address("fd20::2")
+    return Machine(render(Intent("u", "h", Mode.both("enforce"), OWN, (), parts), 1))
 
-    for kind in (1, 2, 3, 4, 130, 131, 132, 133, 134, 135, 136, 143):
-        for direction in ("in", "out"):
-            found = decide_realised(machine, direction, remote=remote, local=local, point=point(ICMPV6, kind))
-            assert found.step == "essential", kind
+
+def icmpv6(hook: str, source: str, kind: int, hop_limit: int) -> Packet:
+    ends = (parse_address(source), parse_address("ff02::1"))
+    return packet(hook=hook, source=ends[0], destination=ends[1], protocol=ICMPV6, icmp_type=kind, hop_limit=hop_limit)
+
+
+@pytest.mark.parametrize("hook", ["input", "output"])
+def test_what_ipv6_needs_passes_whatever_the_policy(closed: Machine, hook: str) -> None:
+    """Errors, neighbour and router discovery and MLD, as their standards send them, pass where all is forbidden."""
+    essential = [
+        *(("fd00::1", kind, 64) for kind in (1, 2, 3, 4)),
+        *((source, kind, 255) for kind in (133, 134, 135, 136) for source in ("fd00::1", "fe80::1", "::")),
+        *((source, kind, 1) for kind in (130, 131, 132, 143) for source in ("fe80::1", "febf::1", "::")),
+    ]
+    for sent in essential:
+        assert closed.run(icmpv6(hook, *sent)).ending == "accept", sent
+
+
+@pytest.mark.parametrize("hook", ["input", "output"])
+def test_what_only_looks_like_discovery_is_judged_by_policy(closed: Machine, hook: str) -> None:
+    """Discovery with a hop limit below 255, and MLD from a routed address or with another hop limit than 1, is blocked
+    where policy blocks it."""
+    forged = [
+        *(("fe80::1", kind, hops) for kind in (133, 134, 135, 136) for hops in (0, 1, 64, 254)),
+        *(("fd00::1", kind, 1) for kind in (130, 131, 132, 143)),
+        *(("fec0::1", kind, 1) for kind in (130, 131, 132, 143)),
+        *((source, kind, hops) for kind in (130, 143) for hops in (0, 2, 255) for source in ("fe80::1", "::")),
+    ]
+    for sent in forged:
+        assert closed.run(icmpv6(hook, *sent)).ending in ("drop", "reject"), sent
 
 
 def test_loopback_passes_even_in_quarantine() -> None:

@@ -45,6 +45,7 @@ class Packet(msgspec.Struct, frozen=True):
     is_reply: bool = False
     mark: int = 0
     device: int = _DEVICE
+    hop_limit: int = 255
     cgroups: tuple[int, ...] = ()
     """The cgroup ids of the local socket's ancestors, from level 1 down."""
 
@@ -141,9 +142,11 @@ def _payload(run: _Run, e: x.Payload) -> None:
 
 def _network(p: Packet) -> bytes:
     if is_v4(p.source):
-        head = bytes(8) + bytes((64, p.protocol, 0, 0))
+        head = bytes(8) + bytes((p.hop_limit, p.protocol, 0, 0))
         return head + struct.pack("!II", p.source - V4_BASE, p.destination - V4_BASE)
-    return bytes(6) + bytes((p.protocol, 64)) + p.source.to_bytes(16, "big") + p.destination.to_bytes(16, "big")
+    return (
+        bytes(6) + bytes((p.protocol, p.hop_limit)) + p.source.to_bytes(16, "big") + p.destination.to_bytes(16, "big")
+    )
 
 
 def _transport(p: Packet) -> bytes:

@@ -77,6 +77,8 @@ _TCP_BEGINNING = 0x17
 """FIN, SYN, RST and ACK: a beginning has SYN alone (RFC 9293 section 3.5)."""
 _SYN = 0x02
 _ICMP_REDIRECT = 5
+DISCOVERY, MLD = frozenset(range(133, 138)), frozenset((130, 131, 132, 143))
+"""ICMPv6 types of RFC 4861 (redirects, which are among them, are policy), and of RFC 2710 and RFC 3810."""
 COUNTERS = tuple(
     f"{direction}_{name}"
     for direction in DIRECTIONS
@@ -169,23 +171,43 @@ def _peers(draft: Draft, intent: Intent) -> Mapping[Family, Ranged]:
 
 
 def _essential(draft: Draft) -> None:
-    for protocol, field in ((ICMP, ICMP_TYPE), (ICMPV6, ICMPV6_TYPE)):
-        types = [
-            t for span in spans_of(ESSENTIAL_ICMP) if span.protocol == protocol for t in range(span.lo, span.hi + 1)
-        ]
-        name = f"essential_{field.name.removesuffix('_type')}"
+    """What passes ahead of everything: ICMP by type, discovery and MLD only as their standards send them, DHCP.
+
+    Discovery has hop limit 255, which no packet from beyond the link has (RFC 4861 sections 4 and 7.1). MLD has hop
+    limit 1 and a link-local source (RFC 2710 section 3), or none before there is one (RFC 3590 section 4, RFC 3810
+    section 5.2.13). What only looks like them is plain traffic, which policy judges.
+    """
+    for name, (protocol, types) in _essential_types().items():
+        field = ICMP_TYPE if protocol == ICMP else ICMPV6_TYPE
         draft.put(SetSpec(name, (field,)), hash_of([bytes((t,)) for t in types], [b""] * len(types), 1))
     pairs = [(source, port) for port, sources in DHCP_PORTS.items() for source in sources]
     keys = [source.to_bytes(2, "big") + bytes(2) + port.to_bytes(2, "big") + bytes(2) for source, port in pairs]
     draft.put(SetSpec("dhcp", (PORT, PORT)), hash_of(keys, [b""] * len(keys), 8))
+    mld = (s.icmp_in(ICMPV6, "essential_mld"), s.hop_limit_is(1))
     draft.chain(
         "essential",
         rule(s.icmp_in(ICMP, "essential_icmp"), s.accept()),
         rule(s.icmp_in(ICMPV6, "essential_icmpv6"), s.accept()),
+        rule(s.icmp_in(ICMPV6, "essential_discovery"), s.hop_limit_is(255), s.accept()),
+        rule(*mld, s.is_link_local_source(), s.accept()),
+        rule(*mld, s.is_no_source(), s.accept()),
         rule(s.state("related"), s.icmp_is_not(ICMP, _ICMP_REDIRECT), s.accept()),
         rule(s.state("related"), s.icmp_is(ICMPV6, 0, 127), s.accept()),
         rule(s.udp_ports_in("dhcp"), s.accept()),
     )
+
+
+def _essential_types() -> Mapping[str, tuple[int, list[int]]]:
+    """The sets of essential ICMP types: name -> (protocol, types)."""
+    types: dict[int, list[int]] = {ICMP: [], ICMPV6: []}
+    for span in spans_of(ESSENTIAL_ICMP):
+        types[span.protocol] += range(span.lo, span.hi + 1)
+    return {
+        "essential_icmp": (ICMP, types[ICMP]),
+        "essential_icmpv6": (ICMPV6, [t for t in types[ICMPV6] if t not in DISCOVERY | MLD]),
+        "essential_discovery": (ICMPV6, [t for t in types[ICMPV6] if t in DISCOVERY]),
+        "essential_mld": (ICMPV6, [t for t in types[ICMPV6] if t in MLD]),
+    }
 
 
 # -- passages --------------------------------------------------------------------------------------------------------

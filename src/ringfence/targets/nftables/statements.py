@@ -202,6 +202,23 @@ def icmp_is_not(protocol: int, kind: int) -> Statement:
     return Statement(f"{_icmp_word(protocol)} type != {kind}", (*_icmp(protocol), Cmp(NEQ, bytes((kind,)))))
 
 
+def hop_limit_is(value: int) -> Statement:
+    """Of an IPv6 packet, after a match of ICMPv6."""
+    return Statement(f"ip6 hoplimit {value}", (Payload(NETWORK, 7, 1), Cmp(EQ, bytes((value,)))))
+
+
+def is_link_local_source() -> Statement:
+    """From fe80::/10 (RFC 4291 section 2.4), after a match of ICMPv6."""
+    mask, prefix = ipaddress.IPv6Address("ffc0::"), ipaddress.IPv6Address("fe80::")
+    load = (Payload(NETWORK, 8, 16), Bitwise(mask.packed, bytes(16)), Cmp(EQ, prefix.packed))
+    return Statement(f"ip6 saddr & {mask} == {prefix}", load)
+
+
+def is_no_source() -> Statement:
+    """From the unspecified address, after a match of ICMPv6."""
+    return Statement("ip6 saddr ::", (Payload(NETWORK, 8, 16), Cmp(EQ, bytes(16))))
+
+
 def udp_ports_in(set_name: str) -> Statement:
     """The (source, destination) port pair of a UDP packet is in the set."""
     load = (Payload(TRANSPORT, 0, 2, 1), Payload(TRANSPORT, 2, 2, 9))
