@@ -102,8 +102,9 @@ def render(told: Iterable[Told]) -> RenderableType:
     table = Rows(("", "test", "expect", "pairs>", "because"), heads=2)
     for proof in (one.proof for one in told):
         where = f"  {proof.where}" if proof.outcome != "proven" else ""
+        because = "" if proof.counterexample is not None else proof.message + where
         name = f"{proof.policy}: {proof.name}"
-        table.add(Text(*_MARKS[proof.outcome]), name, proof.expect, f"{proof.pairs:,}", proof.message + where)
+        table.add(Text(*_MARKS[proof.outcome]), name, proof.expect, f"{proof.pairs:,}", because)
     failed = [_block(one) for one in told if one.proof.counterexample is not None]
     return Group(table, *failed)
 
