@@ -1,6 +1,7 @@
-"""The case files and the generator of worlds lie beside this folder, and are imported from there."""
+"""The case files, the generator of worlds and worlds by hand lie beside this folder, and are imported from there."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "core")]

@@ -9,7 +9,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -94,6 +94,13 @@ class Field:
 
 @pytest.fixture
 def field() -> Iterator[Field]:
+    with open_field() as opened:
+        yield opened
+
+
+@contextmanager
+def open_field() -> Iterator[Field]:
+    """A ground of its own, removed at the end. Skips where there is no cgroup v2."""
     prefix, root = f"rfc{os.getpid()}x{next(_numbers)}", hierarchy()
     if root is None:
         pytest.skip("processes are told apart by cgroup v2, which is not mounted")

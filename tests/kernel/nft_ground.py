@@ -113,10 +113,10 @@ class Ground:
     def client_port(self) -> int:
         return next(self._client_port)
 
-    def arrive(self, source: int, destination: int, protocol: int, content: bytes) -> None:
+    def arrive(self, source: int, destination: int, protocol: int, content: bytes, *, hop_limit: int = 255) -> None:
         """Put a packet on the wire towards the host."""
         frame = bytes.fromhex("020000000001020000000002") + (b"\x08\x00" if is_v4(source) else b"\x86\xdd")
-        self._wire.send(frame + ip_packet(source, destination, protocol, content))
+        self._wire.send(frame + ip_packet(source, destination, protocol, content, hop_limit=hop_limit))
 
     def leave(self, source: int, destination: int, protocol: int, content: bytes) -> bool:
         """Send a packet from the host; False when it was refused on the way out."""

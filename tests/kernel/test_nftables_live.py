@@ -24,7 +24,7 @@ from ringfence.core.identity.workload import Direction, Mode
 from ringfence.core.intent.model import Cell, Intent, Part, Passage, PeerClass
 from ringfence.core.net.address import parse_address, parse_cidr
 from ringfence.core.net.intervals import IntervalSet
-from ringfence.core.net.service import ANY, TCP, UDP, parse_service
+from ringfence.core.net.service import ANY, ICMPV6, TCP, UDP, parse_service
 from ringfence.targets.nftables import NftablesTarget
 from ringfence.targets.nftables import messages as m
 from ringfence.targets.nftables.cgroups import hierarchy
@@ -861,6 +861,21 @@ def test_blocked_packets_are_logged_with_direction_and_step(ground: Ground) -> N
         prefixes = [next(log) for _ in range(2)]
 
     assert prefixes == ["ringfence in forbid blocked ", "ringfence in default blocked "]
+
+
+def test_only_what_the_link_itself_sends_is_discovery(ground: Ground) -> None:
+    """A solicitation from beyond the link, and a query from a routed address, are judged by policy; others are not."""
+    ground.target.converge(OPEN_IN)
+    router, everyone = A("fe80::1"), A("ff02::1")
+    essential = [(router, 135, 255), (router, 134, 255), (router, 130, 1)]
+    forged = [(router, 135, 254), (PEER6, 134, 64), (PEER6, 130, 1), (router, 130, 255)]
+    for sent, blocked in ((essential, 0), (forged, len(forged))):
+        for source, kind, hops in sent:
+            ground.arrive(source, everyone, ICMPV6, content_of(ICMPV6, (1, 0), icmp_type=kind), hop_limit=hops)
+        ground.arrive(PEER4, HOST4, TCP, content_of(TCP, (30002 + blocked, 80)))
+        passed = 1 if sent is essential else 2
+        assert until(lambda n=passed: ground.counts()["in_allowed"] == n)
+        assert ground.counts()["in_default_blocked"] == blocked
 
 
 def test_a_stray_segment_is_counted_as_invalid_and_not_answered(ground: Ground) -> None:
