@@ -10,6 +10,8 @@ import pytest
 from cli_estate import ShopEstate
 
 from ringfence.cli.ask import Answer
+from ringfence.core.engine import Engine
+from ringfence.core.world import Flow, Verdict
 
 ANSWER = {field.name for field in msgspec.structs.fields(Answer)}
 
@@ -160,6 +162,12 @@ def test_decide_answers_line_by_line(shop: ShopEstate) -> None:
         (questions(asked("web-9", "db-1", "ssh")), "unknown-endpoint", ""),
         (questions(asked("web-1", "db-1", "tcp/70000")), "unknown-service", ""),
         (questions(asked("app=none", "db-1", "ssh")), "unmatched", ""),
+        (questions(asked("web-1", "db-1", "")), "unknown-service", ""),
+        (questions(asked("", "db-1", "ssh")), "unknown-endpoint", ""),
+        (questions(asked("web-1", "10.0.0.0/8", "ssh")), "unknown-endpoint", ""),
+        (questions(asked("web-1", "a..b", "ssh")), "unknown-endpoint", ""),
+        (questions(asked("web-1", "db-1", "ssh", at="9999-12-31T23:59:59-14:00")), "bad-time", ""),
+        (questions(asked("web-1", "db-1", "ssh", at="0001-01-01T00:00:00+14:00")), "bad-time", ""),
     ],
 )
 def test_decide_refuses_one_line_and_goes_on(shop: ShopEstate, line: str | bytes, code: str, message: str) -> None:
@@ -175,6 +183,31 @@ def test_decide_refuses_one_line_and_goes_on(shop: ShopEstate, line: str | bytes
     assert message in error["message"]
     assert "str" not in error["message"].split()
     assert answer["verdict"] == "allowed"
+
+
+@pytest.mark.parametrize("at", ["2026-01-01T00:00:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+def test_decide_answers_at_any_time_of_the_calendar(shop: ShopEstate, at: str) -> None:
+    """A time without a zone is UTC; the first and the last moment there are have a verdict."""
+    ran = shop.run("decide", stdin=questions(asked("api-1", "db-1", "postgres", mutual_tls=True, at=at)))
+
+    assert (ran.code, json.loads(ran.out)["verdict"]) == (0, "blocked" if at.startswith("9999") else "allowed")
+
+
+def test_a_fault_of_ours_does_not_end_the_stream(shop: ShopEstate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is told as `internal-error`, the next one is answered; exit 2."""
+    real, asks = Engine.decide, iter(range(9))
+
+    def decide(self: Engine, flow: Flow) -> Verdict:
+        if next(asks) == 0:
+            raise ZeroDivisionError
+        return real(self, flow)
+
+    monkeypatch.setattr(Engine, "decide", decide)
+    ran = shop.run("decide", stdin=questions(*[asked("web-1", "api-1", "tcp/8080")] * 2))
+
+    error, answer = (json.loads(text) for text in ran.out.splitlines())
+    assert (ran.code, error["error"], error["line"], answer["verdict"]) == (2, "internal-error", 1, "allowed")
+    assert "ZeroDivisionError" in ran.err
 
 
 def test_decide_of_nothing_says_nothing(shop: ShopEstate) -> None:
@@ -199,6 +232,27 @@ def test_reach_says_so_when_it_is_nobody(shop: ShopEstate) -> None:
     assert shop.run("reach", "dev-1").out == "0 workloads can reach dev-1\n"
     ends = "0 workloads and 2 ranges of other addresses can be reached from printer"
     assert shop.run("reach", "printer", "--from").out.splitlines()[-1] == ends
+
+
+def test_a_segment_is_an_end(shop: ShopEstate) -> None:
+    """`shop.db`, or `db` where one policy only has it, is what its selector and its scope pick."""
+    selector = shop.run("reach", "app=shop,env=prod,role=db", "--json").json
+    for name in ("shop.db", "db"):
+        assert shop.run("reach", name, "--json").json == selector
+        explained = shop.run("explain", "shop.api", name, "postgres", "--mutual-tls", "--json")
+        assert (explained.code, explained.json["rule"]) == (0, "shop/orders")
+
+
+def test_a_segment_of_two_policies_is_asked_for_by_its_policy(shop: ShopEstate) -> None:
+    """A bare name that two policies define is refused; a misspelt one is told the nearest."""
+    shop.write("policies/crm.yaml", "policy: crm\nscope: app=print\nsegments: {db: kind=db}\nrules: []\n")
+
+    assert "write `POLICY.db`" in shop.run("reach", "db").err
+    assert "did you mean `shop.api`?" in shop.run("explain", "web-1", "shop.apj", "ssh").err
+    assert "did you mean `web`?" in shop.run("reach", "wbe").err
+    assert "error[unknown-endpoint]" in shop.run("reach", "api.example.com").err, "a name has no reach"
+    assert "did you mean `shop.api`?" in shop.run("reach", "shop.apj").err
+    assert shop.run("reach", "shop.db").code == 0
 
 
 def test_reach_follows_hops(shop: ShopEstate) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -147,12 +148,32 @@ def test_drawings_are_written_raw(busy_shop: ShopEstate) -> None:
         assert ran.out == (busy_shop.root / "x").read_text()
 
 
-def test_map_falls_back_to_the_tree_in_a_narrow_window(busy_shop: ShopEstate) -> None:
-    """Below 80 columns the tree is shown, and the reason on stderr."""
-    ran = busy_shop.run("map", columns=60)
+@pytest.mark.parametrize("columns", [60, 80, 120, 400])
+def test_the_map_is_whole_in_any_window(busy_shop: ShopEstate, columns: int) -> None:
+    """Names, services and rules in one piece, in columns or as blocks; no line is wider than the window."""
+    lines = busy_shop.run("map", columns=columns).out.splitlines()
 
-    assert "├── " in ran.out
-    assert "needs 80 columns" in ran.err
+    for word in ("prod/shop/web", "prod/shop/db", "postgres", "shop/window", "6.0 kB", "✓ allowed"):
+        assert any(word in line for line in lines), word
+    assert "…" not in "".join(lines)
+    assert all(len(line) <= columns for line in lines)
+
+
+def test_one_connection_is_not_several(shop: ShopEstate) -> None:
+    """A count of one has a singular, in the table's blocks and in the tree."""
+    shop.write("flows.log", "\n".join(flow_log().splitlines()[:2]) + "\n")
+    assert shop.run("flows", "import", "flows.log").code == 0
+
+    for words in (["map"], ["map", "-f", "tree"]):
+        assert re.search(r"\b1 connection\b", shop.run(*words, columns=60).out)
+
+
+@pytest.mark.parametrize("format", ["dot", "table", "html"])
+def test_two_documents_are_not_asked_for_at_once(busy_shop: ShopEstate, format: str) -> None:
+    """`--json` with another format is refused, not quietly JSON."""
+    ran = busy_shop.run("map", "--json", "--format", format)
+
+    assert (ran.code, ran.json["error"]) == (2, "contradictory-options")
 
 
 def test_two_policies_may_name_one_service_differently() -> None:
@@ -237,6 +258,19 @@ def test_recommend_is_whole_at_any_width(busy_shop: ShopEstate, columns: int | N
     assert all(len(line) <= columns for line in lines if columns)
 
 
+def test_recommend_for_nobody_says_whom_there_is(busy_shop: ShopEstate) -> None:
+    """A selector that picks no workload is an error with the label that was probably meant, never an empty answer."""
+    helps = {
+        words: busy_shop.run("recommend", "--for", words, "--json").json["findings"][0]["help"]
+        for words in ("app=shpo", "ap=shop", "env=moon", "app=print,env=prod")
+    }
+
+    assert helps["app=shpo"] == "did you mean `shop`?"
+    assert helps["ap=shop"] == "did you mean `app`?"
+    assert helps["env=moon"] == "values of `env`: `dev`, `office`, `prod`"
+    assert "no workload has them all" in helps["app=print,env=prod"]
+
+
 # ---- simulate ------------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +297,15 @@ def test_simulate_is_clean_when_the_rules_cover_it(busy_shop: ShopEstate) -> Non
 
     assert ran.code == 0, ran.out
     assert ran.out.endswith("nothing breaks\n")
+
+
+def test_simulate_tells_a_break_once(busy_shop: ShopEstate) -> None:
+    """What breaks is not listed again as what closes, and one hour draws no time line."""
+    ran = busy_shop.run("simulate", columns=200)
+
+    assert ran.out.count("app=shop,env=prod,role=web  ->  app=shop,env=prod,role=db") == 1
+    assert not any(line.startswith("closes") for line in ran.out.splitlines())
+    assert "by hour" not in ran.out
 
 
 @pytest.mark.parametrize("columns", [80, 200])

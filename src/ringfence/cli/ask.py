@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from datetime import datetime
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from ringfence.cli.ends import endpoints, segments, selector_text
 from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command, discard
 from ringfence.cli.tables import Rows, count
 from ringfence.core.engine import Engine, ask
@@ -100,7 +102,7 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     session: Session,
-    source: Annotated[str, typer.Argument(help="A workload, selector, address or `internet`.")],
+    source: Annotated[str, typer.Argument(help="A workload, selector, segment (`shop.db`), address or `internet`.")],
     dest: Annotated[str, typer.Argument(help="The same, or a DNS name.")],
     service: Annotated[str, typer.Argument(help="`tcp/5432`, `https`, `icmp/echo`, ...")],
     at: AtOption = None,
@@ -124,7 +126,7 @@ def explain(
 
 def worst(engine: Engine, question: Question) -> tuple[Flow, Verdict, dict[str, int]]:
     """The worst case of everything the question stands for, and how many cases had each verdict."""
-    sources, destinations = ask.endpoints(engine, question.source), ask.endpoints(engine, question.destination)
+    sources, destinations = endpoints(engine, question.source), endpoints(engine, question.destination)
     points = ask.points(engine, ask.services(engine, question.service))
     if len(sources) * len(destinations) * len(points) > _MAX_CASES:
         raise InputError(
@@ -243,7 +245,7 @@ _MISSING_WORDS = {"mutual-tls": "with mutual TLS"}
 def decide(session: Session, at: AtOption = None, as_: AsOption = None) -> int:
     """JSON lines {"source","destination","service"} on stdin -> verdicts on stdout, one line each.
 
-    A line that cannot be answered gets {"error", "message", "line"}; exit 2 then, else 0.
+    A line that cannot be answered gets {"error", "message", "help", "line"} and the next is read; exit 2 then, else 0.
     """
     engine = Engine.compile(session.estate.world(at=parse_at(at), as_mode=parse_mode(as_)))
     failed = False
@@ -267,6 +269,10 @@ def _reply(engine: Engine, line: bytes, number: int) -> tuple[object, bool]:
         return {"error": "bad-question", "message": _not_a_question(error), "help": help_, "line": number}, False
     except RingfenceError as error:
         return {"error": error.code, "message": error.message, "help": error.help, "line": number}, False
+    except Exception:  # the lines that follow are somebody's questions too
+        traceback.print_exc()
+        message, help_ = "this is a fault in Ringfence", "report it with the line and what stands on stderr"
+        return {"error": "internal-error", "message": message, "help": help_, "line": number}, False
 
 
 def _not_a_question(error: Exception) -> str:
@@ -298,7 +304,9 @@ def _put_line(document: object) -> bool:
 
 def reach(
     session: Session,
-    selector: Annotated[str, typer.Argument(help="Whose reach: a selector, workload, address or `internet`.")],
+    selector: Annotated[
+        str, typer.Argument(help="Whose reach: a selector, segment (`shop.db`), workload, address or `internet`.")
+    ],
     to: Annotated[bool, typer.Option("--to/--from", help="Who can reach it, or what it can reach.")] = True,
     hops: Annotated[int, typer.Option(min=1, max=64, help="How many connections in a row.")] = 1,
     service: Annotated[str | None, typer.Option(help="Only on this service.")] = None,
@@ -309,17 +317,21 @@ def reach(
     engine = Engine.compile(world)
     wanted = ask.services(engine, service) if service else ANY
     engine = Engine(world, services=(wanted,))
-    ends = ask.endpoints(engine, selector)
-    start = np.unique([_class(engine, end) for end in ends])
-    if selector_text := _as_selector(selector):
-        start = np.union1d(start, present(engine, (selector_text,)))
+    start = np.unique([_class(engine, end) for end in endpoints(engine, selector, takes_names=False)])
+    if picked := _as_workloads(engine, selector):
+        start = np.union1d(start, present(engine, (picked,)))
     result = Reachability(engine, wanted).of(start, "to" if to else "from", hops=hops)
     session.emit(result, *_render_reach(result, selector))
     return CLEAN
 
 
-def _as_selector(text: str) -> Workloads | None:
-    return Workloads((ask.selector_of_text(text),), text) if "=" in text else None
+def _as_workloads(engine: Engine, text: str) -> Workloads | None:
+    """The selector or segment, unless a workload bears its name."""
+    if engine.world.inventory.find(text) is not None:
+        return None
+    segment = segments(engine).get(text)
+    wanted = selector_text(segment) if segment is not None else text
+    return Workloads((ask.selector_of_text(wanted),), text) if any(sign in wanted for sign in "=!,( ") else None
 
 
 def _render_reach(result: Reach, selector: str) -> list[RenderableType]:

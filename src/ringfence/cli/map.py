@@ -28,7 +28,6 @@ from ringfence.core.policy.model import Policy
 from ringfence.core.world import World
 
 _PAGE = 4096
-_TABLE_WIDTH = 80
 FORMATS = ("table", "tree", "json", "mermaid", "dot", "html")
 
 
@@ -40,16 +39,16 @@ def register(app: typer.Typer) -> None:
 def map_(
     session: Session,
     by: Annotated[str | None, typer.Option("--by", help="Label keys, comma separated.")] = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="table, tree, json, mermaid, dot or html.")] = "table",
+    format: Annotated[
+        str | None, typer.Option("--format", "-f", help="table (the default), tree, json, mermaid, dot or html.")
+    ] = None,
     output: OutputOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
     as_: AsOption = None,
 ) -> int:
     """Who talks to whom, by any labels, judged against the current policies."""
-    drawing = "json" if session.is_json else format
-    if drawing not in FORMATS:
-        raise InputError("unknown-format", f"`{format}` is not a format", help=f"one of {', '.join(FORMATS)}")
+    drawing = _drawing(format, is_json=session.is_json)
     estate = session.estate
     keys = tuple(key.strip() for key in by.split(",")) if by else default_keys(estate.inventory)
     flow_map = map_of(estate.world(as_mode=parse_mode(as_)), read(session, since, until), keys)
@@ -67,21 +66,26 @@ def map_(
     return CLEAN
 
 
+def _drawing(format: str | None, *, is_json: bool) -> str:
+    if format is not None and format not in FORMATS:
+        raise InputError("unknown-format", f"`{format}` is not a format", help=f"one of {', '.join(FORMATS)}")
+    if is_json and format not in (None, "json"):
+        message = f"`--json` and `--format {format}` ask for two documents"
+        raise InputError("contradictory-options", message, help=f"leave out `--json` for {format}, else `--format`")
+    return "json" if is_json else format or "table"
+
+
 def _show_map(session: Session, flow_map: FlowMap, drawing: str, output: Path | None) -> None:
-    """The table, or the tree where the window is too narrow for one; into a file as wide as it needs."""
-    if output is not None:
-        page = Console(width=_PAGE, file=StringIO(), highlight=False, emoji=False)
-        page.print(map_table(flow_map) if drawing == "table" else map_tree(flow_map))
-        lines = page.file.getvalue().splitlines()  # type: ignore[attr-defined]
-        write_file(output, "".join(f"{line.rstrip()}\n" for line in lines))
-        session.say(Text(f"wrote {output}"))
+    """The table or the tree; into a file as wide as it needs."""
+    drawn = map_table(flow_map) if drawing == "table" else map_tree(flow_map)
+    if output is None:
+        session.page.print(drawn)
         return
-    if drawing == "table" and session.page.width >= _TABLE_WIDTH:
-        session.page.print(map_table(flow_map))
-        return
-    session.page.print(map_tree(flow_map))
-    if drawing == "table":
-        session.say(f"the table needs {_TABLE_WIDTH} columns, so this is the tree; -o FILE writes the table")
+    page = Console(width=_PAGE, file=StringIO(), highlight=False, emoji=False)
+    page.print(drawn)
+    lines = page.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    write_file(output, "".join(f"{line.rstrip()}\n" for line in lines))
+    session.say(Text(f"wrote {output}"))
 
 
 def map_of(world: World, conversations: Conversations, keys: tuple[str, ...]) -> FlowMap:

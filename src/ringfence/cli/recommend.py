@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ringfence.cli.drafts import Draft, plan_drafts, write_drafts
+from ringfence.cli.ends import refuse_nobody
 from ringfence.cli.flow_store import SinceOption, UntilOption, read
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command
 from ringfence.cli.tables import Rows, count
@@ -46,7 +47,9 @@ def recommend_(
     A policy of the same scope comes back extended, into its own file. Exit 1 while the verdict is `not yet`.
     """
     estate = session.estate
-    selector = selector_of_text(for_) if for_ else None
+    selector = selector_of_text(for_) if for_ is not None else None
+    if selector is not None and for_ is not None:
+        refuse_nobody(estate.inventory, selector, for_)
     conversations = read(session, since, until)
     result = recommend(
         conversations, estate.inventory, select=selector, level=level, tight=tight,  # type: ignore[arg-type]

@@ -5,7 +5,13 @@ INVARIANT: a label is never markup nor a control sequence: every cell is a `Text
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -31,6 +37,9 @@ _ABSENCE: dict[Reason | None, str] = {
     None: "not judged", "uncontrolled": "not controlled", "essential": "essential", "quarantine": "quarantine",
 }  # fmt: skip
 """What stands in a rule's place where none is named, by reason."""
+_NATURAL = 100_000
+"""Wider than any table: what a table would take if it could."""
+_INDENT = 2
 _WITHOUT_YEAR = slice(5, None)
 """Of `2026-11-22 03:20`, what tells edges apart in a terminal; the JSON has it whole."""
 
@@ -43,24 +52,80 @@ def by_attention(flow_map: FlowMap) -> list[Edge]:
     )
 
 
-def map_table(flow_map: FlowMap, *, services: int = 3) -> Table:
-    """One entry of two lines an edge, unprotected first: it fits 80 columns and says everything."""
-    table = Table(box=box.SIMPLE_HEAD, title=_title(flow_map), title_justify="left", title_style="", pad_edge=False)
-    for name in ("source", "destination", "services"):
-        table.add_column(name, overflow="fold", min_width=9)
-    table.add_column("connections\nbytes", justify="right", no_wrap=True)
-    table.add_column("first seen\nlast seen", no_wrap=True)
-    table.add_column("verdict\nrule", overflow="ellipsis", no_wrap=True, max_width=36)
-    for edge in by_attention(flow_map):
-        table.add_row(
-            _name(flow_map.groups[edge.source]),
-            _name(flow_map.groups[edge.destination]),
-            Text(services_text(edge, services)),
-            Text(f"{format_count(edge.volume.connections)}\n{format_bytes(edge.volume.bytes)}"),
-            Text("\n".join(format_time(t)[_WITHOUT_YEAR] for t in (edge.volume.first, edge.volume.last))),
-            Text("\n").join((_verdict(edge.status), _rules(edge))),
-        )
-    return table
+def map_table(flow_map: FlowMap, *, services: int = 3) -> RenderableType:
+    """One entry of two lines an edge, unprotected first: in columns where they fit, else each line as long as it is."""
+    return _Entries(_title(flow_map), tuple(_entry(flow_map, edge, services) for edge in by_attention(flow_map)))
+
+
+class _Entry(NamedTuple):
+    source: Text
+    destination: Text
+    services: Text
+    connections: str
+    bytes: str
+    first: str
+    last: str
+    verdict: Text
+    rule: Text
+
+
+def _entry(flow_map: FlowMap, edge: Edge, services: int) -> _Entry:
+    volume = edge.volume
+    return _Entry(
+        _name(flow_map.groups[edge.source]),
+        _name(flow_map.groups[edge.destination]),
+        Text(services_text(edge, services)),
+        format_count(volume.connections),
+        format_bytes(volume.bytes),
+        format_time(volume.first)[_WITHOUT_YEAR],
+        format_time(volume.last)[_WITHOUT_YEAR],
+        _verdict(edge.status),
+        _rules(edge),
+    )
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """INVARIANT: nothing is cut off, and nothing that fits a line is broken in pieces."""
+
+    title: Text
+    entries: tuple[_Entry, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = self._table()
+        if Measurement.get(console, options.update(width=_NATURAL), table).maximum <= options.max_width:
+            yield table
+            return
+        yield self.title
+        for entry in self.entries:
+            yield _Hanging(entry)
+
+    def _table(self) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, title=self.title, title_justify="left", title_style="", pad_edge=False)
+        for name in ("source", "destination", "services"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("connections\nbytes", justify="right", no_wrap=True)
+        table.add_column("first seen\nlast seen", no_wrap=True)
+        table.add_column("verdict\nrule", no_wrap=True)
+        for e in self.entries:
+            volume, times = Text(f"{e.connections}\n{e.bytes}"), Text(f"{e.first}\n{e.last}")
+            table.add_row(e.source, e.destination, e.services, volume, times, Text("\n").join((e.verdict, e.rule)))
+        return table
+
+
+@dataclass(frozen=True)
+class _Hanging:
+    """An entry in a window too narrow for columns: the connection, and under it what is known of it."""
+
+    entry: _Entry
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        e = self.entry
+        yield Text.assemble(e.verdict, "  ", e.source, " → ", e.destination, "  ", e.services)
+        connections = f"{e.connections} connection{'s' * (e.connections != '1')}"
+        times = e.first if e.first == e.last else f"{e.first} to {e.last}"
+        about = Text(" · ", "bright_black").join((e.rule, Text(connections), Text(e.bytes), Text(times)))
+        yield Padding(about, (0, 0, 0, _INDENT))
 
 
 def map_tree(flow_map: FlowMap, *, services: int = 3) -> Tree:
@@ -83,7 +148,8 @@ def _grow(tree: Tree, branch: Branch, flow_map: FlowMap, outgoing: dict[int, lis
     group = flow_map.groups[branch.group]
     leaf = tree.add(_leaf(group))
     for edge in outgoing.get(branch.group, ()):
-        volume = f"{format_count(edge.volume.connections)} connections, {format_bytes(edge.volume.bytes)}"
+        connections = f"{format_count(edge.volume.connections)} connection{'s' * (edge.volume.connections != 1)}"
+        volume = f"{connections}, {format_bytes(edge.volume.bytes)}"
         line = (
             Text("→ ")
             .append_text(_name(flow_map.groups[edge.destination]))

@@ -71,9 +71,11 @@ def render_simulation(result: Simulation) -> list[RenderableType]:
         rules.add(use.rule or f"({use.reason})", f"{use.allowed:,}", f"{use.would_block:,}", f"{use.blocked:,}")
     unhappy = [w + b for w, b in zip(result.series.would_block, result.series.blocked, strict=True)]
     out: list[RenderableType] = [totals]
-    if any(unhappy):
+    if any(unhappy) and len(unhappy) > 1:
         out.append(Text.assemble("not passing, by hour  ", (sparkline(unhappy), "red")))
-    out += [_breaks(result), _changes("opens", result.opens), _changes("closes", result.closes), rules]
+    broken = {(row.source, row.destination, row.service) for row in result.breaks}
+    closes = tuple(row for row in result.closes if (row.source, row.destination, row.service) not in broken)
+    out += [_breaks(result), _changes("opens", result.opens), _changes("closes", closes), rules]
     if result.unused:
         more = f" and {len(result.unused) - _SHOWN:,} more" if len(result.unused) > _SHOWN else ""
         out.append(Text(f"no traffic: {', '.join(result.unused[:_SHOWN])}{more}", "dim"))
@@ -100,11 +102,11 @@ def _breaks(result: Simulation) -> Rows:
 
 
 def _changes(verb: str, rows: tuple[Change, ...]) -> Rows:
-    """What passes now and was blocked when seen, or the other way round."""
+    """What passes now and was blocked when seen, or the other way round (and is not told as a break already)."""
     table = Rows((verb, "", "", "", "connections>", "last seen", "rule"), heads=4)
     for row in rows[:_SHOWN]:
         ends = (row.source, "->", row.destination, row.service)
-        table.add(*ends, f"{row.connections:,}", f"{row.last:%Y-%m-%d %H:%M}", row.rule or "no rule")
+        table.add(*ends, f"{row.connections:,}", f"{row.last:%Y-%m-%d %H:%M}", row.rule or "none")
     if len(rows) > _SHOWN:
         table.add(f"and {len(rows) - _SHOWN:,} more", "", "", "", "", "", "")
     return table

@@ -89,7 +89,8 @@ def selector_of_text(text: str) -> Selector:
     try:
         return parse_selector(text)
     except ValueError as error:
-        raise InputError("bad-selector", str(error)) from error
+        help_ = "write `key=value`, `key!=value`, `key in (a,b)`, `key` or `!key`, joined by commas"
+        raise InputError("bad-selector", str(error), help=help_) from error
 
 
 def services(engine: Engine, text: str) -> IntervalSet:

@@ -43,8 +43,10 @@ def check(
     `at` is the time of the check. `names` are the answers known per DNS name; without them names are not judged.
     """
     checker = _Checker(Population(inventory), utc(at).date(), names)
-    findings = [finding for policy in policies for finding in checker.policy(policy)]
-    findings += _unused(policies)
+    unused = list(_unused(policies))
+    silent = {finding.subject for finding in unused if finding.code == "unused-segment"}
+    judged = (finding for policy in policies for finding in checker.policy(policy))
+    findings = [*(f for f in judged if f.code != "unmatched" or f.subject not in silent), *unused]
     return tuple(sorted(findings, key=lambda finding: finding.sort_key))
 
 
