@@ -61,6 +61,7 @@ def conversations_of(flows: list[Flow]) -> Conversations:
     columns["source"] = np.arange(0, 2 * size, 2, dtype=np.int32)
     columns["destination"] = np.arange(1, 2 * size, 2, dtype=np.int32)
     columns["point"] = np.array([flow.point for flow in flows], dtype=np.int32)
+    columns["first"][:] = columns["last"][:] = int(NOW.timestamp())
     return Conversations(endpoints, **columns)
 
 

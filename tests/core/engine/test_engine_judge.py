@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from random import Random
 
 import pytest
-from strategies import random_flow, random_mode, random_world
+from strategies import NOW, random_flow, random_mode, random_world
 from worlds import host, replace, rows_of, rule, world_of
 
 from ringfence.core.decide import decide
 from ringfence.core.engine import judgement
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.live import LiveEngine
-from ringfence.core.net.service import parse_service
+from ringfence.core.identity.workload import Lease
+from ringfence.core.net.address import parse_address
+from ringfence.core.net.service import TCP, parse_service, point
 from ringfence.core.world import REASONS, VERDICTS, Endpoint, Flow, World
 
 SEEDS = range(6000, 6030)
+SQL, SECOND = point(TCP, 5432), timedelta(seconds=1)
 
 
 def questions(rng: Random, world: World) -> list[Flow]:
@@ -84,3 +88,36 @@ def test_a_host_talking_to_itself_is_essential_in_bulk_too() -> None:
     flows = [Flow(ends[0], ends[0], point), Flow(ends[0], ends[1], point)]
     engine = Engine.compile(world)
     assert [reason for _, reason, _ in answers(engine, engine.judge(rows_of(flows)))] == ["essential", "default"]
+
+
+@pytest.mark.parametrize("pure", [False, True])
+def test_a_bare_address_is_whoever_had_it_when_it_was_seen(*, pure: bool) -> None:
+    """A row whose address nobody held then is nobody's, though somebody holds it now, and the other way round."""
+    start, end = NOW - timedelta(hours=2), NOW - timedelta(hours=1)
+    lease = Lease(parse_address("10.0.0.9"), start=start, end=end)
+    guest, db = replace(host("guest", "role=web"), addresses=(lease,)), host("db", "role=db", "10.0.0.2")
+    world = world_of([guest, db], rule("sql", "allow", "role=web", "role=db", "tcp/5432"))
+    flow = Flow(Endpoint(address=lease.address), Endpoint(db, db.addresses[0].address), SQL)
+    for now in (NOW, start):
+        engine = Engine.compile(replace(world, at=now))
+        for seen, wanted in (
+            (start, "allowed"),
+            (end - SECOND, "allowed"),
+            (start - SECOND, "blocked"),
+            (end, "blocked"),
+        ):
+            judged = judgement.judge(engine, rows_of([flow], seen), pure=pure)
+            assert VERDICTS[judged.verdict[0]] == wanted, (now, seen)
+
+
+def test_one_address_in_two_hands_is_two_questions() -> None:
+    """Rows of one batch that differ only in when they were seen are judged each by its own holder."""
+    change = NOW - timedelta(hours=1)
+    lease = Lease(parse_address("10.0.0.9"), end=change)
+    guest, db = replace(host("guest", "role=web"), addresses=(lease,)), host("db", "role=db", "10.0.0.2")
+    world = world_of([guest, db], rule("sql", "allow", "role=web", "role=db", "tcp/5432"))
+    flow = Flow(Endpoint(address=lease.address), Endpoint(db, db.addresses[0].address), SQL)
+    rows = rows_of([flow, flow, flow])
+    rows.first[:] = [int((change + timedelta(seconds=s)).timestamp()) for s in (-1, 0, 1)]
+    judged = Engine.compile(world).judge(rows)
+    assert [VERDICTS[v] for v in judged.verdict] == ["allowed", "blocked", "blocked"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from random import Random
 
 import msgspec
@@ -47,14 +48,15 @@ def class_at(engine: Engine, end: Endpoint) -> int:
     return engine.class_of(end.workload, end.address)
 
 
-def rows_of(flows: Sequence[Flow]) -> Conversations:
-    """Flows as rows; only what a record can know: ends and the service."""
+def rows_of(flows: Sequence[Flow], seen: datetime = NOW) -> Conversations:
+    """Flows as rows; only what a record can know: ends, the service and when."""
     endpoints = tuple(end for flow in flows for end in (flow.source, flow.destination))
     size = len(flows)
     columns = {name: np.zeros(size, np.int64) for name in COLUMNS}
     columns["source"] = np.arange(0, 2 * size, 2, dtype=np.int32)
     columns["destination"] = np.arange(1, 2 * size, 2, dtype=np.int32)
     columns["point"] = np.array([flow.point for flow in flows], dtype=np.int32)
+    columns["first"][:] = columns["last"][:] = int(seen.timestamp())
     return Conversations(endpoints, **columns)
 
 

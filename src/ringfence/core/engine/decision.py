@@ -64,14 +64,18 @@ _ESSENTIAL = Step("essential", passes=True)
 _DEFAULT = Step("default", passes=False)
 
 
-def decide(engine: Engine, flow: Flow) -> Verdict:
-    """The verdict of one new connection with the responsible rule: the worst over what its ends may stand for."""
+def decide(engine: Engine, flow: Flow, *, held_at: datetime | None = None) -> Verdict:
+    """The verdict of one new connection with the responsible rule: the worst over what its ends may stand for.
+
+    `held_at`: whose an address is, is asked of that time; everything else of the flow's.
+    """
     world = engine.world
     if flow.at is not None and flow.at != world.at and world.names:
-        return decide(type(engine)(msgspec.structs.replace(world, at=flow.at)), flow)
+        return decide(type(engine)(msgspec.structs.replace(world, at=flow.at)), flow, held_at=held_at)
     at = flow.at or world.at
-    sources = _parties(engine, flow.source, at, flow.from_process, None)
-    destinations = _parties(engine, flow.destination, at, flow.to_process, flow.point)
+    then = held_at or at
+    sources = _parties(engine, flow.source, then, flow.from_process, None)
+    destinations = _parties(engine, flow.destination, then, flow.to_process, flow.point)
     if len(sources) == 1 == len(destinations):
         return _overall(engine, flow, at, sources[0], destinations[0])
     pairs = _of_one_family(sources, destinations)

@@ -1,21 +1,26 @@
 """Judge conversations in bulk: one verdict, reason and rule a row, vectorised.
 
-Rows that need more than the bitmaps (an end with process workloads, quarantined, failsafe, or known by name only)
-are decided one by one by the same engine; there are few of them.
+Rows that need more than the bitmaps (an end with process workloads, quarantined, failsafe, or known by name only, an
+address that has leases but no one workload when it was seen) are decided one by one by the same engine; there are few.
+
+INVARIANT: an address without a workload is whoever's it was when the row was first seen, never who has it now.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ringfence.core.engine import kernel
+from ringfence.core.engine import decision, kernel
 from ringfence.core.engine.bits import members, of_ids, to_ids
 from ringfence.core.engine.rules import End, Facts, holds
 from ringfence.core.flow.conversations import Conversations
+from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import MODES, Mode, Workload
 from ringfence.core.net.address import LOOPBACK
 from ringfence.core.world import REASONS, VERDICTS, Endpoint, Flow
@@ -160,9 +165,9 @@ def _subject(
 def _is_special(engine: Engine, end: Endpoint, workload: Workload | None) -> bool:
     world = engine.world
     if workload is None:
-        has_holders = end.address is not None and bool(world.inventory.holders(end.address, world.at, end.network))
+        has_leases = end.address is not None and bool(world.inventory.leases_of(end.address, end.network))
         touches_failsafe = end.address is not None and any(end.address in f.remote for f in world.failsafe)
-        return end.name is not None or touches_failsafe or has_holders
+        return end.name is not None or touches_failsafe or has_leases
     in_failsafe = end.address is not None and any(end.address in f.remote for f in world.failsafe)
     is_quarantined = any(q.workload == workload.uuid for q in world.quarantines)
     has_processes = workload.kind == "process" or bool(world.inventory.processes_of(workload.name))
@@ -178,11 +183,48 @@ def _one_by_one(
         return
     judge_ = engine if as_mode is None else engine.under(as_mode)
     index = {rule.ref: number for number, rule in enumerate(engine.rules)}
-    keys = np.stack([conversations.source[rows], conversations.destination[rows], conversations.point[rows]], axis=1)
-    distinct, inverse = np.unique(keys, axis=0, return_inverse=True)
-    ends = conversations.endpoints
-    verdicts = [judge_.decide(Flow(ends[s], ends[d], int(p))) for s, d, p in distinct.tolist()]
+    source, destination = conversations.source[rows], conversations.destination[rows]
+    seen = conversations.first[rows]
+    ends, inventory = conversations.endpoints, engine.world.inventory
+    stretches = [_stretches(inventory, ends, column, seen) for column in (source, destination)]
+    keys = np.stack([source, destination, conversations.point[rows], *stretches], axis=1)
+    _, example, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    asked = zip(keys[example, :3].tolist(), seen[example].tolist(), strict=True)
+    verdicts = [
+        decision.decide(judge_, Flow(ends[s], ends[d], p), held_at=_EPOCH + timedelta(seconds=then))
+        for (s, d, p), then in asked
+    ]
     inverse = inverse.reshape(-1)
     out.verdict[rows] = np.array([VERDICTS.index(v.verdict) for v in verdicts], np.uint8)[inverse]
     out.reason[rows] = np.array([REASONS.index(v.reason) for v in verdicts], np.uint8)[inverse]
     out.rule[rows] = np.array([index.get(v.rule or "", -1) for v in verdicts], np.int32)[inverse]
+
+
+def _stretches(
+    inventory: Inventory, endpoints: tuple[Endpoint, ...], column: NDArray[np.int32], seen: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Per row a number that tells apart the times between which an end that is not settled may change hands."""
+    out = np.zeros(len(column), dtype=np.int64)
+    for number in np.unique(column).tolist():
+        leases = (
+            lease
+            for address, network in _asked(inventory, endpoints[number])
+            for lease in inventory.leases_of(address, network)
+        )
+        times = {math.ceil(t.timestamp()) for lease in leases for t in (lease.start, lease.end) if t is not None}
+        if times:
+            mine = column == number
+            out[mine] = np.searchsorted(np.array(sorted(times)), seen[mine], side="right")
+    return out
+
+
+def _asked(inventory: Inventory, end: Endpoint) -> list[tuple[int, str]]:
+    """The addresses whose holders an end stands for: a bare one, or all of a workload whose address is not known."""
+    if end.workload is None or end.address is not None:
+        return [] if end.workload or end.address is None else [(end.address, end.network)]
+    workload = end.workload
+    host = (inventory.find(workload.host or "") if workload.kind == "process" else None) or workload
+    return [(lease.address, lease.network) for lease in host.addresses]
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -114,6 +114,10 @@ class Inventory:
         live = [w for lease, w in self._leases.get((network, address), ()) if lease.is_live(at)]
         return tuple(sorted(live, key=lambda w: w.name) if len(live) > 1 else live)
 
+    def leases_of(self, address: int, network: str = "main") -> tuple[Lease, ...]:
+        """Every lease of an address, whenever it is and whoever has it."""
+        return tuple(lease for lease, _ in self._leases.get((network, address), ()))
+
     def live_addresses(self, at: datetime) -> frozenset[int]:
         """Every address some workload holds at that time."""
         if self._live is None or self._live[0] != at:
