@@ -1,0 +1,5 @@
+"""The state of the controller in SQLite or PostgreSQL, through one code."""
+
+from ringfence.stores.sql.store import SqlState
+
+__all__ = ["SqlState"]
