@@ -166,6 +166,12 @@ def test_processes_count_with_their_hosts_labels() -> None:
     assert found(rules("forbid: {from: env=dev, to: role=db}"), estate) == []
 
 
+def test_an_unused_segment_is_told_once() -> None:
+    """A segment that nobody uses and that picks nobody is one thing to mend, not two; one in use that does is told."""
+    text = "policy: a\nsegments: {idle: role=none, used: role=none}\nrules:\n  - deny: {from: used, to: anyone}\n"
+    assert [(f.code, f.text) for f in found(text)] == [("unused-segment", "idle"), ("unmatched", "role=none")]
+
+
 def test_unused_definitions() -> None:
     """Segments and services no rule or test names are told; crown jewels and those used elsewhere are not."""
     text = (
