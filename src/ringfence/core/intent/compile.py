@@ -8,7 +8,7 @@ unknown address, would get.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
@@ -88,16 +88,26 @@ class IntentCompiler:
             own=self._own(workload),
             body=body.digest,
             failsafe=self._failsafe,
-            valid_until=self._valid_until,
+            valid_until=self.valid_until,
             refusals=refusals_of(self.engine, workload, {(x.direction, x.class_) for x in self._locals(workload)}),
         )
 
     def body(self, workload: Workload) -> Body:
         """What each class may do there: one object for all hosts that are judged alike."""
         key = (self.networks_of(workload), tuple(self._locals(workload)))
+        self._groups(key[0])
         if key not in self._bodies:
             self._bodies[key] = self._body(*key)
         return self._bodies[key]
+
+    @property
+    def tables(self) -> Mapping[Networks, Mapping[str, Group]]:
+        """Per networks that a host compiled so far is in, every group by key."""
+        return self._group_tables
+
+    def holders(self, networks: Networks) -> Mapping[int, list[Workload]]:
+        """Per live address of some networks, who holds it."""
+        return self._membership(networks).holders
 
     def group(self, networks: Networks, key: str) -> tuple[int, ...]:
         """The addresses of a group, sorted, as the hosts of some networks know them."""
@@ -121,7 +131,7 @@ class IntentCompiler:
         if is_new:
             self._forget_classes()
         self._isolations.clear()
-        self.__dict__.pop("_valid_until", None)
+        self.__dict__.pop("valid_until", None)
         return Moved(changes, is_new)
 
     def _forget_classes(self) -> None:
@@ -203,9 +213,16 @@ class IntentCompiler:
         """What a group goes by: depends only on what it is, so it stays when others come and go."""
         known = (networks, kind)
         if known not in self._keys:
-            words = "\n".join((",".join(sorted(networks)), self._text(kind.seen), self._text(kind.fallback)))
+            texts = (self._text(kind.seen), self._text(kind.fallback))
+            words = "\n".join((",".join(sorted(networks)), *texts, self._line))
             self._keys[known] = hashlib.sha256(words.encode()).hexdigest()[:32]
         return self._keys[known]
+
+    @cached_property
+    def _line(self) -> str:
+        """How the policies cut the address line: a class of the same words under another cut is another group."""
+        peers = self.engine.peers
+        return "\n".join(sorted(peers.peers[number].text for number in members(peers.all_addresses)))
 
     def _body(self, networks: Networks, locals_: tuple[_Local, ...]) -> Body:
         kept = self._kept(networks, locals_)
@@ -286,7 +303,7 @@ class IntentCompiler:
         return tuple(Passage(f.direction, f.remote, f.services) for f in self.engine.world.failsafe)
 
     @cached_property
-    def _valid_until(self) -> datetime | None:
+    def valid_until(self) -> datetime | None:
         world = self.engine.world
         times: list[datetime | None] = [next_change(r.rule.conditions, world.at) for r in self.engine.rules]
         times += [q.until for q in world.quarantines]

@@ -1,0 +1,290 @@
+"""What an agent holds of what it was told, and what that makes its host's intent: pure, so that it can be proven.
+
+Messages arrive late, twice, out of order, or not at all. Each piece is ordered by its own revision; what does not fit
+is asked for (`wants`). What takes a permission away is done at once, even out of order; what gives one waits until it
+fits.
+
+INVARIANT: an intent is only made of a complete assignment: its body, and every group of it at a version that was whole.
+Until a new assignment is complete the one before stays in force.
+INVARIANT: an address is in one group at most, the one that heard of it last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+import msgspec
+
+from ringfence.core.intent.model import Intent
+from ringfence.core.intent.pieces import Body, Group, assemble
+from ringfence.wire.messages import (
+    Assignment,
+    Change,
+    Down,
+    Fetch,
+    GroupChange,
+    GroupState,
+    Isolations,
+    Pieces,
+    digest_of_state,
+)
+
+
+class HeldGroup(msgspec.Struct):
+    """A group as far as it is known. `is_whole` is False while something of it was missed."""
+
+    version: int
+    addresses: set[int]
+    is_whole: bool = True
+
+
+class Snapshot(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What outlives the agent: written to disk, read before the network is up."""
+
+    assignment: Assignment | None = None
+    confirmed: Assignment | None = None
+    bodies: tuple[Body, ...] = ()
+    groups: tuple[GroupState, ...] = ()
+    isolations: Isolations | None = None
+    turned_at: datetime | None = None
+
+
+class Held:
+    """The pieces one host holds."""
+
+    def __init__(self, workload: str) -> None:
+        self.workload = workload
+        self.assignment: Assignment | None = None
+        """The last one that is complete: the one to enforce."""
+        self.pending: Assignment | None = None
+        """A newer one, pieces of which are missing yet."""
+        self.confirmed: Assignment | None = None
+        """The last one that outlived its trial: what a failed trial falls back to."""
+        self.isolations: Isolations | None = None
+        self.groups: dict[str, HeldGroup] = {}
+        self._bodies: dict[str, Body] = {}
+        self._where: dict[int, str] = {}
+        """Address -> its group."""
+        self._turned_at: datetime | None = None
+
+    # ---- hearing ----------------------------------------------------------------------------------------------------
+
+    def take(self, message: Down) -> bool:
+        """Whether the message changes what is to be enforced."""
+        if isinstance(message, Assignment):
+            return self._assign(message)
+        if isinstance(message, Change):
+            return self._change(message.groups)
+        if isinstance(message, Isolations):
+            return self._isolate(message)
+        if isinstance(message, Pieces):
+            return self._pieces(message)
+        return False
+
+    def _assign(self, new: Assignment) -> bool:
+        newest = self.pending or self.assignment
+        if new.station.workload != self.workload or (newest is not None and new.revision <= newest.revision):
+            return False
+        self.pending = new
+        return self._promote()
+
+    def _change(self, groups: Iterable[GroupChange]) -> bool:
+        known = [one for one in groups if one.key in self.groups and one.after > self.groups[one.key].version]
+        for one in known:  # all that goes, before anything comes
+            self._remove(one.key, one.removed)
+        for one in known:
+            group = self.groups[one.key]
+            if group.version == one.before and group.is_whole:
+                self._add(one.key, one.added, one.after)
+                group.version = one.after
+            else:
+                group.is_whole = False
+        return bool(known)
+
+    def _isolate(self, new: Isolations) -> bool:
+        mine, known = self.pending or self.assignment, self.isolations
+        if mine is None or new.networks != mine.networks:
+            return False
+        if known is not None and known.networks == new.networks and new.revision <= known.revision:
+            return False
+        self.isolations = new
+        return True
+
+    def _pieces(self, pieces: Pieces) -> bool:
+        changed = False
+        for body in pieces.bodies:
+            if body.digest in self._missing_bodies():
+                self._bodies[body.digest] = body
+        for state in pieces.groups:
+            changed |= self._take_group(state)
+        if pieces.assignment is not None:
+            changed |= self._assign(pieces.assignment)
+        if pieces.isolations is not None:
+            changed |= self._isolate(pieces.isolations)
+        return self._promote() or changed
+
+    def _take_group(self, state: GroupState) -> bool:
+        key = state.group.key
+        held = self.groups.get(key)
+        if held is not None and (state.version < held.version or (held.is_whole and state.version == held.version)):
+            return False
+        if held is None and key not in self._keys_needed():
+            return False
+        new = set(state.group.addresses)
+        if held is None:
+            held = self.groups[key] = HeldGroup(state.version, set())
+        self._remove(key, held.addresses - new)
+        held.version, held.is_whole = state.version, True
+        self._add(key, new - held.addresses, state.version)
+        return True
+
+    def _remove(self, key: str, addresses: Collection[int]) -> None:
+        for address in addresses:
+            if self._where.get(address) == key:
+                del self._where[address]
+        self.groups[key].addresses.difference_update(addresses)
+
+    def _add(self, key: str, addresses: Collection[int], version: int) -> None:
+        """An address that another group holds goes to whichever heard later; the other has missed something."""
+        group = self.groups[key]
+        for address in addresses:
+            other = self._where.get(address, key)
+            if other != key:
+                if self.groups[other].version > version:
+                    group.is_whole = False
+                    continue
+                self.groups[other].addresses.discard(address)
+                self.groups[other].is_whole = False
+            self._where[address] = key
+            group.addresses.add(address)
+
+    # ---- what is missing --------------------------------------------------------------------------------------------
+
+    @property
+    def wants(self) -> Fetch | None:
+        """What to ask for; None when nothing is missing."""
+        newest = self.pending or self.assignment
+        if newest is None:
+            return Fetch(assignment=True, isolations=True)
+        bodies = tuple(sorted(self._missing_bodies()))
+        groups = tuple(sorted(key for key in self._keys_needed() if not self._is_whole(key)))
+        has_isolations = self.isolations is not None and self.isolations.networks == newest.networks
+        if not bodies and not groups and has_isolations:
+            return None
+        return Fetch(isolations=not has_isolations, bodies=bodies, groups=groups)
+
+    @property
+    def everything(self) -> Fetch:
+        """What to ask for when the controller expects another state, and nothing is known to be missing."""
+        return Fetch(assignment=True, isolations=True, groups=tuple(sorted(self._keys_needed())))
+
+    def _missing_bodies(self) -> set[str]:
+        return {digest for one in self._in_use() for digest in _bodies_of(one)} - self._bodies.keys()
+
+    def _keys_needed(self) -> set[str]:
+        known = (self._bodies.get(digest) for one in self._in_use() for digest in _bodies_of(one))
+        return {key for body in known if body is not None for key in body.groups}
+
+    def _in_use(self) -> list[Assignment]:
+        return [one for one in (self.pending, self.assignment, self.confirmed) if one is not None]
+
+    def _is_whole(self, key: str) -> bool:
+        return key in self.groups and self.groups[key].is_whole
+
+    def _promote(self) -> bool:
+        """Put the pending assignment in force if all of it is here."""
+        new = self.pending
+        if new is None or any(digest not in self._bodies for digest in _bodies_of(new)):
+            return False
+        if not all(self._is_whole(key) for key in self._bodies[new.station.body].groups):
+            return False
+        self.assignment, self.pending = new, None
+        self._turned_at = None  # the controller's word, newer than any time this host's clock has shown
+        self._forget_unused()
+        return True
+
+    def confirm(self) -> None:
+        """The assignment in force outlived its trial, or had none."""
+        self.confirmed = self.assignment
+        self._forget_unused()
+
+    def _forget_unused(self) -> None:
+        used = {digest for one in self._in_use() for digest in _bodies_of(one)}
+        self._bodies = {digest: body for digest, body in self._bodies.items() if digest in used}
+        for key in self.groups.keys() - self._keys_needed():
+            self._remove(key, tuple(self.groups[key].addresses))
+            del self.groups[key]
+
+    # ---- what it makes ----------------------------------------------------------------------------------------------
+
+    def intent(self, now: datetime) -> Intent | None:
+        """What to enforce; None while nothing complete is held. A clock that steps back reopens nothing."""
+        return self._intent_of(self.assignment, now)
+
+    def fallback(self, now: datetime) -> Intent | None:
+        """What a failed trial falls back to, over the same membership and quarantine; None if there is nothing."""
+        return self._intent_of(self.confirmed, now)
+
+    def _intent_of(self, assignment: Assignment | None, now: datetime) -> Intent | None:
+        if assignment is None:
+            return None
+        self._turned_at = max(now, self._turned_at or now)
+        body = self._bodies[_body_at(assignment, self._turned_at)]
+        groups = {key: self.groups[key].addresses if key in self.groups else () for key in body.groups}
+        isolations = self.isolations.isolations if self.isolations is not None else ()
+        return assemble(assignment.station, body, groups, isolations)
+
+    def turns_at(self, now: datetime) -> datetime | None:
+        """When to ask for the intent again, though nothing was heard."""
+        if self.assignment is None:
+            return None
+        return next((upcoming.at for upcoming in self.assignment.schedule if upcoming.at > now), None)
+
+    @property
+    def state(self) -> str:
+        """What the controller compares with what it said."""
+        newest = self.pending or self.assignment
+        if newest is None:
+            return ""
+        known = (self._bodies.get(digest) for digest in _bodies_of(newest))
+        keys = {key for body in known if body is not None for key in body.groups}
+        versions = {key: self.groups[key].version if self._is_whole(key) else 0 for key in keys}
+        return digest_of_state(newest.revision, self.isolations.revision if self.isolations else 0, versions)
+
+    # ---- disk -------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """All of it. A group something of which was missed is written at version 0, to be asked for again."""
+        groups = tuple(
+            GroupState(Group(key, tuple(sorted(held.addresses))), held.version if held.is_whole else 0)
+            for key, held in sorted(self.groups.items())
+        )
+        bodies = tuple(self._bodies.values())
+        return Snapshot(self.assignment, self.confirmed, bodies, groups, self.isolations, self._turned_at)
+
+    @staticmethod
+    def restore(workload: str, snapshot: Snapshot) -> Held:
+        """As it was; a pending assignment is asked for again."""
+        held = Held(workload)
+        held.assignment, held.confirmed = snapshot.assignment, snapshot.confirmed
+        held.isolations, held._turned_at = snapshot.isolations, snapshot.turned_at
+        held._bodies = {body.digest: body for body in snapshot.bodies}
+        for state in snapshot.groups:
+            key, addresses = state.group.key, set(state.group.addresses)
+            held.groups[key] = HeldGroup(state.version, addresses, is_whole=state.version > 0)
+            held._where |= dict.fromkeys(addresses, key)
+        return held
+
+
+def _bodies_of(assignment: Assignment) -> tuple[str, ...]:
+    return (assignment.station.body, *(upcoming.body for upcoming in assignment.schedule))
+
+
+def _body_at(assignment: Assignment, now: datetime) -> str:
+    """The body that holds at a time."""
+    digest = assignment.station.body
+    for upcoming in assignment.schedule:
+        if upcoming.at <= now:
+            digest = upcoming.body
+    return digest

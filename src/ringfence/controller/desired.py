@@ -1,0 +1,602 @@
+"""What every host must enforce, followed change by change: the controller's arithmetic, without I/O or a clock.
+
+    Inputs      inventory, policies of the versions in use, quarantines, failsafe, names, time
+    Desired     the pieces of every host's intent under its version, and the revision of each piece
+    News        what a change means for whom: nothing that did not change is sent
+
+INVARIANT (no hysteresis, law 2): whatever order changes came in, the pieces of a host are those compiled from the
+inputs as they are. Revisions only order messages; they decide nothing.
+INVARIANT: a permission that goes and one that comes with it are news of one revision, the `Change` that revokes first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from functools import cached_property
+
+import msgspec
+
+from ringfence.core.engine.engine import Engine
+from ringfence.core.engine.live import LiveEngine
+from ringfence.core.engine.rules import next_change, number_rules
+from ringfence.core.errors import InputError
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Lease, Workload
+from ringfence.core.intent.compile import IntentCompiler, Moved, Networks
+from ringfence.core.intent.isolate import isolations_of
+from ringfence.core.intent.membership import Change as Moves
+from ringfence.core.intent.membership import Group as CompiledGroup
+from ringfence.core.intent.pieces import Body, Group, Isolation
+from ringfence.core.policy.model import Conditions, Policy
+from ringfence.core.world import Answer, Failsafe, Quarantine, World
+from ringfence.wire.messages import (
+    Assignment,
+    Change,
+    Fetch,
+    GroupChange,
+    GroupState,
+    Isolations,
+    Live,
+    Pieces,
+    Trial,
+    Upcoming,
+    digest_of_state,
+)
+
+HORIZON = timedelta(days=7)
+MAX_UPCOMING = 8
+"""How far ahead, and how many turns of dates and windows, a host is told of; after that what they open is closed."""
+GroupId = tuple[Networks, str]
+
+
+class Manner(msgspec.Struct, frozen=True):
+    """How a version of the policies is to be applied."""
+
+    live: Live = "drain"
+    grace_s: int = 60
+    trial: Trial | None = None
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A published version of the policies."""
+
+    number: int
+    policies: tuple[Policy, ...] = ()
+    manner: Manner = Manner()
+
+
+class Inputs(msgspec.Struct, frozen=True):
+    """Everything the desired state is a function of."""
+
+    inventory: Inventory
+    base: Version
+    at: datetime
+    failsafe: tuple[Failsafe, ...] = ()
+    names: dict[str, tuple[Answer, ...]] = {}
+    quarantines: tuple[Quarantine, ...] = ()
+    next: Version | None = None
+    """A version being rolled out."""
+    ahead: frozenset[str] = frozenset()
+    """The hosts (UUIDs) that have the next version already."""
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A revision, and the content it stands for: after a restart, equal content keeps its revision."""
+
+    revision: int
+    digest: str
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """What must outlive the controller's process, so that no revision is used twice."""
+
+    revision: int = 0
+    groups: dict[str, Mark] = {}
+    """By `networks key`."""
+    assignments: dict[str, Mark] = {}
+    """By UUID."""
+    isolations: dict[str, Mark] = {}
+    """By networks."""
+
+
+class News(msgspec.Struct, frozen=True):
+    """What one change means for whom."""
+
+    revision: int
+    changes: tuple[tuple[tuple[str, ...], Change], ...] = ()
+    """(hosts, what they are told): each host is in at most one."""
+    assignments: dict[str, Assignment] = {}
+    isolations: tuple[Isolations, ...] = ()
+    gone: tuple[str, ...] = ()
+    """Hosts that have nothing to enforce any more."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.changes or self.assignments or self.isolations or self.gone)
+
+
+class _Group:
+    """A group as hosts know it: its version, and a digest (a sum over addresses) that follows single ones."""
+
+    __slots__ = ("addresses", "total", "version")
+
+    def __init__(self, addresses: tuple[int, ...], version: int) -> None:
+        self.addresses, self.version = addresses, version
+        self.total = sum(map(_hash, addresses)) % _MODULUS
+
+    def change(self, moves: Moves, addresses: tuple[int, ...], version: int) -> None:
+        added, removed = (sum(map(_hash, some)) for some in moves)
+        self.total = (self.total + added - removed) % _MODULUS
+        self.addresses, self.version = addresses, version
+
+    @property
+    def digest(self) -> str:
+        return f"{self.total:032x}"
+
+
+class _Compiled:
+    """One version over the present inventory, now and at the next turns of its dates and windows."""
+
+    def __init__(self, version: Version, inputs: Inputs) -> None:
+        self.version, self._inputs = version, inputs
+        self.live = LiveEngine(_world(inputs, version.policies, inputs.at))
+        self.compiler = IntentCompiler(self.live.engine)
+        self.upcoming = tuple(_turns(version, inputs))
+
+    def follow(self, before: Workload | None, after: Workload | None, inputs: Inputs) -> Moved:
+        """One workload that came, changed or went; `inputs` as they are then."""
+        self._inputs = inputs
+        if after is not None:
+            self.live.put_workload(after)
+        elif before is not None:
+            self.live.remove_workload(before.uuid)
+        return self.compiler.move(before, after)
+
+    def covers(self, inputs: Inputs) -> bool:
+        """Whether compiling over these would give the same."""
+        mine = self._inputs
+        return inputs.inventory is self.live.engine.world.inventory and (inputs.failsafe, inputs.names, inputs.at) == (
+            mine.failsafe,
+            mine.names,
+            mine.at,
+        )
+
+    def bodies(self, host: Workload) -> tuple[Body, ...]:
+        """What the host runs now, and after each turn."""
+        later = [compiler for _, compiler in self.upcoming]
+        still = [compiler.engine.world.inventory.by_uuid[host.uuid] for compiler in later]
+        return (self.compiler.body(host), *(c.body(w) for c, w in zip(later, still, strict=True)))
+
+    def group(self, group_id: GroupId) -> CompiledGroup | None:
+        """A group that some body names."""
+        networks, key = group_id
+        compilers = (self.compiler, *(later for _, later in self.upcoming))
+        return next((t[key] for c in compilers if key in (t := c.tables.get(networks, {}))), None)
+
+    @property
+    def tables(self) -> Iterable[tuple[GroupId, CompiledGroup]]:
+        """Every group that some body names."""
+        for compiler in (self.compiler, *(later for _, later in self.upcoming)):
+            for networks, table in compiler.tables.items():
+                for key, group in table.items():
+                    yield (networks, key), group
+
+
+class Desired:
+    """The desired state of every host. Not for several threads at once."""
+
+    def __init__(self, inputs: Inputs, remembered: Remembered | None = None) -> None:
+        self._known = remembered or Remembered()
+        self.revision = self._known.revision
+        self._groups: dict[GroupId, _Group] = {}
+        self._spanning: dict[GroupId, set[str]] = {}
+        self._spans: dict[str, frozenset[GroupId]] = {}
+        self.assignments: dict[str, Assignment] = {}
+        self.isolations: dict[Networks, Isolations] = {}
+        self._bodies: dict[str, Body] = {}
+        self._compiled: list[_Compiled] = []
+        self.inputs = inputs
+        self._rebuild()
+        self._recall()
+
+    # ---- changes ----------------------------------------------------------------------------------------------------
+
+    def follow(self, inputs: Inputs) -> News:
+        """Whatever changed but single workloads: policies, rollout, quarantine, failsafe, time."""
+        before, self.inputs = self.inputs, inputs
+        self.revision += 1
+        is_same_time = before.at == inputs.at or not self._has_turned(inputs.at)
+        quiet = msgspec.structs.replace(inputs, quarantines=before.quarantines, at=before.at)
+        if is_same_time and quiet == before:
+            return News(self.revision, isolations=self._isolate())
+        groups = dict(self._groups)
+        self._rebuild(inputs.at if not is_same_time else before.at)
+        return self._news(self._compare(groups))
+
+    def _has_turned(self, at: datetime) -> bool:
+        """Whether what was compiled is not what it would be at that time."""
+        turns = (one.compiler.valid_until for one in self._compiled)
+        return any(turn is not None and turn <= at for turn in turns)
+
+    def put_workload(self, workload: Workload) -> News:
+        """A workload that came or changed. Raises InputError `duplicate-name`."""
+        before = self.inputs.inventory.by_uuid.get(workload.uuid)
+        namesake = self.inputs.inventory.by_name.get(workload.name)
+        if namesake is not None and namesake.uuid != workload.uuid:
+            raise InputError("duplicate-name", f"`{workload.name}` is the name of another workload")
+        return self._move(before, workload)
+
+    def remove_workload(self, uuid: str) -> News:
+        """Raises InputError `unknown-workload`."""
+        before = self.inputs.inventory.by_uuid.get(uuid)
+        if before is None:
+            raise InputError("unknown-workload", f"there is no workload `{uuid}`")
+        return self._move(before, None)
+
+    def _move(self, before: Workload | None, after: Workload | None) -> News:
+        inventory = self.inputs.inventory.replacing(before, after)
+        inputs = msgspec.structs.replace(self.inputs, inventory=inventory)
+        if self._needs_rebuild(before, after):
+            return self.follow(inputs)
+        self.inputs = inputs
+        self.revision += 1
+        moved: dict[GroupId, Moves] = {}
+        is_new = False
+        for one in self._compiled:
+            found = one.follow(before, after, inputs)
+            moved |= found.groups
+            is_new = is_new or found.has_new_bodies
+        changes = self._regroup(moved)
+        touched = None if is_new else {w.uuid for w in (before, after) if w is not None}
+        return self._news(changes, touched)
+
+    def _needs_rebuild(self, before: Workload | None, after: Workload | None) -> bool:
+        """What an index cannot follow in place."""
+        both = [w for w in (before, after) if w is not None]
+        return any(w.kind == "process" or self.inputs.inventory.processes_of(w.name) for w in both) or any(
+            one.upcoming for one in self._compiled
+        )
+
+    # ---- questions --------------------------------------------------------------------------------------------------
+
+    @property
+    def hosts(self) -> Iterable[Workload]:
+        """The workloads that have an enforcement point of their own."""
+        return (w for w in self.inputs.inventory.workloads if _is_host(w))
+
+    @property
+    def turns_at(self) -> datetime | None:
+        """When dates, windows, leases or quarantines change the answer next: follow the time then."""
+        times = [one.compiler.valid_until for one in self._compiled]
+        times += [q.until for q in self.inputs.quarantines if q.until is not None and q.until > self.inputs.at]
+        return min((time for time in times if time is not None), default=None)
+
+    def engine_of(self, uuid: str) -> LiveEngine:
+        """The index that judges for a host: that of its version."""
+        return self._compiled_for(uuid).live
+
+    def answer(self, uuid: str, fetch: Fetch, *, most_addresses: int = 200_000) -> Pieces:
+        """What a host asked for, as far as it is its business; a long answer is cut, and the host asks again.
+
+        Something unknown means that the host is behind: it gets its assignment, which names what there is.
+        """
+        assignment = self.assignments.get(uuid)
+        if assignment is None:
+            return Pieces(unknown=(*fetch.bodies, *fetch.groups))
+        named = {assignment.station.body, *(upcoming.body for upcoming in assignment.schedule)}
+        networks = frozenset(assignment.networks)
+        groups: list[GroupState] = []
+        unknown = [digest for digest in fetch.bodies if digest not in named]
+        for key in fetch.groups:
+            if (networks, key) not in self._spans[uuid]:
+                unknown.append(key)
+            elif not groups or most_addresses > 0:
+                group = self._groups[networks, key]
+                groups.append(GroupState(Group(key, group.addresses), group.version))
+                most_addresses -= len(group.addresses)
+        return Pieces(
+            assignment if fetch.assignment or unknown else None,
+            self.isolations.get(networks) if fetch.isolations else None,
+            tuple(self._bodies[digest] for digest in fetch.bodies if digest in named),
+            tuple(groups),
+            tuple(unknown),
+        )
+
+    def expected_state(self, uuid: str) -> str:
+        """The digest an agent has that heard everything; empty for a host that has nothing to enforce."""
+        assignment = self.assignments.get(uuid)
+        if assignment is None:
+            return ""
+        isolations = self.isolations.get(frozenset(assignment.networks))
+        versions = {group_id[1]: self._groups[group_id].version for group_id in self._spans[uuid]}
+        return digest_of_state(assignment.revision, isolations.revision if isolations else 0, versions)
+
+    def remember(self) -> Remembered:
+        """What to give the next `Desired`."""
+        return Remembered(
+            self.revision,
+            {_name(group_id): Mark(group.version, group.digest) for group_id, group in self._groups.items()},
+            {uuid: Mark(one.revision, _digest(one)) for uuid, one in self.assignments.items()},
+            {",".join(sorted(k)): Mark(one.revision, _digest(one)) for k, one in self.isolations.items()},
+        )
+
+    # ---- compiling --------------------------------------------------------------------------------------------------
+
+    def _rebuild(self, at: datetime | None = None) -> None:
+        """Compile the versions in use; those that would come out the same are kept."""
+        inputs = msgspec.structs.replace(self.inputs, at=at) if at else self.inputs
+        kept = [one for one in self._compiled if one.covers(inputs)]
+        wanted = [inputs.base] if inputs.next is None else [inputs.base, inputs.next]
+        self._compiled = [
+            next((one for one in kept if one.version == version), None) or _Compiled(version, inputs)
+            for version in wanted
+        ]
+        for host in self.hosts:  # every network set a host is in
+            self._compiled_for(host.uuid).bodies(host)
+
+    def _compiled_for(self, uuid: str) -> _Compiled:
+        return self._compiled[-1] if uuid in self.inputs.ahead else self._compiled[0]
+
+    def _compare(self, known: Mapping[GroupId, _Group]) -> dict[GroupId, GroupChange]:
+        """All groups anew, against those known before."""
+        changes: dict[GroupId, GroupChange] = {}
+        groups: dict[GroupId, _Group] = {}
+        now = {group_id: group.addresses for one in self._compiled for group_id, group in one.tables}
+        for group_id, addresses in now.items():
+            old = known.get(group_id)
+            if old is not None and old.addresses == addresses:
+                groups[group_id] = old
+                continue
+            groups[group_id] = _Group(addresses, self.revision)
+            if old is not None:
+                changes[group_id] = _difference(group_id, old, groups[group_id])
+        for group_id in known.keys() - groups.keys():
+            old = known[group_id]
+            changes[group_id] = GroupChange(group_id[1], old.version, self.revision, (), old.addresses)
+        self._groups = groups
+        return changes
+
+    def _regroup(self, moved: Mapping[GroupId, Moves]) -> dict[GroupId, GroupChange]:
+        """Single addresses that came and went."""
+        changes: dict[GroupId, GroupChange] = {}
+        for group_id, moves in moved.items():
+            old, now = self._groups.get(group_id), self._group_now(group_id)
+            if old is None:
+                self._groups[group_id] = _Group(now or (), self.revision)
+                continue
+            before = old.version
+            if now is None:
+                del self._groups[group_id]
+            else:
+                old.change(moves, now, self.revision)
+            changes[group_id] = GroupChange(
+                group_id[1], before, self.revision, tuple(sorted(moves.added)), tuple(sorted(moves.removed))
+            )
+        return changes
+
+    def _group_now(self, group_id: GroupId) -> tuple[int, ...] | None:
+        found = (one.group(group_id) for one in self._compiled)
+        return next((group.addresses for group in found if group is not None), None)
+
+    def _news(self, changes: Mapping[GroupId, GroupChange], touched: set[str] | None = None) -> News:
+        """Who hears of what. `touched`: the only hosts whose assignment can have changed; None: any."""
+        told = tuple(self._tell(changes))  # by the spans before: who had a permission hears that it went
+        gone = tuple(uuid for uuid in self._candidates(touched, self.assignments) if not self._is_host_now(uuid))
+        for uuid in gone:
+            self._forget(uuid)
+        assignments = self._assign(touched)
+        return News(self.revision, told, assignments, self._isolate(), gone)
+
+    def _tell(self, changes: Mapping[GroupId, GroupChange]) -> Iterable[tuple[tuple[str, ...], Change]]:
+        """Each host the changes of its span, in one message; hosts that hear the same share it."""
+        heard: dict[str, list[GroupChange]] = {}
+        for group_id, change in changes.items():
+            for uuid in self._spanning.get(group_id, ()):
+                heard.setdefault(uuid, []).append(change)
+        by_message: dict[tuple[str, ...], tuple[list[str], list[GroupChange]]] = {}
+        for uuid, groups in heard.items():
+            by_message.setdefault(tuple(sorted(g.key for g in groups)), ([], groups))[0].append(uuid)
+        for hosts, groups in by_message.values():
+            yield tuple(hosts), Change(self.revision, tuple(sorted(groups, key=lambda g: g.key)))
+
+    @staticmethod
+    def _candidates(touched: set[str] | None, every: Iterable[str]) -> list[str]:
+        return list(every if touched is None else (uuid for uuid in every if uuid in touched))
+
+    def _is_host_now(self, uuid: str) -> bool:
+        workload = self.inputs.inventory.by_uuid.get(uuid)
+        return workload is not None and _is_host(workload)
+
+    # ---- hosts ------------------------------------------------------------------------------------------------------
+
+    def _assign(self, touched: set[str] | None = None) -> dict[str, Assignment]:
+        """Every assignment that is another than before."""
+        hosts = self.hosts if touched is None else self._hosts_among(touched)
+        changed: dict[str, Assignment] = {}
+        for host in hosts:
+            new = self._assignment(host)
+            old = self.assignments.get(host.uuid)
+            if old is None or msgspec.structs.replace(new, revision=old.revision) != old:
+                self.assignments[host.uuid] = changed[host.uuid] = new
+        if changed:
+            self._drop_unused_bodies()
+        return changed
+
+    def _hosts_among(self, uuids: Iterable[str]) -> list[Workload]:
+        found = (self.inputs.inventory.by_uuid.get(uuid) for uuid in uuids)
+        return [workload for workload in found if workload is not None and _is_host(workload)]
+
+    def _assignment(self, host: Workload) -> Assignment:
+        compiled = self._compiled_for(host.uuid)
+        compiler, version = compiled.compiler, compiled.version
+        bodies = {self._digest_of(body): body for body in compiled.bodies(host)}
+        self._bodies |= bodies
+        now, *later = (self._digest_of(body) for body in compiled.bodies(host))
+        networks = compiler.networks_of(host)
+        self._span(host.uuid, networks, frozenset().union(*(body.groups for body in bodies.values())))
+        station = msgspec.structs.replace(compiler.station(host, bodies[now]), valid_until=None)
+        turns = zip((at for at, _ in compiled.upcoming), later, strict=True)
+        manner = version.manner
+        return Assignment(
+            self.revision,
+            station,
+            version.number,
+            tuple(sorted(networks)),
+            manner.live,
+            manner.grace_s,
+            manner.trial,
+            tuple(Upcoming(at, digest) for at, digest in turns),
+        )
+
+    def _digest_of(self, body: Body) -> str:
+        """Bodies are shared, and their digests costly."""
+        known = self._digests.get(id(body))
+        if known is None or known[0] is not body:
+            known = self._digests[id(body)] = (body, body.digest)
+        return known[1]
+
+    @cached_property
+    def _digests(self) -> dict[int, tuple[Body, str]]:
+        return {}
+
+    def _span(self, uuid: str, networks: Networks, keys: frozenset[str]) -> None:
+        new = frozenset((networks, key) for key in keys)
+        old = self._spans.get(uuid, frozenset())
+        for group_id in old - new:
+            self._spanning[group_id].discard(uuid)
+        for group_id in new - old:
+            self._spanning.setdefault(group_id, set()).add(uuid)
+            if group_id not in self._groups:  # the first host in these networks
+                self._groups[group_id] = _Group(self._group_now(group_id) or (), self.revision)
+        self._spans[uuid] = new
+
+    def _forget(self, uuid: str) -> None:
+        self.assignments.pop(uuid, None)
+        self._span(uuid, frozenset(), frozenset())
+        self._spans.pop(uuid, None)
+
+    def _drop_unused_bodies(self) -> None:
+        used = {one.station.body for one in self.assignments.values()}
+        used |= {upcoming.body for one in self.assignments.values() for upcoming in one.schedule}
+        self._bodies = {digest: body for digest, body in self._bodies.items() if digest in used}
+        self._digests.clear()
+        self._digests.update({id(body): (body, digest) for digest, body in self._bodies.items()})
+
+    # ---- quarantine -------------------------------------------------------------------------------------------------
+
+    def _isolate(self) -> tuple[Isolations, ...]:
+        """Every set of quarantines that is another than before."""
+        changed = []
+        for networks in {frozenset(one.networks) for one in self.assignments.values()}:
+            isolations = self._isolations_in(networks)
+            known = self.isolations.get(networks)
+            if known is None or known.isolations != isolations:
+                self.isolations[networks] = Isolations(self.revision, tuple(sorted(networks)), isolations)
+                changed.append(self.isolations[networks])
+        return tuple(changed)
+
+    def _isolations_in(self, networks: Networks) -> tuple[Isolation, ...]:
+        if not self.inputs.quarantines:
+            return ()
+        holders = self._compiled[0].compiler.holders(networks)
+        return isolations_of(self.inputs.quarantines, self.inputs.inventory, self.inputs.at, networks, holders)
+
+    # ---- restarts ---------------------------------------------------------------------------------------------------
+
+    def _recall(self) -> None:
+        """Revisions as they were, for what is as it was; new ones for the rest."""
+        self.revision += 1
+        known = self._known
+        self._compare({})
+        for group_id, group in self._groups.items():
+            mark = known.groups.get(_name(group_id))
+            if mark is not None and mark.digest == group.digest:
+                group.version = mark.revision
+        self._assign()
+        for uuid, one in self.assignments.items():
+            mark = known.assignments.get(uuid)
+            if mark is not None and mark.digest == _digest(one):
+                self.assignments[uuid] = msgspec.structs.replace(one, revision=mark.revision)
+        self._isolate()
+        for networks, isolations in self.isolations.items():
+            mark = known.isolations.get(",".join(sorted(networks)))
+            if mark is not None and mark.digest == _digest(isolations):
+                self.isolations[networks] = msgspec.structs.replace(isolations, revision=mark.revision)
+
+
+_MODULUS = 1 << 128
+
+
+def _hash(address: int) -> int:
+    return int.from_bytes(hashlib.blake2b(address.to_bytes(16, "big"), digest_size=16).digest(), "big")
+
+
+def _digest(message: Assignment | Isolations) -> str:
+    """Of the content, not of its revision."""
+    content = msgspec.structs.replace(message, revision=0)
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:32]
+
+
+def _name(group_id: GroupId) -> str:
+    return f"{','.join(sorted(group_id[0]))} {group_id[1]}"
+
+
+def _is_host(workload: Workload) -> bool:
+    return workload.is_controlled and workload.kind != "process"
+
+
+def _difference(group_id: GroupId, old: _Group, new: _Group) -> GroupChange:
+    before, after = set(old.addresses), set(new.addresses)
+    return GroupChange(
+        group_id[1], old.version, new.version, tuple(sorted(after - before)), tuple(sorted(before - after))
+    )
+
+
+def _world(inputs: Inputs, policies: tuple[Policy, ...], at: datetime) -> World:
+    return World(inputs.inventory, policies, (), inputs.failsafe, inputs.names, at)
+
+
+def _turns(version: Version, inputs: Inputs) -> Iterable[tuple[datetime, IntentCompiler]]:
+    """What the next turns of dates and windows make of the policies, and at last what they are without them."""
+    refs = number_rules(version.policies)
+    if not any(_is_timed(ref.rule.conditions) for ref in refs):
+        return
+    at, end = inputs.at, inputs.at + HORIZON
+    inputs = _held_still(inputs)
+    for _ in range(MAX_UPCOMING):
+        times = (next_change(ref.rule.conditions, at) for ref in refs)
+        following = min((time for time in times if time is not None), default=None)
+        if following is None or following > end:
+            break
+        at = following
+        yield at, _compiler(inputs, version.policies, at, ())
+    untimed = tuple(map(_untimed, version.policies))
+    yield max(end, at + timedelta(minutes=1)), _compiler(inputs, untimed, at, version.policies)
+
+
+def _held_still(inputs: Inputs) -> Inputs:
+    """The same with addresses and names as they are now, whatever their leases say: only policy turns."""
+    at, inventory = inputs.at, inputs.inventory
+    workloads = (
+        msgspec.structs.replace(w, addresses=tuple(Lease(x.address, x.network) for x in w.live_addresses(at)))
+        for w in inventory.workloads
+    )
+    names = {name: tuple(Answer(a.addresses) for a in said if a.is_live(at)) for name, said in inputs.names.items()}
+    return msgspec.structs.replace(inputs, inventory=Inventory(workloads, ignore=inventory.ignore), names=names)
+
+
+def _is_timed(conditions: Conditions) -> bool:
+    return conditions.until is not None or conditions.within is not None
+
+
+def _untimed(policy: Policy) -> Policy:
+    """The policy less every allow that depends on the time."""
+    kept = tuple(rule for rule in policy.rules if not _is_timed(rule.conditions))
+    return msgspec.structs.replace(policy, rules=kept)
+
+
+def _compiler(inputs: Inputs, policies: tuple[Policy, ...], at: datetime, like: tuple[Policy, ...]) -> IntentCompiler:
+    """`like`: policies whose classes these share, so that their groups are the same ones."""
+    return IntentCompiler(Engine(_world(inputs, policies, at), refine_by=like))

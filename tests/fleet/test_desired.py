@@ -1,0 +1,247 @@
+"""Controller and agents as arithmetic: whatever happens to world and messages, each host ends at its intent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from random import Random
+
+import msgspec
+import pytest
+from strategies import (
+    HELD,
+    NETWORKS,
+    NOW,
+    random_failsafe,
+    random_host,
+    random_labels,
+    random_mode,
+    random_policy,
+    random_quarantine,
+    random_world,
+)
+
+from ringfence.agent.held import Held
+from ringfence.controller.desired import Desired, Inputs, News, Version
+from ringfence.core.engine.engine import Engine
+from ringfence.core.errors import InputError
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Lease, Workload
+from ringfence.core.intent.compile import IntentCompiler
+from ringfence.core.intent.model import Intent
+from ringfence.core.world import World
+from ringfence.wire.messages import Change, Down
+
+SEEDS = range(41000, 41040)
+KINDS = ("come", "go", "relabel", "relabel", "move", "grow", "mode", "policy", "isolate", "later", "canary")
+replace = msgspec.structs.replace
+
+
+def random_inputs(rng: Random) -> Inputs:
+    world = random_world(rng)
+    inventory = Inventory(world.inventory.workloads, ignore=world.inventory.ignore)
+    return Inputs(inventory, Version(1, world.policies), NOW, world.failsafe, world.names, world.quarantines)
+
+
+class Fleet:
+    """A controller and its agents, with a bus between them that may lose, repeat and reorder."""
+
+    def __init__(self, rng: Random, inputs: Inputs) -> None:
+        self.rng = rng
+        self.desired = Desired(inputs)
+        self.agents: dict[str, Held] = {}
+        self._late: list[tuple[str, Down]] = []
+
+    def change(self, step: int) -> None:
+        news = random_news(self.rng, self.desired, step)
+        for uuid, message in addressed(news, self.desired):
+            self._send(uuid, message)
+
+    def _send(self, uuid: str, message: Down) -> None:
+        fate = self.rng.random()
+        if fate < 0.2:
+            return
+        self._late.append((uuid, message))
+        if fate > 0.8:
+            self._late.append((uuid, message))
+        if fate > 0.5:
+            self.rng.shuffle(self._late)
+        for _ in range(min(len(self._late), self.rng.randint(0, 3))):
+            self._deliver(*self._late.pop(0))
+
+    def _deliver(self, uuid: str, message: Down) -> None:
+        held = self.agents.setdefault(uuid, Held(uuid))
+        held.take(message)
+        assert_in_one_group(held)
+        held.intent(NOW)  # can always be made
+        if self.rng.random() < 0.1:
+            self.agents[uuid] = Held.restore(uuid, held.snapshot())
+        if self.rng.random() < 0.3:
+            self.fetch(self.agents[uuid])
+
+    def fetch(self, held: Held) -> None:
+        """One question and its answer, cut short at random as a big one would be."""
+        wants = held.wants
+        if held.state != self.desired.expected_state(held.workload) and wants is None:
+            self._resync(held)
+            return
+        if wants is None:
+            return
+        if self.rng.random() < 0.5:  # ask for less than all
+            wants = replace(wants, bodies=wants.bodies[:1], groups=wants.groups[:2])
+        held.take(self.desired.answer(held.workload, wants, most_addresses=2))
+        assert_in_one_group(held)
+
+    def _resync(self, held: Held) -> None:
+        """What an agent does whose state differs though it misses nothing it knows of: it asks for all."""
+        held.take(self.desired.answer(held.workload, held.everything))
+
+    def settle(self) -> None:
+        """The bus is quiet again: every agent asks until it has what the controller expects."""
+        while self._late:
+            self._deliver(*self._late.pop(0))
+        for uuid in self.desired.assignments:
+            held = self.agents.setdefault(uuid, Held(uuid))
+            for _ in range(200):
+                if held.state == self.desired.expected_state(uuid) and held.wants is None:
+                    break
+                self.fetch(held)
+            assert held.state == self.desired.expected_state(uuid)
+
+
+def addressed(news: News, desired: Desired) -> Iterable[tuple[str, Down]]:
+    """Every message with whom it is for, in the order it is sent."""
+    for isolations in news.isolations:
+        for uuid in desired.assignments:
+            yield uuid, isolations
+    for hosts, change in news.changes:
+        for uuid in hosts:
+            yield uuid, change
+    yield from news.assignments.items()
+
+
+def assert_in_one_group(held: Held) -> None:
+    every = [address for group in held.groups.values() for address in group.addresses]
+    assert len(every) == len(set(every))
+
+
+def random_news(rng: Random, desired: Desired, step: int) -> News:
+    inputs, inventory = desired.inputs, desired.inputs.inventory
+    hosts = [w for w in inventory.workloads if w.kind != "process"]
+    one = rng.choice(hosts)
+    address = Lease(rng.choice(HELD), rng.choice(NETWORKS))
+    kind = rng.choice(
+        ("come", "go", "relabel", "relabel", "move", "grow", "mode", "policy", "isolate", "later", "canary")
+    )
+    if kind == "come":
+        return desired.put_workload(random_host(rng, f"new{step}"))
+    if kind == "go" and len(hosts) > 2 and not inventory.processes_of(one.name):
+        return desired.remove_workload(one.uuid)
+    if kind == "policy":
+        return desired.follow(replace(inputs, base=Version(step + 2, (random_policy(rng, "p"),)), next=None))
+    if kind == "isolate":
+        quarantines = () if rng.random() < 0.3 else (random_quarantine(rng, inventory),)
+        return desired.follow(replace(inputs, quarantines=quarantines))
+    if kind == "later":
+        return desired.follow(replace(inputs, at=inputs.at + timedelta(minutes=rng.choice((1, 90, 2000)))))
+    if kind == "canary":
+        ahead = frozenset(w.uuid for w in hosts if rng.random() < 0.5)
+        version = inputs.next or Version(step + 2, (random_policy(rng, "p"), random_policy(rng, "q")))
+        return desired.follow(replace(inputs, next=version, ahead=ahead))
+    changes = {
+        "relabel": {"labels": random_labels(rng)},
+        "move": {"addresses": (address,)},
+        "grow": {"addresses": (*one.addresses, address)},
+    }
+    return desired.put_workload(replace(one, **changes.get(kind, {"mode": random_mode(rng)})))
+
+
+def compiled(inputs: Inputs, me: Workload) -> Intent:
+    """The intent of one host, from nothing but the inputs."""
+    version = inputs.next if inputs.next is not None and me.uuid in inputs.ahead else inputs.base
+    inventory = Inventory(inputs.inventory.workloads, ignore=inputs.inventory.ignore)
+    world = World(inventory, version.policies, (), inputs.failsafe, inputs.names, inputs.at)
+    intent = IntentCompiler(Engine.compile(world)).compile(me)
+    isolated = IntentCompiler(Engine.compile(replace(world, policies=(), quarantines=inputs.quarantines))).compile(me)
+    return replace(
+        intent,
+        is_quarantined=isolated.is_quarantined,
+        isolated=isolated.isolated,
+        quarantine_passages=isolated.quarantine_passages,
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_agent_ends_at_the_intent_of_the_world_as_it_is(seed: int) -> None:
+    """Whatever changed, and whatever was lost, repeated, reordered or restarted on the way (laws 2 and 6)."""
+    rng = Random(seed)
+    fleet = Fleet(rng, random_inputs(rng))
+    for step in range(15):
+        fleet.change(step)
+    fleet.settle()
+    inputs = fleet.desired.inputs
+    for me in fleet.desired.hosts:
+        intent = fleet.agents[me.uuid].intent(inputs.at)
+        assert intent is not None
+        assert intent.digest == compiled(inputs, me).digest
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_restarted_controller_says_nothing_new(seed: int) -> None:
+    """What is as it was keeps its revision: agents that were up to date still are."""
+    rng = Random(seed)
+    fleet = Fleet(rng, random_inputs(rng))
+    for step in range(6):
+        fleet.change(step)
+    again = Desired(fleet.desired.inputs, fleet.desired.remember())
+    assert again.revision > fleet.desired.revision
+    for uuid in fleet.desired.assignments:
+        assert again.expected_state(uuid) == fleet.desired.expected_state(uuid)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_revisions_only_grow(seed: int) -> None:
+    """No revision of a piece is used twice for different content, whatever happens between."""
+    rng = Random(seed)
+    desired = Desired(random_inputs(rng))
+    seen: dict[tuple[str, int], str] = {}
+    for step in range(10):
+        random_news(rng, desired, step)
+        if rng.random() < 0.3:
+            desired = Desired(desired.inputs, desired.remember())
+        for name, mark in desired.remember().groups.items():
+            assert seen.setdefault((name, mark.revision), mark.digest) == mark.digest
+
+
+def test_failsafe_is_everybodys_news() -> None:
+    """What passes outright is part of every host's assignment."""
+    rng = Random(1)
+    desired = Desired(random_inputs(rng))
+    failsafe = (random_failsafe(rng),)
+    news = desired.follow(replace(desired.inputs, failsafe=failsafe))
+    assert set(news.assignments) == {w.uuid for w in desired.hosts}
+
+
+def test_nothing_changed_is_no_news() -> None:
+    """The same inputs again are told to nobody."""
+    desired = Desired(random_inputs(Random(2)))
+    assert desired.follow(desired.inputs).is_empty
+
+
+def test_a_name_taken_is_refused() -> None:
+    """Two workloads of one name would be told apart by nobody."""
+    desired = Desired(random_inputs(Random(3)))
+    first = next(iter(desired.hosts))
+    with pytest.raises(InputError, match="duplicate-name"):
+        desired.put_workload(replace(first, uuid="00000000-0000-0000-0000-000000000000"))
+
+
+def test_each_host_hears_once_of_a_change() -> None:
+    """An address that changes hands is one message: what goes and what comes travel together."""
+    rng = Random(4)
+    for _ in range(30):
+        desired = Desired(random_inputs(rng))
+        news = random_news(rng, desired, 1)
+        told = [uuid for hosts, _ in news.changes for uuid in hosts]
+        assert len(told) == len(set(told))
+        assert all(isinstance(change, Change) for _, change in news.changes)
