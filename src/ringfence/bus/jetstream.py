@@ -1,0 +1,387 @@
+"""The bus over NATS JetStream: one connection with mutual TLS that comes back by itself.
+
+INVARIANT: nothing is said before the server has proven its name to this end's roots (TLS comes first, there is no
+plaintext greeting to strip), and an answer to an agent's request goes to that agent's own inbox or nowhere: who asks
+names the subject the answer is published to, with the rights of who answers.
+
+A lost connection, for whatever reason (the server died, the rights expired, the path went silent), is replaced by a
+fresh one with fresh credentials, after a random pause; subscriptions and consumers are taken up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+
+from ringfence.bus.backoff import Backoff
+from ringfence.bus.transport import client_over_tls
+from ringfence.ports.bus import Answer, BusError, Handler
+from ringfence.wire import subjects
+
+_log = logging.getLogger(__name__)
+
+STREAM: Final = "RF_KEPT"
+KEPT: Final = tuple(f"rf.keep.*.{what}" for what in ("events", "flows", "evidence"))
+"""Listed, not `rf.keep.>`: a compromised agent may not open a thousand subjects, each with a share of the store."""
+MAX_KEPT_BYTES: Final = 1 << 20
+"""Of one kept message."""
+CONTROLLER_INBOX: Final = "rf.inbox.controller"
+
+_CONNECT_S = 10
+_PING_S = 20
+_LINGER_S = 5.0
+_ACK_WAIT_S = 60.0
+_AT_ONCE = 32
+_RETRY_S = (1.0, 5.0, 30.0)
+_LOST = (OSError, nats.errors.Error, asyncio.TimeoutError, ValueError)
+
+
+class Options(NamedTuple):
+    """How to connect."""
+
+    servers: tuple[str, ...]
+    """`tls://host:port`; the host is the name the server must prove."""
+    context: Callable[[], ssl.SSLContext]
+    """Asked before every connection, so that a renewed certificate is used from then on."""
+    inbox: str
+    """Prefix of the reply subjects: `subjects.inbox(uuid)`, or CONTROLLER_INBOX."""
+    name: str = ""
+    nkey_seed: str = ""
+    """For the controller, which the callout does not decide about."""
+    secret: bytes = b""
+    """Up to 64 bytes nobody else knows: keeps others from spending the ids of this end's kept messages."""
+    backoff: Backoff = Backoff()
+    on_connected: Callable[[], Awaitable[None]] | None = None
+
+
+class JetStreamBus:
+    """One connection, kept up until `close`."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._client: Client | None = None
+        self._subscriptions: list[tuple[str, Answer]] = []
+        self._consumers: list[tuple[str, str, Handler]] = []
+        self._connected = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._is_closing = False
+        self.last_error = ""
+        """Why there is no connection, in the words of who refused it."""
+
+    # ---- the connection ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect in the background, for as long as it takes."""
+        if self._keeper is None:
+            self._keeper = asyncio.get_running_loop().create_task(self._stay_connected())
+
+    async def connected(self, *, timeout_s: float) -> None:
+        """Return once there is a connection."""
+        try:
+            await asyncio.wait_for(self._connected.wait(), timeout_s)
+        except TimeoutError:
+            why = self.last_error or "no answer"
+            raise BusError(f"no connection to the bus within {timeout_s:g} s: {why}") from None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client is not None and self._client.is_connected
+
+    async def close(self) -> None:
+        self._is_closing = True  # the library swallows some cancellations: the loop must see it, too
+        keeper, self._keeper = self._keeper, None
+        if keeper:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+        await self._drop()
+
+    async def _stay_connected(self) -> None:
+        failures = 0
+        while not self._is_closing:
+            lost = asyncio.Event()
+            try:
+                await self._connect(lost)
+                failures = 0
+                await lost.wait()
+                _log.warning("the connection to the bus is lost: %s", self.last_error or "closed")
+            except BusError as error:
+                self.last_error = str(error)
+                _log.info("no connection to the bus: %s", error)
+            await self._drop()
+            if self._is_closing:
+                return
+            await asyncio.sleep(self._options.backoff.pause_s(failures))
+            failures += 1
+
+    async def _connect(self, lost: asyncio.Event) -> None:
+        client, options = client_over_tls(self._options.context()), self._options
+        try:
+            await client.connect(
+                list(options.servers),
+                name=options.name or None,
+                tls_handshake_first=True,
+                inbox_prefix=options.inbox,
+                nkeys_seed_str=options.nkey_seed or None,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=_CONNECT_S,
+                ping_interval=_PING_S,
+                max_outstanding_pings=2,
+                error_cb=self._note,
+                closed_cb=_setter(lost),
+            )
+            if not client.is_connected:
+                raise BusError(self.last_error or "the server closed the connection")
+            self._client = client
+            await self._take_up(client)
+        except _LOST as error:
+            await _close(client)
+            raise BusError(self._why(error)) from error
+        except BaseException:
+            await _close(client)
+            raise
+        self.last_error = ""
+        self._connected.set()
+
+    async def _take_up(self, client: Client) -> None:
+        for subject, answer in self._subscriptions:
+            await self._hear(client, subject, answer)
+        for name, subject, handler in self._consumers:
+            await self._bind(client, name, subject, handler)
+        await client.flush(timeout=_CONNECT_S)
+        if self._options.on_connected:
+            await self._options.on_connected()
+
+    async def _drop(self) -> None:
+        self._connected.clear()
+        client, self._client = self._client, None
+        if client:
+            await _close(client)
+
+    def _why(self, error: BaseException) -> str:
+        """`no servers available` hides what was wrong with the last of them."""
+        is_hidden = isinstance(error, nats.errors.NoServersError) and self.last_error
+        return self.last_error if is_hidden else _words(error)
+
+    async def _note(self, error: Exception) -> None:
+        self.last_error = _words(error)
+        _log.info("the bus says: %s", self.last_error)
+
+    def _live(self) -> Client:
+        if self._client is None or not self._client.is_connected:
+            raise BusError(f"there is no connection to the bus{self.last_error and ': '}{self.last_error}")
+        return self._client
+
+    # ---- messages ---------------------------------------------------------------------------------------------------
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        try:
+            await self._live().publish(subject, data)
+        except _LOST as error:
+            raise BusError(_words(error)) from error
+
+    async def request(self, subject: str, data: bytes, *, timeout_s: float = 5.0) -> bytes:
+        try:
+            return (await self._live().request(subject, data, timeout=timeout_s)).data
+        except nats.errors.NoRespondersError as error:
+            raise BusError(f"nobody answers `{subject}`") from error
+        except TimeoutError as error:
+            raise BusError(f"no answer on `{subject}` within {timeout_s:g} s") from error
+        except _LOST as error:
+            raise BusError(_words(error)) from error
+
+    async def ask_all(self, subject: str, data: bytes, *, wait_s: float) -> list[bytes]:
+        """Every answer that comes in time: of all the servers of a cluster, for one."""
+        client, answers = self._live(), []
+        inbox = client.new_inbox()
+        try:
+            subscription = await client.subscribe(inbox)
+            await client.publish(subject, data, reply=inbox)
+            deadline = asyncio.get_running_loop().time() + wait_s
+            while (rest := deadline - asyncio.get_running_loop().time()) > 0:
+                try:
+                    answers.append((await subscription.next_msg(timeout=rest)).data)
+                except TimeoutError:
+                    break
+            await subscription.unsubscribe()
+        except _LOST as error:
+            raise BusError(_words(error)) from error
+        return [answer for answer in answers if answer]
+
+    async def subscribe(self, subject: str, answer: Answer) -> None:
+        """Without a connection it takes effect with the next one."""
+        self._subscriptions.append((subject, answer))
+        if self.is_connected:
+            try:
+                await self._hear(self._live(), subject, answer)
+            except _LOST as error:
+                raise BusError(_words(error)) from error
+
+    async def flush(self) -> None:
+        try:
+            await self._live().flush(timeout=_CONNECT_S)
+        except _LOST as error:
+            raise BusError(_words(error)) from error
+
+    async def _hear(self, client: Client, subject: str, answer: Answer) -> None:
+        async def heard(message: Msg) -> None:
+            try:
+                reply = await answer(message.subject, message.data)
+            except Exception:
+                _log.exception("a message on `%s` could not be answered", message.subject)
+                return
+            if reply is None or not message.reply:
+                return
+            if not may_answer(message.subject, message.reply):
+                _log.warning("`%s` asked for an answer to `%s`, which is not its own", message.subject, message.reply)
+                return
+            try:
+                await client.publish(message.reply, reply)
+            except _LOST as error:
+                _log.info("an answer to `%s` is lost: %s", message.subject, _words(error))
+
+        await client.subscribe(subject, cb=heard)
+
+    # ---- kept messages ----------------------------------------------------------------------------------------------
+
+    async def open_store(self, *, max_bytes: int, max_per_subject: int = 256, replicas: int = 1) -> None:
+        """Make the store of kept messages, or bring it to these limits. When it is full, `keep` refuses: the sender
+        has the message still, and nobody's message makes room for another's."""
+        config = StreamConfig(
+            name=STREAM,
+            subjects=list(KEPT),
+            retention=RetentionPolicy.WORK_QUEUE,
+            discard=DiscardPolicy.NEW,
+            discard_new_per_subject=True,
+            max_msgs_per_subject=max_per_subject,
+            max_bytes=max_bytes,
+            max_msg_size=MAX_KEPT_BYTES,
+            storage=StorageType.FILE,
+            num_replicas=replicas,
+            duplicate_window=600,
+        )
+        jetstream = self._live().jetstream()
+        try:
+            try:
+                await jetstream.add_stream(config)
+            except nats.js.errors.BadRequestError:  # it is there, with other limits
+                await jetstream.update_stream(config)
+        except _LOST as error:
+            raise BusError(_words(error)) from error
+
+    async def keep(self, subject: str, data: bytes, *, id: str) -> None:
+        if len(data) > MAX_KEPT_BYTES:
+            raise BusError(f"a message of {len(data)} bytes is longer than any that is kept ({MAX_KEPT_BYTES})")
+        token = hashlib.blake2b(id.encode(), key=self._options.secret[:64], digest_size=16).hexdigest()
+        try:
+            answer = await self._live().request(subject, data, timeout=_CONNECT_S, headers={"Nats-Msg-Id": token})
+            _check_kept(json.loads(answer.data))
+        except nats.errors.NoRespondersError as error:
+            raise BusError(f"nothing keeps `{subject}`") from error
+        except _LOST as error:
+            raise BusError(_words(error)) from error
+
+    async def consume(self, name: str, subject: str, handler: Handler) -> None:
+        """Needs the store. Several connections that consume under one name share the messages; another name may not
+        want messages of the same subject (BusError): each is handled once."""
+        self._consumers.append((name, subject, handler))
+        if self.is_connected:
+            try:
+                await self._bind(self._live(), name, subject, handler)
+            except _LOST as error:
+                self._consumers.pop()
+                raise BusError(_words(error)) from error
+
+    async def _bind(self, client: Client, name: str, subject: str, handler: Handler) -> None:
+        deliver = f"rf.deliver.{name}"
+        config = ConsumerConfig(
+            durable_name=name,
+            deliver_subject=deliver,
+            deliver_group=name,
+            filter_subject=subject,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=_ACK_WAIT_S,
+            max_deliver=-1,
+            max_ack_pending=_AT_ONCE,
+        )
+        await client.jetstream().add_consumer(STREAM, config)
+
+        async def given(message: Msg) -> None:
+            if message.subject.startswith("rf.keep.") and message.reply.startswith("$JS.ACK."):
+                await _hand_over(message, handler)
+            else:  # an agent named this subject for its acknowledgements
+                _log.warning("what came to `%s` from `%s` is no kept message", deliver, message.subject)
+
+        await client.subscribe(deliver, queue=name, cb=given)
+
+
+def may_answer(subject: str, reply: str) -> bool:
+    """Whether an answer to this subject may go there. What agents ask is answered to their own inbox only."""
+    if not subject.startswith("rf.up."):
+        return True
+    return reply.startswith(f"{subjects.inbox(subjects.sender(subject))}.")
+
+
+async def _hand_over(message: Msg, handler: Handler) -> None:
+    """INVARIANT: acknowledged after the handler returned, never before."""
+    at_work = asyncio.get_running_loop().create_task(_say_at_work(message))
+    try:
+        await handler(message.subject, message.data)
+    except Exception:
+        _log.exception("a kept message on `%s` could not be handled; it stays", message.subject)
+        tries = message.metadata.num_delivered or 1
+        await message.nak(delay=_RETRY_S[min(tries, len(_RETRY_S)) - 1])
+    else:
+        await message.ack()
+    finally:
+        at_work.cancel()
+
+
+async def _say_at_work(message: Msg) -> None:
+    """A slow handler is no dead one."""
+    while True:
+        await asyncio.sleep(_ACK_WAIT_S / 3)
+        await message.in_progress()
+
+
+def _check_kept(answer: dict[str, Any]) -> None:
+    if error := answer.get("error"):
+        raise BusError(f"the message is not kept: {error.get('description', error)}")
+    if answer.get("stream") != STREAM:
+        raise BusError("the message is not kept: another than the store answered")
+
+
+def _setter(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
+    async def closed() -> None:
+        event.set()
+
+    return closed
+
+
+async def _close(client: Client) -> None:
+    try:
+        await asyncio.wait_for(client.close(), _LINGER_S)
+    except _LOST as error:
+        _log.debug("a connection did not close in order: %s", error)
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong, without the library's name before it."""
+    return str(error).removeprefix("nats: ").strip("'") or type(error).__name__
+
+
+def options_for_agent(uuid: str, servers: Sequence[str], context: Callable[[], ssl.SSLContext], **more: Any) -> Options:
+    """An agent's connection: it is known by its certificate alone."""
+    return Options(tuple(servers), context, subjects.inbox(uuid), name=uuid, **more)
