@@ -126,6 +126,44 @@ def test_a_connection_that_should_be_blocked_names_the_rule_that_lets_it_pass(sh
     ]
 
 
+def test_a_proven_connection_names_the_rule_that_allows_it(shop: ShopEstate) -> None:
+    """`expect: allowed` is proven by a rule, and the row says by which, once where both ends say the same."""
+    assert "by shop/calls" in shop.run("policy", "test").out
+    by = shop.run("policy", "test", "--json").json["tests"][0]["allowed_by"]
+    assert [(r["end"], r["rule"], r["line"]) for r in by] == [
+        ("source", "shop/calls", 17),
+        ("destination", "shop/calls", 17),
+    ]
+
+
+def test_every_rule_that_lets_it_pass_is_named(shop: ShopEstate) -> None:
+    """Mending the first alone would not close it: the second is told as well."""
+    extra = "policy: wide\nrules:\n  - name: open\n    allow: {from: env=prod, to: env=prod, service: tcp/8080}\n"
+    shop.write("policies/wide.yaml", extra)
+    test = "  - {from: web, to: api, service: tcp/8080, expect: blocked}\n"
+    shop.write("policies/shop.yaml", SHOP.replace("tests:\n", "tests:\n" + test))
+
+    out = shop.run("policy", "test").out
+
+    assert "at both ends it passes by shop/calls (policies/shop.yaml:17)" in out
+    assert "so would wide/open (policies/wide.yaml:3)" in out
+
+
+def test_diff_says_when_what_it_opens_is_open(shop: ShopEstate) -> None:
+    """A rule with a window is an opening at any hour it is looked at, marked with the window."""
+    shop.write("old/shop.yaml", SHOP)
+    night = "    within: daily 22:00-06:00 UTC\n"
+    text = SHOP.replace(
+        "\ntests:", "  - name: dump\n    allow: {from: web, to: db, service: ssh}\n" + night + "\ntests:"
+    )
+    shop.write("new/shop.yaml", text)
+
+    (box,) = shop.run("policy", "diff", "old", "new", "--json").json["boxes"]
+
+    assert (box["change"], box["when"]) == ("opened", ["within daily 22:00-06:00 UTC"])
+    assert "within daily 22:00-06:00 UTC" in shop.run("policy", "diff", "old", "new").out
+
+
 def test_each_end_names_its_own_rule(shop: ShopEstate) -> None:
     """Where the ends are opened by different policies both rules are named, each beside its end."""
     crm = "policy: crm\nscope: env=dev\nrules:\n  - name: out\n    allow: {from: env=dev, to: anyone, service: ssh}\n"

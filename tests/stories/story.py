@@ -9,15 +9,23 @@ INVARIANT: a block of YAML, TOML, CSV or console text that is neither is refused
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from typer.testing import CliRunner
+
+from ringfence.cli.main import app
+
 FENCE = re.compile(r"^```(?P<kind>\w*)[ ]?(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+SHELL = re.compile(r"[|;&<>$*]")
+"""A command with none of these is run in this process."""
 FILES = frozenset({"yaml", "toml", "csv"})
 VARIES = re.compile(r"[\d,]+ lines/s")
 """What differs from run to run."""
@@ -76,20 +84,28 @@ def play(page: Path, folder: Path) -> list[str]:
 
 def _take(step: Step, here: Path, programs: Path, wrong: list[str]) -> Path:
     """One command, and where the story is after it."""
-    environment = {
-        **os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PATH": f"{programs}:{os.environ['PATH']}",
-    }  # fmt: skip
-    script = f"trap 'pwd > {programs / 'pwd'}' EXIT\n{step.command}"
+    code, printed, there = _run(step.command, here, programs)
+    expected = {2} if any(line.startswith("error[") for line in step.lines) else {0, 1}
+    if code not in expected:
+        wrong.append(f"$ {step.command}\nexit {code}\n{printed}")
+    elif missing := _missing(step.lines, printed):
+        wrong.append(f"$ {step.command}\nnot printed in this order: {missing}\n{printed}")
+    return there
+
+
+def _run(command: str, here: Path, programs: Path) -> tuple[int, str, Path]:
+    """The exit code, what was printed, and the folder afterwards."""
+    window = {"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
+    if command.startswith("ringfence ") and not SHELL.search(command):
+        with contextlib.chdir(here):
+            result = CliRunner(env=window).invoke(app, shlex.split(command)[1:])
+        return result.exit_code, result.stdout + result.stderr, here
+    script = f"trap 'pwd > {programs / 'pwd'}' EXIT\n{command}"
+    environment = {**os.environ, **window, "PATH": f"{programs}:{os.environ['PATH']}"}
     ran = subprocess.run(
         ["bash", "-c", script], cwd=here, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    printed = ran.stdout + ran.stderr
-    expected = {2} if any(line.startswith("error[") for line in step.lines) else {0, 1}
-    if ran.returncode not in expected:
-        wrong.append(f"$ {step.command}\nexit {ran.returncode}\n{printed}")
-    elif missing := _missing(step.lines, printed):
-        wrong.append(f"$ {step.command}\nnot printed in this order: {missing}\n{printed}")
-    return Path((programs / "pwd").read_text().strip())
+    return ran.returncode, ran.stdout + ran.stderr, Path((programs / "pwd").read_text().strip())
 
 
 def _missing(lines: tuple[str, ...], printed: str) -> str:

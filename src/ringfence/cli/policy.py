@@ -184,17 +184,18 @@ def diff_(
 def _box_document(box: Box) -> dict[str, object]:
     return {
         "change": box.change, "from": box.sources, "to": box.destinations, "services": box.services,
-        "workload_pairs": box.workload_pairs, "example": witness_answer(box.witness),
+        "workload_pairs": box.workload_pairs, "when": box.when, "example": witness_answer(box.witness),
     }  # fmt: skip
 
 
 def render_diff(result: Diff) -> tuple[RenderableType, str]:
     """Opened in red (it is exposure), closed in green, the largest first."""
-    table = Rows(("", "from", "to", "services", "pairs>", "for example"), heads=3)
+    table = Rows(("", "from", "to", "services", "pairs>", "for example", "when"), heads=3)
     for box in result.boxes:
         mark = Text("+ opens", "red") if box.change == "opened" else Text("- closes", "green")
         shown = f"{box.witness.source} -> {box.witness.destination} {box.witness.service}"
-        table.add(mark, box.sources, box.destinations, short(box.services), f"{box.workload_pairs:,}", shown)
+        pairs, when = f"{box.workload_pairs:,}", ", ".join(box.when)
+        table.add(mark, box.sources, box.destinations, short(box.services), pairs, shown, when)
     opened = f"{count(result.opened, 'workload pair')} opened, {result.closed:,} closed"
     return table, opened if result.boxes else "no difference in what passes"
 

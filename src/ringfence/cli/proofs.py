@@ -1,6 +1,7 @@
 """What `ringfence policy test` tells: each proof with the rules that decide it, and what a failure came from.
 
-A failed `blocked` names the rules that allow at each end; a failed `allowed` names what stops it and the nearest rule.
+A proven `allowed` names the rules that allow. A failed `blocked` names them at each end; a failed `allowed` names what
+stops it and the nearest rule.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ringfence.cli.ask import Near, near, say_missing, witness_answer
 from ringfence.cli.tables import Rows
 from ringfence.core.engine import Engine
 from ringfence.core.engine.prove import Outcome, Proof
-from ringfence.core.engine.witness import Witness
+from ringfence.core.engine.witness import Allowing, Witness
 from ringfence.core.world import EndVerdict
 
 _MARKS: dict[Outcome, tuple[str, str]] = {
@@ -54,12 +55,44 @@ _WITHOUT_RULE = {
 }  # fmt: skip
 
 
+class Allows(msgspec.Struct, frozen=True):
+    """A rule that lets the connection of a proof pass at an end."""
+
+    end: str
+    rule: str
+    file: str
+    line: int
+
+    @staticmethod
+    def of(rule: Allowing) -> Allows:
+        return Allows(rule.end, rule.rule, rule.where.file, rule.where.line)
+
+    @property
+    def text(self) -> str:
+        return f"{self.rule} ({self.file}:{self.line})"
+
+
 class Told(msgspec.Struct, frozen=True):
     """A proof with what its counterexample came from."""
 
     proof: Proof
     deciders: tuple[Decider, ...] = ()
     nearest: Near | None = None
+
+    @property
+    def allowed_by(self) -> tuple[Allows, ...]:
+        """The rules that let it pass: a proven `allowed` at both ends, or the counterexample of a failed `blocked`."""
+        return tuple(map(Allows.of, self.proof.allowed_by))
+
+    @property
+    def because(self) -> str:
+        """The row's last cell; a failure has a block of its own instead."""
+        proof = self.proof
+        if proof.counterexample is not None:
+            return ""
+        rules = ", ".join(dict.fromkeys(rule.rule for rule in self.allowed_by))
+        where = f"  {proof.where}" if proof.outcome != "proven" else ""
+        return f"{proof.message or (f'by {rules}' if rules else '')}{where}"
 
     @property
     def document(self) -> dict[str, object]:
@@ -69,7 +102,7 @@ class Told(msgspec.Struct, frozen=True):
             "policy": proof.policy, "test": proof.name, "outcome": proof.outcome, "expect": proof.expect,
             "pairs": proof.pairs, "violations": proof.violations, "file": proof.where.file, "line": proof.where.line,
             "message": proof.message, "counterexample": witness_answer(shown) if shown is not None else None,
-            "deciders": self.deciders, "nearest": self.nearest,
+            "allowed_by": self.allowed_by, "deciders": self.deciders, "nearest": self.nearest,
         }  # fmt: skip
 
 
@@ -100,11 +133,9 @@ def render(told: Iterable[Told]) -> RenderableType:
     """One row a test, then one block a failure."""
     told = tuple(told)
     table = Rows(("", "test", "expect", "pairs>", "because"), heads=2)
-    for proof in (one.proof for one in told):
-        where = f"  {proof.where}" if proof.outcome != "proven" else ""
-        because = "" if proof.counterexample is not None else proof.message + where
-        name = f"{proof.policy}: {proof.name}"
-        table.add(Text(*_MARKS[proof.outcome]), name, proof.expect, f"{proof.pairs:,}", because)
+    for one in told:
+        proof, name = one.proof, f"{one.proof.policy}: {one.proof.name}"
+        table.add(Text(*_MARKS[proof.outcome]), name, proof.expect, f"{proof.pairs:,}", one.because)
     failed = [_block(one) for one in told if one.proof.counterexample is not None]
     return Group(table, *failed)
 
@@ -122,12 +153,15 @@ def _block(told: Told) -> Text:
 
 def _lines(told: Told) -> Iterator[str]:
     texts = {decider.text for decider in told.deciders}
+    named = {decider.rule for decider in told.deciders}
     if len(told.deciders) == 2 and len(texts) == 1:
         yield f"at both ends it {texts.pop()}"
     else:
         yield from (f"at the {d.end} ({d.workload}) it {d.text}" for d in told.deciders)
     if not told.deciders:
         yield "neither end has an enforcement point, so nothing would stop it"
+    if more := list(dict.fromkeys(rule.text for rule in told.allowed_by if rule.rule not in named)):
+        yield f"so would {', '.join(more)}"
     if told.nearest is not None:
         rule = told.nearest
         yield f"nearest rule: {rule.rule} ({rule.file}:{rule.line}) {say_missing(rule.missing)}"
