@@ -162,6 +162,14 @@ _TARGETS = {
     "out-of-memory": Code("the kernel could not hold the rules", "free memory on the host"),
     "conntrack-unreadable": Code("live connections could not be prepared for a new policy", "load nf_conntrack"),
 }
+_MESSAGES = {
+    "message-malformed": Code("a message between controller and agent cannot be read", "check what lies between them"),
+    "message-forged": Code("a message is not signed by a key that is trusted here", "enrol again, or find who sent it"),
+    "message-not-understood": Code(
+        "the other side sent something this version does not know", "update the older of the two; it keeps what it has"
+    ),
+    "flows-too-large": Code("a batch of flows is too large for one message", "send it in parts"),
+}
 _LAB_CODES = {
     "lab-needs-linux": Code("a lab needs Linux network namespaces", _LAB),
     "lab-needs-root": Code("a lab needs root", _LAB),
@@ -260,7 +268,7 @@ _FLEET_TRUST = {
     "key-in-use": Code("the key still signs", "use a newer key first"),
     "keys-failed": Code("an agent could not make or read its keys", _AGAIN),
     "grant-refused": Code(
-        "a certificate does not fit the key, roots, identity or clock", "ask again; the old one stays"
+        "a certificate does not fit key, roots, identity or clock", "ask again; the old one stays"
     ),
     "identity-missing": Code("the host is not enrolled", "`ringfence agent enrol` with a token"),
     "identity-damaged": Code("the agent's certificate cannot be read", "enrol again; the last policy stays in force"),
