@@ -267,9 +267,7 @@ _FLEET_TRUST = {
     "key-unknown": Code("no signing key has that id", "use one of the trusted ones"),
     "key-in-use": Code("the key still signs", "use a newer key first"),
     "keys-failed": Code("an agent could not make or read its keys", _AGAIN),
-    "grant-refused": Code(
-        "a certificate does not fit key, roots, identity or clock", "ask again; the old one stays"
-    ),
+    "grant-refused": Code("a certificate does not fit key, roots, identity or clock", "ask again; the old one stays"),
     "identity-missing": Code("the host is not enrolled", "`ringfence agent enrol` with a token"),
     "identity-damaged": Code("the agent's certificate cannot be read", "enrol again; the last policy stays in force"),
 }
@@ -285,6 +283,7 @@ AREAS: Mapping[str, Mapping[str, Code]] = MappingProxyType(
         "Map and recommendations": _INSIGHT,
         "Enforcement": _TARGETS,
         "The lab": _LAB_CODES,
+        "Messages": _MESSAGES,
         "Trust in the fleet": _FLEET_TRUST,
         "The controller": _CONTROLLER,
     }
