@@ -121,8 +121,9 @@ def addressed(news: News, desired: Desired) -> Iterable[tuple[str, Down]]:
 
 
 def assert_in_one_group(held: Held) -> None:
-    every = [address for group in held.groups.values() for address in group.addresses]
-    assert len(every) == len(set(every))
+    for body in held._bodies.values():
+        every = [a for key in body.groups & held.groups.keys() for a in held.groups[key].addresses]
+        assert len(every) == len(set(every))
 
 
 def random_news(rng: Random, desired: Desired, step: int) -> News:

@@ -6,7 +6,8 @@ fits.
 
 INVARIANT: an intent is only made of a complete assignment: its body, and every group of it at a version that was whole.
 Until a new assignment is complete the one before stays in force.
-INVARIANT: an address is in one group at most, the one that heard of it last.
+INVARIANT: of the groups of one body an address is in one at most: the one that heard of it last. (Two bodies may cut
+the same addresses into other groups.)
 """
 
 from __future__ import annotations
@@ -64,8 +65,6 @@ class Held:
         self.isolations: Isolations | None = None
         self.groups: dict[str, HeldGroup] = {}
         self._bodies: dict[str, Body] = {}
-        self._where: dict[int, str] = {}
-        """Address -> its group."""
         self._turned_at: datetime | None = None
 
     # ---- hearing ----------------------------------------------------------------------------------------------------
@@ -96,8 +95,8 @@ class Held:
         for one in known:
             group = self.groups[one.key]
             if group.version == one.before and group.is_whole:
-                self._add(one.key, one.added, one.after)
                 group.version = one.after
+                self._add(one.key, one.added)
             else:
                 group.is_whole = False
         return bool(known)
@@ -115,7 +114,7 @@ class Held:
         changed = False
         for body in pieces.bodies:
             if body.digest in self._missing_bodies():
-                self._bodies[body.digest] = body
+                self._learn(body)
         for state in pieces.groups:
             changed |= self._take_group(state)
         if pieces.assignment is not None:
@@ -136,28 +135,39 @@ class Held:
             held = self.groups[key] = HeldGroup(state.version, set())
         self._remove(key, held.addresses - new)
         held.version, held.is_whole = state.version, True
-        self._add(key, new - held.addresses, state.version)
+        self._add(key, new - held.addresses)
         return True
 
     def _remove(self, key: str, addresses: Collection[int]) -> None:
-        for address in addresses:
-            if self._where.get(address) == key:
-                del self._where[address]
         self.groups[key].addresses.difference_update(addresses)
 
-    def _add(self, key: str, addresses: Collection[int], version: int) -> None:
-        """An address that another group holds goes to whichever heard later; the other has missed something."""
+    def _add(self, key: str, addresses: Collection[int]) -> None:
+        """What a group of the same body holds too goes to whichever heard later; the other has missed something."""
         group = self.groups[key]
-        for address in addresses:
-            other = self._where.get(address, key)
-            if other != key:
-                if self.groups[other].version > version:
-                    group.is_whole = False
-                    continue
-                self.groups[other].addresses.discard(address)
-                self.groups[other].is_whole = False
-            self._where[address] = key
-            group.addresses.add(address)
+        group.addresses.update(addresses)
+        for other in self._rivals(key):
+            self._part(group, other, addresses)
+
+    @staticmethod
+    def _part(group: HeldGroup, other: HeldGroup, addresses: Collection[int]) -> None:
+        both = other.addresses.intersection(addresses)
+        if both:
+            behind = other if other.version < group.version else group
+            behind.addresses -= both
+            behind.is_whole = False
+
+    def _rivals(self, key: str) -> list[HeldGroup]:
+        """The other groups of the bodies that a group is in."""
+        keys = {other for body in self._bodies.values() if key in body.groups for other in body.groups} - {key}
+        return [self.groups[other] for other in keys if other in self.groups]
+
+    def _learn(self, body: Body) -> None:
+        """A body that is new here: groups held for other bodies become rivals in it."""
+        self._bodies[body.digest] = body
+        held = [self.groups[key] for key in sorted(body.groups) if key in self.groups]
+        for number, group in enumerate(held):
+            for other in held[:number]:
+                self._part(group, other, group.addresses)
 
     # ---- what is missing --------------------------------------------------------------------------------------------
 
@@ -213,7 +223,6 @@ class Held:
         used = {digest for one in self._in_use() for digest in _bodies_of(one)}
         self._bodies = {digest: body for digest, body in self._bodies.items() if digest in used}
         for key in self.groups.keys() - self._keys_needed():
-            self._remove(key, tuple(self.groups[key].addresses))
             del self.groups[key]
 
     # ---- what it makes ----------------------------------------------------------------------------------------------
@@ -273,7 +282,6 @@ class Held:
         for state in snapshot.groups:
             key, addresses = state.group.key, set(state.group.addresses)
             held.groups[key] = HeldGroup(state.version, addresses, is_whole=state.version > 0)
-            held._where |= dict.fromkeys(addresses, key)
         return held
 
 
