@@ -1,11 +1,12 @@
 """What every host must enforce, followed change by change: the controller's arithmetic, without I/O or a clock.
 
-    Inputs      inventory, policies of the versions in use, quarantines, failsafe, names, time
+    Inputs      inventory, policies of the versions in use, failsafe, names, time
     Desired     the pieces of every host's intent under its version, and the revision of each piece
     News        what a change means for whom: nothing that did not change is sent
 
 INVARIANT (no hysteresis, law 2): whatever order changes came in, the pieces of a host are those compiled from the
 inputs as they are. Revisions only order messages; they decide nothing.
+Quarantine stands apart, in `isolating`: nothing here may hold it up.
 INVARIANT: a permission that goes and one that comes with it are news of one revision, the `Change` that revokes first.
 """
 
@@ -25,19 +26,17 @@ from ringfence.core.errors import InputError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.intent.compile import IntentCompiler, Moved, Networks
-from ringfence.core.intent.isolate import isolations_of
 from ringfence.core.intent.membership import Change as Moves
 from ringfence.core.intent.membership import Group as CompiledGroup
-from ringfence.core.intent.pieces import Body, Group, Isolation
+from ringfence.core.intent.pieces import Body, Group
 from ringfence.core.policy.model import Conditions, Policy
-from ringfence.core.world import Answer, Failsafe, Quarantine, World
+from ringfence.core.world import Answer, Failsafe, World
 from ringfence.wire.messages import (
     Assignment,
     Change,
     Fetch,
     GroupChange,
     GroupState,
-    Isolations,
     Live,
     Pieces,
     Trial,
@@ -75,7 +74,6 @@ class Inputs(msgspec.Struct, frozen=True):
     at: datetime
     failsafe: tuple[Failsafe, ...] = ()
     names: dict[str, tuple[Answer, ...]] = {}
-    quarantines: tuple[Quarantine, ...] = ()
     next: Version | None = None
     """A version being rolled out."""
     ahead: frozenset[str] = frozenset()
@@ -97,8 +95,6 @@ class Remembered(msgspec.Struct, frozen=True):
     """By `networks key`."""
     assignments: dict[str, Mark] = {}
     """By UUID."""
-    isolations: dict[str, Mark] = {}
-    """By networks."""
 
 
 class News(msgspec.Struct, frozen=True):
@@ -108,13 +104,12 @@ class News(msgspec.Struct, frozen=True):
     changes: tuple[tuple[tuple[str, ...], Change], ...] = ()
     """(hosts, what they are told): each host is in at most one."""
     assignments: dict[str, Assignment] = {}
-    isolations: tuple[Isolations, ...] = ()
     gone: tuple[str, ...] = ()
     """Hosts that have nothing to enforce any more."""
 
     @property
     def is_empty(self) -> bool:
-        return not (self.changes or self.assignments or self.isolations or self.gone)
+        return not (self.changes or self.assignments or self.gone)
 
 
 class _Group:
@@ -163,6 +158,14 @@ class _Compiled:
             mine.at,
         )
 
+    @property
+    def turns(self) -> Iterable[datetime]:
+        """When to compile anew: what holds now ends, or what was foretold runs out."""
+        if self.compiler.valid_until is not None:
+            yield self.compiler.valid_until
+        if self.upcoming:
+            yield self._inputs.at + HORIZON / 2
+
     def bodies(self, host: Workload) -> tuple[Body, ...]:
         """What the host runs now, and after each turn."""
         later = [compiler for _, compiler in self.upcoming]
@@ -194,7 +197,6 @@ class Desired:
         self._spanning: dict[GroupId, set[str]] = {}
         self._spans: dict[str, frozenset[GroupId]] = {}
         self.assignments: dict[str, Assignment] = {}
-        self.isolations: dict[Networks, Isolations] = {}
         self._bodies: dict[str, Body] = {}
         self._compiled: list[_Compiled] = []
         self.inputs = inputs
@@ -204,21 +206,19 @@ class Desired:
     # ---- changes ----------------------------------------------------------------------------------------------------
 
     def follow(self, inputs: Inputs) -> News:
-        """Whatever changed but single workloads: policies, rollout, quarantine, failsafe, time."""
+        """Whatever changed but single workloads: policies, rollout, failsafe, time."""
         before, self.inputs = self.inputs, inputs
         self.revision += 1
         is_same_time = before.at == inputs.at or not self._has_turned(inputs.at)
-        quiet = msgspec.structs.replace(inputs, quarantines=before.quarantines, at=before.at)
-        if is_same_time and quiet == before:
-            return News(self.revision, isolations=self._isolate())
+        if is_same_time and msgspec.structs.replace(inputs, at=before.at) == before:
+            return News(self.revision)
         groups = dict(self._groups)
         self._rebuild(inputs.at if not is_same_time else before.at)
         return self._news(self._compare(groups))
 
     def _has_turned(self, at: datetime) -> bool:
         """Whether what was compiled is not what it would be at that time."""
-        turns = (one.compiler.valid_until for one in self._compiled)
-        return any(turn is not None and turn <= at for turn in turns)
+        return any(turn <= at for one in self._compiled for turn in one.turns)
 
     def put_workload(self, workload: Workload) -> News:
         """A workload that came or changed. Raises InputError `duplicate-name`."""
@@ -268,10 +268,8 @@ class Desired:
 
     @property
     def turns_at(self) -> datetime | None:
-        """When dates, windows, leases or quarantines change the answer next: follow the time then."""
-        times = [one.compiler.valid_until for one in self._compiled]
-        times += [q.until for q in self.inputs.quarantines if q.until is not None and q.until > self.inputs.at]
-        return min((time for time in times if time is not None), default=None)
+        """When dates, windows or leases change the answer next: follow the time then."""
+        return min((turn for one in self._compiled for turn in one.turns), default=None)
 
     def engine_of(self, uuid: str) -> LiveEngine:
         """The index that judges for a host: that of its version."""
@@ -298,20 +296,20 @@ class Desired:
                 most_addresses -= len(group.addresses)
         return Pieces(
             assignment if fetch.assignment or unknown else None,
-            self.isolations.get(networks) if fetch.isolations else None,
+            None,
             tuple(self._bodies[digest] for digest in fetch.bodies if digest in named),
             tuple(groups),
             tuple(unknown),
         )
 
-    def expected_state(self, uuid: str) -> str:
-        """The digest an agent has that heard everything; empty for a host that has nothing to enforce."""
+    def expected_state(self, uuid: str, isolations: int) -> str:
+        """The digest an agent has that heard everything, quarantines as of that revision included; empty for a host
+        that has nothing to enforce."""
         assignment = self.assignments.get(uuid)
         if assignment is None:
             return ""
-        isolations = self.isolations.get(frozenset(assignment.networks))
         versions = {group_id[1]: self._groups[group_id].version for group_id in self._spans[uuid]}
-        return digest_of_state(assignment.revision, isolations.revision if isolations else 0, versions)
+        return digest_of_state(assignment.revision, isolations, versions)
 
     def remember(self) -> Remembered:
         """What to give the next `Desired`."""
@@ -319,7 +317,6 @@ class Desired:
             self.revision,
             {_name(group_id): Mark(group.version, group.digest) for group_id, group in self._groups.items()},
             {uuid: Mark(one.revision, _digest(one)) for uuid, one in self.assignments.items()},
-            {",".join(sorted(k)): Mark(one.revision, _digest(one)) for k, one in self.isolations.items()},
         )
 
     # ---- compiling --------------------------------------------------------------------------------------------------
@@ -387,7 +384,7 @@ class Desired:
         for uuid in gone:
             self._forget(uuid)
         assignments = self._assign(touched)
-        return News(self.revision, told, assignments, self._isolate(), gone)
+        return News(self.revision, told, assignments, gone)
 
     def _tell(self, changes: Mapping[GroupId, GroupChange]) -> Iterable[tuple[tuple[str, ...], Change]]:
         """Each host the changes of its span, in one message; hosts that hear the same share it."""
@@ -484,25 +481,6 @@ class Desired:
         self._digests.clear()
         self._digests.update({id(body): (body, digest) for digest, body in self._bodies.items()})
 
-    # ---- quarantine -------------------------------------------------------------------------------------------------
-
-    def _isolate(self) -> tuple[Isolations, ...]:
-        """Every set of quarantines that is another than before."""
-        changed = []
-        for networks in {frozenset(one.networks) for one in self.assignments.values()}:
-            isolations = self._isolations_in(networks)
-            known = self.isolations.get(networks)
-            if known is None or known.isolations != isolations:
-                self.isolations[networks] = Isolations(self.revision, tuple(sorted(networks)), isolations)
-                changed.append(self.isolations[networks])
-        return tuple(changed)
-
-    def _isolations_in(self, networks: Networks) -> tuple[Isolation, ...]:
-        if not self.inputs.quarantines:
-            return ()
-        holders = self._compiled[0].compiler.holders(networks)
-        return isolations_of(self.inputs.quarantines, self.inputs.inventory, self.inputs.at, networks, holders)
-
     # ---- restarts ---------------------------------------------------------------------------------------------------
 
     def _recall(self) -> None:
@@ -519,11 +497,6 @@ class Desired:
             mark = known.assignments.get(uuid)
             if mark is not None and mark.digest == _digest(one):
                 self.assignments[uuid] = msgspec.structs.replace(one, revision=mark.revision)
-        self._isolate()
-        for networks, isolations in self.isolations.items():
-            mark = known.isolations.get(",".join(sorted(networks)))
-            if mark is not None and mark.digest == _digest(isolations):
-                self.isolations[networks] = msgspec.structs.replace(isolations, revision=mark.revision)
 
 
 _MODULUS = 1 << 128
@@ -533,7 +506,7 @@ def _hash(address: int) -> int:
     return int.from_bytes(hashlib.blake2b(address.to_bytes(16, "big"), digest_size=16).digest(), "big")
 
 
-def _digest(message: Assignment | Isolations) -> str:
+def _digest(message: Assignment) -> str:
     """Of the content, not of its revision."""
     content = msgspec.structs.replace(message, revision=0)
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:32]

@@ -1,0 +1,63 @@
+"""Quarantines as the hosts of each set of networks need them: worked out from the inventory, apart from all policy.
+
+INVARIANT: nothing is compiled here, so isolating a workload waits for nothing. A revision stands for one content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Workload
+from ringfence.core.intent.isolate import isolations_of
+from ringfence.core.world import Quarantine
+from ringfence.wire.messages import Isolations
+
+Networks = frozenset[str]
+
+
+class Isolating:
+    """The quarantines in force, and the revision of what each set of networks was told."""
+
+    def __init__(self, revision: int = 0) -> None:
+        """`revision`: one that was never used before."""
+        self.revision = revision
+        self._told: dict[Networks, Isolations] = {}
+
+    def of(self, networks: Networks) -> Isolations | None:
+        """What the hosts of these networks were told last."""
+        return self._told.get(networks)
+
+    def follow(
+        self,
+        quarantines: tuple[Quarantine, ...],
+        inventory: Inventory,
+        at: datetime,
+        everywhere: Iterable[Networks],
+    ) -> tuple[Isolations, ...]:
+        """What is news: every set of networks whose hosts need other quarantines than they were told."""
+        news: list[Isolations] = []
+        for networks in sorted(set(everywhere), key=sorted):
+            holders = _holders(inventory, networks, at) if quarantines else {}
+            isolations = isolations_of(quarantines, inventory, at, networks, holders)
+            known = self._told.get(networks)
+            if known is None or known.isolations != isolations:
+                if not news:
+                    self.revision += 1
+                self._told[networks] = Isolations(self.revision, tuple(sorted(networks)), isolations)
+                news.append(self._told[networks])
+        return tuple(news)
+
+    def turns_at(self, quarantines: Iterable[Quarantine], at: datetime) -> datetime | None:
+        """When the next quarantine ends."""
+        return min((q.until for q in quarantines if q.until is not None and q.until > at), default=None)
+
+
+def _holders(inventory: Inventory, networks: Networks, at: datetime) -> Mapping[int, list[Workload]]:
+    holders: dict[int, list[Workload]] = {}
+    for workload in inventory.workloads:
+        for lease in workload.addresses if workload.kind != "process" else ():
+            if lease.network in networks and lease.is_live(at):
+                holders.setdefault(lease.address, []).append(workload)
+    return holders
