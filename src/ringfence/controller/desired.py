@@ -142,7 +142,7 @@ class _Compiled:
 
     def follow(self, before: Workload | None, after: Workload | None, inputs: Inputs) -> Moved:
         """One workload that came, changed or went; `inputs` as they are then."""
-        self._inputs = inputs
+        self._inputs = msgspec.structs.replace(inputs, at=self._inputs.at)
         if after is not None:
             self.live.put_workload(after)
         elif before is not None:
@@ -157,6 +157,10 @@ class _Compiled:
             mine.names,
             mine.at,
         )
+
+    @property
+    def compiled_at(self) -> datetime:
+        return self._inputs.at
 
     @property
     def turns(self) -> Iterable[datetime]:
@@ -255,6 +259,9 @@ class Desired:
     def _needs_rebuild(self, before: Workload | None, after: Workload | None) -> bool:
         """What an index cannot follow in place."""
         both = [w for w in (before, after) if w is not None]
+        bounds = [time for w in both for lease in w.addresses for time in (lease.start, lease.end) if time is not None]
+        if any(one.compiled_at < time <= self.inputs.at for one in self._compiled for time in bounds):
+            return True
         return any(w.kind == "process" or self.inputs.inventory.processes_of(w.name) for w in both) or any(
             one.upcoming for one in self._compiled
         )
