@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from ringfence.core.errors import RingfenceError, Severity
+from ringfence.core.errors import RingfenceError
 from ringfence.core.identity.workload import Direction, Kind, Lease, Mode, ModeName, Workload
 from ringfence.core.net.intervals import IntervalSet
 
@@ -251,6 +251,8 @@ class AgentRecord(Record, frozen=True):
 
 
 AlertState = Literal["open", "acknowledged", "closed"]
+AlertSeverity = Literal["info", "warning", "error", "critical"]
+"""From what is good to know to what wakes somebody."""
 
 
 class Alert(Record, frozen=True):
@@ -259,7 +261,7 @@ class Alert(Record, frozen=True):
     id: str
     kind: str
     key: str
-    severity: Severity
+    severity: AlertSeverity
     state: AlertState
     count: int
     first: datetime
