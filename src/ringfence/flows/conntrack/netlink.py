@@ -95,3 +95,14 @@ def dump(sock: socket.socket, message: bytes) -> Iterator[tuple[bytes, int, int]
                 number = -_ERROR.unpack_from(data, start)[0]
                 raise OSError(number, os.strerror(number))
             yield data, start + _GENERIC.size, end
+
+
+def is_last(data: bytes) -> bool:
+    """Whether a datagram of a dump is its end. Raises OSError where the kernel refused."""
+    for kind, _, start, _ in messages(data):
+        if kind == NLMSG_ERROR:
+            number = -_ERROR.unpack_from(data, start)[0]
+            raise OSError(number, os.strerror(number))
+        if kind == NLMSG_DONE:
+            return True
+    return False
