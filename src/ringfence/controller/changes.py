@@ -1,0 +1,87 @@
+"""Labels and modes of workloads, changed so that each change can be looked at and taken back.
+
+INVARIANT: a change of labels is a change of policy (law 9): it has a revision, an author and an audit entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from ringfence.controller import audit
+from ringfence.controller.access import Principal
+from ringfence.core.errors import InputError
+from ringfence.core.identity.workload import Mode
+from ringfence.core.labels.selector import LABEL_KEY, LABEL_VALUE
+from ringfence.ports.state import Change, Where, WorkloadChange, WorkloadRecord
+
+REVISION = "workload-changes"
+"""The counter of revisions."""
+
+
+def relabel(tx: Change, uuid: str, labels: Mapping[str, str], *, by: Principal, at: datetime) -> WorkloadChange | None:
+    """Give a workload these labels instead of its own; None if they are its own.
+
+    Raises AccessError `not-allowed`, `outside-scope`, InputError `unknown-workload`, `bad-label-key`,
+    `bad-label-value`.
+    """
+    known = _workload(tx, uuid)
+    by.demand_workload("label", known.labels, labels)
+    _check(labels)
+    if dict(labels) == known.labels:
+        return None
+    tx.update(WorkloadRecord, Where("uuid", uuid), labels=dict(labels))
+    return _remember(tx, WorkloadChange(0, at, by.name, uuid, "labels", _json(known.labels), _json(dict(labels))))
+
+
+def set_mode(tx: Change, uuid: str, mode: Mode, *, by: Principal, at: datetime) -> WorkloadChange | None:
+    """Hold a workload in this mode; None if it is. Raises as `relabel`."""
+    known = _workload(tx, uuid)
+    by.demand_workload("mode", known.labels)
+    before = Mode(known.mode_in, known.mode_out)
+    if mode == before:
+        return None
+    tx.update(WorkloadRecord, Where("uuid", uuid), mode_in=mode.inbound, mode_out=mode.outbound)
+    return _remember(tx, WorkloadChange(0, at, by.name, uuid, "mode", _json(before), _json(mode)))
+
+
+def take_back(tx: Change, revision: int, *, by: Principal, at: datetime) -> WorkloadChange | None:
+    """Restore what a change replaced, by a change of its own; None if it is so already. Raises as `relabel`, and
+    InputError `record-missing`."""
+    change = tx.get(WorkloadChange, revision)
+    if change is None:
+        raise InputError("record-missing", f"there is no change {revision}", help="look at the list of changes")
+    if change.what == "labels":
+        return relabel(tx, change.uuid, msgspec.json.decode(change.before, type=dict[str, str]), by=by, at=at)
+    return set_mode(tx, change.uuid, msgspec.json.decode(change.before, type=Mode), by=by, at=at)
+
+
+def _remember(tx: Change, change: WorkloadChange) -> WorkloadChange:
+    numbered = msgspec.structs.replace(change, revision=tx.next(REVISION))
+    tx.add(numbered)
+    details = {"revision": numbered.revision, "before": change.before, "after": change.after}
+    action = f"workload.{change.what}"
+    audit.record(tx, at=change.at, actor=change.actor, action=action, subject=change.uuid, details=details)
+    return numbered
+
+
+def _workload(tx: Change, uuid: str) -> WorkloadRecord:
+    known = tx.get(WorkloadRecord, uuid)
+    if known is None:
+        raise InputError("unknown-workload", f"no workload has the UUID `{uuid}`", help="look at the list of workloads")
+    return known
+
+
+def _check(labels: Mapping[str, str]) -> None:
+    for key, value in labels.items():
+        help_ = "use letters, digits, `.`, `_` and `-`, beginning and ending with a letter or digit"
+        if not LABEL_KEY.fullmatch(key):
+            raise InputError("bad-label-key", f"`{key}` is no label key", help=help_)
+        if not value or not LABEL_VALUE.fullmatch(value):
+            raise InputError("bad-label-value", f"`{value}` is no value of the label `{key}`", help=help_)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value, order="deterministic").decode()

@@ -1,0 +1,363 @@
+"""Versions of the policies: published whole, each a restore point; none that does not parse or whose tests fail.
+
+INVARIANT: a version is never edited, and numbers grow by one. Nobody publishes over what they have not seen: they name
+the version they started from, and if another is in force by then nothing happens (`version-conflict`).
+INVARIANT: whoever changes a policy may change all of it that changed, as it was and as it becomes; a policy whose
+meaning changes because another's segment does is changed, too.
+
+Judging is slow (it proves every test), so it happens outside the transaction, which then checks that its ground still
+holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+import msgspec
+
+from ringfence.controller import audit
+from ringfence.controller.access import AccessError, Principal
+from ringfence.core.engine import Engine
+from ringfence.core.engine.diff import Diff, diff
+from ringfence.core.engine.prove import Proof, prove
+from ringfence.core.errors import Finding, FindingsError, InputError, Location
+from ringfence.core.identity.workload import Mode
+from ringfence.core.policy.check import check
+from ringfence.core.policy.model import Policy
+from ringfence.core.policy.parse import parse_policies
+from ringfence.core.world import World
+from ringfence.ports.state import Change, PolicyVersion, Proposal, State, View, Where
+
+WorldOf = Callable[[str], World]
+"""Settings as text -> the world they make of the inventory, now; its policies do not matter. Raises FindingsError."""
+_REFUSING = {"failed": "test-failed", "unmatched": "test-unmatched"}
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """Policies somebody would have in force."""
+
+    files: dict[str, str]
+    """Name, as in `shop.yaml` -> text."""
+    base: int
+    """The version it was made from; 0: there was none."""
+    settings: str = ""
+    note: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of what would be in force."""
+        said = msgspec.json.encode({"files": self.files, "settings": self.settings}, order="deterministic")
+        return hashlib.sha256(said).hexdigest()
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A draft that can be in force."""
+
+    policies: tuple[Policy, ...]
+    at: datetime
+    findings: tuple[Finding, ...] = ()
+    """Warnings, and the tests that fail where that was not refused."""
+    proofs: tuple[Proof, ...] = ()
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A new version, with what was said about it."""
+
+    version: PolicyVersion
+    findings: tuple[Finding, ...] = ()
+    proofs: tuple[Proof, ...] = ()
+
+
+class Versions:
+    """The policies of an estate through time."""
+
+    def __init__(self, state: State, world_of: WorldOf, *, needs_approval: bool = False) -> None:
+        """`needs_approval`: a second person must approve what one proposes."""
+        self._state, self._world_of, self._needs_approval = state, world_of, needs_approval
+
+    # ---- looking ---------------------------------------------------------------------------------------------------
+
+    async def current(self) -> PolicyVersion | None:
+        """The version in force."""
+        return await self._state.read(newest)
+
+    async def get(self, number: int) -> PolicyVersion:
+        """Raises InputError `unknown-version`."""
+        return await self._state.read(lambda view: _version(view, number))
+
+    async def policies(self, number: int) -> tuple[Policy, ...]:
+        """What a version says. Raises InputError `unknown-version`."""
+        version = await self.get(number)
+        return await asyncio.to_thread(self._policies, version)
+
+    async def diff(self, old: int, new: int) -> Diff:
+        """What one version opens and closes against another, over the inventory as it is."""
+        before, after = await self.policies(old), await self.policies(new)
+        world = self._world_of((await self.get(new)).settings)
+        return await asyncio.to_thread(diff, world, before, after)
+
+    async def preview(self, draft: Draft) -> Diff:
+        """What a draft would open and close against its base. Raises FindingsError, InputError `unknown-version`."""
+        before = await self.policies(draft.base) if draft.base else ()
+        after = await asyncio.to_thread(self._policies, draft)
+        return await asyncio.to_thread(diff, self._world_of(draft.settings), before, after)
+
+    # ---- publishing ------------------------------------------------------------------------------------------------
+
+    async def publish(self, draft: Draft, *, by: Principal) -> Published:
+        """Put a draft in force. Raises FindingsError (what cannot be read, tests that fail), AccessError `not-allowed`,
+        `outside-scope`, `needs-approval`, InputError `version-conflict`, `nothing-changed`, `no-policies`."""
+        by.demand("publish")
+        if self._needs_approval:
+            help_ = "propose them; somebody with the role `approver` publishes them"
+            raise AccessError("needs-approval", "policies take a second person here", help=help_)
+        judged = await self._prepare(draft, by)
+        version = await self._state.write(
+            lambda tx: _put_in_force(tx, draft, by=by.name, at=judged.at, action="policy.publish")
+        )
+        return Published(version, judged.findings, judged.proofs)
+
+    async def rollback(self, number: int, *, by: Principal, base: int, note: str = "") -> Published:
+        """Put the content of an old version in force, as a new one.
+
+        A test that fails today is told and kept in the audit log, but refuses nothing: the way back must stay open.
+        Raises as `publish`, and InputError `unknown-version`; no second person is asked.
+        """
+        old = await self.get(number)
+        draft = Draft(old.files, base, old.settings, note or f"back to version {number}")
+        by.demand("publish")
+        judged = await self._prepare(draft, by, accept_failing=True)
+        failing = [finding.message for finding in judged.findings if finding.code in _REFUSING.values()]
+        details: dict[str, object] = {"restores": number, "failing": failing}
+        version = await self._state.write(
+            lambda tx: _put_in_force(tx, draft, by=by.name, at=judged.at, action="policy.rollback", details=details)
+        )
+        return Published(version, judged.findings, judged.proofs)
+
+    async def _prepare(self, draft: Draft, by: Principal, *, accept_failing: bool = False) -> Judged:
+        """Everything about a draft that takes time, and who may do it."""
+        base = await self._state.read(lambda view: _base(view, draft))
+        before = await asyncio.to_thread(self._policies, base) if base else ()
+        if draft.settings != (base.settings if base else ""):
+            by.demand("guardrail")
+            by.demand_scope("guardrail", None, "the settings")
+
+        def may(after: tuple[Policy, ...]) -> None:
+            _demand(by, before, after)
+
+        return await asyncio.to_thread(self._judge, draft, may=may, accept_failing=accept_failing)
+
+    def _judge(
+        self, draft: Draft, *, may: Callable[[tuple[Policy, ...]], None], accept_failing: bool = False
+    ) -> Judged:
+        """Read it, ask whether it `may` be, prove it."""
+        _check_names(draft.files)
+        world = self._world_of(draft.settings)
+        policies = parse_policies(draft.files, ignore=world.inventory.ignore).raise_if_errors()
+        if not policies:
+            help_ = "write a policy, were it one without rules: nothing at all is not meant"
+            raise InputError("no-policies", "there is no policy to publish", help=help_)
+        may(policies)
+        enforced = msgspec.structs.replace(world, policies=policies, as_mode=Mode.both("enforce"), quarantines=())
+        proofs = prove(Engine.compile(enforced))
+        failing = tuple(_failing(proofs, "warning" if accept_failing else "error"))
+        if failing and not accept_failing:
+            raise FindingsError(failing)
+        warnings = check(policies, world.inventory, world.at, names=world.names)
+        return Judged(policies, world.at, (*failing, *warnings), proofs)
+
+    def _policies(self, version: PolicyVersion | Draft) -> tuple[Policy, ...]:
+        ignore = self._world_of(version.settings).inventory.ignore
+        return parse_policies(version.files, ignore=ignore).raise_if_errors()
+
+    # ---- two people ------------------------------------------------------------------------------------------------
+
+    async def propose(self, draft: Draft, *, by: Principal) -> Proposal:
+        """Put a draft before a second person. It must be such that it could be published; raises as `publish`."""
+        by.demand("propose")
+        judged = await self._prepare(draft, by)
+        proposal = Proposal(
+            secrets.token_hex(6), judged.at, by.name, draft.note, draft.files, draft.settings, draft.digest, draft.base
+        )
+
+        def work(tx: Change) -> None:
+            _base(tx, draft)
+            tx.add(proposal)
+            audit.record(
+                tx, at=judged.at, actor=by.name, action="policy.propose", subject=proposal.id, details=_told(draft)
+            )
+
+        await self._state.write(work)
+        return proposal
+
+    async def approve(self, id_: str, *, by: Principal) -> Published:
+        """Publish what somebody else proposed. Raises as `publish`, and InputError `unknown-proposal`,
+        `proposal-decided`, AccessError `own-proposal`."""
+        by.demand("approve")
+        proposal = await self._state.read(lambda view: _pending(view, id_))
+        if proposal.actor == by.name:
+            help_ = "ask somebody else with the role `approver`"
+            raise AccessError("own-proposal", "nobody approves their own proposal", help=help_)
+        draft = Draft(proposal.files, proposal.base or 0, proposal.settings, proposal.note)
+        base = await self._state.read(lambda view: _base(view, draft))
+        before = await asyncio.to_thread(self._policies, base) if base else ()
+
+        def may(after: tuple[Policy, ...]) -> None:
+            for name, versions in _changed(before, after):
+                for policy in versions:
+                    by.demand_scope("approve", policy.scope, f"the policy `{name}`")
+
+        judged = await asyncio.to_thread(self._judge, draft, may=may)
+
+        def work(tx: Change) -> PolicyVersion:
+            _pending(tx, id_)
+            details = {"proposal": id_, "approved_by": by.name}
+            version = _put_in_force(
+                tx, draft, by=proposal.actor, at=judged.at, action="policy.approve", details=details, actor=by.name
+            )
+            _decide(tx, id_, state="published", by=by, at=judged.at, version=version.number)
+            return version
+
+        version = await self._state.write(work)
+        return Published(version, judged.findings, judged.proofs)
+
+    async def reject(self, id_: str, *, by: Principal, at: datetime, why: str) -> None:
+        """Decide against a proposal, or take back one's own. Raises InputError `unknown-proposal`,
+        `proposal-decided`, AccessError `not-allowed`."""
+
+        def work(tx: Change) -> None:
+            if _pending(tx, id_).actor != by.name:
+                by.demand("approve")
+            _decide(tx, id_, state="rejected", by=by, at=at, version=None)
+            audit.record(tx, at=at, actor=by.name, action="policy.reject", subject=id_, details={"why": why})
+
+        await self._state.write(work)
+
+
+def newest(view: View) -> PolicyVersion | None:
+    """The version in force."""
+    return next(iter(view.find(PolicyVersion, order="-number", limit=1)), None)
+
+
+def _version(view: View, number: int) -> PolicyVersion:
+    version = view.get(PolicyVersion, number)
+    if version is None:
+        last = newest(view)
+        help_ = f"there are versions 1 to {last.number}" if last else "nothing was published yet"
+        raise InputError("unknown-version", f"there is no version {number}", help=help_)
+    return version
+
+
+def _base(view: View, draft: Draft) -> PolicyVersion | None:
+    """What a draft was made from, if that is what is in force."""
+    now = newest(view)
+    number = now.number if now else 0
+    if number != draft.base:
+        help_ = f"look at what version {number} changed, then publish on top of it"
+        message = f"version {number} is in force, and this was made from version {draft.base}"
+        raise InputError("version-conflict", message, help=help_)
+    if now is not None and now.digest == draft.digest:
+        raise InputError("nothing-changed", f"this is version {number}, word for word", help="it is in force already")
+    return now
+
+
+def _put_in_force(
+    tx: Change,
+    draft: Draft,
+    *,
+    by: str,
+    at: datetime,
+    action: str,
+    details: Mapping[str, object] | None = None,
+    actor: str = "",
+) -> PolicyVersion:
+    base = _base(tx, draft)
+    number = draft.base + 1
+    parent = base.number if base else None
+    version = PolicyVersion(number, at, by, draft.note, draft.files, draft.settings, draft.digest, parent)
+    tx.add(version)
+    told = _told(draft) | dict(details or {})
+    audit.record(tx, at=at, actor=actor or by, action=action, subject=str(number), details=told)
+    return version
+
+
+def _told(draft: Draft) -> dict[str, object]:
+    return {"digest": draft.digest, "base": draft.base, "files": sorted(draft.files), "note": draft.note}
+
+
+def _pending(view: View, id_: str) -> Proposal:
+    proposal = view.get(Proposal, id_)
+    if proposal is None:
+        raise InputError("unknown-proposal", f"there is no proposal `{id_}`", help="look at the list of proposals")
+    if proposal.state != "pending":
+        raise InputError("proposal-decided", f"`{id_}` is {proposal.state} already", help="propose anew")
+    return proposal
+
+
+def _decide(tx: Change, id_: str, *, state: str, by: Principal, at: datetime, version: int | None) -> None:
+    tx.update(Proposal, Where("id", id_), state=state, decided_at=at, decided_by=by.name, version=version)
+
+
+# ---- who may change what --------------------------------------------------------------------------------------------
+
+
+def _demand(by: Principal, before: Iterable[Policy], after: Iterable[Policy]) -> None:
+    """Raises AccessError unless somebody may change all that differs. Policies without a scope and `forbid` rules are
+    the guardrail owner's."""
+    for name, versions in _changed(before, after):
+        for policy in versions:
+            if policy.scope is None:
+                by.demand("guardrail")
+            by.demand_scope("propose", policy.scope, f"the policy `{name}`")
+        if len({_forbids(policy) for policy in versions} | ({b"[]"} if len(versions) == 1 else set())) > 1:
+            by.demand("guardrail")
+
+
+def _changed(before: Iterable[Policy], after: Iterable[Policy]) -> Iterator[tuple[str, tuple[Policy, ...]]]:
+    """Each policy that differs, by name, as it was and as it becomes (one of them, where it came or went)."""
+    old, new = ({policy.name: policy for policy in policies} for policies in (before, after))
+    for name in sorted(old.keys() | new.keys()):
+        versions = tuple(side[name] for side in (old, new) if name in side)
+        if len(versions) == 1 or _said(versions[0]) != _said(versions[1]):
+            yield name, versions
+
+
+def _said(value: object) -> bytes:
+    """What was written, wherever it stands."""
+    return msgspec.json.encode(_without_places(msgspec.to_builtins(value)), order="deterministic")
+
+
+def _forbids(policy: Policy) -> bytes:
+    return _said([rule for rule in policy.rules if rule.action == "forbid"])
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_places(one) for key, one in value.items() if key != "where"}
+    if isinstance(value, list | tuple):
+        return [_without_places(one) for one in value]
+    # Address ranges are wider than what JSON holds.
+    return str(value) if isinstance(value, int) else value
+
+
+def _check_names(files: Mapping[str, str]) -> None:
+    """Names are written to disk again one day: they stay below the folder of policies."""
+    for name in files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or str(path) != name or path.suffix not in (".yaml", ".yml"):
+            help_ = "name it like `shop.yaml` or `teams/shop.yaml`"
+            raise InputError("not-a-policy", f"`{name}` is no name of a policy file", where=Location(name), help=help_)
+
+
+def _failing(proofs: Iterable[Proof], severity: Any) -> Iterator[Finding]:
+    for proof in proofs:
+        if code := _REFUSING.get(proof.outcome):
+            message = f"`{proof.name}` is expected {proof.expect}, but {proof.message}"
+            help_ = "mend the policy or the test" if proof.outcome == "failed" else "correct the ends of the test"
+            yield Finding(code, message, severity, proof.where, help=help_, subject=proof.policy)
