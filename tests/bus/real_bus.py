@@ -11,12 +11,11 @@ from uuid import UUID
 
 from ringfence.bus.accounts import open_seeds
 from ringfence.bus.backoff import Backoff
-from ringfence.bus.jetstream import CONTROLLER_INBOX, JetStreamBus, Options
+from ringfence.bus.jetstream import CONTROLLER_INBOX, JetStreamBus, Options, options_for_agent
 from ringfence.bus.secrets import write_secret
 from ringfence.bus.server import BusServer, Settings, Tls
 from ringfence.controller.ca import Authority, Issued, csr_of, key_pem, new_key
 from ringfence.controller.callout import Callout
-from ringfence.wire import subjects
 
 DOMAIN = "estate.test"
 QUICK = Backoff(first_s=0.05, most_s=0.2)
@@ -78,9 +77,8 @@ class Fleet:
     def url(self) -> str:
         return f"tls://localhost:{self.server.port}"
 
-    def bus(self, certificate: Path | None, inbox: str, *, seed: str = "", name: str = "") -> JetStreamBus:
-        options = Options((self.url,), self.context(certificate), inbox, name, seed, backoff=QUICK)
-        return JetStreamBus(options)
+    def bus(self, certificate: Path, inbox: str, *, seed: str = "") -> JetStreamBus:
+        return JetStreamBus(Options((self.url,), self.context(certificate), inbox, nkey_seed=seed, backoff=QUICK))
 
     def controller(self) -> JetStreamBus:
         return self.bus(self.own, CONTROLLER_INBOX, seed=self.seeds.controller)
@@ -89,7 +87,9 @@ class Fleet:
         return self.bus(self.own, "_INBOX", seed=self.seeds.system)
 
     def agent(self, uuid: UUID) -> JetStreamBus:
-        return self.bus(self.svid(uuid)[0], subjects.inbox(str(uuid)))
+        path = self.svid(uuid)[0]
+        context, secret = self.context(path), uuid.bytes  # any bytes: a test has no enemies that read it
+        return JetStreamBus(options_for_agent(str(uuid), [self.url], context, secret, backoff=QUICK))
 
 
 @asynccontextmanager

@@ -161,6 +161,20 @@ def test_the_same_id_is_kept_once(tell: Callable[[Story], None]) -> None:
     tell(story)
 
 
+def test_an_id_is_its_subjects_own(tell: Callable[[Story], None]) -> None:
+    """Equal ids on two subjects are two messages."""
+
+    async def story(fabric: Fabric) -> None:
+        kept = Heard()
+        await fabric.agent.keep(EVENTS, b"event", id="1")
+        await fabric.agent.keep(FLOWS, b"rows", id="1")
+        await fabric.controller.consume("all", "rf.keep.*.*", kept.hear)
+
+        assert sorted(await kept.until(2)) == [(EVENTS, b"event"), (FLOWS, b"rows")]
+
+    tell(story)
+
+
 def test_a_kept_message_is_handed_over_until_it_was_handled(tell: Callable[[Story], None]) -> None:
     """A handler that fails gets the message again, and the others meanwhile."""
 

@@ -160,7 +160,7 @@ class JetStreamBus:
             await self._hear(client, subject, answer)
         for name, subject, handler in self._consumers:
             await self._bind(client, name, subject, handler)
-        await client.flush(timeout=_CONNECT_S)
+        await _flush(client)
         if self._options.on_connected:
             await self._options.on_connected()
 
@@ -231,7 +231,7 @@ class JetStreamBus:
 
     async def flush(self) -> None:
         try:
-            await self._live().flush(timeout=_CONNECT_S)
+            await _flush(self._live())
         except _LOST as error:
             raise BusError(_words(error)) from error
 
@@ -284,7 +284,8 @@ class JetStreamBus:
     async def keep(self, subject: str, data: bytes, *, id: str) -> None:
         if len(data) > MAX_KEPT_BYTES:
             raise BusError(f"a message of {len(data)} bytes is longer than any that is kept ({MAX_KEPT_BYTES})")
-        token = hashlib.blake2b(id.encode(), key=self._options.secret[:64], digest_size=16).hexdigest()
+        name = f"{subject} {id}".encode()
+        token = hashlib.blake2b(name, key=self._options.secret[:64], digest_size=16).hexdigest()
         try:
             answer = await self._live().request(subject, data, timeout=_CONNECT_S, headers={"Nats-Msg-Id": token})
             _check_kept(json.loads(answer.data))
@@ -363,6 +364,12 @@ def _check_kept(answer: dict[str, Any]) -> None:
         raise BusError("the message is not kept: another than the store answered")
 
 
+async def _flush(client: Client) -> None:
+    """Twice: the library's ping overtakes what waits to be written, the second cannot."""
+    await client.flush(timeout=_CONNECT_S)
+    await client.flush(timeout=_CONNECT_S)
+
+
 def _setter(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
     async def closed() -> None:
         event.set()
@@ -382,6 +389,8 @@ def _words(error: BaseException) -> str:
     return str(error).removeprefix("nats: ").strip("'") or type(error).__name__
 
 
-def options_for_agent(uuid: str, servers: Sequence[str], context: Callable[[], ssl.SSLContext], **more: Any) -> Options:
+def options_for_agent(
+    uuid: str, servers: Sequence[str], context: Callable[[], ssl.SSLContext], secret: bytes, **more: Any
+) -> Options:
     """An agent's connection: it is known by its certificate alone."""
-    return Options(tuple(servers), context, subjects.inbox(uuid), name=uuid, **more)
+    return Options(tuple(servers), context, subjects.inbox(uuid), name=uuid, secret=secret, **more)

@@ -43,7 +43,7 @@ class MemoryBroker:
         self.is_up = True
         self._hearers: list[_Hearer] = []
         self._kept: list[_Kept] = []
-        self._ids: set[str] = set()
+        self._ids: set[tuple[str, str]] = set()
         self._consumers: dict[str, str] = {}
         self._changed = asyncio.Event()
 
@@ -70,9 +70,9 @@ class MemoryBroker:
         return bool(hearers)
 
     def keep(self, subject: str, data: bytes, id: str) -> None:
-        if id in self._ids:
+        if (subject, id) in self._ids:
             return
-        self._ids.add(id)
+        self._ids.add((subject, id))
         self._kept.append(_Kept(subject, data))
         self.send(subject, data)
         self._wake()

@@ -41,6 +41,7 @@ SUBJECT: Final = "$SYS.REQ.USER.AUTH"
 _AUDIENCE = "nats-authorization-request"
 _MAX_SUBSCRIPTIONS = 32
 _PAGE = 1024
+_OTHER_PROOFS = ("jwt", "nkey", "user", "pass", "auth_token")
 _SERVER_PREFIX = 13 << 3
 """Of an encoded key: the first byte says whose it is (nkeys)."""
 
@@ -87,6 +88,8 @@ class Callout:
 
     def _workload(self, request: dict[str, Any]) -> tuple[UUID, x509.Certificate]:
         """Whom the certificate of a connection names. Raises ValueError: why it may not enter."""
+        if any((request.get("connect_opts") or {}).get(word) for word in _OTHER_PROOFS):
+            raise ValueError("an agent is known by its certificate alone")
         certificate = _certificate(request)
         if not is_issued_by(certificate, self._authority.roots):
             raise ValueError("the certificate is of another authority")
