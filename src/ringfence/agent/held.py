@@ -187,7 +187,9 @@ class Held:
     @property
     def everything(self) -> Fetch:
         """What to ask for when the controller expects another state, and nothing is known to be missing."""
-        return Fetch(assignment=True, isolations=True, groups=tuple(sorted(self._keys_needed())))
+        keys = sorted(self._keys_needed())
+        whole = {key: self.groups[key].version for key in keys if self._is_whole(key)}
+        return Fetch(assignment=True, isolations=True, groups=tuple(keys), held=whole)
 
     def _missing_bodies(self) -> set[str]:
         return {digest for one in self._in_use() for digest in _bodies_of(one)} - self._bodies.keys()

@@ -297,7 +297,7 @@ class Desired:
         for key in fetch.groups:
             if (networks, key) not in self._spans[uuid]:
                 unknown.append(key)
-            elif not groups or most_addresses > 0:
+            elif most_addresses > 0 and fetch.held.get(key) != self._groups[networks, key].version:
                 group = self._groups[networks, key]
                 groups.append(GroupState(Group(key, group.addresses), group.version))
                 most_addresses -= len(group.addresses)

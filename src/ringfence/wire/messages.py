@@ -154,6 +154,8 @@ class Fetch(_Message, frozen=True):
     isolations: bool = False
     bodies: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    held: dict[str, int] = {}
+    """Groups among them that are held whole, with their versions: no need to send those again."""
 
 
 class Realised(_Message, frozen=True):

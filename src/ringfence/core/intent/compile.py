@@ -220,9 +220,10 @@ class IntentCompiler:
 
     @cached_property
     def _line(self) -> str:
-        """How the policies cut the address line: a class of the same words under another cut is another group."""
+        """How the policies tell addresses apart: a class of the same words under another cut is another group."""
         peers = self.engine.peers
-        return "\n".join(sorted(peers.peers[number].text for number in members(peers.all_addresses)))
+        words = sorted(peers.peers[number].text for number in members(peers.all_addresses))
+        return "\n".join((*words, "believing" if Membership.is_believing(self.engine) else ""))
 
     def _body(self, networks: Networks, locals_: tuple[_Local, ...]) -> Body:
         kept = self._kept(networks, locals_)

@@ -155,8 +155,12 @@ class Membership:
 
     @cached_property
     def _someone_asks(self) -> bool:
+        return self.is_believing(self.engine)
+
+    @staticmethod
+    def is_believing(engine: Engine) -> bool:
         """Whether any rule's process is checked at the other end: only then must belief split classes."""
-        conditions = (self.engine.rules[n].rule.conditions for n in members(self.engine.relation.conditional))
+        conditions = (engine.rules[n].rule.conditions for n in members(engine.relation.conditional))
         return any(c.from_process or c.to_process for c in conditions)
 
     def _enforces(self, workload: Workload, direction: Direction) -> bool:
