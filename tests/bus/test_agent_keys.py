@@ -1,0 +1,210 @@
+"""The agent's key and certificate: made by a child, installed whole or not at all, used by a small resident process."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from cryptography import x509
+from real_bus import DOMAIN, PATIENCE_S, A, B, connection, open_fleet
+
+from ringfence.agent.keys import IDENTITY, NEXT_KEY, Grant, Identity, context, describe, install, request
+from ringfence.bus.jetstream import JetStreamBus, options_for_agent
+from ringfence.controller.ca import Authority, csr_of, new_key
+from ringfence.core.errors import InputError
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority.open(tmp_path / "ca.json", trust_domain=DOMAIN, now=datetime.now(UTC))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "agent"
+
+
+def grant_for(authority: Authority, csr: bytes, uuid: UUID = A, *, ago: timedelta = timedelta()) -> Grant:
+    issued = authority.issue_svid(csr, uuid, now=datetime.now(UTC) - ago)
+    return Grant(issued.certificate.decode(), authority.bundle.decode())
+
+
+async def enrolled(home: Path, authority: Authority) -> Identity:
+    return await install(home, grant_for(authority, await request(home)), is_enrolment=True)
+
+
+def test_an_agent_enrols(home: Path, authority: Authority) -> None:
+    """A request is answered with a certificate that is then in force, with everything for its owner alone."""
+
+    async def story() -> None:
+        assert await describe(home) is None
+        identity = await enrolled(home, authority)
+
+        assert (identity.uuid, identity.trust_domain) == (A, DOMAIN)
+        assert await describe(home) == identity
+        assert [path.name for path in home.iterdir()] == [IDENTITY]
+        assert (home / IDENTITY).stat().st_mode & 0o777 == 0o600
+        assert home.stat().st_mode & 0o777 == 0o700
+        assert len(identity.secret) == 32
+
+    asyncio.run(story())
+
+
+def test_a_request_says_nothing_but_its_key(home: Path) -> None:
+    """No name of the host or of anybody leaves with the request."""
+    csr = x509.load_pem_x509_csr(asyncio.run(request(home)))
+
+    assert csr.is_signature_valid
+    assert len(list(csr.subject)) == 0
+    assert len(list(csr.extensions)) == 0
+
+
+def test_a_renewal_changes_key_and_certificate_together(home: Path, authority: Authority) -> None:
+    """The new pair replaces the old in one step; until then the old one is in force."""
+
+    async def story() -> None:
+        first = await enrolled(home, authority)
+        csr = await request(home)
+        assert await describe(home) == first
+        second = await install(home, grant_for(authority, csr))
+
+        assert second.serial != first.serial
+        assert second.secret != first.secret
+        context(home)
+
+    asyncio.run(story())
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing(home: Path, tmp_path: Path, authority: Authority) -> None:
+    """A certificate of another key, another authority, another workload, another time, or none at all is refused, and
+    the identity in force stays, byte for byte."""
+
+    async def story() -> None:
+        before = await enrolled(home, authority)
+        content = (home / IDENTITY).read_bytes()
+        stranger = Authority.open(tmp_path / "stranger.json", trust_domain=DOMAIN, now=datetime.now(UTC))
+        elsewhere = Authority.open(tmp_path / "elsewhere.json", trust_domain="other.test", now=datetime.now(UTC))
+        csr = await request(home)
+        good = grant_for(authority, csr)
+        bad = {
+            "another key": grant_for(authority, csr_of(new_key())),
+            "another authority": Grant(grant_for(stranger, csr).certificate, good.bundle),
+            "another workload": grant_for(authority, csr, B),
+            "another domain": grant_for(elsewhere, csr),
+            "expired": grant_for(authority, csr, ago=timedelta(days=2)),
+            "not yet": grant_for(authority, csr, ago=timedelta(days=-2)),
+            "nothing": Grant("", good.bundle),
+            "no roots": Grant(good.certificate, ""),
+        }
+        codes = {}
+        for why, grant in bad.items():
+            with pytest.raises(InputError) as caught:
+                await install(home, grant)
+            codes[why] = caught.value.code
+
+        assert set(codes.values()) == {"grant-refused"}, codes
+        assert (home / IDENTITY).read_bytes() == content
+        assert await describe(home) == before
+        assert (await install(home, good)).uuid == A, "the request is open still"
+
+    asyncio.run(story())
+
+
+def test_a_grant_without_a_request_is_refused(home: Path, authority: Authority) -> None:
+    """A certificate for which there is no key is not installed."""
+
+    async def story() -> None:
+        csr = await request(home)
+        (home / NEXT_KEY).unlink()
+        with pytest.raises(InputError) as caught:
+            await install(home, grant_for(authority, csr), is_enrolment=True)
+        assert caught.value.code == "grant-refused"
+
+    asyncio.run(story())
+
+
+def test_renewal_is_due_at_half_life() -> None:
+    """A certificate is renewed at half of its life, at once when that is past, and is expired at its end."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    identity = Identity(A, DOMAIN, "1", begin, begin + timedelta(hours=24), b"")
+
+    assert identity.renew_at == begin + timedelta(hours=12)
+    assert identity.renew_in(begin + timedelta(hours=2)) == timedelta(hours=10)
+    assert identity.renew_in(begin + timedelta(hours=20)) == timedelta()
+    assert not identity.is_expired(begin + timedelta(hours=23))
+    assert identity.is_expired(begin + timedelta(hours=24))
+
+
+def test_a_host_that_is_not_enrolled_says_so(home: Path) -> None:
+    """Without an identity there is no connection, and the error says what to do."""
+    with pytest.raises(InputError) as caught:
+        context(home)
+
+    assert caught.value.code == "identity-missing"
+
+
+def test_a_damaged_or_exposed_identity_is_said(home: Path, authority: Authority) -> None:
+    """A file that was cut, or that others may read, is an error with a code, from the child and from the resident."""
+
+    async def story() -> None:
+        await enrolled(home, authority)
+        path = home / IDENTITY
+        good = path.read_bytes()
+        codes = []
+        for content, mode in ((good[:100], 0o600), (good, 0o640)):
+            path.write_bytes(content)
+            path.chmod(mode)
+            with pytest.raises(InputError) as caught:
+                context(home)
+            codes.append(caught.value.code)
+            with pytest.raises(InputError) as caught:
+                await describe(home)
+            codes.append(caught.value.code)
+        assert codes == ["identity-damaged", "identity-damaged", "secret-exposed", "secret-exposed"]
+
+    asyncio.run(story())
+
+
+def test_an_enrolled_agent_enters_the_bus(tmp_path: Path, home: Path) -> None:
+    """From request to connection: the identity that was installed opens the real bus, strictly verified both ways."""
+
+    async def story() -> None:
+        async with open_fleet(tmp_path) as (fleet, _):
+            identity = await enrolled(home, fleet.authority)
+            options = options_for_agent(str(identity.uuid), [fleet.url], lambda: context(home), identity.secret)
+            async with connection(JetStreamBus(options)) as agent:
+                await agent.keep(f"rf.keep.{A}.events", b"hello", id="1")
+
+    asyncio.run(story())
+
+
+def test_tls_is_strict(home: Path, authority: Authority) -> None:
+    """TLS 1.3, names checked, only the roots that were given."""
+    asyncio.run(asyncio.wait_for(enrolled(home, authority), PATIENCE_S))
+    made = context(home)
+
+    assert made.minimum_version == ssl.TLSVersion.TLSv1_3
+    assert made.check_hostname
+    assert made.verify_mode == ssl.CERT_REQUIRED
+    assert made.verify_flags & ssl.VerifyFlags.VERIFY_X509_STRICT
+    assert len(made.get_ca_certs()) == 1
+
+
+def test_the_resident_agent_stays_small() -> None:
+    """Keys, bus and messages together import neither `cryptography` nor anything of the controller."""
+    program = (
+        "import sys, ringfence.agent.keys, ringfence.bus.jetstream, ringfence.wire.envelope\n"
+        "big = ('cryptography', 'nkeys', 'sqlalchemy', 'duckdb', 'pyarrow', 'litestar', 'ringfence.controller')\n"
+        "print([name for name in big if name in sys.modules])\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+    assert said.strip() == "[]"
