@@ -112,7 +112,7 @@ class Violations:
         return kind not in self._told
 
     def due(self, now_s: float, *, is_last: bool = False) -> list[tuple[Attempt, int]]:
-        """(the first attempt, how many there were) of what is to be told now: new kinds, the rest at each interval or at last."""
+        """(the first attempt, how many) of what is to be told now: new kinds; the rest at each interval and at last."""
         if is_last or now_s >= self._until:
             self._until, self._told, self._described = now_s + self._repeat_s, set(), 0
         out = []

@@ -85,7 +85,7 @@ class FlowRows:
 
     def where(self, mask: NDArray[Any] | slice) -> FlowRows:
         """The rows a boolean mask, an index array or a slice picks."""
-        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         return FlowRows(**{k: v[mask] if isinstance(v, np.ndarray) else v for k, v in columns.items()})
 
 
