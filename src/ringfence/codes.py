@@ -243,6 +243,7 @@ _CONTROLLER = {
     "needs-approval": Code("a second person must approve policies here", "propose them"),
     "own-proposal": Code("nobody approves their own proposal", "ask somebody else with the role `approver`"),
     "proposal-decided": Code("a proposal is decided already", "propose anew"),
+    "backup-taken": Code("a backup would be written over a file", "name a new file"),
     "backup-unreadable": Code("a file is no backup, or a damaged one", "use another backup"),
     "backup-locked": Code("a backup opens with another passphrase, or was changed", "check the passphrase"),
     "backup-newer": Code("a newer version made the backup", "use that version"),
