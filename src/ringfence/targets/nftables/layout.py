@@ -41,6 +41,7 @@ class Field(NamedTuple):
         return (self.length + 3) & ~3
 
 
+NFPROTO = Field("nf_proto", 2, 1, False)
 IPV4 = Field("ipv4_addr", 7, 4, True)
 IPV6 = Field("ipv6_addr", 8, 16, True)
 PROTOCOL = Field("inet_proto", 12, 1, False)
@@ -62,6 +63,8 @@ class SetSpec(msgspec.Struct, frozen=True):
     data: Data = "none"
     is_interval: bool = False
     is_counted: bool = False
+    has_timeout: bool = False
+    """Its elements come and go by the clock (`timers`): they are no part of what is compared."""
     comment: str = ""
     strange: tuple[str, ...] = ()
     """What it or its elements have that this target never makes: statements other than a counter, a catch-all."""
@@ -144,6 +147,10 @@ class Stranger(NamedTuple):
     """Of an object: its type."""
 
 
+Timers = Mapping[bytes, float | None]
+"""Key -> seconds left; None: for good."""
+
+
 class Layout(msgspec.Struct, frozen=True):
     """The whole table. Mappings are by name; `elements` has an entry for every set."""
 
@@ -156,7 +163,9 @@ class Layout(msgspec.Struct, frozen=True):
     services: Mapping[str, Services] = {}
     """Of a rendered layout: the cells behind each exact map, by its name. Not in the kernel, so not compared."""
     flags: int = 0
-    """`NFT_TABLE_F_*`: ours has none. A dormant table is in the kernel and judges nothing."""
+    """`NFT_TABLE_F_*`. A dormant table is in the kernel and judges nothing."""
+    timers: Mapping[str, Timers] = {}
+    """Of every set whose elements come and go by the clock: what is in it now."""
 
 
 def hash_of(
@@ -195,13 +204,13 @@ def digest_of(layout: Layout, *, without: Iterable[str] = ()) -> str:
     """SHA-256 of all that is realised, less the elements of the named sets: equal exactly when nothing was touched."""
     left_out = frozenset(without)
     state = hashlib.sha256()
-    state.update(msgspec.json.encode((layout.flags, layout.counters, layout.strangers)))
+    state.update(msgspec.json.encode((layout.flags & DORMANT, layout.counters, layout.strangers)))
     for name, chain in sorted(layout.chains.items()):
         program = [(rule.expressions, rule.comment) for rule in chain.rules]
         state.update(msgspec.json.encode((name, chain.hook, chain.flags, repr(program))))
     for name, spec in sorted(layout.sets.items()):
         state.update(msgspec.json.encode(spec))
-        if name not in left_out:
+        if name not in left_out and not spec.has_timeout:
             _digest_elements(state, layout.elements[name])
     return state.hexdigest()
 

@@ -9,17 +9,20 @@ generation.
 
 INVARIANT: we read and write only `MASK`; the other 24 bits of the mark belong to others (kube-proxy 0xc000, Istio
 0x539, Tailscale 0xff0000, AWS VPC CNI 0x80) and are kept. Before a generation number is used again, no connection
-bears it: `conntrack.forget` clears the half of the numbers that come next. `keep` and `drain` of a withdrawn
-permission fit in here as a set of older generations that still pass, with timeouts.
+bears it: `conntrack.forget` clears the half of the numbers that come next. A connection that lost its
+permission to a `keep` or a `drain` is told by the older generation it bears: the set `lasting` holds those that still
+pass, and for how long.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from ringfence.core.policy.model import Action
 
 MASK = 0xFF000000
 PICKED_UP = 0x80000000
-_GENERATIONS = 0x7F000000
+GENERATIONS = 0x7F000000
 _SHIFT = 24
 LAST_GENERATION = 127
 _HALF = 64
@@ -38,11 +41,20 @@ def mark_of(generation: int) -> int:
 
 
 def generation_of(mark: int) -> int:
-    return (mark & _GENERATIONS) >> _SHIFT
+    return (mark & GENERATIONS) >> _SHIFT
 
 
 def next_generation(current: int) -> int:
     return current % LAST_GENERATION + 1
+
+
+def fresh_generations(latest: int, count: int, taken: Iterable[int] = ()) -> tuple[int, ...]:
+    """The next numbers after the one given out last, less those that still mean something."""
+    avoided, found = {*taken}, list[int]()
+    while len(found) < count:
+        latest = next_generation(latest)
+        found += [latest] if latest not in avoided else []
+    return tuple(found)
 
 
 def reused_generations(generation: int) -> range | None:

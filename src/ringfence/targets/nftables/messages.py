@@ -24,9 +24,10 @@ from ringfence.targets.nftables.layout import (
     Rule,
     SetSpec,
     Stranger,
+    Timers,
 )
 from ringfence.targets.nftables.netlink import APPEND, CREATE, Message
-from ringfence.targets.nftables.wire import attribute, be32, nested, string, tlv
+from ringfence.targets.nftables.wire import attribute, be32, be64, nested, string, tlv
 
 (NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, DELCHAIN, NEWRULE, GETRULE, DELRULE, NEWSET, GETSET, DELSET) = range(
     12
@@ -34,7 +35,7 @@ from ringfence.targets.nftables.wire import attribute, be32, nested, string, tlv
 NEWSETELEM, GETSETELEM, DELSETELEM = 12, 13, 14
 NEWOBJ, GETOBJ, DELOBJ = 18, 19, 20
 GETFLOWTABLE, DELFLOWTABLE = 23, 24
-SET_INTERVAL, SET_MAP = 0x4, 0x8
+SET_INTERVAL, SET_MAP, SET_TIMEOUT = 0x4, 0x8, 0x10
 ELEMENT_INTERVAL_END, ELEMENT_CATCHALL = 1, 2
 CHAIN_BASE = 1
 _POLICIES = {"drop": 0, "accept": 1}
@@ -88,6 +89,7 @@ def new_rule(chain: str, rule: Rule) -> Message:
 def new_set(spec: SetSpec, number: int) -> Message:
     """Create a set. `number` is unique within the transaction."""
     flags = (SET_INTERVAL if spec.is_interval else 0) | (SET_MAP if spec.data != "none" else 0)
+    flags |= SET_TIMEOUT if spec.has_timeout else 0
     body = string(1, TABLE) + string(2, spec.name) + be32(3, flags)
     body += be32(4, key_type(spec.key)) + be32(5, spec.key_length) + be32(10, number)
     if spec.data == "class":
@@ -157,6 +159,15 @@ def add_intervals(spec: SetSpec, intervals: tuple[Interval, ...]) -> Iterator[Me
         if hi < last:
             elements.append(_end((hi + 1).to_bytes(width, "big")))
     yield from _messages(spec.name, NEWSETELEM, elements)
+
+
+def add_timed(name: str, timers: Timers) -> Iterator[Message]:
+    """Elements that leave by themselves; a time of None is for good."""
+    elements = [
+        nested(1, nested(1, attribute(1, key)), b"" if left is None else be64(4, max(1, round(left * 1000))))
+        for key, left in sorted(timers.items())
+    ]
+    yield from _messages(name, NEWSETELEM, elements)
 
 
 def flush_set(name: str) -> Message:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -25,6 +25,7 @@ from ringfence.targets.nftables.layout import (
     IPV4,
     IPV6,
     MARK,
+    NFPROTO,
     PORT,
     PROTOCOL,
     TABLE,
@@ -40,14 +41,15 @@ from ringfence.targets.nftables.layout import (
     Rule,
     SetSpec,
     Stranger,
+    Timers,
     hash_of,
     sorted_hash,
 )
 from ringfence.targets.nftables.netlink import DUMP, SUBSYS_NFTABLES, Netlink, Refused
 from ringfence.targets.nftables.wire import as_int, as_text, attribute, attribute_map, attributes, string, tlv_map
 
-_FIELDS = {f.number: f for f in (IPV4, IPV6, PROTOCOL, PORT, ICMP_TYPE, MARK, CLASS, ICMPV6_TYPE)}
-_KNOWN_SET_FLAGS = m.SET_INTERVAL | m.SET_MAP
+_FIELDS = {f.number: f for f in (NFPROTO, IPV4, IPV6, PROTOCOL, PORT, ICMP_TYPE, MARK, CLASS, ICMPV6_TYPE)}
+_KNOWN_SET_FLAGS = m.SET_INTERVAL | m.SET_MAP | m.SET_TIMEOUT
 
 
 class Element(NamedTuple):
@@ -63,6 +65,8 @@ class Element(NamedTuple):
     bytes_: int
     statements: tuple[str, ...] = ()
     """Their names; a counter's numbers are above."""
+    left_s: float | None = None
+    """Until it goes by itself; None: never."""
 
 
 def read_table(netlink: Netlink) -> Layout | None:
@@ -80,7 +84,14 @@ def read_table(netlink: Netlink) -> Layout | None:
     for name, spec in specs.items():
         specs[name], elements[name] = read_elements(netlink, spec)
     strangers = tuple(sorted([*strange, *objects, *_flow_tables(netlink)]))
-    return Layout(counters, specs, elements, chains, strangers, flags=as_int(table.get(2, b"")))
+    timers = read_timers(netlink, specs)
+    return Layout(counters, specs, elements, chains, strangers, flags=as_int(table.get(2, b"")), timers=timers)
+
+
+def read_timers(netlink: Netlink, specs: Mapping[str, SetSpec]) -> dict[str, Timers]:
+    """What is in the sets whose elements come and go by the clock."""
+    timed = (name for name, spec in specs.items() if spec.has_timeout)
+    return {name: {e.key: e.left_s for e in dump_elements(netlink, name)} for name in timed}
 
 
 def _ask(netlink: Netlink, kind: int, body: bytes, *, flags: int = DUMP) -> list[bytes]:
@@ -146,7 +157,8 @@ def _spec(name: str, parts: dict[int, bytes]) -> SetSpec | None:
     statements = _statements(parts, 17, 18)
     is_interval, is_counted = bool(flags & m.SET_INTERVAL), "counter" in statements
     strange = tuple(statement for statement in statements if statement != "counter")
-    spec = SetSpec(name, tuple(key), data, is_interval, is_counted, as_text(comment), strange)
+    has_timeout = bool(flags & m.SET_TIMEOUT)
+    spec = SetSpec(name, tuple(key), data, is_interval, is_counted, has_timeout, as_text(comment), strange)
     return spec if spec.key_length == as_int(parts[5]) else None
 
 
@@ -251,7 +263,8 @@ def _elements(content: bytes) -> Iterator[Element]:
         comment = as_text(tlv_map(parts[6]).get(0, b"\0")) if 6 in parts else ""
         statements = _statements(parts, 7, 11)
         packets, bytes_ = _counts(attribute_map(parts[7])[2]) if statements == ("counter",) else (0, 0)
-        yield Element(key, _element_value(parts), is_end, comment, packets, bytes_, statements)
+        left_s = as_int(parts[5]) / 1000 if 5 in parts else None
+        yield Element(key, _element_value(parts), is_end, comment, packets, bytes_, statements, left_s)
 
 
 def _element_value(parts: dict[int, bytes]) -> bytes | str | None:

@@ -58,7 +58,7 @@ from ringfence.targets.nftables.layout import (
     sorted_hash,
 )
 from ringfence.targets.nftables.lookups import Ranged, look_chains
-from ringfence.targets.nftables.marks import ALLOW_CODE, DENY_CODE, FORBID_CODE, MASK, PICKED_UP, mark_of
+from ringfence.targets.nftables.marks import ALLOW_CODE, DENY_CODE, FORBID_CODE, GENERATIONS, MASK, PICKED_UP, mark_of
 from ringfence.targets.nftables.prefixes import arrange
 from ringfence.targets.nftables.services import REPLY_TYPES, Span, spans_of
 from ringfence.targets.nftables.statements import FAMILIES, Family, Statement, rule
@@ -68,6 +68,8 @@ ABOUT = "about"
 """The set that tells what is realised; nothing looks it up."""
 SEAL = 3
 """Which of its lines is the seal."""
+LASTING, DEPARTED = "lasting", "departed"
+"""Sets whose elements have a time: generations that still pass, and addresses of which none does."""
 DIRECTIONS: tuple[Direction, ...] = ("in", "out")
 STEPS = ("forbid", "deny", "default")
 ADDRESS_FIELDS: Mapping[Family, Field] = {"ip": IPV4, "ip6": IPV6}
@@ -89,10 +91,16 @@ COUNTERS = tuple(
 )  # fmt: skip
 
 
-def render(intent: Intent, generation: int, cgroups: Mapping[str, CgroupRef] | None = None) -> Layout:
+def render(
+    intent: Intent,
+    generation: int,
+    cgroups: Mapping[str, CgroupRef] | None = None,
+    words: Mapping[int, str] | None = None,
+) -> Layout:
     """The table for one intent, under one generation number (1..127).
 
-    `cgroups` resolves the unit of every process part. Raises ValueError for an intent that breaks its own invariants;
+    `cgroups` resolves the unit of every process part; `words` are lines that the table says of itself besides those
+    about the intent, by number above SEAL. Raises ValueError for an intent that breaks its own invariants;
     `support` says beforehand and with a code what cannot be expressed.
     """
     draft = Draft()
@@ -101,6 +109,7 @@ def render(intent: Intent, generation: int, cgroups: Mapping[str, CgroupRef] | N
     ranged = _peers(draft, intent)
     for hook in FORWARD:
         draft.chains[hook] = _base(hook, intent, generation)
+    _lasting(draft)
     for view in VIEWS:
         draft.chain(f"judge_{view.name}", *_judge(view, intent))
     _essential(draft)
@@ -116,17 +125,20 @@ def render(intent: Intent, generation: int, cgroups: Mapping[str, CgroupRef] | N
         draft.chain(f"pickup_{hook}", *_pickup(hook, intent, generation))
         draft.chain(f"invalid_{FORWARD[hook].direction}", *_invalid(hook, intent))
         direction = FORWARD[hook].direction
-        draft.chain(f"stray_{direction}", rule(s.count(f"{direction}_invalid")), rule(s.goto("block")))
-    return _sealed(draft, intent)
-
-
-def _sealed(draft: Draft, intent: Intent) -> Layout:
-    """Add what the table says of itself: the intent's digest, and a seal over everything else that is in the kernel."""
-    layout = Layout(COUNTERS, draft.sets, draft.elements, draft.chains, services=draft.services)
+        stray = (rule(s.count(f"{direction}_invalid")), rule(s.goto("block")))
+        draft.chain(f"stray_forbid_{direction}", *stray)
+        draft.chain(f"stray_{direction}", _lasts(), *stray)
     said = {1: f"intent {intent.digest}", 2: comment_of(f"revision {intent.revision} of {intent.workload}")}
-    unsealed = msgspec.structs.replace(layout, elements={**draft.elements, ABOUT: labelled(said)})
+    layout = Layout(COUNTERS, draft.sets, draft.elements, draft.chains, services=draft.services)
+    return sealed(layout, {**said, **(words or {})})
+
+
+def sealed(layout: Layout, said: Mapping[int, str]) -> Layout:
+    """The layout, saying this of itself, and a seal over everything that is in the kernel."""
+    said = {n: text for n, text in said.items() if n != SEAL}
+    unsealed = msgspec.structs.replace(layout, elements={**layout.elements, ABOUT: labelled(said)})
     about = {**said, SEAL: f"seal {seal_of(unsealed)}"}
-    return msgspec.structs.replace(layout, elements={**draft.elements, ABOUT: labelled(about)})
+    return msgspec.structs.replace(layout, elements={**layout.elements, ABOUT: labelled(about)})
 
 
 def seal_of(layout: Layout) -> str:
@@ -210,6 +222,30 @@ def _essential_types() -> Mapping[str, tuple[int, list[int]]]:
     }
 
 
+# -- live connections ------------------------------------------------------------------------------------------------
+
+
+def _lasting(draft: Draft) -> None:
+    """What remembers connections that lost their permission and may go on for a while: by the generation they bear.
+
+    An address that lost its class is not among them: its connections forget their generation, whichever it is.
+    """
+    draft.put(SetSpec(LASTING, (MARK,), has_timeout=True), labelled({}))
+    for family in FAMILIES:
+        key = (ADDRESS_FIELDS[family],)
+        empty = hash_of([], [], key[0].length)
+        draft.put(SetSpec(f"{DEPARTED}{SUFFIX[family]}", key, has_timeout=True), empty)
+    for view in VIEWS:
+        matches = [s.address_in(family, view.remote, f"{DEPARTED}{SUFFIX[family]}") for family in FAMILIES]
+        draft.chain(f"{DEPARTED}_{view.name}", *(rule(match, s.set_mark(_KEEP_MARK, 0)) for match in matches))
+    draft.chain(LASTING, rule(s.set_register(0)), rule(s.accept()))
+
+
+def _lasts() -> Rule:
+    """What policy refuses passes once more, if it began when it was allowed and is to end by and by."""
+    return rule(s.state("established", "new"), s.mark_in(GENERATIONS, LASTING), s.goto(LASTING))
+
+
 # -- passages --------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +315,7 @@ def _icmp_matches(span: Span, view: View) -> Iterator[Statement]:
 def _judge(view: View, intent: Intent) -> Iterator[Rule]:
     yield rule(s.protocol_is_not(TCP), s.jump("essential"))
     yield from _barriers(view, intent)
+    yield rule(s.state("established"), s.jump(f"{DEPARTED}_{view.name}"))
     yield rule(s.jump(f"look_{view.name}"))
     yield rule(s.goto(f"verdict_{view.direction}"))
 
@@ -317,6 +354,8 @@ def _outcome(direction: Direction, step: str, blocks: bool) -> Iterator[Rule]:
     word = "blocked" if blocks else "would"
     if step == "default" and not blocks:
         yield rule(s.protocol_is(TCP), s.state("invalid"), s.goto("remember"))
+    if blocks and step != "forbid":
+        yield _lasts()
     yield rule(s.count(f"{direction}_{step}_{word}"))
     yield rule(s.log(f"ringfence {direction} {step} {word} "))
     yield rule(s.goto("block" if blocks else "remember"))
@@ -381,12 +420,22 @@ def _pickup(hook: HookName, intent: Intent, generation: int) -> Iterator[Rule]:
     if has_failsafe(answer, intent):
         yield rule(s.jump(f"failsafe_{answer.name}"))
     yield from _barriers(forward, intent)
+    yield rule(s.jump(f"{DEPARTED}_{forward.name}"))
+    yield from _forbidden(forward, answer, intent)
     for view in (answer, forward):
         yield rule(s.jump(f"look_{view.name}"))
         yield from _strays(f"stray_{forward.direction}", intent.mode.of(view.direction))
     yield rule(s.goto(f"verdict_{forward.direction}"))
 
 
+def _forbidden(forward: View, answer: View, intent: Intent) -> Iterator[Rule]:
+    """Ahead of all else: what is forbidden either way round does not last, whatever it is the other way."""
+    for view in (answer, forward):
+        if is_blocking(intent.mode.of(view.direction), "forbid"):
+            yield rule(s.jump(f"look_{view.name}"))
+            yield rule(s.register_is(FORBID_CODE), s.goto(f"stray_forbid_{forward.direction}"))
+
+
 def _strays(chain: str, mode: ModeName) -> Iterator[Rule]:
-    codes = {"forbid": FORBID_CODE, "deny": DENY_CODE, "default": 0}
+    codes = {"deny": DENY_CODE, "default": 0}
     yield from (rule(s.register_is(code), s.goto(chain)) for step, code in codes.items() if is_blocking(mode, step))

@@ -112,6 +112,16 @@ def mark_is(mask: int, value: int) -> Statement:
     return Statement(f"ct mark & 0x{mask:08x} == 0x{value:08x}", expressions)
 
 
+def mark_in(mask: int, set_name: str) -> Statement:
+    load = (Ct(CT_MARK, 1), Bitwise(_host32(mask), bytes(4)), Lookup(set_name))
+    return Statement(f"ct mark & 0x{mask:08x} @{set_name}", load)
+
+
+def family_in(set_name: str) -> Statement:
+    """The packet's family is in the set: while an element stands there, for as long as it does."""
+    return Statement(f"meta nfproto @{set_name}", (Meta(META_NFPROTO, 1), Lookup(set_name)))
+
+
 def loopback(hook: str) -> Statement:
     word, key = ("iif", META_IIF) if hook == "input" else ("oif", META_OIF)
     return Statement(f"{word} lo", (Meta(key, 1), Cmp(EQ, _host32(_LOOPBACK_INDEX))))

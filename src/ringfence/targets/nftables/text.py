@@ -13,6 +13,7 @@ from ringfence.targets.nftables.layout import (
     IPV4,
     IPV6,
     MARK,
+    NFPROTO,
     PORT,
     PRIORITY,
     PROTOCOL,
@@ -48,6 +49,8 @@ def _set(spec: SetSpec, elements: Elements) -> Iterator[str]:
     yield f"    type {key}{data}"
     if spec.is_interval:
         yield "    flags interval"
+    if spec.has_timeout:
+        yield "    flags timeout"
     if spec.is_counted:
         yield "    counter"
     if spec.comment:
@@ -96,6 +99,8 @@ def _word(field: Field, raw: bytes) -> str:
         return class_text(struct.unpack("=I", raw)[0])
     if field == MARK:
         return f"0x{struct.unpack('=I', raw)[0]:08x}"
+    if field == NFPROTO:
+        return {2: "ipv4", 10: "ipv6"}[raw[0]]
     if field == PROTOCOL:
         return protocol_name(raw[0])
     if field in (PORT, ICMP_TYPE, ICMPV6_TYPE):
