@@ -157,6 +157,8 @@ _TARGETS = {
     "ruleset-changed": Code("somebody changed the rules between plan and apply", "plan again"),
     "kernel-lacks-feature": Code("the kernel lacks something nftables needs", "load nf_tables, or use a newer kernel"),
     "kernel-refused": Code("the kernel refused the rules; the old ones are in force", _REPORT),
+    "trial-over": Code("no policy is on trial: the confirmed one is in force", "apply the policy again"),
+    "no-confirmed-policy": Code("a trial has nothing to fall back on", "apply the last good policy without a trial"),
     "set-full": Code("a set has reached its size in the kernel", "group addresses in CIDRs"),
     "sockets-unreadable": Code("connections older than the rules could not be listed", "load tcp_diag"),
     "out-of-memory": Code("the kernel could not hold the rules", "free memory on the host"),

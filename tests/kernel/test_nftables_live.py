@@ -352,7 +352,9 @@ def test_the_next_generation_number_is_cleared_before_it_is_used(ground: Ground)
     assert {mark >> 24 for mark in marks(ground)} == {1}
 
     observed = ground.target.observe()
-    late = msgspec.structs.replace(observed, policy_generation=127, is_untouched=False)
+    assert observed.confirmed is not None
+    standing = msgspec.structs.replace(observed.confirmed, generation=127)
+    late = msgspec.structs.replace(observed, policy_generation=127, is_untouched=False, confirmed=standing)
     plan = ground.target.plan(CLOSED, late)
     ground.target.apply(plan)
 

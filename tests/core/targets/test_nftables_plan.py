@@ -23,6 +23,7 @@ from ringfence.targets.nftables.netlink import Message
 from ringfence.targets.nftables.plan import Difference, Size, difference
 from ringfence.targets.nftables.prefixes import FEW, arrange
 from ringfence.targets.nftables.readback import parse
+from ringfence.targets.nftables.realised import realised
 from ringfence.targets.nftables.render import render
 from ringfence.targets.nftables.revocation import moves, revokes
 from ringfence.targets.nftables.support import check
@@ -149,8 +150,8 @@ def test_a_bulk_of_elements_is_split_below_the_size_of_an_attribute() -> None:
 
 
 def observed(of: Intent, generation: int = 9, *, is_untouched: bool = True) -> Realised:
-    layout = render(of, generation)
-    return Realised("realised", parse(layout, {}), of.digest, (), layout, 77, generation, is_untouched=is_untouched)
+    found = realised(render(of, generation), 77, {}, 0.0)
+    return msgspec.structs.replace(found, is_untouched=is_untouched)
 
 
 GAIN = ((1, "tcp/80", "allow"),)
@@ -191,9 +192,9 @@ def test_a_used_up_cycle_forgets_before_it_begins_anew() -> None:
     """Numbers about to be used again are cleared first."""
     target = NftablesTarget()
 
-    assert target.plan(intent((1, "tcp/81", "allow")), observed(intent(*GAIN), 127)).forgets == range(1, 64)
-    assert target.plan(intent((1, "tcp/81", "allow")), observed(intent(*GAIN), 63)).forgets == range(64, 128)
-    assert target.plan(intent((1, "tcp/81", "allow")), observed(intent(*GAIN), 20)).forgets is None
+    assert target.plan(intent((1, "tcp/81", "allow")), observed(intent(*GAIN), 127)).forgets == (range(1, 64),)
+    assert target.plan(intent((1, "tcp/81", "allow")), observed(intent(*GAIN), 63)).forgets == (range(64, 128),)
+    assert target.plan(intent((1, "tcp/81", "allow")), observed(intent(*GAIN), 20)).forgets == ()
 
 
 def test_without_a_table_the_first_generation_begins() -> None:

@@ -146,7 +146,12 @@ def add_hash(spec: SetSpec, elements: Hash) -> Iterator[Message]:
 
 
 def remove_hash(spec: SetSpec, keys: Bytes2D) -> Iterator[Message]:
-    yield from _bulk(spec.name, DELSETELEM, keys, keys[:, :0])
+    yield from remove_keys(spec.name, keys)
+
+
+def remove_keys(name: str, keys: Bytes2D) -> Iterator[Message]:
+    """Elements that must be there: the transaction is refused when one is not."""
+    yield from _bulk(name, DELSETELEM, keys, keys[:, :0])
 
 
 def add_intervals(spec: SetSpec, intervals: tuple[Interval, ...]) -> Iterator[Message]:

@@ -60,7 +60,7 @@ class Plan(msgspec.Struct, frozen=True):
     """The policy generation connections are judged under afterwards."""
     based_on: int | None = None
     """The kernel's rule set generation the difference was taken from."""
-    forgets: range | None = None
+    forgets: tuple[range, ...] = ()
     """Policy generations that no connection may bear when this is applied."""
     adopts: bool = False
     """Whether connections may be older than the rules."""

@@ -357,7 +357,8 @@ def differences(
     except Unreadable as error:
         return (str(error),)
     out = [*_compare(normal(intent), normal(realised)), *_compare_peers(intent, realised)]
-    out += _compare_program(render(intent, generation_in(layout) or 1, cgroups), layout)
+    words = {n: text for n, text in said_in(layout).items() if n > SEAL}
+    out += _compare_program(render(intent, generation_in(layout) or 1, cgroups, words), layout)
     return tuple(out)
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
-from ringfence.core.identity.workload import Mode, ModeName
-from ringfence.core.intent.model import UNKNOWN_CLASS, Intent, Part, PeerClass
+from ringfence.core.identity.workload import Direction, Mode, ModeName
+from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent, Part, PeerClass
 from ringfence.core.net.intervals import EMPTY, IntervalSet
 from ringfence.core.net.service import ANY
 from ringfence.targets.nftables.readback import normal
+from ringfence.targets.nftables.render import DIRECTIONS
 
 
 def revokes(old: Intent, new: Intent) -> bool:
@@ -109,3 +111,70 @@ def _services(part: Part, peer: int, actions: set[str]) -> IntervalSet:
         if cell.peer == peer and cell.action in actions:
             found = found | cell.services
     return found
+
+
+# -- why ---------------------------------------------------------------------------------------------------------------
+
+
+class Losses(NamedTuple):
+    """What is taken away, by what becomes of live connections."""
+
+    is_any: bool
+    is_policy: bool
+    """Rules, modes or address ranges changed: connections end as the one who applies says."""
+    addresses: frozenset[int]
+    """Those that lost their class: their connections end at once."""
+
+
+def losses(old: Intent, new: Intent) -> Losses:
+    """What some flow that passes under `old` may lose under `new`."""
+    if not revokes(old, new):
+        return Losses(False, False, frozenset())
+    return Losses(True, policy_of(old) != policy_of(new), frozenset(_losers(old, new)))
+
+
+def policy_of(intent: Intent, *, with_rules: bool = False) -> dict[object, object]:
+    """All an intent decides but for membership, quarantine and failsafe, in one comparable form."""
+    apart = ("quarantined", *((name, d) for name in ("failsafe", "passages") for d in DIRECTIONS))
+    found = {k: v for k, v in normal(intent, with_rules=with_rules).items() if k not in apart}
+    return found | {("ranges", peer.id): tuple(sorted(peer.ranges)) for peer in intent.peers if peer.ranges}
+
+
+def moved(old: Iterable[PeerClass], new: Iterable[PeerClass]) -> dict[int, tuple[int, int]]:
+    """Address -> (class before, class after) of every one that is listed differently; 0 where it is not listed."""
+    before, after = _exact(old), _exact(new)
+    return {a: (before.get(a, UNKNOWN_CLASS), after.get(a, UNKNOWN_CLASS)) for a, _ in before.items() ^ after.items()}
+
+
+def _losers(old: Intent, new: Intent) -> Iterator[int]:
+    was, is_ = Permissions(old), Permissions(new)
+    old_ranges, new_ranges = _ranges(old.peers), _ranges(new.peers)
+    lost: dict[tuple[int, int], bool] = {}
+    for address, (before, after) in moved(old.peers, new.peers).items():
+        pair = (before or _holder(old_ranges, address), after or _holder(new_ranges, address))
+        if pair not in lost:
+            lost[pair] = not is_.cover(was, *pair)
+        if lost[pair]:
+            yield address
+
+
+class Permissions:
+    """What passes for each class in each part of an intent, worked out when asked."""
+
+    def __init__(self, intent: Intent) -> None:
+        self.intent = intent
+        self._parts: dict[tuple[Direction, object, str | None], dict[int, list[Cell]]] = {}
+        for part in intent.parts:
+            by_class = self._parts.setdefault((part.direction, part.local, part.unit), {})
+            for cell in part.cells:
+                by_class.setdefault(cell.peer, []).append(cell)
+
+    def cover(self, other: Permissions, theirs: int, mine: int) -> bool:
+        """Whether a class may do here all that another may do under other permissions."""
+        if self._parts.keys() != other._parts.keys() or self.intent.mode != other.intent.mode:
+            return False
+        return all(self._passing(key, mine).covers(other._passing(key, theirs)) for key in self._parts)
+
+    def _passing(self, key: tuple[Direction, object, str | None], class_: int) -> IntervalSet:
+        cells = tuple(self._parts[key].get(class_, ()))
+        return _passing(Part(key[0], cells), class_, self.intent.mode.of(key[0]))

@@ -25,17 +25,20 @@ from ringfence.targets.nftables.areas import CgroupRef, units_of
 from ringfence.targets.nftables.cgroups import named_units, resolve_units
 from ringfence.targets.nftables.changes import Changes, changes
 from ringfence.targets.nftables.layout import Layout
-from ringfence.targets.nftables.marks import next_generation, reused_generations
 from ringfence.targets.nftables.netlink import Netlink, Refused, following
-from ringfence.targets.nftables.observe import read_table
-from ringfence.targets.nftables.plan import Plan, difference
-from ringfence.targets.nftables.readback import Unreadable, about, differences, generation_in, parse
-from ringfence.targets.nftables.render import render, seal_of
-from ringfence.targets.nftables.revocation import revokes
+from ringfence.targets.nftables.observe import read_table, read_timers
+from ringfence.targets.nftables.plan import Plan
+from ringfence.targets.nftables.readback import differences
+from ringfence.targets.nftables.realised import Realised, realised, retold, with_groups
+from ringfence.targets.nftables.render import render
+from ringfence.targets.nftables.revision import How, Live
 from ringfence.targets.nftables.sockets import connections
+from ringfence.targets.nftables.steps import planned, settled, tidied
 from ringfence.targets.nftables.support import check, reduce, refused
+from ringfence.targets.nftables.terms import FOR_GOOD
 from ringfence.targets.nftables.text import format_layout
 
+AS_IS = How()
 ATTEMPTS = 8
 SETTLE_TRIES, SETTLE_S = 10, 0.1
 _REFUSED = {
@@ -48,18 +51,6 @@ _REFUSED = {
     errno.ENFILE: ("set-full", "a set has reached its size"),
     errno.ENOMEM: ("out-of-memory", "the kernel could not hold the rules"),
 }
-
-
-class Realised(Observed, frozen=True):
-    """What was read from the kernel, at the level of the kernel too."""
-
-    layout: Layout | None = None
-    generation: int = 0
-    """The kernel's rule set generation when it was read."""
-    policy_generation: int = 0
-    """The generation number live connections are judged under."""
-    is_untouched: bool = False
-    """Whether it is to the bit what some apply of this target wrote."""
 
 
 class NftablesTarget:
@@ -94,7 +85,7 @@ class NftablesTarget:
         """What cannot be expressed exactly on this host: the same, and processes without a control group here."""
         return (*check(intent), *refused(intent, *self._groups(intent)))
 
-    def plan(self, intent: Intent, observed: Observed) -> Plan:
+    def plan(self, intent: Intent, observed: Observed, how: How = AS_IS) -> Plan:
         """The transaction that realises the intent. Empty when it is realised already.
 
         Raises FindingsError when a part that nftables cannot express may not be left out, and when the intent comes
@@ -103,39 +94,17 @@ class NftablesTarget:
         if errors_among(faults := self._faults(intent)):
             raise FindingsError(faults)
         reduced, groups = self._reduced(intent)
-        found = _seen_with(observed if isinstance(observed, Realised) else Realised("absent"), groups)
-        generation = self._generation(reduced, found)
-        wanted = render(reduced, generation, groups)
-        changes = difference(wanted, found.layout)
-        forgets = reused_generations(generation) if generation != found.policy_generation else None
-        return Plan(
-            changes.preparation,
-            changes.change,
-            changes.cleanup,
-            changes.summary,
-            reduced,
-            wanted,
-            generation,
-            found.generation or None,
-            forgets,
-            found.layout is None,
-            changes.size,
-            generation != found.policy_generation,
-        )
+        found = with_groups(observed if isinstance(observed, Realised) else Realised("absent"), groups)
+        if how.fallback is not None:
+            how = msgspec.structs.replace(how, fallback=self._reduced(how.fallback)[0])
+        return planned(reduced, found, groups, how, self._now())
 
     def changes(self, intent: Intent, observed: Realised) -> Changes:
         """What a plan does in words of rules: what somebody else changed apart from what the intent changes."""
         reduced, groups = self._reduced(intent)
-        found = _seen_with(observed, groups)
-        return changes(reduced, found.layout, found.intent, groups, is_untouched=found.is_untouched)
-
-    def _generation(self, intent: Intent, found: Realised) -> int:
-        """The same while nothing is taken away; else the next, so that every live connection is judged again."""
-        if found.layout is None or not found.policy_generation:
-            return 1
-        if found.is_untouched and found.intent is not None and not revokes(found.intent, intent):
-            return found.policy_generation
-        return next_generation(found.policy_generation)
+        found = with_groups(observed, groups)
+        layout = found.in_force.layout if found.in_force is not None else None
+        return changes(reduced, layout, found.intent, groups, is_untouched=found.is_untouched)
 
     # -- the kernel --
 
@@ -148,8 +117,8 @@ class NftablesTarget:
         if plan.is_empty:
             return
         with Netlink(self.netns) as netlink:
-            if plan.forgets is not None:
-                conntrack.forget(netlink, plan.forgets)
+            for numbers in plan.forgets:
+                conntrack.forget(netlink, numbers)
             self._adopt(netlink, plan)
             try:
                 based_on = plan.based_on
@@ -178,30 +147,19 @@ class NftablesTarget:
         with Netlink(self.netns) as netlink:
             last = self._last
             if last is None or not last.is_untouched or netlink.generation() != last.generation:
-                self._last = last = self._read(*_consistent(netlink))
+                self._last = last = self._read(netlink)
+            elif last.layout is not None and any(last.layout.timers.values()):
+                timers = read_timers(netlink, last.layout.sets)
+                self._last = last = retold(last, timers, self._now())
         return last
 
-    def _read(self, layout: Layout | None, generation: int) -> Realised:
-        if layout is None:
-            return Realised("absent", generation=generation)
-        groups = self._groups_at(layout)
-        try:
-            intent = parse(layout, groups)
-        except Unreadable as error:
-            return Realised("drifted", differences=(str(error),), layout=layout, generation=generation,
-                            policy_generation=generation_in(layout))  # fmt: skip
-        told = about(layout)
-        is_sealed = told.seal == seal_of(layout)
-        return Realised(
-            "realised" if is_sealed else "drifted",
-            intent,
-            told.digest if is_sealed else "",
-            () if is_sealed else ("the table was changed since it was applied",),
-            layout,
-            generation,
-            generation_in(layout),
-            is_sealed,
-        )
+    def _read(self, netlink: Netlink) -> Realised:
+        layout, generation = _consistent(netlink)
+        return realised(layout, generation, self._groups_at(layout) if layout is not None else {}, self._now())
+
+    def _now(self) -> float:
+        """The clock of the kernel's timers."""
+        return time.monotonic()
 
     def verify(self, intent: Intent, observed: Realised | None = None) -> Realised:
         """Compare what is realised with an intent, cell by cell and rule by rule.
@@ -213,10 +171,13 @@ class NftablesTarget:
         found = observed or self.observe()
         if faults := errors_among(self._faults(intent)):
             return msgspec.structs.replace(found, state="refused", differences=tuple(f.message for f in faults))
-        if found.layout is None:
+        standing = found.in_force
+        if standing is None:
             return found
         reduced, groups = self._reduced(intent)
-        differing = differences(reduced, found.layout, groups, None if groups else found.intent)
+        differing = differences(reduced, standing.layout, groups, None if groups else standing.intent)
+        if not differing and not found.is_untouched:
+            differing = found.differences
         if not differing:
             refused = tuple(f.message for f in reduced.refusals)
             state: State = "refused" if reduced is not intent else "realised"
@@ -225,13 +186,33 @@ class NftablesTarget:
         state = "pending" if found.is_untouched else "drifted"
         return msgspec.structs.replace(found, state=state, differences=differing)
 
-    def converge(self, intent: Intent) -> Realised:
+    def converge(
+        self,
+        intent: Intent,
+        *,
+        trial_s: float | None = None,
+        live: Live = "cut",
+        grace_s: float = 60.0,
+        policy: str = "",
+        fallback: Intent | None = None,
+    ) -> Realised:
         """Observe, plan, apply and prove, again if someone else changed the rule set meanwhile.
 
-        Raises TargetError `not-realised` when what was read back still differs.
+        trial_s: put the intent's policy on trial for so long beside the confirmed one, which decides again by itself
+            unless `confirm` comes in time. Without it, an intent of the policy on trial moves membership and quarantine
+            for both; any other ends the trial.
+        live: what becomes of connections that lose permission by a change of policy: they are `cut`, `drain` for
+            `grace_s` seconds, or `keep` on. A forbid, a quarantine and a loss of membership always cut.
+        policy: a name of the policy, by which it is known again; without, its content is compared.
+        fallback: the confirmed policy's intent with the membership of now. Without it, the confirmed generation follows
+            what can be told of it, and withholds the rest.
+
+        Raises TargetError `not-realised` when what was read back still differs, `no-confirmed-policy` where a trial has
+        nothing to fall back on.
         """
+        how = How(trial_s, live, grace_s, policy, fallback)
         for attempt in range(ATTEMPTS):
-            plan = self.plan(intent, self.verify(intent))
+            plan = self.plan(intent, self.verify(intent), how)
             try:
                 self.apply(plan)
                 break
@@ -255,6 +236,49 @@ class NftablesTarget:
                 break
             time.sleep(SETTLE_S)
         return found
+
+    # -- trials --
+
+    def confirm(self) -> Realised:
+        """Make the policy on trial permanent, in one transaction. Raises TargetError `trial-over` when it is none.
+
+        What the table then holds too much is tidied up afterwards; that decides nothing.
+        """
+        self._while_on_trial(FOR_GOOD)
+        return self._tidy()
+
+    def extend(self, seconds: float) -> Realised:
+        """Give the policy on trial so many seconds from now on. Raises TargetError `trial-over` when it is none."""
+        return self._while_on_trial(self._now() + seconds)
+
+    def revert(self) -> Realised:
+        """End the trial now: the confirmed policy decides. Nothing to do when it does already."""
+        found = self.observe()
+        return self._commit(settled(found, None, self._now())) if found.on_trial else found
+
+    def _tidy(self) -> Realised:
+        """Leave only the confirmed trial in the table."""
+        found = self.observe()
+        if found.trial is None or found.on_trial or found.is_reverted or not found.is_untouched:
+            return found
+        return self._commit(tidied(found, self._now()))
+
+    def _while_on_trial(self, until: float) -> Realised:
+        """Change the trial's time. The kernel refuses it once the time is over: its elements are not there."""
+        for attempt in range(ATTEMPTS):
+            found = self.observe()
+            if not found.on_trial:
+                raise _trial_over()
+            try:
+                return self._commit(settled(found, until, self._now()))
+            except TargetError as error:
+                if error.code not in ("ruleset-changed", "kernel-refused") or attempt == ATTEMPTS - 1:
+                    raise
+        raise _trial_over()
+
+    def _commit(self, plan: Plan) -> Realised:
+        self.apply(plan)
+        return self.observe()
 
     def remove(self) -> None:
         """Delete our table: the explicit end of enforcement. Nothing else ever does."""
@@ -296,13 +320,6 @@ class NftablesTarget:
         return resolve_units(sorted(self._last_units), self._cgroup_root)[0] if self._last_units else {}
 
 
-def _seen_with(found: Realised, groups: Mapping[str, CgroupRef]) -> Realised:
-    """The reading with its control groups under the names they have in an intent."""
-    if not groups or found.layout is None or found.intent is None:
-        return found
-    return msgspec.structs.replace(found, intent=parse(found.layout, groups))
-
-
 def _consistent(netlink: Netlink) -> tuple[Layout | None, int]:
     """The table, read while nobody changed the rule set."""
     for _ in range(ATTEMPTS):
@@ -316,6 +333,14 @@ def _consistent(netlink: Netlink) -> tuple[Layout | None, int]:
         if netlink.generation() == before:
             return layout, before
     raise TargetError("read-back-unstable", "the rule set kept changing while it was read", help="try again")
+
+
+def _trial_over() -> TargetError:
+    return TargetError(
+        "trial-over",
+        "no policy is on trial: the confirmed one is in force",
+        help="apply the policy again to try it again",
+    )
 
 
 def _refused(refusal: Refused, *, was_guarded: bool = False) -> TargetError:
