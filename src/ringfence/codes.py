@@ -157,6 +157,7 @@ _TARGETS = {
     "ruleset-changed": Code("somebody changed the rules between plan and apply", "plan again"),
     "kernel-lacks-feature": Code("the kernel lacks something nftables needs", "load nf_tables, or use a newer kernel"),
     "kernel-refused": Code("the kernel refused the rules; the old ones are in force", _REPORT),
+    "owned-by-another": Code("another process owns our table in the kernel", "stop the agent on this host first"),
     "trial-over": Code("no policy is on trial: the confirmed one is in force", "apply the policy again"),
     "no-confirmed-policy": Code("a trial has nothing to fall back on", "apply the last good policy without a trial"),
     "set-full": Code("a set has reached its size in the kernel", "group addresses in CIDRs"),

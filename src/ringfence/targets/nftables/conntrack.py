@@ -3,7 +3,8 @@
 A generation number can be used again when no connection bears it (see `marks`). A connection that began before
 conntrack looked is entered with the side that began it, so that it is judged on its original direction like any other.
 
-INVARIANT: only our own bits of a mark are changed, and only on connections that bear a number about to be reused.
+INVARIANT: only our own bits of a mark are changed, and only on connections that bear a number about to be reused, or
+none when the first rules are about to come.
 INVARIANT: a connection made known bears no judgement, and one that conntrack knows is left as it is.
 Never deletes a connection: deleting one revives it in mid-stream (`nf_conntrack_tcp_loose`), cutting is what rules do.
 """
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 from ringfence.core.errors import TargetError
 from ringfence.core.net.address import V4_BASE, is_v4
 from ringfence.core.net.service import TCP
-from ringfence.targets.nftables.marks import MASK, PICKED_UP, generation_of
+from ringfence.targets.nftables.marks import MASK, PICKED_UP, generation_of, mark_of
 from ringfence.targets.nftables.netlink import ACK, CREATE, DUMP, EXCLUSIVE, SUBSYS_CTNETLINK, Netlink, Refused
 from ringfence.targets.nftables.sockets import Connected
 from ringfence.targets.nftables.wire import NESTED, as_int, attribute, attribute_map, be16, be32, nested
@@ -60,7 +61,12 @@ def _forget_family(netlink: Netlink, family: int, generations: range) -> int:
 
 def _clear(netlink: Netlink, family: int, parts: dict[int, bytes]) -> int:
     """One connection back to "never judged"; that it was picked up in mid-stream stays known."""
-    body = attribute(_TUPLE_ORIG | NESTED, parts[_TUPLE_ORIG]) + be32(_MARK, 0) + be32(_MARK_MASK, MASK ^ PICKED_UP)
+    return _set_generation(netlink, family, parts, 0)
+
+
+def _set_generation(netlink: Netlink, family: int, parts: dict[int, bytes], generation: int) -> int:
+    mark = be32(_MARK, mark_of(generation)) + be32(_MARK_MASK, MASK ^ PICKED_UP)
+    body = attribute(_TUPLE_ORIG | NESTED, parts[_TUPLE_ORIG]) + mark
     if _ZONE in parts:
         body += attribute(_ZONE, parts[_ZONE])
     try:
@@ -70,6 +76,27 @@ def _clear(netlink: Netlink, family: int, parts: dict[int, bytes]) -> int:
             raise
         return 0
     return 1
+
+
+def seed(netlink: Netlink, generation: int) -> int:
+    """Give every connection that was never judged this generation; returns how many there were.
+
+    Raises TargetError `conntrack-unreadable`: what is to go on could not be told from what is new.
+    """
+    try:
+        return sum(_seed_family(netlink, family, generation) for family in (_AF_INET, _AF_INET6))
+    except Refused as refusal:
+        raise TargetError(
+            "conntrack-unreadable",
+            f"connections that are older than the rules could not be marked: {refusal.strerror}",
+            help="load the kernel module nf_conntrack_netlink",
+        ) from refusal
+
+
+def _seed_family(netlink: Netlink, family: int, generation: int) -> int:
+    found = map(attribute_map, netlink.request(SUBSYS_CTNETLINK << 8 | _CT_GET, DUMP, b"", family=family))
+    unjudged = (parts for parts in found if not generation_of(as_int(parts.get(_MARK, b""))))
+    return sum(_set_generation(netlink, family, parts, generation) for parts in unjudged)
 
 
 def adopt(netlink: Netlink, connections: Iterable[Connected]) -> int:

@@ -117,8 +117,9 @@ class Hook(msgspec.Struct, frozen=True):
 
 
 HOOKS = {"input": 1, "output": 3}
-DORMANT = 0x1
-"""NFT_TABLE_F_DORMANT (nf_tables.h): the hooks of the table are not registered."""
+DORMANT, OWNER, PERSIST = 0x1, 0x2, 0x4
+"""NFT_TABLE_F_* (nf_tables.h): the hooks of the table are not registered; one socket alone may write to it; it stays
+when that socket closes."""
 
 
 class Chain(msgspec.Struct, frozen=True):

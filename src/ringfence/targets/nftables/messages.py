@@ -44,9 +44,9 @@ _UDATA_KEY_ORDER, _UDATA_DATA_ORDER, _UDATA_SET_COMMENT = 0, 1, 7
 _BIG_ENDIAN, _HOST_ENDIAN = 2, 1
 
 
-def new_table() -> Message:
-    """Create the table, or wake and free one that is there of every flag."""
-    return Message(NEWTABLE, CREATE, string(1, TABLE) + be32(2, 0), f"table `{TABLE}`")
+def new_table(flags: int = 0) -> Message:
+    """Create the table, or give one that is there these flags, as far as the kernel lets them change."""
+    return Message(NEWTABLE, CREATE, string(1, TABLE) + be32(2, flags), f"table `{TABLE}`")
 
 
 def delete_table() -> Message:

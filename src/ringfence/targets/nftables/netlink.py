@@ -110,6 +110,12 @@ class Netlink:
             raise TargetError("unreachable", f"cannot open a netfilter netlink socket: {error.strerror}") from error
         self._sequence = 1
 
+    @property
+    def port(self) -> int:
+        """The socket's address: what a table it owns is marked with."""
+        port: int = self._socket.getsockname()[0]
+        return port
+
     def close(self) -> None:
         self._socket.close()
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from ringfence.core.intent.model import Intent
 from ringfence.targets.nftables import messages as m
-from ringfence.targets.nftables.layout import Bytes2D, Chain, Elements, Hash, Layout, as_rows
+from ringfence.targets.nftables.layout import DORMANT, Bytes2D, Chain, Elements, Hash, Layout, as_rows
 from ringfence.targets.nftables.marks import ACTIONS
 from ringfence.targets.nftables.netlink import Message
 from ringfence.targets.nftables.services import Services
@@ -64,6 +64,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Policy generations that no connection may bear when this is applied."""
     adopts: bool = False
     """Whether connections may be older than the rules."""
+    seeds: int = 0
+    """The generation that connections older than the rules are given, so that they may last; 0: none."""
     size: Size = Size()
     judges_again: bool = False
     """Whether live connections are judged again, because something is taken away."""
@@ -130,7 +132,7 @@ class _Comparison:
     def _preparation(self) -> Iterator[Message]:
         """The table, new counters, new sets with their elements, new chains with their rules; no base chains."""
         if self.is_new:
-            yield m.new_table()
+            yield m.new_table(self.wanted.flags)
         counters = [name for name in self.wanted.counters if name not in self.old.counters]
         yield from map(m.new_counter, counters)
         yield from (m.new_set(self.wanted.sets[name], n) for n, name in enumerate(self.new_sets, start=1))
@@ -153,9 +155,9 @@ class _Comparison:
     # -- change --
 
     def _change(self) -> Iterator[Message]:
-        if not self.is_new and self.old.flags != self.wanted.flags:
+        if self.old.flags & DORMANT:
             self.summary.append("~ table: flags")
-            yield m.new_table()
+            yield m.new_table(self.old.flags & ~DORMANT)
         yield from self._flushes()
         for name in self.kept:
             yield from self._kept_elements(name)

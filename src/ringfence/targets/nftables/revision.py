@@ -60,6 +60,8 @@ class Revision(msgspec.Struct, frozen=True):
     forgets: tuple[range, ...]
     """Numbers that no connection may bear when this is applied."""
     judges_again: bool
+    seeds: int = 0
+    """The generation of connections that are older than the first rules, where they may last."""
 
 
 def revise(intent: Intent, found: Realised, groups: Mapping[str, CgroupRef], how: How, now: float) -> Revision:
@@ -87,6 +89,8 @@ class _Reviser:
         ):
             assert confirmed is not None
             return self._followed(confirmed, trial)
+        if self.found.layout is None and self.how.live != "cut":
+            return self._first()
         if self.how.trial_s is not None and not self._is_confirmed_already(confirmed):
             return self._trial(confirmed)
         return self._plain()
@@ -112,6 +116,15 @@ class _Reviser:
         return _about(mine, present) == _about(theirs, present)
 
     # -- the three ways --
+
+    def _first(self) -> Revision:
+        """The first rules: what was there before them is a generation of its own, which may last."""
+        (before,), forgets = self._numbers(1)
+        self.latest = before
+        until = self._until()
+        self.terms = Terms(None, {before: until} if until > self.now else {})
+        revision = self._trial(None) if self.how.trial_s is not None else self._plain()
+        return msgspec.structs.replace(revision, forgets=(*forgets, *revision.forgets), seeds=before)
 
     def _plain(self) -> Revision:
         lost = self._losses(self.base, self.intent)
@@ -201,7 +214,7 @@ class _Reviser:
         """What lasts afterwards: after a loss of policy as it is to be, capped by every stricter word since."""
         lasting = dict(self.terms.lasting)
         if lost.is_policy:
-            until = {"cut": 0.0, "drain": self.now + self.how.grace_s, "keep": FOR_GOOD}[self.how.live]
+            until = self._until()
             last = self.base.generation if self.base is not None else 0
             lasting = {g: min(given, until) for g, given in {**lasting, last: FOR_GOOD}.items() if g}
         lasting = {g: t for g, t in lasting.items() if t > self.now and not any(g in r for r in forgets)}
@@ -209,6 +222,10 @@ class _Reviser:
         if sum(map(len, departed.values())) > MOST_DEPARTED:
             return Terms()
         return Terms(None, lasting, departed if lasting else {})
+
+    def _until(self) -> float:
+        """Until when a connection lasts that loses permission now."""
+        return {"cut": 0.0, "drain": self.now + self.how.grace_s, "keep": FOR_GOOD}[self.how.live]
 
     def _render(self, intent: Intent, generation: int, terms: Terms, *, has_trial: bool) -> Layout:
         named = {POLICY: f"policy {self.how.policy}"} if self.how.policy else {}

@@ -35,6 +35,7 @@ def planned(intent: Intent, found: Realised, groups: Mapping[str, CgroupRef], ho
         generation=wanted.generation,
         forgets=wanted.forgets,
         adopts=found.layout is None,
+        seeds=wanted.seeds,
         judges_again=is_again,
     )
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -24,9 +25,10 @@ from ringfence.targets.nftables import messages as m
 from ringfence.targets.nftables.areas import CgroupRef, units_of
 from ringfence.targets.nftables.cgroups import named_units, resolve_units
 from ringfence.targets.nftables.changes import Changes, changes
-from ringfence.targets.nftables.layout import Layout
+from ringfence.targets.nftables.layout import DORMANT, OWNER, PERSIST, Layout
 from ringfence.targets.nftables.netlink import Netlink, Refused, following
 from ringfence.targets.nftables.observe import read_table, read_timers
+from ringfence.targets.nftables.ownership import Ownership, drop_copy, move, owned_by_another
 from ringfence.targets.nftables.plan import Plan
 from ringfence.targets.nftables.readback import differences
 from ringfence.targets.nftables.realised import Realised, realised, retold, with_groups
@@ -56,8 +58,12 @@ _REFUSED = {
 class NftablesTarget:
     """One host's enforcement point. `netns` names a network namespace; None is this process's own."""
 
-    def __init__(self, netns: str | None = None, *, cgroup_root: Path | None = None) -> None:
+    def __init__(
+        self, netns: str | None = None, *, cgroup_root: Path | None = None, ownership: Ownership | None = None
+    ) -> None:
         self.netns = netns
+        self._ownership = ownership
+        self._is_secured = False
         self._cgroup_root = cgroup_root
         self._last_units: frozenset[str] = frozenset()
         self._last: Realised | None = None
@@ -108,6 +114,46 @@ class NftablesTarget:
 
     # -- the kernel --
 
+    @contextmanager
+    def _netlink(self) -> Iterator[Netlink]:
+        """The socket that owns the table, or one for now."""
+        if self._ownership is not None:
+            yield self._ownership.netlink
+            return
+        with Netlink(self.netns) as netlink:
+            yield netlink
+
+    def secure(self) -> bool:
+        """Bring the table that is there under this target's ownership, or free it if it has none; True when it moved.
+
+        Its rules stay in force all the while. Raises TargetError `owned-by-another`.
+        """
+        with self._netlink() as netlink:
+            try:
+                return self._moved(netlink)
+            except Refused as refusal:
+                raise _refused(refusal) from refusal
+            finally:
+                self._is_secured = True
+
+    def _moved(self, netlink: Netlink) -> bool:
+        if self._ownership is not None and self._ownership.take():
+            drop_copy(netlink)
+            return False
+        wanted = self._ownership.flags if self._ownership is not None else 0
+        layout, _ = _consistent(netlink)
+        if layout is None:
+            return False
+        if layout.flags & OWNER:
+            raise owned_by_another()
+        moves = wanted != layout.flags & (OWNER | PERSIST) and self._ownership is not None
+        if moves:
+            move(netlink, layout, wanted | layout.flags & DORMANT)
+            self._last = None
+        else:
+            drop_copy(netlink)
+        return moves
+
     def apply(self, plan: Plan) -> None:
         """Commit the plan: what has an effect is one transaction.
 
@@ -116,10 +162,10 @@ class NftablesTarget:
         """
         if plan.is_empty:
             return
-        with Netlink(self.netns) as netlink:
+        with self._netlink() as netlink:
             for numbers in plan.forgets:
                 conntrack.forget(netlink, numbers)
-            self._adopt(netlink, plan)
+            self._adopt(netlink, plan, is_before=True)
             try:
                 based_on = plan.based_on
                 if plan.preparation:
@@ -132,19 +178,21 @@ class NftablesTarget:
                 netlink.commit(plan.cleanup)
             except Refused as refusal:
                 raise _refused(refusal) from refusal
-            self._adopt(netlink, plan)
+            self._adopt(netlink, plan, is_before=False)
 
-    def _adopt(self, netlink: Netlink, plan: Plan) -> None:
+    def _adopt(self, netlink: Netlink, plan: Plan, *, is_before: bool) -> None:
         """Make known what began before the first rules: beforehand, and what began meanwhile."""
         if plan.adopts:
             conntrack.adopt(netlink, connections(self.netns))
+            if plan.seeds and is_before:
+                conntrack.seed(netlink, plan.seeds)
 
     def observe(self) -> Realised:
         """Read back what is realised: `absent`, `realised` if untouched since it was applied, else `drifted`.
 
         While the kernel's rule set generation has not moved, nobody has changed anything since the last whole reading.
         """
-        with Netlink(self.netns) as netlink:
+        with self._netlink() as netlink:
             last = self._last
             if last is None or not last.is_untouched or netlink.generation() != last.generation:
                 self._last = last = self._read(netlink)
@@ -211,8 +259,10 @@ class NftablesTarget:
         nothing to fall back on.
         """
         how = How(trial_s, live, grace_s, policy, fallback)
+        if not self._is_secured:
+            self.secure()
         for attempt in range(ATTEMPTS):
-            plan = self.plan(intent, self.verify(intent), how)
+            plan = self._as_owned(self.plan(intent, self.verify(intent), how))
             try:
                 self.apply(plan)
                 break
@@ -236,6 +286,15 @@ class NftablesTarget:
                 break
             time.sleep(SETTLE_S)
         return found
+
+    def _as_owned(self, plan: Plan) -> Plan:
+        """A plan from nothing makes the table with our flags."""
+        if self._ownership is None or not plan.adopts:
+            return plan
+        bare, owned = m.new_table(), m.new_table(self._ownership.flags)
+        steps = (tuple(owned if x == bare else x for x in step) for step in (plan.preparation, plan.messages))
+        preparation, messages = steps
+        return msgspec.structs.replace(plan, preparation=preparation, messages=messages)
 
     # -- trials --
 
@@ -282,7 +341,7 @@ class NftablesTarget:
 
     def remove(self) -> None:
         """Delete our table: the explicit end of enforcement. Nothing else ever does."""
-        with Netlink(self.netns) as netlink:
+        with self._netlink() as netlink:
             try:
                 netlink.commit((m.delete_table(),))
             except Refused as refusal:
@@ -291,13 +350,13 @@ class NftablesTarget:
 
     def hits(self) -> tuple[counters.Hit, ...]:
         """How often each cell decided."""
-        with Netlink(self.netns) as netlink:
+        with self._netlink() as netlink:
             layout = read_table(netlink)
             return counters.hits(netlink, layout) if layout is not None else ()
 
     def totals(self) -> tuple[counters.Totals, ...]:
         """Packets judged, by direction and step."""
-        with Netlink(self.netns) as netlink:
+        with self._netlink() as netlink:
             return counters.totals(netlink)
 
     # -- control groups --

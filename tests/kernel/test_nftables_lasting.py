@@ -1,0 +1,273 @@
+"""What becomes of live connections that lose permission: kept, drained or cut, as the apply says; some always cut."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from nft_ground import Ground, passes, until
+from nft_intents import OWN
+
+from ringfence.core.identity.workload import Direction, Mode
+from ringfence.core.intent.model import Cell, Intent, Part, PeerClass
+from ringfence.core.net.address import format_address, is_v4, parse_address
+from ringfence.core.net.service import parse_service
+from ringfence.targets.nftables.revision import Live
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0, reason="namespaces and nftables need root on Linux"
+    ),
+    pytest.mark.skipif(shutil.which("nft") is None, reason="nft is not installed"),
+]
+A = parse_address
+HOST4, HOST6 = A("172.20.0.2"), A("fd20::2")
+PEER4, PEER6, OTHER4 = A("10.1.0.1"), A("fd00::1"), A("10.1.0.2")
+BRIEFLY_S = 0.3
+LONG_S, SHORT_S = 600.0, 1.0
+PEERS = (PeerClass(1, "app=one", (PEER4, PEER6)), PeerClass(2, "app=two", (OTHER4,)))
+
+
+def intent(*cells: tuple[Direction, int, str, str], peers: tuple[PeerClass, ...] = PEERS, **more: object) -> Intent:
+    parts = tuple(
+        Part(d, tuple(Cell(n, parse_service(s), a, f"p/{s}") for x, n, s, a in cells if x == d))  # type: ignore[arg-type]
+        for d in ("in", "out")
+    )
+    return Intent("uuid", "host", Mode.both("enforce"), OWN, peers, parts, **more)  # type: ignore[arg-type]
+
+
+SERVICES: dict[Direction, str] = {"in": "80", "out": "443"}
+OPEN = intent(*((d, n, f"{p}/{SERVICES[d]}", "allow") for d in SERVICES for n in (1, 2) for p in ("tcp", "udp")))
+CLOSED = intent(("in", 1, "tcp/81", "allow"), ("in", 2, "tcp/81", "allow"))
+
+
+class Talk(NamedTuple):
+    """Two sockets with a flow between them."""
+
+    client: socket.socket
+    server: socket.socket
+
+    def passes_from(self, side: str) -> bool:
+        sender, receiver = (self.client, self.server) if side == "client" else (self.server, self.client)
+        return passes(sender, receiver, within_s=BRIEFLY_S)
+
+    def works(self) -> bool:
+        return passes(self.client, self.server) and passes(self.server, self.client)
+
+
+class Way(NamedTuple):
+    protocol: str
+    direction: Direction
+    is_v6: bool
+
+
+WAYS = [Way(p, d, v) for p in ("tcp", "udp") for d in SERVICES for v in (False, True)]
+
+
+@pytest.fixture
+def ground() -> Iterator[Ground]:
+    with Ground() as ground:
+        yield ground
+
+
+def talk(ground: Ground, way: Way, peer: int | None = None) -> Talk:
+    """A live flow in which both sides have spoken."""
+    host, remote = (HOST6, PEER6) if way.is_v6 else (HOST4, PEER4)
+    remote = peer or remote
+    server, client = (ground.host, ground.peer) if way.direction == "in" else (ground.peer, ground.host)
+    address, client_address = (host, remote) if way.direction == "in" else (remote, host)
+    port = int(SERVICES[way.direction])
+    if way.protocol == "tcp":
+        made = ground.connection(
+            server=server, client=client, client_address=client_address, address=address, port=port
+        )
+        found = Talk(*made)
+    else:
+        found = datagrams(ground, server, client, (address, port), client_address)
+    assert found.works()
+    return found
+
+
+def datagrams(ground: Ground, server: str, client: str, at: tuple[int, int], client_address: int) -> Talk:
+    family = socket.AF_INET if is_v4(at[0]) else socket.AF_INET6
+    answering = ground.socket_in(server, family, socket.SOCK_DGRAM)
+    answering.bind((format_address(at[0]), at[1]))
+    asking = ground.socket_in(client, family, socket.SOCK_DGRAM)
+    asking.bind((format_address(client_address), 0))
+    asking.connect((format_address(at[0]), at[1]))
+    asking.send(b"ask")
+    answering.connect(answering.recvfrom(64)[1])
+    return Talk(asking, answering)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_cut_ends_it_at_once(ground: Ground, way: Way, side: str) -> None:
+    """Cut: nothing passes any more, whichever side sends next."""
+    ground.target.converge(OPEN)
+    live = talk(ground, way)
+
+    ground.target.converge(CLOSED, live="cut")
+
+    assert not live.passes_from(side)
+    assert not live.passes_from("server" if side == "client" else "client")
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_keep_lets_it_finish(ground: Ground, way: Way, side: str) -> None:
+    """Kept connections go on from either side, for good; new ones are judged by the new policy."""
+    ground.target.converge(OPEN)
+    live = talk(ground, way)
+
+    seen = ground.target.converge(CLOSED, live="keep")
+
+    assert seen.state == "realised"
+    assert live.passes_from(side)
+    assert live.works()
+    assert ground.target.observe().state == "realised"
+    blocked = ground.counts()
+    ground.target.verify(CLOSED)
+    assert blocked["in_default_blocked"] == 0
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_drain_ends_it_by_and_by(ground: Ground, way: Way) -> None:
+    """Drained connections go on until the time is over, which the kernel counts by itself."""
+    ground.target.converge(OPEN)
+    live = talk(ground, way)
+
+    ground.target.converge(CLOSED, live="drain", grace_s=SHORT_S)
+    assert until(lambda: not any(ground.target.observe().layout.timers.values()))  # type: ignore[union-attr]
+
+    assert not live.passes_from("client")
+    assert not live.passes_from("server")
+    assert ground.target.observe().state == "realised"
+
+
+def test_while_it_drains_it_works(ground: Ground) -> None:
+    """Nothing is lost before the time is over."""
+    ground.target.converge(OPEN)
+    live = talk(ground, Way("tcp", "in", False))
+
+    ground.target.converge(CLOSED, live="drain", grace_s=LONG_S)
+
+    assert live.works()
+    assert ground.target.plan(CLOSED, ground.target.verify(CLOSED)).is_empty
+
+
+def test_a_new_connection_does_not_last(ground: Ground) -> None:
+    """Keeping is for what was there: the same peer cannot begin anew."""
+    ground.target.converge(OPEN)
+    talk(ground, Way("tcp", "in", False))
+    ground.target.converge(CLOSED, live="keep")
+
+    calling = ground.socket_in(ground.peer, socket.AF_INET, socket.SOCK_STREAM)
+    calling.settimeout(BRIEFLY_S)
+    calling.bind(("10.1.0.1", 0))
+    with pytest.raises((TimeoutError, ConnectionRefusedError)):
+        calling.connect(("172.20.0.2", 80))
+
+
+ALWAYS_CUT = {
+    "forbid": intent(("in", 1, "tcp/80", "forbid"), ("in", 2, "tcp/80", "allow")),
+    "quarantined peer": msgspec.structs.replace(CLOSED, isolated=(PEER4,)),
+    "quarantined host": msgspec.structs.replace(CLOSED, is_quarantined=True),
+    "relabelled": msgspec.structs.replace(
+        CLOSED,
+        peers=(
+            msgspec.structs.replace(PEERS[0], addresses=(PEER6,)),
+            msgspec.structs.replace(PEERS[1], addresses=(PEER4, OTHER4)),
+        ),
+    ),
+    "gone": msgspec.structs.replace(CLOSED, peers=(msgspec.structs.replace(PEERS[0], addresses=(PEER6,)), PEERS[1])),
+    "the last of its class": intent(("in", 2, "tcp/81", "allow"), peers=(PEERS[1],)),
+}
+
+
+@pytest.mark.parametrize("why", ALWAYS_CUT)
+@pytest.mark.parametrize("live", ["keep", "drain"])
+def test_some_losses_always_cut(ground: Ground, why: str, live: Live) -> None:
+    """Forbid, quarantine and the loss of a class end connections at once, whatever the apply says of the others."""
+    before = msgspec.structs.replace(OPEN)
+    ground.target.converge(before)
+    flow = talk(ground, Way("tcp", "in", False))
+
+    ground.target.converge(ALWAYS_CUT[why], live=live, grace_s=LONG_S)
+
+    assert not flow.passes_from("client")
+    assert not flow.passes_from("server")
+
+
+@pytest.mark.parametrize("live", ["keep", "drain"])
+def test_a_later_loss_of_membership_cuts_what_lasts(ground: Ground, live: Live) -> None:
+    """Relabelling away ends a connection that was let go on, and leaves the others to go on."""
+    ground.target.converge(OPEN)
+    leaver, other = talk(ground, Way("tcp", "in", False)), talk(ground, Way("tcp", "in", False), OTHER4)
+    ground.target.converge(CLOSED, live=live, grace_s=LONG_S)
+    assert leaver.works()
+
+    ground.target.converge(ALWAYS_CUT["gone"], live=live, grace_s=LONG_S)
+
+    assert not leaver.passes_from("client")
+    assert not leaver.passes_from("server")
+    assert other.works()
+    assert ground.target.observe().state == "realised"
+
+
+def test_the_stricter_word_wins(ground: Ground) -> None:
+    """What one apply kept, a later one that cuts ends: the last word of policy about live connections."""
+    ground.target.converge(OPEN)
+    kept = talk(ground, Way("tcp", "in", False))
+    ground.target.converge(CLOSED, live="keep")
+    assert kept.works()
+
+    ground.target.converge(intent(("in", 1, "tcp/82", "allow")), live="cut")
+
+    assert not kept.passes_from("client")
+    assert not kept.passes_from("server")
+
+
+def test_a_newcomer_ends_nothing_that_lasts(ground: Ground) -> None:
+    """Membership that only grows leaves kept connections as they are."""
+    ground.target.converge(OPEN)
+    kept = talk(ground, Way("tcp", "in", False))
+    ground.target.converge(CLOSED, live="keep")
+    grown = (msgspec.structs.replace(PEERS[0], addresses=(PEER4, A("10.1.0.3"), PEER6)), PEERS[1])
+
+    ground.target.converge(msgspec.structs.replace(CLOSED, peers=grown), live="keep")
+
+    assert kept.works()
+
+
+def test_a_trial_that_drains_loses_nothing_if_it_reverts(ground: Ground) -> None:
+    """A connection the trial refuses goes on while it drains, and after the trial is over."""
+    ground.target.converge(OPEN)
+    live = talk(ground, Way("tcp", "in", False))
+    ground.target.converge(CLOSED, trial_s=LONG_S, live="drain", grace_s=LONG_S)
+    assert live.works()
+
+    ground.target.revert()
+
+    assert live.works()
+
+
+@pytest.mark.parametrize("live", ["keep", "drain", "cut"])
+def test_first_enforcement_follows_the_word_too(ground: Ground, live: Live) -> None:
+    """Connections older than the first rules: what policy allows goes on; what it refuses follows the word."""
+    allowed, refused = talk(ground, Way("tcp", "in", False)), talk(ground, Way("tcp", "in", False), OTHER4)
+    first = intent(("in", 1, "tcp/80", "allow"))
+
+    ground.target.converge(first, live=live, grace_s=LONG_S)
+
+    assert allowed.works()
+    assert refused.passes_from("server") == (live != "cut")
+    assert refused.passes_from("client") == (live != "cut")
+    assert allowed.works()
