@@ -1,6 +1,6 @@
 """`make bench`: every benchmark after the other, each with its peer or physical limit beside it.
 
-python -m bench [NAME ...]     names: engine policy ingest mine map nftables
+python -m bench [NAME ...]     names: engine policy ingest mine map bus nftables agent_telemetry
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ BENCHES = {
     "ingest": ("nfdump",),
     "mine": (),
     "map": (),
+    "bus": (),
     "nftables": ("nft", "ip", "cc"),
+    "agent_telemetry": ("nft", "ip"),
 }
 """Each with the programs it needs beside Ringfence."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -85,8 +85,8 @@ class FlowRows:
 
     def where(self, mask: NDArray[Any] | slice) -> FlowRows:
         """The rows a boolean mask, an index array or a slice picks."""
-        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return FlowRows(**{k: v[mask] if isinstance(v, np.ndarray) else v for k, v in columns.items()})
+        columns: dict[str, Any] = {name: getattr(self, name)[mask] for name in (*ADDRESS_COLUMNS, *NUMBER_COLUMNS)}
+        return replace(self, **columns)
 
 
 ADDRESS_COLUMNS = ("source_hi", "source_lo", "destination_hi", "destination_lo")
