@@ -182,7 +182,8 @@ class Held:
         has_isolations = self.isolations is not None and self.isolations.networks == newest.networks
         if not bodies and not groups and has_isolations:
             return None
-        return Fetch(isolations=not has_isolations, bodies=bodies, groups=groups)
+        is_elsewhere = not has_isolations  # perhaps because this host is in other networks by now
+        return Fetch(assignment=is_elsewhere, isolations=is_elsewhere, bodies=bodies, groups=groups)
 
     @property
     def everything(self) -> Fetch:
