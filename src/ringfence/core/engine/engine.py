@@ -312,11 +312,12 @@ class Engine:
         source, destination = self.relation.rows(s), self.relation.rows(d)
         if not source[0] & within & destination[1]:
             return 0, 0
-        return self._speaking(end, source, destination, facts, peer_enforces=peer_enforces, within=within)
+        return self.speaking_rows(end, source, destination, facts, peer_enforces=peer_enforces, within=within)
 
-    def _speaking(
+    def speaking_rows(
         self, end: End, source: Row, destination: Row, facts: Facts, *, peer_enforces: bool, within: int = -1
     ) -> tuple[int, int]:
+        """The same between ends of these rows, whether or not they are of a class of the table."""
         relation = self.relation
         s_rules, _, s_scope = source
         _, d_rules, d_scope = destination
@@ -345,7 +346,7 @@ class Engine:
         ends: tuple[End, End] = ("source", "destination")
         for own, end in enumerate(ends):
             if is_controlled[own]:
-                live, _ = self._speaking(end, *rows, facts, peer_enforces=is_controlled[1 - own])
+                live, _ = self.speaking_rows(end, *rows, facts, peer_enforces=is_controlled[1 - own])
                 allowed, forbidden = (self._masks_of(live & b) for b in (self.relation.allow, self.relation.forbid))
                 atoms &= allowed & ~forbidden
         return atoms
