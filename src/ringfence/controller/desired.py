@@ -13,7 +13,7 @@ INVARIANT: a permission that goes and one that comes with it are news of one rev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -247,14 +247,19 @@ class Desired:
         self.inputs = inputs
         self.revision += 1
         moved: dict[GroupId, Moves] = {}
-        is_new = False
+        touched = {w.uuid for w in (before, after) if w is not None}
         for one in self._compiled:
             found = one.follow(before, after, inputs)
             moved |= found.groups
-            is_new = is_new or found.has_new_bodies
-        changes = self._regroup(moved)
-        touched = None if is_new else {w.uuid for w in (before, after) if w is not None}
-        return self._news(changes, touched)
+            touched |= self._running(found.bodies)
+        return self._news(self._regroup(moved), touched)
+
+    def _running(self, bodies: Collection[str]) -> set[str]:
+        """The hosts that run, or soon will, one of these bodies."""
+        if not bodies:
+            return set()
+        every = self.assignments.items()
+        return {u for u, a in every if a.station.body in bodies or any(x.body in bodies for x in a.schedule)}
 
     def _needs_rebuild(self, before: Workload | None, after: Workload | None) -> bool:
         """What an index cannot follow in place."""

@@ -104,7 +104,7 @@ def test_a_joining_workload_changes_one_address_of_one_group() -> None:
     compiler = IntentCompiler(live.engine)
     before = compiler.body(DB)
     moved = follow(live, compiler, None, WEB2)
-    assert not moved.has_new_bodies
+    assert not moved.bodies
     assert [(c.added, c.removed) for c in moved.groups.values()] == [([WEB2.addresses[0].address], [])]
     assert compiler.body(DB) is before
 
@@ -118,4 +118,4 @@ def test_an_address_that_changes_hands_leaves_and_enters_in_one_move() -> None:
     moved = follow(live, compiler, WEB, replace(WEB, labels={"role": "db"}))
     address = WEB.addresses[0].address
     assert sorted((c.added, c.removed) for c in moved.groups.values()) == [([], [address]), ([address], [])]
-    assert moved.has_new_bodies  # the last web left: nobody is of that class any more
+    assert moved.bodies  # the last web left: nobody is of that class any more

@@ -7,35 +7,26 @@ unknown address, would get.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
-from ringfence.core.engine.bits import members
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.rules import next_change
-from ringfence.core.identity.workload import Direction, Workload
+from ringfence.core.identity.workload import Workload
 from ringfence.core.intent.isolate import isolations_of
-from ringfence.core.intent.membership import Change, Group, Kind, Membership, Seen
-from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent, Part, Passage
-from ringfence.core.intent.pieces import Body, ClassPlan, Isolation, Station, assemble
+from ringfence.core.intent.locals import Local, Locals
+from ringfence.core.intent.membership import Change, Group, Kind, Membership
+from ringfence.core.intent.model import Intent, Passage
+from ringfence.core.intent.names import Networks
+from ringfence.core.intent.pieces import Body, Isolation, Station, assemble
+from ringfence.core.intent.plan import Plan, Shared
 from ringfence.core.intent.refusals import refusals_of
-from ringfence.core.intent.verdicts import Row, Verdicts
-from ringfence.core.net.address import EVERYWHERE as EVERY_ADDRESS
-from ringfence.core.net.intervals import IntervalSet
 
-Networks = frozenset[str]
-
-
-class _Local(NamedTuple):
-    """One way a host is judged: for some of its addresses, or one of its processes."""
-
-    direction: Direction
-    class_: int
-    addresses: IntervalSet
-    unit: str | None
+__all__ = ["IntentCompiler", "Moved", "Networks"]
+_SPARE = 64
+"""So many plans beyond twice those in use are kept before the others are forgotten."""
 
 
 class Moved(NamedTuple):
@@ -43,8 +34,8 @@ class Moved(NamedTuple):
 
     groups: dict[tuple[Networks, str], Change]
     """Per networks and key of group, the addresses that came and went."""
-    has_new_bodies: bool
-    """Whether classes or groups came or went: every body may be another."""
+    bodies: frozenset[str] = frozenset()
+    """Digests of the bodies that are others now: classes or groups came or went that they are about."""
 
 
 class IntentCompiler:
@@ -52,18 +43,13 @@ class IntentCompiler:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._shared = Shared(engine)
+        self._locals = Locals(engine)
         self._memberships: dict[Networks, Membership] = {}
         self._isolations: dict[Networks, tuple[Isolation, ...]] = {}
-        self._tables: dict[tuple[Direction, int, str | None], Verdicts] = {}
-        self._bodies: dict[tuple[Networks, tuple[_Local, ...]], Body] = {}
-        self._resolved: dict[int, Row] = {0: ()}
-        self._points_of: dict[int, IntervalSet] = {}
-        self._texts: dict[Seen, str] = {}
-        self._keys: dict[tuple[Networks, Kind], str] = {}
+        self._plans: dict[Networks, dict[tuple[Local, ...], Plan]] = {}
+        self._most_plans = _SPARE
         self._group_tables: dict[Networks, dict[str, Group]] = {}
-        self._class_count = len(engine.classes)
-        unknown = engine.classes.of(None, engine.peers.of_address(None, is_held=False), is_controlled=False)
-        self._unknown = Seen((unknown,))
 
     def compile(self, workload: Workload) -> Intent:
         """The intent of one controlled host."""
@@ -81,24 +67,33 @@ class IntentCompiler:
     def station(self, workload: Workload, body: Body) -> Station:
         """What is the host's own."""
         world = self.engine.world
+        plan = self._plan(workload)
         return Station(
             workload=workload.uuid,
             name=workload.name,
             mode=world.as_mode or workload.mode,
-            own=self._own(workload),
-            body=body.digest,
+            own=tuple(sorted({lease.address for lease in workload.live_addresses(world.at)})),
+            body=plan.digest if body is plan.body else body.digest,
             failsafe=self._failsafe,
             valid_until=self.valid_until,
-            refusals=refusals_of(self.engine, workload, {(x.direction, x.class_) for x in self._locals(workload)}),
+            refusals=refusals_of(self.engine, workload),
         )
 
     def body(self, workload: Workload) -> Body:
         """What each class may do there: one object for all hosts that are judged alike."""
-        key = (self.networks_of(workload), tuple(self._locals(workload)))
-        self._groups(key[0])
-        if key not in self._bodies:
-            self._bodies[key] = self._body(*key)
-        return self._bodies[key]
+        return self._plan(workload).body
+
+    def _plan(self, workload: Workload) -> Plan:
+        networks, locals_ = self.networks_of(workload), self._locals.of(workload)
+        plans = self._plans.setdefault(networks, {})
+        plan = plans.get(locals_)
+        if plan is None:
+            self._groups(networks)
+            plan = plans[locals_] = Plan(self._shared, networks, locals_)
+            for group in self._membership(networks).groups_about(plan.touched):
+                if plan.is_about(kind := Kind(group.seen, group.fallback)):
+                    plan.add(kind)
+        return plan
 
     @property
     def tables(self) -> Mapping[Networks, Mapping[str, Group]]:
@@ -113,35 +108,6 @@ class IntentCompiler:
         """The addresses of a group, sorted, as the hosts of some networks know them."""
         return self._groups(networks)[key].addresses
 
-    def move(self, before: Workload | None, after: Workload | None) -> Moved:
-        """Follow one host that came, changed or went, once the engine has. For a process, compile anew."""
-        changes: dict[tuple[Networks, str], Change] = {}
-        is_new = len(self.engine.classes) != self._class_count
-        for networks, membership in self._memberships.items():
-            table = self._groups(networks)
-            for kind, change in membership.move(before, after).items():
-                key = self._key(networks, kind)
-                changes[networks, key] = change
-                group = membership.group(kind)
-                is_new = is_new or group is None or key not in table
-                if group is None:
-                    table.pop(key, None)
-                else:
-                    table[key] = group
-        if is_new:
-            self._forget_classes()
-        self._isolations.clear()
-        self.__dict__.pop("valid_until", None)
-        return Moved(changes, is_new)
-
-    def _forget_classes(self) -> None:
-        """Classes or groups came or went: what each class may do is looked up again."""
-        self._class_count = len(self.engine.classes)
-        self._bodies.clear()
-        for table in self._tables.values():
-            table.__dict__.pop("touched", None)
-        self.__dict__.pop("_bare", None)
-
     def isolations(self, networks: Networks) -> tuple[Isolation, ...]:
         """Every live quarantine, resolved, as the hosts of some networks need it."""
         if networks not in self._isolations:
@@ -149,54 +115,62 @@ class IntentCompiler:
             self._isolations[networks] = isolations_of(world.quarantines, world.inventory, world.at, networks, holders)
         return self._isolations[networks]
 
-    # ---- who the host is ----------------------------------------------------------------------------------------
+    # ---- following a change -------------------------------------------------------------------------------------
 
-    def _own(self, workload: Workload) -> tuple[int, ...]:
-        return tuple(sorted({lease.address for lease in workload.live_addresses(self.engine.world.at)}))
+    def move(self, before: Workload | None, after: Workload | None) -> Moved:
+        """Follow one host that came, changed or went, once the engine has. For a process, compile anew."""
+        changes: dict[tuple[Networks, str], Change] = {}
+        turned: dict[Networks, tuple[list[Kind], list[Kind]]] = {}
+        for networks, membership in self._memberships.items():
+            table = self._groups(networks)
+            came, went = turned[networks] = ([], [])
+            for kind, change in membership.move(before, after).items():
+                key = self._shared.names.key(networks, kind)
+                changes[networks, key] = change
+                group = membership.group(kind)
+                if group is None:
+                    table.pop(key, None)
+                    went.append(kind)
+                    continue
+                if key not in table:
+                    came.append(kind)
+                table[key] = group
+        self._isolations.clear()
+        self._follow_leases(before, after)
+        bodies = self._turn(turned)
+        self._forget_unused()
+        return Moved(changes, frozenset(bodies))
 
-    def _locals(self, workload: Workload) -> Iterator[_Local]:
-        """Every (direction, unit, own class) the host is judged as.
+    def _turn(self, turned: Mapping[Networks, tuple[list[Kind], list[Kind]]]) -> set[str]:
+        """Groups came and went: the plans about them have another body, whose digests were these."""
+        if not any(came or went for came, went in turned.values()):
+            return set()
+        self._shared.follow([kind for _, went in turned.values() for kind in went])
+        out: set[str] = set()
+        for networks, (came, went) in turned.items():
+            for plan in self._plans.get(networks, {}).values():
+                if changed := plan.follow(came, went):
+                    out.add(changed)
+        return out
 
-        Where its addresses differ in class, any other address it has (a secondary one, broadcast, multicast) is judged
-        by its labels alone, so that no address of the host is without a part.
-        """
-        own = self._own(workload)
-        by_class: dict[int, list[int]] = {}
-        for address in own or (None,):
-            by_class.setdefault(self.engine.class_of(workload, address), []).extend(
-                [] if address is None else [address]
-            )
-        processes = {p.unit: p for p in self.engine.world.inventory.processes_of(workload.name) if p.unit}
-        for direction in _DIRECTIONS:
-            for unit in (None, *sorted({*processes, *self._named_units(direction, by_class)})):
-                for class_, addresses in by_class.items():
-                    mine = _points(addresses) if len(by_class) > 1 else IntervalSet()
-                    process = processes.get(unit) if unit else None
-                    at = addresses[0] if addresses else None
-                    judged = class_ if process is None else self.engine.class_of(process, at)
-                    yield _Local(direction, judged, mine, unit)
-                if len(by_class) > 1:
-                    judged = self.engine.class_of(processes.get(unit or "") or workload, None)
-                    yield _Local(direction, judged, EVERY_ADDRESS - _points(own), unit)
-
-    def _named_units(self, direction: Direction, classes: Iterable[int]) -> set[str]:
-        """Units that a rule about this host names on this side."""
-        relation = self.engine.relation
-        side = 0 if direction == "out" else 1
-        about = 0
-        for class_ in classes:
-            about |= relation.rows(class_)[side]
-        conditions = (self.engine.rules[n].rule.conditions for n in members(about & relation.conditional))
-        units = (c.from_process if direction == "out" else c.to_process for c in conditions)
-        return {unit for unit in units if unit}
+    def _forget_unused(self) -> None:
+        """Identities that nobody has any more leave nothing behind for ever."""
+        if sum(map(len, self._plans.values())) <= self._most_plans:
+            return
+        used: dict[Networks, set[tuple[Local, ...]]] = {}
+        for workload in self.engine.world.inventory.workloads:
+            if workload.is_controlled and workload.kind != "process":
+                used.setdefault(self.networks_of(workload), set()).add(self._locals.of(workload))
+        self._plans = {
+            networks: {key: plan for key, plan in plans.items() if key in used.get(networks, ())}
+            for networks, plans in self._plans.items()
+        }
+        kept = [plan for plans in self._plans.values() for plan in plans.values()]
+        self._locals.keep({plan.locals for plan in kept})
+        self._shared.keep({table for plan in kept for table in plan.tables})
+        self._most_plans = 2 * len(kept) + _SPARE
 
     # ---- who is who ---------------------------------------------------------------------------------------------
-
-    def _verdicts(self, local: _Local) -> Verdicts:
-        key = (local.direction, local.class_, local.unit)
-        if key not in self._tables:
-            self._tables[key] = Verdicts(self.engine, *key, self._resolved)
-        return self._tables[key]
 
     def _membership(self, networks: Networks) -> Membership:
         if networks not in self._memberships:
@@ -205,97 +179,9 @@ class IntentCompiler:
 
     def _groups(self, networks: Networks) -> dict[str, Group]:
         if networks not in self._group_tables:
-            groups = self._membership(networks).groups
-            self._group_tables[networks] = {self._key(networks, Kind(g.seen, g.fallback)): g for g in groups}
+            key, groups = self._shared.names.key, self._membership(networks).groups
+            self._group_tables[networks] = {key(networks, Kind(g.seen, g.fallback)): g for g in groups}
         return self._group_tables[networks]
-
-    def _key(self, networks: Networks, kind: Kind) -> str:
-        """What a group goes by: depends only on what it is, so it stays when others come and go."""
-        known = (networks, kind)
-        if known not in self._keys:
-            texts = (self._text(kind.seen), self._text(kind.fallback))
-            words = "\n".join((",".join(sorted(networks)), *texts, self._line))
-            self._keys[known] = hashlib.sha256(words.encode()).hexdigest()[:32]
-        return self._keys[known]
-
-    @cached_property
-    def _line(self) -> str:
-        """How the policies tell addresses apart: a class of the same words under another cut is another group."""
-        peers = self.engine.peers
-        words = sorted(peers.peers[number].text for number in members(peers.all_addresses))
-        return "\n".join((*words, "believing" if Membership.is_believing(self.engine) else ""))
-
-    def _body(self, networks: Networks, locals_: tuple[_Local, ...]) -> Body:
-        kept = self._kept(networks, locals_)
-        numbers = _numbers({seen: self._text(seen) for seen in kept})
-        classes = (
-            ClassPlan(numbers[seen], self._text(seen), tuple(sorted(groups)), tuple(sorted(ranges)))
-            for seen, (groups, ranges) in kept.items()
-        )
-        tellable = {numbers[seen]: seen for seen in kept}
-        parts = tuple(self._part(local, tellable) for local in locals_)
-        return Body(tuple(sorted(classes, key=lambda c: c.id)), parts)
-
-    def _kept(
-        self, networks: Networks, locals_: tuple[_Local, ...]
-    ) -> dict[Seen, tuple[list[str], list[tuple[int, int]]]]:
-        """The classes such a host must tell apart, with their groups and ranges.
-
-        A class that no rule about this host names gets what any unlisted address gets, so it is not looked at.
-        """
-        tables = [self._verdicts(local) for local in locals_]
-        rows = _Rows(tables)
-        kept: dict[Seen, tuple[list[str], list[tuple[int, int]]]] = {}
-        for group in self._membership(networks).groups_about(frozenset().union(*(t.touched for t in tables))):
-            if rows[group.seen] != rows[group.fallback]:
-                kept.setdefault(group.seen, ([], []))[0].append(self._key(networks, Kind(group.seen, group.fallback)))
-        for bare, ranges in self._bare:
-            if rows[bare] != rows[self._unknown]:
-                kept.setdefault(bare, ([], []))[1].extend(ranges)
-        return kept
-
-    @cached_property
-    def _bare(self) -> list[tuple[Seen, tuple[tuple[int, int], ...]]]:
-        """The classes of addresses that nobody holds, with their ranges."""
-        return [(Seen((class_,)), ranges.ranges) for class_, ranges in enumerate(self.engine.classes.ranges) if ranges]
-
-    def _text(self, seen: Seen) -> str:
-        """What the class is, in words that no other class shares."""
-        if seen not in self._texts:
-            believed = [name for name, is_ in zip(("sends", "receives"), seen.believed, strict=True) if is_]
-            words = " | ".join(sorted(map(self._class_text, seen.classes)))
-            self._texts[seen] = words + (f" (believed: {' '.join(believed)})" if believed else "")
-        return self._texts[seen]
-
-    def _class_text(self, class_: int) -> str:
-        classes, peers = self.engine.classes, self.engine.peers
-        inside = classes.membership[class_] & self._address_bits
-        where = "+".join(sorted(peers.peers[n].text for n in members(inside)))
-        labels = classes.labels[class_]
-        if labels is None:
-            return where or "unknown"
-        named = ",".join(f"{key}={value}" for key, value in labels.items()) or "unlabelled"
-        unmanaged = "" if classes.is_controlled[class_] else " (unmanaged)"
-        return named + unmanaged + (f" in {where}" if where else "")
-
-    @cached_property
-    def _address_bits(self) -> int:
-        everyone = self.engine.peers.of_address(None, is_held=False)
-        return self.engine.peers.all_addresses & ~everyone
-
-    # ---- parts --------------------------------------------------------------------------------------------------
-
-    def _part(self, local: _Local, kept: dict[int, Seen]) -> Part:
-        cells: list[Cell] = []
-        for number, seen in [(UNKNOWN_CLASS, self._unknown), *sorted(kept.items())]:
-            for action, mask, rule in self._verdicts(local).of(seen):
-                cells.append(Cell(number, self._points(mask), action, self.engine.rules[rule].ref))
-        return Part(local.direction, tuple(cells), local.addresses, local.unit)
-
-    def _points(self, atoms: int) -> IntervalSet:
-        if atoms not in self._points_of:
-            self._points_of[atoms] = self.engine.atoms.points(atoms)
-        return self._points_of[atoms]
 
     # ---- the rest of a station ----------------------------------------------------------------------------------
 
@@ -303,46 +189,36 @@ class IntentCompiler:
     def _failsafe(self) -> tuple[Passage, ...]:
         return tuple(Passage(f.direction, f.remote, f.services) for f in self.engine.world.failsafe)
 
-    @cached_property
+    @property
     def valid_until(self) -> datetime | None:
+        """When a date, window, answer, quarantine or lease changes the answer next."""
+        at = self.engine.world.at
+        times = (self._turns_of_inputs, *self._turns_of_leases.values())
+        return min((time for time in times if time is not None and time > at), default=None)
+
+    @cached_property
+    def _turns_of_inputs(self) -> datetime | None:
+        """Whatever turns but leases."""
         world = self.engine.world
         times: list[datetime | None] = [next_change(r.rule.conditions, world.at) for r in self.engine.rules]
         times += [q.until for q in world.quarantines]
-        times += [t for w in world.inventory.workloads for lease in w.addresses for t in (lease.start, lease.end)]
         times += [t for answers in world.names.values() for a in answers for t in (a.start, a.end)]
         return min((t for t in times if t is not None and t > world.at), default=None)
 
+    @cached_property
+    def _turns_of_leases(self) -> dict[str, datetime]:
+        """Per workload that has such a lease, when one begins or ends next."""
+        workloads = self.engine.world.inventory.workloads
+        return {w.uuid: turn for w in workloads if (turn := self._next_lease(w)) is not None}
 
-class _Rows(dict[Seen, tuple[Row, ...]]):
-    """What a remote may do in every part of a host."""
+    def _next_lease(self, workload: Workload) -> datetime | None:
+        times = (time for lease in workload.addresses for time in (lease.start, lease.end))
+        return min((time for time in times if time is not None and time > self.engine.world.at), default=None)
 
-    def __init__(self, tables: list[Verdicts]) -> None:
-        super().__init__()
-        self._tables = tables
-
-    def __missing__(self, seen: Seen) -> tuple[Row, ...]:
-        row = self[seen] = tuple(table.of(seen) for table in self._tables)
-        return row
-
-
-_DIRECTIONS: tuple[Direction, ...] = ("in", "out")
-
-
-def _points(addresses: Iterable[int]) -> IntervalSet:
-    return IntervalSet.of((address, address) for address in addresses)
-
-
-def _numbers(texts: dict[Seen, str]) -> dict[Seen, int]:
-    """A number for each class that depends only on what the class is, so numbers stay when others come and go.
-
-    31 bits of SHA-256; on the (rare) collision the later text takes the next free number.
-    """
-    out: dict[Seen, int] = {}
-    taken = {UNKNOWN_CLASS}
-    for seen, text in sorted(texts.items(), key=lambda item: (item[1], item[0])):
-        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1 or 1
-        while number in taken:
-            number = number % 0x7FFFFFFE + 1
-        out[seen] = number
-        taken.add(number)
-    return out
+    def _follow_leases(self, before: Workload | None, after: Workload | None) -> None:
+        if "_turns_of_leases" not in self.__dict__:
+            return
+        if before is not None:
+            self._turns_of_leases.pop(before.uuid, None)
+        if after is not None and (turn := self._next_lease(after)) is not None:
+            self._turns_of_leases[after.uuid] = turn

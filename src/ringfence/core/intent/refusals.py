@@ -4,31 +4,35 @@ may be accepted; a refused deny, forbid or quarantine fails the plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from ringfence.core.engine.bits import members
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.rules import RuleRef
 from ringfence.core.errors import Finding, Severity
-from ringfence.core.identity.workload import Direction, Workload
+from ringfence.core.identity.workload import Workload
 from ringfence.core.intent.isolate import live_quarantines, partial_exceptions
 
 
-def refusals_of(engine: Engine, workload: Workload, judged: Iterable[tuple[Direction, int]]) -> tuple[Finding, ...]:
-    """The refusals of one host, which is `judged` as these classes in these directions."""
+def refusals_of(engine: Engine, workload: Workload) -> tuple[Finding, ...]:
+    """The refusals of one host, at the addresses it is known to have."""
     world = engine.world
     partial = partial_exceptions(world.quarantines, world.inventory, world.at, workload)
-    return (*_conditions(engine, judged), *_processes(engine, workload), *partial)
+    return (*_conditions(engine, workload), *_processes(engine, workload), *partial)
 
 
-def _conditions(engine: Engine, judged: Iterable[tuple[Direction, int]]) -> Iterator[Finding]:
+def _conditions(engine: Engine, workload: Workload) -> Iterator[Finding]:
     """Allows about this host whose conditions cannot be checked; they stay closed."""
-    relation = engine.relation
-    about = 0
-    for direction, class_ in judged:
-        source, destination, _ = relation.rows(class_)
-        about |= destination if direction == "in" else source
-    for number in members(about & relation.conditional):
+    relation, peers, inventory = engine.relation, engine.peers, engine.world.inventory
+    if not relation.conditional:
+        return
+    named = 0
+    for judged in (workload, *inventory.processes_of(workload.name)):
+        named |= peers.of_labels(inventory.labels_of(judged))
+    for address in engine.addresses_of(workload, engine.world.at):
+        named |= peers.of_address(address, is_held=True)
+    source, destination, _ = relation.row_of(named)
+    for number in members((source | destination) & relation.conditional):
         rule = engine.rules[number]
         if rule.rule.conditions.mutual_tls:
             message = "`require: mutual-tls` needs an identity handshake, which this target does not have"

@@ -1,7 +1,7 @@
 """What each remote class may do with one local part of a host: rows of (action, atoms, rule), precedence applied.
 
-Hosts of one class share a table. Only classes that a rule about the local class names can have a verdict: a compiler
-need not look at the others.
+Hosts about which the same rules speak share a table. Only classes that one of those rules names can have a verdict: a
+compiler need not look at the others.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 
 from ringfence.core.engine.bits import Ids, members
 from ringfence.core.engine.engine import Engine
-from ringfence.core.engine.rules import End, Facts
-from ringfence.core.identity.workload import Direction
+from ringfence.core.engine.rules import End
+from ringfence.core.intent.locals import END_OF, Local, facts_of
 from ringfence.core.intent.membership import Seen
 from ringfence.core.policy.model import Action
 
@@ -22,26 +22,24 @@ Row = tuple[tuple[Action, int, int], ...]
 
 
 class Verdicts:
-    """The rows of one local class in one direction, for one process or for any other."""
+    """The rows of one local part, wherever on a host it is."""
 
-    def __init__(
-        self, engine: Engine, direction: Direction, class_: int, unit: str | None, known: dict[int, Row]
-    ) -> None:
+    def __init__(self, engine: Engine, local: Local, known: dict[int, Row]) -> None:
         """`known`: rows by the rules that speak, shared by all tables, because few rule sets are distinct."""
-        self._engine, self._class = engine, class_
-        self._is_source = direction == "out"
-        self._end: End = "source" if self._is_source else "destination"
-        units = (unit, None) if self._is_source else (None, unit)
-        self._facts = Facts(engine.world.at, from_unit=units[0], to_unit=units[1])
+        self._engine = engine
+        self._rules = local.rules
+        self._is_source = local.direction == "out"
+        self._end: End = END_OF[local.direction]
+        self._own = (local.rules, 0, local.scope) if self._is_source else (0, local.rules, local.scope)
+        self._facts = facts_of(engine, local.direction, local.unit)
         self._known = known
         self._rows: dict[Seen, Row] = {}
 
     @cached_property
     def touched(self) -> frozenset[int]:
-        """The remote classes that some rule about the local class names: no other has a verdict."""
+        """The remote classes that some rule about the local part names: no other has a verdict."""
         relation = self._engine.relation
-        about = relation.rows(self._class)[0 if self._is_source else 1] & relation.in_force
-        named: list[Ids] = [relation.classes_of(number)[1 if self._is_source else 0] for number in members(about)]
+        named: list[Ids] = [relation.classes_of(n)[1 if self._is_source else 0] for n in members(self._rules)]
         return frozenset(np.concatenate(named).tolist()) if named else frozenset()
 
     def of(self, seen: Seen) -> Row:
@@ -52,9 +50,16 @@ class Verdicts:
             row = self._rows[seen] = rows[0] if len(rows) == 1 else _worst(rows)
         return row
 
+    def forget(self, seen: Seen) -> None:
+        """A remote that is nobody any more."""
+        self._rows.pop(seen, None)
+
     def _of_class(self, remote: int, *, is_believed: bool) -> Row:
-        ends = (self._class, remote) if self._is_source else (remote, self._class)
-        live, _ = self._engine.speaking(self._end, *ends, self._facts, peer_enforces=is_believed)
+        other = self._engine.relation.rows(remote)
+        if not self._rules & other[1 if self._is_source else 0]:
+            return ()
+        ends = (self._own, other) if self._is_source else (other, self._own)
+        live, _ = self._engine.speaking_rows(self._end, *ends, self._facts, peer_enforces=is_believed)
         if live not in self._known:
             self._known[live] = self._resolved(live)
         return self._known[live]
