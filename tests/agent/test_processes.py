@@ -1,0 +1,148 @@
+"""Who talks: control groups by id, listeners by port, clients by their socket; nobody is guessed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ringfence.agent.processes import UNKNOWN, Processes, Units, program_of, unit_of
+from ringfence.core.net.address import parse_address
+from ringfence.core.net.service import TCP, UDP
+from ringfence.flows.conntrack.batch import TRACKED
+from ringfence.flows.conntrack.ledger import IN, OUT, THROUGH
+from ringfence.flows.conntrack.sockets import LISTEN, SOCKET, UNCONNECTED, all_sockets, open_socket
+
+ESTABLISHED = 1
+_LOW = (1 << 64) - 1
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> dict[str, int]:
+    """A tree of control groups (folders stand in: the id is the inode): unit -> id."""
+    for path in ("system.slice/nginx.service", "system.slice/pg.service/worker", "docker/abc"):
+        (tmp_path / path).mkdir(parents=True)
+    return {str(path.relative_to(tmp_path)): path.stat().st_ino for path in tmp_path.rglob("*")}
+
+
+def a_socket(
+    state: int, protocol: int, local: str, port: int, cgroup: int, remote: str = "0.0.0.0", to: int = 0
+) -> Any:
+    out = np.zeros(1, SOCKET)
+    out["state"], out["protocol"], out["local_port"], out["remote_port"] = state, protocol, port, to
+    out["cgroup"], out["inode"] = cgroup, 1
+    for end, text in (("local", local), ("remote", remote)):
+        address = parse_address(text) if text != "::" else 0
+        out[f"{end}_hi"], out[f"{end}_lo"] = address >> 64, address & _LOW
+    return out
+
+
+def a_connection(source: str, source_port: int, destination: str, port: int, protocol: int = TCP) -> Any:
+    out = np.zeros(1, TRACKED)
+    out["protocol"], out["source_port"], out["destination_port"] = protocol, source_port, port
+    for end, text in (("source", source), ("destination", destination)):
+        address = parse_address(text)
+        out[f"{end}_hi"], out[f"{end}_lo"] = address >> 64, address & _LOW
+    return out
+
+
+@pytest.fixture
+def processes(groups: dict[str, int], tmp_path: Path) -> Processes:
+    nginx, pg = groups["system.slice/nginx.service"], groups["system.slice/pg.service/worker"]
+    picture = np.concatenate([
+        a_socket(LISTEN, TCP, "::", 80, nginx), a_socket(LISTEN, TCP, "10.0.0.1", 5432, pg),
+        a_socket(LISTEN, TCP, "0.0.0.0", 9000, nginx), a_socket(LISTEN, TCP, "0.0.0.0", 9000, pg),
+        a_socket(UNCONNECTED, UDP, "0.0.0.0", 53, pg), a_socket(LISTEN, TCP, "0.0.0.0", 7, 123456789),
+        a_socket(ESTABLISHED, TCP, "10.0.0.1", 40000, pg, "10.0.0.2", 443),
+        a_socket(UNCONNECTED, UDP, "0.0.0.0", 40001, nginx),
+    ])  # fmt: skip
+    return Processes(lambda: picture, Units(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("connection", "direction", "unit"),
+    [
+        (a_connection("10.0.0.2", 1, "10.0.0.1", 80), IN, "nginx.service"),
+        (a_connection("fd00::2", 1, "fd00::1", 80), IN, "nginx.service"),
+        (a_connection("10.0.0.2", 1, "10.0.0.1", 5432), IN, "pg.service"),
+        (a_connection("10.0.0.2", 1, "10.0.0.9", 5432), IN, ""),
+        (a_connection("10.0.0.2", 1, "10.0.0.1", 9000), IN, ""),
+        (a_connection("10.0.0.2", 1, "10.0.0.1", 7), IN, ""),
+        (a_connection("10.0.0.2", 1, "10.0.0.1", 53, UDP), IN, "pg.service"),
+        (a_connection("10.0.0.1", 40000, "10.0.0.2", 443), OUT, "pg.service"),
+        (a_connection("10.0.0.1", 40000, "10.0.0.3", 443), OUT, ""),
+        (a_connection("10.0.0.1", 40001, "10.0.0.2", 53, UDP), OUT, "nginx.service"),
+        (a_connection("10.0.0.1", 40009, "10.0.0.2", 443), OUT, ""),
+        (a_connection("10.0.0.2", 1, "10.0.0.3", 80), THROUGH, ""),
+    ],
+    ids=["dual stack", "v6", "address", "another address", "two units", "unknown group", "datagram", "client",
+         "another peer", "sender of datagrams", "over already", "forwarded"],
+)  # fmt: skip
+def test_a_connection_belongs_to_the_unit_of_its_socket(
+    processes: Processes, connection: Any, direction: int, unit: str
+) -> None:
+    """By address, then by any address; what several units share, or nobody holds any more, is nobody's."""
+    (number,) = processes.attribute(connection, np.array([direction], np.uint8)).tolist()
+    assert processes.units.names[number] == unit
+    assert (processes.attributed, processes.unknown) == ((1, 0) if unit else (0, int(direction != THROUGH)))
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        (".", ""), ("system.slice/ssh.service", "ssh.service"), ("system.slice/a.service/b/c", "a.service"),
+        ("user.slice/user-0.slice/session-1.scope", "session-1.scope"), ("docker/abc", "/docker/abc"),
+    ],
+)  # fmt: skip
+def test_a_unit_is_the_innermost_that_systemd_made(path: str, unit: str) -> None:
+    """Else the path of the control group; the root of them all is nobody."""
+    assert unit_of(path) == unit
+
+
+def test_sockets_that_cannot_be_listed_leave_everything_unknown(tmp_path: Path) -> None:
+    """A kernel that refuses is a count, not an error."""
+
+    def refuse() -> Any:
+        raise OSError("no")
+
+    processes = Processes(refuse, Units(tmp_path))
+    found = processes.attribute(a_connection("10.0.0.2", 1, "10.0.0.1", 80), np.array([IN], np.uint8))
+    assert found.tolist() == [UNKNOWN]
+    assert processes.failures == 1
+
+
+@pytest.fixture
+def here() -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
+    """A listener, and both sockets of a connection to it."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+        server.accept()[0] as accepted,
+    ):
+        yield server, client, accepted
+
+
+def test_the_kernel_lists_our_own_sockets(here: tuple[socket.socket, socket.socket, socket.socket]) -> None:
+    """A listener and both ends of a connection are in the dump, by inode, with their ends and one control group."""
+    with open_socket() as diag:
+        found = all_sockets(diag)
+    inodes = [os.fstat(one.fileno()).st_ino for one in here]
+    rows = [found[found["inode"] == inode][0] for inode in inodes]
+    port = here[0].getsockname()[1]
+
+    assert [int(row["state"]) for row in rows] == [LISTEN, ESTABLISHED, ESTABLISHED]
+    assert [int(row["local_port"]) for row in rows] == [port, here[1].getsockname()[1], port]
+    assert int(rows[1]["remote_port"]) == port
+    assert {int(row["local_lo"]) for row in rows} == {parse_address("127.0.0.1")}
+    assert len({int(row["cgroup"]) for row in rows}) == 1
+
+
+def test_the_program_that_holds_a_socket_is_found_by_name(here: tuple[socket.socket, ...]) -> None:
+    """Its `comm`, nothing of its command line; an inode nobody holds has none."""
+    assert program_of(os.fstat(here[0].fileno()).st_ino) == Path("/proc/self/comm").read_text().strip()
+    assert program_of(1) == ""

@@ -1,0 +1,86 @@
+"""Violations: the rule by name, new kinds at once, and every attempt in exactly one count."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ringfence.agent.violations import Attempt, Violations, judged, rule_of
+from ringfence.core.identity.workload import Mode
+from ringfence.core.intent.model import Cell, Intent, Part, PeerClass
+from ringfence.core.net.address import parse_address, parse_cidr
+from ringfence.core.net.service import TCP, parse_service, point
+from ringfence.flows.conntrack.nflog import BlockedAttempt
+
+OWN = parse_address("10.0.0.1")
+CELLS = (
+    Cell(1, parse_service("tcp/23"), "deny", "guard/telnet"), Cell(1, parse_service("tcp/445"), "forbid", "guard/smb"),
+    Cell(2, parse_service("tcp/23"), "deny", "guard/net"), Cell(0, parse_service("tcp/23"), "deny", "guard/anyone"),
+)  # fmt: skip
+INTENT = Intent(
+    "w", "host", Mode(), (OWN,),
+    (PeerClass(1, "db", (parse_address("10.2.0.5"),)), PeerClass(2, "net", ranges=parse_cidr("10.2.0.0/16").ranges)),
+    (Part("in", CELLS),),
+)  # fmt: skip
+
+
+def logged(prefix: str, source: str = "10.2.0.5", port: int = 23, source_port: int = 4000) -> BlockedAttempt:
+    return BlockedAttempt("", "in", prefix, TCP, source, "10.0.0.1", source_port, port, None, 60, 1e9)
+
+
+@pytest.mark.parametrize(
+    ("source", "port", "step", "rule"),
+    [
+        ("10.2.0.5", 23, "deny", "guard/telnet"), ("10.2.0.5", 445, "forbid", "guard/smb"),
+        ("10.2.9.9", 23, "deny", "guard/net"), ("203.0.113.9", 23, "deny", "guard/anyone"),
+        ("10.2.0.5", 445, "deny", ""), ("10.2.0.5", 99, "default", ""), ("10.2.0.5", 23, "quarantine", ""),
+    ],
+)  # fmt: skip
+def test_the_rule_is_the_cell_of_that_remote_on_that_service(source: str, port: int, step: str, rule: str) -> None:
+    """Exact address before range before nobody; a step the intent does not have there names no rule."""
+    assert rule_of(INTENT, "in", OWN, parse_address(source), point(TCP, port), step) == rule
+
+
+def test_what_is_not_ours_is_no_attempt() -> None:
+    """Only packets with our own prefix count."""
+    assert judged(logged("somebody else's"), INTENT) is None
+    assert judged(logged("ringfence in deny maybe "), INTENT) is None
+    attempt = judged(logged("ringfence in deny would "), INTENT)
+    assert attempt is not None
+    assert (attempt.kind.verdict, attempt.kind.step, attempt.kind.rule) == ("would-block", "deny", "guard/telnet")
+
+
+def attempt(port: int) -> Attempt:
+    found = judged(logged("ringfence in default blocked ", port=port), INTENT)
+    assert found is not None
+    return found
+
+
+def test_a_new_kind_is_told_at_once_and_its_repeats_later() -> None:
+    """The first attempt now, the other nine as one count when the interval is over."""
+    violations = Violations(repeat_s=10)
+    assert violations.note(attempt(1))
+    assert [count for _, count in violations.due(0.0)] == [1]
+    assert [violations.note(attempt(1)) for _ in range(9)] == [False] * 9
+    assert violations.due(9.9) == []
+    assert [count for _, count in violations.due(10.0)] == [9]
+
+
+@given(st.integers(0, 1 << 32), st.integers(1, 20), st.integers(1, 300))
+def test_every_attempt_is_in_one_count(seed: int, most: int, attempts: int) -> None:
+    """Described plus suppressed is what was logged, whatever the cap and the order; the cap holds in each interval."""
+    chance = random.Random(seed)
+    violations = Violations(repeat_s=10, most=most)
+    now, counted, described = 0.0, 0, {}
+    for _ in range(attempts):
+        violations.note(attempt(chance.randrange(1, 40)))
+        now += chance.random() * 3
+        for _, count in violations.due(now):
+            counted += count
+            described[violations._until] = described.get(violations._until, 0) + 1
+    counted += sum(count for _, count in violations.due(now, is_last=True))
+    assert counted + violations.suppressed == attempts == violations.logged
+    assert all(number <= most for number in described.values())
