@@ -249,6 +249,8 @@ _CONTROLLER = {
     "backup-taken": Code("a backup would be written over a file", "name a new file"),
     "backup-unreadable": Code("a file is no backup, or a damaged one", "use another backup"),
     "backup-locked": Code("a backup opens with another passphrase, or was changed", "check the passphrase"),
+    "unknown-alert": Code("there is no such alert, or it is long closed", "`ringfence alerts` lists them"),
+    "alert-closed": Code("an alert is closed already", "nothing: it opens again when it comes back"),
     "backup-newer": Code("a newer version made the backup", "use that version"),
 }
 
@@ -277,6 +279,16 @@ _FLEET_TRUST = {
     "identity-damaged": Code("the agent's certificate cannot be read", "enrol again; the last policy stays in force"),
 }
 
+_NOTIFY = {
+    "bad-sink": Code("a way to notify people cannot be meant as it is", "correct what is named"),
+    "insecure-sink": Code("notices would travel unencrypted to another host", "use https or tls"),
+    "notice-refused": Code("a receiver refused a notice", "check its address, its secret and its log"),
+    "notice-undelivered": Code("a receiver of notices could not be reached", "check that it runs and can be reached"),
+    "notice-redirected": Code("a webhook sends notices on to another host", "configure the final address"),
+    "notice-too-large": Code("a notice does not fit into a datagram", "use syslog over TCP or TLS"),
+    "outbox-unusable": Code("notices that wait cannot be read or written", "check path, permissions and space"),
+}
+
 AREAS: Mapping[str, Mapping[str, Code]] = MappingProxyType(
     {
         "The policy language": LANGUAGE,
@@ -291,6 +303,7 @@ AREAS: Mapping[str, Mapping[str, Code]] = MappingProxyType(
         "Messages": _MESSAGES,
         "Trust in the fleet": _FLEET_TRUST,
         "The controller": _CONTROLLER,
+        "Notifications": _NOTIFY,
     }
 )
 """Area -> code -> meaning and advice. A code may stand in several areas, with one meaning in each."""
