@@ -1,0 +1,318 @@
+"""What agents, certificates and people do, as occurrences: what `controller.alerts` counts and groups.
+
+An event happens (a violation, tampering); a condition is there or not (offline, drift), and is told as everything that
+is there now. Times are given; nothing here reads a clock.
+
+INVARIANT: whatever an agent reports becomes an occurrence; a kind of event nobody knows is told as `agent`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Literal, NamedTuple, get_args
+
+import msgspec
+
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Workload
+from ringfence.core.labels.selector import Labels
+from ringfence.core.net.address import INTERNET_RANGE, PRIVATE, format_address
+from ringfence.core.net.service import format_point, point
+from ringfence.core.policy.model import Policy, Workloads
+from ringfence.ports.state import AlertSeverity, Certificate, PolicyVersion, QuarantineRecord
+from ringfence.wire.messages import Event, Heartbeat, Violation
+
+Kind = Literal[
+    "violation", "tampering", "drift", "offline", "quarantine", "policy-change", "clone", "trial-reverted", "disabled",
+    "conntrack-headroom", "certificate", "agent",
+]  # fmt: skip
+KINDS: tuple[Kind, ...] = get_args(Kind)
+BEAT_KINDS: tuple[Kind, ...] = ("drift", "trial-reverted", "disabled", "conntrack-headroom")
+"""Conditions that a heartbeat tells whether they are there."""
+CONDITIONS: frozenset[Kind] = frozenset({*BEAT_KINDS, "offline", "quarantine", "certificate"})
+"""Kinds that end by themselves, when what they tell is no longer so."""
+BASE: Mapping[Kind, AlertSeverity] = MappingProxyType(
+    {
+        "violation": "warning", "tampering": "error", "drift": "error", "offline": "warning", "quarantine": "info",
+        "policy-change": "info", "clone": "error", "trial-reverted": "error", "disabled": "error",
+        "conntrack-headroom": "warning", "certificate": "warning", "agent": "warning",
+    }
+)  # fmt: skip
+"""How severe each kind is before jewels and breadth raise it."""
+_EVENTS: Mapping[str, Kind] = MappingProxyType(
+    {"refused": "drift", "reverted": "trial-reverted", "message-forged": "tampering"}
+)
+"""What agents call otherwise than alerts do."""
+_LONGEST = 1000
+
+
+class Party(msgspec.Struct, frozen=True):
+    """One end of an attempt."""
+
+    identity: str
+    """Its labels; `internet` or `private` for an address that is no workload's."""
+    name: str
+    """The workload's name, else the address."""
+    address: str = ""
+    is_jewel: bool = False
+    is_workload: bool = False
+
+
+class Occurrence(msgspec.Struct, frozen=True):
+    """Something that happened, or is so, once or `count` times."""
+
+    kind: Kind
+    at: datetime
+    subject: str
+    message: str
+    severity: AlertSeverity
+    where: str = ""
+    rule: str = ""
+    source: Party | None = None
+    destination: Party | None = None
+    service: str = ""
+    verdict: str = ""
+    count: int = 1
+    is_jewel: bool = False
+    topic: str = ""
+    """What else tells it from others of its kind about the same subject."""
+    commands: tuple[str, ...] = ()
+
+
+class Ground(NamedTuple):
+    """What occurrences are read against: who is who, and what is critical."""
+
+    inventory: Inventory
+    jewels: tuple[Workloads, ...] = ()
+    network: str = "main"
+
+
+def jewels_of(policies: Iterable[Policy]) -> tuple[Workloads, ...]:
+    """The segments declared critical, as what they pick."""
+    return tuple(s.peer for p in policies for s in p.segments if s.is_crown_jewel and s.peer is not None)
+
+
+def is_jewel(labels: Labels, jewels: Iterable[Workloads]) -> bool:
+    """Whether any critical segment picks these labels."""
+    return any(all(selector.matches(labels) for selector in jewel.selectors) for jewel in jewels)
+
+
+# ---- events ---------------------------------------------------------------------------------------------------------
+
+
+def party(address: int, at: datetime, ground: Ground) -> Party:
+    """Who had the address then. Several holders are named together: which of them it was is not known."""
+    inventory, text = ground.inventory, format_address(address)
+    holders = inventory.holders(address, at, ground.network)
+    if not holders:
+        word = "private" if address in PRIVATE else "internet" if address in INTERNET_RANGE else text
+        return Party(word, text, text)
+    labels = [inventory.labels_of(holder) for holder in holders]
+    identity = " or ".join(sorted({_identity(holder, inventory) for holder in holders}))
+    jewel = any(is_jewel(each, ground.jewels) for each in labels)
+    name = plain(holders[0].name) if len(holders) == 1 else text
+    return Party(identity, name, text, jewel, len(holders) == 1)
+
+
+def _identity(workload: Workload, inventory: Inventory) -> str:
+    labels = inventory.labels_of(workload)
+    told = ",".join(f"{key}={labels[key]}" for key in sorted(labels) if key not in inventory.ignore)
+    return told or workload.name
+
+
+def violation(told: Violation, host: str, ground: Ground) -> Occurrence:
+    """Attempts one host's policy stopped, or would have. `host` is its workload's name."""
+    at = moment(told.at)
+    source, destination = party(told.source, at, ground), party(told.destination, at, ground)
+    service = format_point(point(told.protocol, told.port))
+    stopped = "was blocked" if told.verdict == "blocked" else "would be blocked"
+    by = f"`{told.rule}`" if told.rule else {"quarantine": "the quarantine"}.get(told.step, "the default")
+    process = f" (process {told.unit or told.process})" if told.unit or told.process else ""
+    return Occurrence(
+        kind="violation",
+        at=at,
+        subject=source.name,
+        message=plain(f"{source.name} to {destination.name} {service} {stopped} by {by}{process}"),
+        severity="warning" if told.verdict == "blocked" else "info",
+        where=plain(host),
+        rule=told.rule or told.step,
+        source=source,
+        destination=destination,
+        service=service,
+        verdict=told.verdict,
+        count=max(1, told.count),
+        is_jewel=source.is_jewel or destination.is_jewel,
+    )
+
+
+def event(told: Event, host: str, ground: Ground) -> Occurrence:
+    """What an agent wants people to know."""
+    kind: Kind = _EVENTS.get(told.kind) or (told.kind if told.kind in KINDS else "agent")
+    details = f": {'; '.join(told.details)}" if told.details else ""
+    name = f"{told.kind}: " if kind == "agent" else ""
+    topic = plain(told.kind, 60) if kind == "agent" else ""
+    return _about(kind, host, moment(told.at), f"{host}: {name}{told.message}{details}", ground, topic=topic)
+
+
+def clone(host: str, at: datetime, instances: Iterable[str], ground: Ground) -> Occurrence:
+    """Two hosts live under one identity."""
+    both = ", ".join(sorted(instances))
+    return _about("clone", host, at, f"two hosts answer as {host} (instances {both}); neither is trusted more", ground)
+
+
+def policy_change(version: PolicyVersion) -> Occurrence:
+    """Somebody published."""
+    note = f": {version.note}" if version.note else ""
+    commands = ["ringfence audit"]
+    if version.parent is not None:
+        commands.insert(0, f"ringfence rollback {version.parent}")
+    return Occurrence(
+        kind="policy-change",
+        at=version.at,
+        subject=f"version {version.number}",
+        message=plain(f"{version.actor} published version {version.number} of the policies{note}"),
+        severity=BASE["policy-change"],
+        commands=tuple(commands),
+    )
+
+
+# ---- conditions -----------------------------------------------------------------------------------------------------
+
+
+def beat(told: Heartbeat, host: str, now: datetime, ground: Ground) -> tuple[Occurrence, ...]:
+    """What a heartbeat says is wrong: all that is so of `BEAT_KINDS`."""
+    realised, found = told.realised, []
+    if realised.state in ("drifted", "refused", "unreachable", "absent"):
+        why = f": {'; '.join(realised.problems)}" if realised.problems else ""
+        message = f"what {host} enforces is {realised.state}, not what it should be{why}"
+        found.append(_about("drift", host, now, message, ground))
+    if realised.is_reverted:
+        message = f"{host} tried a new policy and went back to version {realised.policy_version}"
+        found.append(_about("trial-reverted", host, now, message, ground))
+    if told.disabled_until > now.timestamp():
+        until = moment(told.disabled_until)
+        message = f"enforcement is switched off on {host} until {until:%Y-%m-%d %H:%M} UTC"
+        found.append(_about("disabled", host, now, message, ground))
+    return (*found, *headroom(told, host, now, ground))
+
+
+def headroom(
+    told: Heartbeat, host: str, now: datetime, ground: Ground, *, warn_at: float = 0.8, error_at: float = 0.95
+) -> tuple[Occurrence, ...]:
+    """A connection table that fills up: a full one drops new connections, allowed ones too."""
+    used = told.conntrack_used / told.conntrack_max if told.conntrack_max > 0 else 0.0
+    if used < warn_at:
+        return ()
+    size = f"{told.conntrack_used:,} of {told.conntrack_max:,} entries"
+    message = f"the connection table of {host} is {used:.0%} full ({size}); a full one drops new connections"
+    severity: AlertSeverity = "error" if used >= error_at else "warning"
+    return (_about("conntrack-headroom", host, now, message, ground, severity=severity),)
+
+
+def offline(
+    heard: Mapping[str, datetime],
+    now: datetime,
+    ground: Ground,
+    *,
+    listening_since: datetime,
+    every_s: float = 10.0,
+    missed: int = 3,
+) -> tuple[Occurrence, ...]:
+    """Hosts (by name) whose last `missed` heartbeats did not come. Nobody is missed before there was time to hear
+    them: silence counts from `listening_since`, when this controller began to listen.
+    """
+    patience = timedelta(seconds=every_s * (missed + 0.5))
+    found = []
+    for host, last in heard.items():
+        if now - max(last, listening_since) <= patience:
+            continue
+        message = f"{host} is silent since {last:%Y-%m-%d %H:%M:%S} UTC; it keeps its last good policy"
+        found.append(_about("offline", host, now, message, ground))
+    return tuple(found)
+
+
+def certificates(
+    held: Mapping[str, Certificate], now: datetime, ground: Ground, *, warn_at: float = 0.25, error_at: float = 0.1
+) -> tuple[Occurrence, ...]:
+    """Hosts (by name) whose newest certificate should have been renewed long ago: with less than a quarter left of its
+    life a warning, less than a tenth an error. Renewal is due at half.
+    """
+    found = []
+    for host, certificate in held.items():
+        left = (certificate.not_after - now) / (certificate.not_after - certificate.not_before)
+        if left >= warn_at:
+            continue
+        when = "expired" if left <= 0 else "expires"
+        message = f"the certificate of {host} {when} at {certificate.not_after:%Y-%m-%d %H:%M} UTC and is not renewed"
+        severity: AlertSeverity = "error" if left < error_at else "warning"
+        found.append(_about("certificate", host, now, message, ground, severity=severity))
+    return tuple(found)
+
+
+def quarantines(records: Iterable[QuarantineRecord], now: datetime, ground: Ground) -> tuple[Occurrence, ...]:
+    """The isolations in force."""
+    found = []
+    for record in records:
+        if record.released_at is not None or (record.until is not None and record.until <= now):
+            continue
+        workload = ground.inventory.by_uuid.get(record.workload)
+        name = workload.name if workload else record.workload
+        until = f" until {record.until:%Y-%m-%d %H:%M} UTC" if record.until else ""
+        message = f"{name} is isolated by {record.by}{until}: {record.why}"
+        found.append(_about("quarantine", name, record.since, message, ground, topic=record.id))
+    return tuple(found)
+
+
+# ---- shared ---------------------------------------------------------------------------------------------------------
+
+_NEXT: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        "tampering": ("ringfence status {}", "ringfence quarantine {}"),
+        "clone": ("ringfence quarantine {}", "ringfence status {}"),
+        "quarantine": ("ringfence release {}", "ringfence status {}"),
+        "disabled": ("ringfence status {}", "ringfence audit"),
+    }
+)
+
+
+def _about(
+    kind: Kind,
+    host: str,
+    at: datetime,
+    message: str,
+    ground: Ground,
+    *,
+    severity: AlertSeverity | None = None,
+    topic: str = "",
+) -> Occurrence:
+    workload = ground.inventory.find(host)
+    labels = ground.inventory.labels_of(workload) if workload else {}
+    commands = _NEXT.get(kind, ("ringfence status {}",))
+    return Occurrence(
+        kind=kind,
+        at=at,
+        subject=plain(host),
+        message=plain(message),
+        severity=severity or BASE[kind],
+        where=plain(host),
+        is_jewel=is_jewel(labels, ground.jewels),
+        topic=topic,
+        commands=tuple(command.format(shlex.quote(host)) for command in commands),
+    )
+
+
+def plain(text: str, longest: int = _LONGEST) -> str:
+    """One line of printable text: what a hostile host calls its processes must not write lines of a log or terminal."""
+    line = "".join(c if c.isprintable() else " " for c in text[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def moment(seconds: float) -> datetime:
+    """Seconds since the epoch, as an agent's clock has them, as a time; one no calendar can hold becomes the epoch."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return datetime.fromtimestamp(0, UTC)
