@@ -10,8 +10,8 @@ How an agent learns what to enforce:
 Each is ordered by its own revision, so that a duplicate, a late or a reordered message is recognised; what is missing
 is noticed (a Change that does not fit, an `Expected` that differs) and fetched.
 
-INVARIANT: unknown fields are errors, defaults are not written (see `envelope`). Addresses are the 128-bit ints of
-`core.net.address`.
+INVARIANT: going down, unknown fields are errors; defaults are not written (see `envelope`). Addresses are the 128-bit
+ints of `core.net.address`.
 """
 
 from __future__ import annotations
@@ -147,7 +147,11 @@ DOWN: tuple[type[Down], ...] = (Assignment, Change, Isolations, Pieces, Expected
 # ---- up -------------------------------------------------------------------------------------------------------------
 
 
-class Fetch(_Message, frozen=True):
+class _Said(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an agent says decides nothing, so a controller may overlook what a newer agent adds."""
+
+
+class Fetch(_Said, frozen=True):
     """Give me these."""
 
     assignment: bool = False
@@ -158,7 +162,7 @@ class Fetch(_Message, frozen=True):
     """Groups among them that are held whole, with their versions: no need to send those again."""
 
 
-class Realised(_Message, frozen=True):
+class Realised(_Said, frozen=True):
     """What was read back from the kernel, and of which revisions it is."""
 
     state: State
@@ -176,14 +180,14 @@ class Realised(_Message, frozen=True):
     at: float = 0.0
 
 
-class Interface(_Message, frozen=True):
+class Interface(_Said, frozen=True):
     """Addresses of one interface, as the host has them."""
 
     name: str
     addresses: tuple[int, ...]
 
 
-class Heartbeat(_Message, frozen=True):
+class Heartbeat(_Said, frozen=True):
     """Alive, and how."""
 
     at: float
@@ -209,7 +213,7 @@ class Heartbeat(_Message, frozen=True):
     disabled_until: float = 0.0
 
 
-class Violation(_Message, frozen=True):
+class Violation(_Said, frozen=True):
     """Attempts this host's policy stopped (or would have), of one kind, since the last report."""
 
     at: float
@@ -229,7 +233,7 @@ class Violation(_Message, frozen=True):
     unit: str = ""
 
 
-class Event(_Message, frozen=True):
+class Event(_Said, frozen=True):
     """Something people should know: tampering, a reverted trial, a refusal, a disabled agent."""
 
     at: float
@@ -238,7 +242,7 @@ class Event(_Message, frozen=True):
     details: tuple[str, ...] = ()
 
 
-class Events(_Message, frozen=True):
+class Events(_Said, frozen=True):
     """Violations and events, in one durable message."""
 
     sequence: str

@@ -1,0 +1,102 @@
+"""News to the hosts it is for: sealed once however many hear it, and whatever an agent asks for answered.
+
+INVARIANT: an agent is answered only about itself: the UUID is the one in the subject, which the bus made sure of.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+from nacl.signing import SigningKey
+
+from ringfence.controller.desired import Desired, News
+from ringfence.controller.isolating import Isolating
+from ringfence.ports.bus import Bus, BusError
+from ringfence.wire import subjects
+from ringfence.wire.envelope import seal
+from ringfence.wire.messages import Down, Fetch, Isolations, Order, Pieces
+
+_log = logging.getLogger(__name__)
+
+
+class Distributor:
+    """The controller's voice on the bus."""
+
+    def __init__(self, bus: Bus, key: Callable[[], SigningKey], desired: Desired, isolating: Isolating) -> None:
+        self._bus, self._key, self._desired, self._isolating = bus, key, desired, isolating
+        self.messages = 0
+        """Told to single hosts since the start."""
+        self.bytes = 0
+
+    async def serve(self) -> None:
+        """Answer what agents ask from now on."""
+        await self._bus.subscribe(subjects.UP_EVERYONE.format("ask"), self._answer)
+
+    async def tell(self, news: News) -> None:
+        """Each host its part. What does not arrive is found by the next heartbeat and asked for."""
+        sent = time.time()
+        for hosts, change in news.changes:
+            await self._send(hosts, msgspec.structs.replace(change, sent=sent))
+        for uuid, assignment in news.assignments.items():
+            await self._send((uuid,), assignment)
+
+    async def isolate(self, news: Iterable[Isolations]) -> None:
+        """Quarantine, to every agent."""
+        for isolations in news:
+            await self._publish(subjects.ISOLATIONS, self.sealed(isolations))
+        await self._flush()
+
+    async def order(self, uuid: str, order: Order) -> None:
+        """Something to be done once. Raises BusError."""
+        await self._bus.publish(subjects.down(uuid), self.sealed(order))
+        await self._bus.flush()
+
+    def sealed(self, message: Down) -> bytes:
+        return seal(message, self._key())
+
+    async def _send(self, hosts: Iterable[str], message: Down) -> None:
+        data = self.sealed(message)
+        for uuid in hosts:
+            await self._publish(subjects.down(uuid), data)
+
+    async def _publish(self, subject: str, data: bytes) -> None:
+        self.messages += 1
+        self.bytes += len(data)
+        try:
+            await self._bus.publish(subject, data)
+        except BusError as error:
+            _log.warning("`%s` is not told now, and will ask: %s", subject, error)
+
+    async def _flush(self) -> None:
+        try:
+            await self._bus.flush()
+        except BusError as error:
+            _log.warning("the bus does not answer: %s", error)
+
+    async def _answer(self, subject: str, data: bytes) -> bytes | None:
+        uuid = subjects.sender(subject)
+        try:
+            fetch = msgspec.json.decode(data, type=Fetch)
+        except msgspec.DecodeError as error:
+            _log.warning("what `%s` asks cannot be read: %s", uuid, error)
+            return None
+        return self.sealed(self.pieces(uuid, fetch))
+
+    def pieces(self, uuid: str, fetch: Fetch) -> Pieces:
+        """What a host asked for, as far as it is its business."""
+        pieces = self._desired.answer(uuid, fetch)
+        assignment = self._desired.assignments.get(uuid)
+        if not fetch.isolations or assignment is None:
+            return pieces
+        return msgspec.structs.replace(pieces, isolations=self._isolating.of(frozenset(assignment.networks)))
+
+    def expected(self, uuid: str) -> str:
+        """The digest of state of an agent that heard everything."""
+        assignment = self._desired.assignments.get(uuid)
+        if assignment is None:
+            return ""
+        isolations = self._isolating.of(frozenset(assignment.networks))
+        return self._desired.expected_state(uuid, isolations.revision if isolations else 0)
