@@ -425,7 +425,7 @@ def test_a_full_disk_fails_the_write_and_not_the_state(tmp_path: Path) -> None:
             await state.write(decided(WEB))
 
             def fill(tx: Change) -> None:
-                tx._connection.exec_driver_sql("PRAGMA max_page_count=1")  # type: ignore[attr-defined]
+                tx.connection.exec_driver_sql("PRAGMA max_page_count=1")  # type: ignore[attr-defined]
                 tx.put(s.AgentRecord("u-web", heartbeat="x" * 1_000_000))
 
             with pytest.raises(StateError) as raised:

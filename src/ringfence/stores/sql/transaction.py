@@ -24,7 +24,7 @@ class SqlView:
     """`ports.state.View` over a connection."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     def get(self, kind: type[R], *key: object) -> R | None:
         table = TABLES[kind]
@@ -32,7 +32,7 @@ class SqlView:
         if len(columns) != len(key):
             raise ValueError(f"the key of `{table.name}` is {', '.join(c.name for c in columns)}")
         values = {f"key_{column.name}": value for column, value in zip(columns, key, strict=True)}
-        row = self._connection.execute(_by_key(table), values).first()
+        row = self.connection.execute(_by_key(table), values).first()
         return None if row is None else kind(*row)
 
     def find(self, kind: type[R], *where: Where, order: str = "", limit: int | None = None) -> list[R]:
@@ -40,12 +40,12 @@ class SqlView:
         query: Select[Any] = select(table).where(*conditions(table, where)).order_by(*_ordering(table, order))
         if limit is not None:
             query = query.limit(limit)
-        return [kind(*row) for row in self._connection.execute(query)]
+        return [kind(*row) for row in self.connection.execute(query)]
 
     def count(self, kind: type[s.Record], *where: Where) -> int:
         table = TABLES[kind]
         query = select(func.count()).select_from(table).where(*conditions(table, where))
-        return int(self._connection.execute(query).scalar_one())
+        return int(self.connection.execute(query).scalar_one())
 
 
 class SqlChange(SqlView):
@@ -61,14 +61,14 @@ class SqlChange(SqlView):
         for kind, group in _by_kind(records):
             self._touch(kind)
             self._is_audited |= kind is s.AuditEntry
-            self._connection.execute(insert(TABLES[kind]), [msgspec.structs.asdict(record) for record in group])
+            self.connection.execute(insert(TABLES[kind]), [msgspec.structs.asdict(record) for record in group])
 
     def put(self, *records: s.Record) -> None:
         for kind, group in _by_kind(records):
             self._touch(kind)
             self._refuse_appended(kind)
-            statement = _upsert(TABLES[kind], self._connection.dialect.name, GROWING.get(kind))
-            self._connection.execute(statement, [msgspec.structs.asdict(record) for record in group])
+            statement = _upsert(TABLES[kind], self.connection.dialect.name, GROWING.get(kind))
+            self.connection.execute(statement, [msgspec.structs.asdict(record) for record in group])
 
     def update(self, kind: type[s.Record], *where: Where, **values: object) -> int:
         self._refuse_appended(kind)
@@ -76,7 +76,7 @@ class SqlChange(SqlView):
             self._touch(kind)
         table = TABLES[kind]
         statement = sql_update(table).where(*conditions(table, where)).values(_named(table, values))
-        return self._connection.execute(statement).rowcount
+        return self.connection.execute(statement).rowcount
 
     def remove(self, kind: type[s.Record], *where: Where) -> int:
         if not where:
@@ -84,7 +84,7 @@ class SqlChange(SqlView):
         self._refuse_appended(kind)
         self._touch(kind)
         table = TABLES[kind]
-        return self._connection.execute(sql_delete(table).where(*conditions(table, where))).rowcount
+        return self.connection.execute(sql_delete(table).where(*conditions(table, where))).rowcount
 
     def next(self, counter: str, by: int = 1) -> int:
         if by < 1:
