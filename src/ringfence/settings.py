@@ -78,7 +78,6 @@ def read_settings(path: Path) -> Settings:
     """
     try:
         text = path.read_bytes().decode("utf-8")
-        document = tomllib.loads(text)
     except FileNotFoundError:
         return Settings()
     except OSError as error:
@@ -88,6 +87,13 @@ def read_settings(path: Path) -> Settings:
     except UnicodeDecodeError as error:
         what = f"byte {error.start + 1} of the file is not UTF-8"
         raise FindingsError([_finding(path, what, "save the file as UTF-8")]) from error
+    return parse_settings(text, path)
+
+
+def parse_settings(text: str, path: Path) -> Settings:
+    """The settings a text says; `path` is where it was written. Raises FindingsError."""
+    try:
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise FindingsError([_syntax(path, str(error))]) from error
     faults = list(_misshapen(document, Settings, ()))
