@@ -15,12 +15,14 @@ import numpy as np
 
 from ringfence.flows.conntrack import addresses, entries, netlink
 from ringfence.flows.conntrack.batch import Reader
-from ringfence.flows.conntrack.ledger import Attribute, Ledger
-from ringfence.flows.conntrack.receive import Receiver
+from ringfence.flows.conntrack.ledger import Attribute, Ledger, Rows
+from ringfence.flows.conntrack.receive import DATAGRAMS, Receiver
 
 _AFTER_LOSS_S = 5.0
 """Between dumps that losses call for."""
 _GET = 0x101
+_AT_ONCE = 4096
+"""Rows noted together: enough for whole-array steps, few enough for little memory."""
 
 
 class Watch:
@@ -50,14 +52,20 @@ class Watch:
     def drain(self) -> int:
         """Note what is queued; returns how many events there were."""
         count = 0
-        rows = []
+        rows: list[Rows] = []
         for lines, sizes in self._receiver.waiting():
             count += len(sizes)
             rows.append(self._reader.datagrams(lines, sizes))
+            if len(rows) * DATAGRAMS >= _AT_ONCE:
+                self._note(rows)
+                rows = []
+        self._note(rows)
+        return count
+
+    def _note(self, rows: list[Rows]) -> None:
         if rows:
             self.ledger.own = self.ledger.own.of(addresses.own_addresses(self._route))
             self.ledger.note(np.concatenate(rows), _now_ms())
-        return count
 
     def is_dump_due(self, every_s: float) -> bool:
         """Whether the table should be read: regularly, and soon after a loss."""
@@ -75,13 +83,15 @@ class Watch:
             self._is_reading = not netlink.is_last(self._table.recv(netlink.BUFFER_BYTES))
         self._table.send(netlink.request(_GET, netlink.NLM_F_DUMP, socket.AF_UNSPEC, 0))
         self._is_reading = True
+        rows: list[Rows] = []
         while self._is_reading:
             data = self._table.recv(netlink.BUFFER_BYTES)
             self._is_reading = not netlink.is_last(data)
-            rows = self._reader.dumped(data)
-            self.drain()
-            if len(rows):
-                self.ledger.note_dump(rows, _now_ms())
+            rows.append(self._reader.dumped(data))
+            if not self._is_reading or sum(map(len, rows)) >= _AT_ONCE:
+                self.drain()
+                self.ledger.note_dump(np.concatenate(rows), _now_ms())
+                rows = []
             yield
         self.ledger.end_dump(was_lossy=lost > self._lost_at_dump)
         self._lost_at_dump = lost
