@@ -241,6 +241,7 @@ _CONTROLLER = {
     "unknown-version": Code("there is no such version of the policies", "look at the list of versions"),
     "unknown-proposal": Code("there is no such proposal", "look at the list of proposals"),
     "version-conflict": Code("somebody published meanwhile", "look at their version, then publish again"),
+    "workload-quarantined": Code("a workload in quarantine is to be removed", "release it first"),
     "no-policies": Code("there is no policy to publish", "write one, were it one without rules"),
     "nothing-changed": Code("the policies are those in force already", "nothing: they are in force"),
     "needs-approval": Code("a second person must approve policies here", "propose them"),

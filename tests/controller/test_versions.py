@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,19 @@ from ringfence.core.identity.workload import Lease, Mode, Workload
 from ringfence.core.labels.selector import parse_selector
 from ringfence.core.net.address import parse_address
 from ringfence.core.world import World
-from ringfence.ports.state import AuditEntry, Change, PolicyVersion, Proposal, State, WorkloadChange, WorkloadRecord
+from ringfence.ports.state import (
+    AgentRecord,
+    AuditEntry,
+    Certificate,
+    Change,
+    PolicyVersion,
+    Proposal,
+    QuarantineRecord,
+    State,
+    Where,
+    WorkloadChange,
+    WorkloadRecord,
+)
 
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
 
@@ -452,3 +464,28 @@ def test_labels_out_of_bounds_are_refused(place: str | Path, labels: dict[str, s
     )
 
     assert (code(answer), made) == (wanted, [])
+
+
+def test_a_workload_that_is_gone_takes_what_is_its_own_with_it(place: str | Path) -> None:
+    """Its agent goes and its certificates are refused; while it is in quarantine it stays."""
+
+    def more(tx: Change) -> None:
+        with_web(tx)
+        tx.add(AgentRecord("u-web"), Certificate("0a", "u-web", "ff", NOW, NOW + timedelta(days=1)))
+        tx.add(QuarantineRecord("q", "u-web", "full", "malware", "ann", NOW))
+
+    def release(tx: Change) -> None:
+        audit.record(tx, at=NOW, actor="ann", action="release")
+        tx.update(QuarantineRecord, Where("id", "q"), released_at=NOW)
+
+    def retire(by: Principal) -> Callable[[Versions, State], Awaitable[Any]]:
+        return writing(lambda tx: changes.retire(tx, "u-web", by=by, at=NOW, why="scrapped"))
+
+    answers = go(place, writing(more), retire(ROOT), writing(release), retire(SHOPPER), retire(ROOT), retire(ROOT))
+    agents, certificates, workloads = go(place, *map(kept, (AgentRecord, Certificate, WorkloadRecord)))
+
+    assert list(map(code, answers[1:])) == [
+        "workload-quarantined", "NoneType", "not-allowed", "NoneType", "unknown-workload",
+    ]  # fmt: skip
+    assert (agents, workloads) == ([], [])
+    assert [(one.revoked_at, one.why) for one in certificates] == [(NOW, "scrapped")]

@@ -58,6 +58,24 @@ def take_back(tx: Change, revision: int, *, by: Principal, at: datetime) -> Work
     return set_mode(tx, change.uuid, msgspec.json.decode(change.before, type=Mode), by=by, at=at)
 
 
+def retire(tx: Change, uuid: str, *, by: Principal, at: datetime, why: str) -> None:
+    """A workload is gone: with it go its leases and its agent, and its certificates are refused.
+
+    Raises AccessError `not-allowed`, `outside-scope`, InputError `unknown-workload`, `workload-quarantined`: an
+    isolation ends by being released, not by forgetting whom it isolates.
+    """
+    known = _workload(tx, uuid)
+    by.demand_workload("enrol", known.labels)
+    isolations = tx.find(QuarantineRecord, Where("workload", uuid), Where("released_at", None))
+    if any(one.until is None or one.until > at for one in isolations):
+        message = f"`{known.name}` is in quarantine"
+        raise InputError("workload-quarantined", message, help="release it first")
+    tx.update(Certificate, Where("uuid", uuid), Where("revoked_at", None), revoked_at=at, why=why)
+    tx.remove(WorkloadRecord, Where("uuid", uuid))
+    details = {"name": known.name, "labels": known.labels, "why": why}
+    audit.record(tx, at=at, actor=by.name, action="workload.retire", subject=uuid, details=details)
+
+
 def _remember(tx: Change, change: WorkloadChange) -> WorkloadChange:
     numbered = msgspec.structs.replace(change, revision=tx.next(REVISION))
     tx.add(numbered)
