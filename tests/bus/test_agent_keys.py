@@ -15,6 +15,7 @@ from cryptography import x509
 from real_bus import DOMAIN, PATIENCE_S, A, B, connection, open_fleet
 
 from ringfence.agent.keys import IDENTITY, NEXT_KEY, Grant, Identity, context, describe, install, request
+from ringfence.agent.keys_child import described, installed, requested
 from ringfence.bus.jetstream import JetStreamBus, options_for_agent
 from ringfence.controller.ca import Authority, csr_of, new_key
 from ringfence.core.errors import InputError
@@ -84,49 +85,58 @@ def test_a_renewal_changes_key_and_certificate_together(home: Path, authority: A
 def test_what_does_not_fit_is_refused_and_changes_nothing(home: Path, tmp_path: Path, authority: Authority) -> None:
     """A certificate of another key, another authority, another workload, another time, or none at all is refused, and
     the identity in force stays, byte for byte."""
+    now = datetime.now(UTC)
+    before = installed(home, grant_for(authority, requested(home)), now, is_enrolment=True)
+    content = (home / IDENTITY).read_bytes()
+    stranger = Authority.open(tmp_path / "stranger.json", trust_domain=DOMAIN, now=now)
+    elsewhere = Authority.open(tmp_path / "elsewhere.json", trust_domain="other.test", now=now)
+    csr = requested(home)
+    good = grant_for(authority, csr)
+    bad = {
+        "another key": grant_for(authority, csr_of(new_key())),
+        "another authority": Grant(grant_for(stranger, csr).certificate, good.bundle),
+        "another workload": grant_for(authority, csr, B),
+        "another domain": grant_for(elsewhere, csr),
+        "expired": grant_for(authority, csr, ago=timedelta(days=2)),
+        "not yet": grant_for(authority, csr, ago=timedelta(days=-2)),
+        "nothing": Grant("", good.bundle),
+        "no roots": Grant(good.certificate, ""),
+    }
+    codes = {}
+    for why, grant in bad.items():
+        with pytest.raises(InputError) as caught:
+            installed(home, grant, now, is_enrolment=False)
+        codes[why] = caught.value.code
+
+    assert codes == dict.fromkeys(bad, "grant-refused")
+    assert (home / IDENTITY).read_bytes() == content
+    assert described(home) == before
+    assert installed(home, good, now, is_enrolment=False).uuid == A, "the request is open still"
+
+
+def test_a_refusal_in_the_child_is_an_error_here(home: Path, authority: Authority) -> None:
+    """What the child refuses arrives with its code."""
 
     async def story() -> None:
-        before = await enrolled(home, authority)
-        content = (home / IDENTITY).read_bytes()
-        stranger = Authority.open(tmp_path / "stranger.json", trust_domain=DOMAIN, now=datetime.now(UTC))
-        elsewhere = Authority.open(tmp_path / "elsewhere.json", trust_domain="other.test", now=datetime.now(UTC))
-        csr = await request(home)
-        good = grant_for(authority, csr)
-        bad = {
-            "another key": grant_for(authority, csr_of(new_key())),
-            "another authority": Grant(grant_for(stranger, csr).certificate, good.bundle),
-            "another workload": grant_for(authority, csr, B),
-            "another domain": grant_for(elsewhere, csr),
-            "expired": grant_for(authority, csr, ago=timedelta(days=2)),
-            "not yet": grant_for(authority, csr, ago=timedelta(days=-2)),
-            "nothing": Grant("", good.bundle),
-            "no roots": Grant(good.certificate, ""),
-        }
-        codes = {}
-        for why, grant in bad.items():
-            with pytest.raises(InputError) as caught:
-                await install(home, grant)
-            codes[why] = caught.value.code
-
-        assert set(codes.values()) == {"grant-refused"}, codes
-        assert (home / IDENTITY).read_bytes() == content
-        assert await describe(home) == before
-        assert (await install(home, good)).uuid == A, "the request is open still"
+        await request(home)
+        with pytest.raises(InputError) as caught:
+            await install(home, grant_for(authority, csr_of(new_key())), is_enrolment=True)
+        assert caught.value.code == "grant-refused"
+        assert caught.value.help
 
     asyncio.run(story())
 
 
 def test_a_grant_without_a_request_is_refused(home: Path, authority: Authority) -> None:
     """A certificate for which there is no key is not installed."""
+    csr = requested(home)
+    (home / NEXT_KEY).unlink()
 
-    async def story() -> None:
-        csr = await request(home)
-        (home / NEXT_KEY).unlink()
-        with pytest.raises(InputError) as caught:
-            await install(home, grant_for(authority, csr), is_enrolment=True)
-        assert caught.value.code == "grant-refused"
+    with pytest.raises(InputError) as caught:
+        installed(home, grant_for(authority, csr), datetime.now(UTC), is_enrolment=True)
 
-    asyncio.run(story())
+    assert caught.value.code == "grant-refused"
+    assert not (home / IDENTITY).exists()
 
 
 def test_renewal_is_due_at_half_life() -> None:
@@ -149,26 +159,18 @@ def test_a_host_that_is_not_enrolled_says_so(home: Path) -> None:
     assert caught.value.code == "identity-missing"
 
 
-def test_a_damaged_or_exposed_identity_is_said(home: Path, authority: Authority) -> None:
+@pytest.mark.parametrize(("cut", "mode", "code"), [(100, 0o600, "identity-damaged"), (None, 0o640, "secret-exposed")])
+def test_a_bad_identity_is_said(home: Path, authority: Authority, cut: int | None, mode: int, code: str) -> None:
     """A file that was cut, or that others may read, is an error with a code, from the child and from the resident."""
+    installed(home, grant_for(authority, requested(home)), datetime.now(UTC), is_enrolment=True)
+    path = home / IDENTITY
+    path.write_bytes(path.read_bytes()[:cut])
+    path.chmod(mode)
 
-    async def story() -> None:
-        await enrolled(home, authority)
-        path = home / IDENTITY
-        good = path.read_bytes()
-        codes = []
-        for content, mode in ((good[:100], 0o600), (good, 0o640)):
-            path.write_bytes(content)
-            path.chmod(mode)
-            with pytest.raises(InputError) as caught:
-                context(home)
-            codes.append(caught.value.code)
-            with pytest.raises(InputError) as caught:
-                await describe(home)
-            codes.append(caught.value.code)
-        assert codes == ["identity-damaged", "identity-damaged", "secret-exposed", "secret-exposed"]
-
-    asyncio.run(story())
+    for use in (context, described):
+        with pytest.raises(InputError) as caught:
+            use(home)
+        assert caught.value.code == code
 
 
 def test_an_enrolled_agent_enters_the_bus(tmp_path: Path, home: Path) -> None:

@@ -42,13 +42,21 @@ class Heard:
         self._came.set()
 
     async def until(self, count: int) -> list[tuple[str, bytes]]:
+        await self._until(lambda: len(self.messages) >= count)
+        return self.messages
+
+    async def until_all(self, expected: set[bytes]) -> None:
+        """Each at least once, and nothing else."""
+        await self._until(lambda: len({data for _, data in self.messages}) >= len(expected))
+        assert {data for _, data in self.messages} == expected
+
+    async def _until(self, is_enough: Callable[[], bool]) -> None:
         async def waiting() -> None:
-            while len(self.messages) < count:
+            while not is_enough():
                 self._came.clear()
                 await self._came.wait()
 
         await asyncio.wait_for(waiting(), PATIENCE_S)
-        return self.messages
 
 
 async def until_connected(bus: Bus) -> None:
@@ -245,7 +253,7 @@ def test_nothing_kept_is_lost_when_the_server_is_killed(tell: Callable[[Story], 
         await until_connected(fabric.controller)
         await until_connected(fabric.agent)
         await fabric.controller.consume("events", "rf.keep.*.events", events.hear)
-        await events.until(30)
+        await events.until_all({b"%d" % n for n in range(30)})
 
         await fabric.kill()
         await until_lost(fabric.controller)
@@ -256,8 +264,43 @@ def test_nothing_kept_is_lost_when_the_server_is_killed(tell: Callable[[Story], 
         await fabric.agent.keep(EVENTS, b"30", id="30")
         await fabric.agent.publish(subjects.up(str(A), "beat"), b"again")
 
-        assert {data for _, data in await events.until(31)} == {b"%d" % n for n in range(31)}
+        await events.until_all({b"%d" % n for n in range(31)})
         assert await beats.until(1) == [(subjects.up(str(A), "beat"), b"again")]
+
+    tell(story)
+
+
+def test_a_handler_outlives_the_connection(tell: Callable[[Story], None]) -> None:
+    """Who is in the middle of handling a message when the connection is lost is not interrupted, and is done with it
+    before the next message is handled."""
+
+    async def story(fabric: Fabric) -> None:
+        began, go, told, heard = asyncio.Event(), asyncio.Event(), [], asyncio.Event()
+
+        async def apply(subject: str, data: bytes) -> None:
+            began.set()
+            await go.wait()
+            told.append(data)
+            if len(told) == 2:
+                heard.set()
+
+        await fabric.controller.subscribe(subjects.UP_EVERYONE.format("beat"), apply)
+        await fabric.controller.flush()
+        await fabric.agent.publish(subjects.up(str(A), "beat"), b"first")
+        await asyncio.wait_for(began.wait(), PATIENCE_S)
+        await fabric.kill()
+        await until_lost(fabric.controller)
+        await until_lost(fabric.agent)
+        await fabric.revive()
+        await until_connected(fabric.controller)
+        await until_connected(fabric.agent)
+        await fabric.agent.publish(subjects.up(str(A), "beat"), b"second")
+        await fabric.agent.flush()
+        assert told == []
+        go.set()
+
+        await asyncio.wait_for(heard.wait(), PATIENCE_S)
+        assert told == [b"first", b"second"]
 
     tell(story)
 

@@ -15,7 +15,8 @@ import hashlib
 import json
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import nats.errors
@@ -26,6 +27,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolic
 
 from ringfence.bus.backoff import Backoff
 from ringfence.bus.transport import client_over_tls
+from ringfence.core.errors import RingfenceError
 from ringfence.ports.bus import Answer, BusError, Handler
 from ringfence.wire import subjects
 
@@ -63,6 +65,7 @@ class Options(NamedTuple):
     """Up to 64 bytes nobody else knows: keeps others from spending the ids of this end's kept messages."""
     backoff: Backoff = Backoff()
     on_connected: Callable[[], Awaitable[None]] | None = None
+    """Done after every connect, beside everything else."""
 
 
 class JetStreamBus:
@@ -71,8 +74,10 @@ class JetStreamBus:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._client: Client | None = None
-        self._subscriptions: list[tuple[str, Answer]] = []
-        self._consumers: list[tuple[str, str, Handler]] = []
+        self._subscriptions: list[tuple[str, Answer, asyncio.Lock]] = []
+        self._consumers: list[tuple[str, str, Handler, asyncio.Lock]] = []
+        self._store: StreamConfig | None = None
+        self._work: set[asyncio.Task[None]] = set()
         self._connected = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -96,7 +101,7 @@ class JetStreamBus:
 
     @property
     def is_connected(self) -> bool:
-        return self._client is not None and self._client.is_connected
+        return self._connected.is_set() and self._client is not None and self._client.is_connected
 
     async def close(self) -> None:
         self._is_closing = True  # the library swallows some cancellations: the loop must see it, too
@@ -105,6 +110,11 @@ class JetStreamBus:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
         await self._drop()
+        at_work = self._work - {asyncio.current_task()}
+        if at_work:
+            _, late = await asyncio.wait(at_work, timeout=_LINGER_S)
+            for work in late:
+                work.cancel()
 
     async def _stay_connected(self) -> None:
         failures = 0
@@ -115,9 +125,12 @@ class JetStreamBus:
                 failures = 0
                 await lost.wait()
                 _log.warning("the connection to the bus is lost: %s", self.last_error or "closed")
-            except BusError as error:
+            except (BusError, RingfenceError) as error:  # the latter: there is no certificate to connect with
                 self.last_error = str(error)
                 _log.info("no connection to the bus: %s", error)
+            except Exception:
+                self.last_error = "a fault of our own"
+                _log.exception("no connection to the bus")
             await self._drop()
             if self._is_closing:
                 return
@@ -125,7 +138,8 @@ class JetStreamBus:
             failures += 1
 
     async def _connect(self, lost: asyncio.Event) -> None:
-        client, options = client_over_tls(self._options.context()), self._options
+        options = self._options
+        client = client_over_tls(options.context())
         try:
             await client.connect(
                 list(options.servers),
@@ -154,15 +168,32 @@ class JetStreamBus:
             raise
         self.last_error = ""
         self._connected.set()
+        if self._options.on_connected:
+            self._start_work(_logged(self._options.on_connected))
 
     async def _take_up(self, client: Client) -> None:
-        for subject, answer in self._subscriptions:
-            await self._hear(client, subject, answer)
-        for name, subject, handler in self._consumers:
-            await self._bind(client, name, subject, handler)
-        await _flush(client)
-        if self._options.on_connected:
-            await self._options.on_connected()
+        """INVARIANT: when this returns, everything that was subscribed or is consumed is heard on this connection, what
+        was added meanwhile included."""
+        if self._store:
+            await _open_store(client, self._store)
+        heard = bound = 0
+        while True:
+            for subscription in self._subscriptions[heard:]:
+                await self._hear(client, *subscription)
+                heard += 1
+            for consumer in self._consumers[bound:]:
+                await self._bind(client, *consumer)
+                bound += 1
+            await _flush(client)
+            if heard == len(self._subscriptions) and bound == len(self._consumers):
+                return
+
+    def _start_work(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Something that outlives a lost connection: what handles a message may be in the middle of a change."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+        return task
 
     async def _drop(self) -> None:
         self._connected.clear()
@@ -222,10 +253,11 @@ class JetStreamBus:
 
     async def subscribe(self, subject: str, answer: Answer) -> None:
         """Without a connection it takes effect with the next one."""
-        self._subscriptions.append((subject, answer))
+        subscription = (subject, answer, asyncio.Lock())
+        self._subscriptions.append(subscription)
         if self.is_connected:
             try:
-                await self._hear(self._live(), subject, answer)
+                await self._hear(self._live(), *subscription)
             except _LOST as error:
                 raise BusError(_words(error)) from error
 
@@ -235,30 +267,21 @@ class JetStreamBus:
         except _LOST as error:
             raise BusError(_words(error)) from error
 
-    async def _hear(self, client: Client, subject: str, answer: Answer) -> None:
+    async def _hear(self, client: Client, subject: str, answer: Answer, one_by_one: asyncio.Lock) -> None:
         async def heard(message: Msg) -> None:
-            try:
-                reply = await answer(message.subject, message.data)
-            except Exception:
-                _log.exception("a message on `%s` could not be answered", message.subject)
-                return
-            if reply is None or not message.reply:
-                return
-            if not may_answer(message.subject, message.reply):
-                _log.warning("`%s` asked for an answer to `%s`, which is not its own", message.subject, message.reply)
-                return
-            try:
-                await client.publish(message.reply, reply)
-            except _LOST as error:
-                _log.info("an answer to `%s` is lost: %s", message.subject, _words(error))
+            async with one_by_one:
+                await _answer(client, message, answer)
 
-        await client.subscribe(subject, cb=heard)
+        async def given(message: Msg) -> None:
+            await asyncio.shield(self._start_work(heard(message)))
+
+        await client.subscribe(subject, cb=given)
 
     # ---- kept messages ----------------------------------------------------------------------------------------------
 
     async def open_store(self, *, max_bytes: int, max_per_subject: int = 256, replicas: int = 1) -> None:
-        """Make the store of kept messages, or bring it to these limits. When it is full, `keep` refuses: the sender
-        has the message still, and nobody's message makes room for another's."""
+        """Make the store of kept messages, or bring it to these limits, now and after every reconnect. When it is full,
+        `keep` refuses: the sender has the message still, and nobody's message makes room for another's."""
         config = StreamConfig(
             name=STREAM,
             subjects=list(KEPT),
@@ -272,14 +295,11 @@ class JetStreamBus:
             num_replicas=replicas,
             duplicate_window=600,
         )
-        jetstream = self._live().jetstream()
         try:
-            try:
-                await jetstream.add_stream(config)
-            except nats.js.errors.BadRequestError:  # it is there, with other limits
-                await jetstream.update_stream(config)
+            await _open_store(self._live(), config)
         except _LOST as error:
             raise BusError(_words(error)) from error
+        self._store = config
 
     async def keep(self, subject: str, data: bytes, *, id: str) -> None:
         if len(data) > MAX_KEPT_BYTES:
@@ -297,15 +317,16 @@ class JetStreamBus:
     async def consume(self, name: str, subject: str, handler: Handler) -> None:
         """Needs the store. Several connections that consume under one name share the messages; another name may not
         want messages of the same subject (BusError): each is handled once."""
-        self._consumers.append((name, subject, handler))
+        consumer = (name, subject, handler, asyncio.Lock())
+        self._consumers.append(consumer)
         if self.is_connected:
             try:
-                await self._bind(self._live(), name, subject, handler)
+                await self._bind(self._live(), *consumer)
             except _LOST as error:
                 self._consumers.pop()
                 raise BusError(_words(error)) from error
 
-    async def _bind(self, client: Client, name: str, subject: str, handler: Handler) -> None:
+    async def _bind(self, client: Client, name: str, subject: str, handler: Handler, one_by_one: asyncio.Lock) -> None:
         deliver = f"rf.deliver.{name}"
         config = ConsumerConfig(
             durable_name=name,
@@ -319,13 +340,25 @@ class JetStreamBus:
         )
         await client.jetstream().add_consumer(STREAM, config)
 
+        async def handed(message: Msg) -> None:
+            async with one_by_one:
+                await _hand_over(message, handler)
+
         async def given(message: Msg) -> None:
             if message.subject.startswith("rf.keep.") and message.reply.startswith("$JS.ACK."):
-                await _hand_over(message, handler)
+                await asyncio.shield(self._start_work(handed(message)))
             else:  # an agent named this subject for its acknowledgements
                 _log.warning("what came to `%s` from `%s` is no kept message", deliver, message.subject)
 
         await client.subscribe(deliver, queue=name, cb=given)
+
+
+async def _open_store(client: Client, config: StreamConfig) -> None:
+    jetstream = client.jetstream()
+    try:
+        await jetstream.add_stream(config)
+    except nats.js.errors.BadRequestError:  # it is there, with other limits
+        await jetstream.update_stream(config)
 
 
 def may_answer(subject: str, reply: str) -> bool:
@@ -335,26 +368,60 @@ def may_answer(subject: str, reply: str) -> bool:
     return reply.startswith(f"{subjects.inbox(subjects.sender(subject))}.")
 
 
+async def _answer(client: Client, message: Msg, answer: Answer) -> None:
+    try:
+        reply = await answer(message.subject, message.data)
+    except Exception:
+        _log.exception("a message on `%s` could not be answered", message.subject)
+        return
+    if reply is None or not message.reply:
+        return
+    if not may_answer(message.subject, message.reply):
+        _log.warning("`%s` asked for an answer to `%s`, which is not its own", message.subject, message.reply)
+        return
+    try:
+        await client.publish(message.reply, reply)
+    except _LOST as error:
+        _log.info("an answer to `%s` is lost: %s", message.subject, _words(error))
+
+
 async def _hand_over(message: Msg, handler: Handler) -> None:
     """INVARIANT: acknowledged after the handler returned, never before."""
     at_work = asyncio.get_running_loop().create_task(_say_at_work(message))
     try:
-        await handler(message.subject, message.data)
-    except Exception:
-        _log.exception("a kept message on `%s` could not be handled; it stays", message.subject)
-        tries = message.metadata.num_delivered or 1
-        await message.nak(delay=_RETRY_S[min(tries, len(_RETRY_S)) - 1])
-    else:
-        await message.ack()
+        is_handled = await _is_handled(message, handler)
+        if is_handled:
+            await message.ack()
+        else:
+            await message.nak(delay=_RETRY_S[min(message.metadata.num_delivered or 1, len(_RETRY_S)) - 1])
+    except _LOST as error:
+        _log.info("a kept message on `%s` will come again: %s", message.subject, _words(error))
     finally:
         at_work.cancel()
 
 
+async def _is_handled(message: Msg, handler: Handler) -> bool:
+    try:
+        await handler(message.subject, message.data)
+    except Exception:
+        _log.exception("a kept message on `%s` could not be handled; it stays", message.subject)
+        return False
+    return True
+
+
 async def _say_at_work(message: Msg) -> None:
     """A slow handler is no dead one."""
-    while True:
-        await asyncio.sleep(_ACK_WAIT_S / 3)
-        await message.in_progress()
+    with suppress(*_LOST):
+        while True:
+            await asyncio.sleep(_ACK_WAIT_S / 3)
+            await message.in_progress()
+
+
+async def _logged(call: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await call()
+    except Exception:
+        _log.exception("what was to be done with a new connection failed")
 
 
 def _check_kept(answer: dict[str, Any]) -> None:
