@@ -233,6 +233,8 @@ class Rollout(Record, frozen=True):
     started: datetime
     canary: tuple[str, ...] = ()
     """UUIDs."""
+    manner: str = ""
+    """How hosts apply it, as JSON (`controller.desired.Manner`)."""
     finished: datetime | None = None
     problem: str = ""
 

@@ -55,7 +55,8 @@ _FIRST = (
     "CREATE INDEX quarantines_workload ON quarantines (workload)",
     """CREATE TABLE rollouts (
          id TEXT PRIMARY KEY, version BIGINT NOT NULL REFERENCES versions (number), state TEXT NOT NULL,
-         started BIGINT NOT NULL, canary TEXT NOT NULL, finished BIGINT, problem TEXT NOT NULL)""",
+         started BIGINT NOT NULL, canary TEXT NOT NULL, manner TEXT NOT NULL, finished BIGINT,
+         problem TEXT NOT NULL)""",
     """CREATE TABLE agents (
          uuid TEXT PRIMARY KEY, seen BIGINT, instance TEXT NOT NULL, version TEXT NOT NULL, heartbeat TEXT NOT NULL,
          realised TEXT NOT NULL, FOREIGN KEY (uuid) REFERENCES workloads (uuid) ON DELETE CASCADE)""",
