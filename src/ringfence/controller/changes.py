@@ -15,7 +15,7 @@ from ringfence.controller.access import Principal
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode
 from ringfence.core.labels.selector import LABEL_KEY, LABEL_VALUE
-from ringfence.ports.state import Change, Where, WorkloadChange, WorkloadRecord
+from ringfence.ports.state import Certificate, Change, QuarantineRecord, Where, WorkloadChange, WorkloadRecord
 
 REVISION = "workload-changes"
 """The counter of revisions."""

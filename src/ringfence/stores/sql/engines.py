@@ -33,6 +33,10 @@ from ringfence.ports.state import StateError
 READERS = 2
 _WRITER_LOCK = 0x52_46_53_54
 """The advisory lock of the writer ("RFST")."""
+_PATIENCE_MS = 2_000
+"""The server may notice only then that the writer before is gone."""
+_LOCK_NOT_AVAILABLE = "55P03"
+"""PostgreSQL, appendix A."""
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
 
 
@@ -104,13 +108,17 @@ def writer(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def lock(connection: Any, _: object) -> None:
-        cursor = connection.execute("SELECT pg_try_advisory_lock(%s)", (_WRITER_LOCK,))
-        is_ours = cursor.fetchone()[0]
+        try:
+            connection.execute(f"SET lock_timeout = {_PATIENCE_MS}")
+            connection.execute("SELECT pg_advisory_lock(%s)", (_WRITER_LOCK,))
+        except connection.Error as error:
+            connection.close()
+            if getattr(error, "sqlstate", "") != _LOCK_NOT_AVAILABLE:
+                raise
+            raise in_use() from error
+        connection.execute("SET lock_timeout = 0")
         connection.execute("SET synchronous_commit = on")
         connection.commit()
-        if not is_ours:
-            connection.close()
-            raise in_use()
 
     return engine
 
