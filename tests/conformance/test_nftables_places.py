@@ -35,6 +35,14 @@ AT_ONE_ADDRESS = (
     rule("out", "allow", f"{LISTED}/32", "role=web", "tcp/82"),
 )
 ROOMS = held(DB, (LISTED, "main"), (UNLISTED, "vpc-b"))
+OUTSIDE = "198.51.100.2"
+BY_RANGE = (
+    rule("inside", "allow", "role=web", "10.0.0.0/8", "tcp/80"),
+    rule("db", "allow", "role=web", "role=db", "tcp/81"),
+    rule("no", "forbid", "role=web", "198.51.100.0/24", "tcp/81"),
+    rule("out", "allow", "10.0.0.0/8", "role=web", "tcp/82"),
+)
+IN_RANGE = held(DB, (LISTED, "main"))
 FROM_WEB = (rule("db", "allow", "role=web", "role=db", "tcp/81"), rule("no", "forbid", "role=dev", "role=db"))
 
 
@@ -69,6 +77,14 @@ PLACES = (
     Place("a listed one sends by its rule", DB, WEBS, AT_ONE_ADDRESS, "out", LISTED, WEB, "tcp/82", True),
     Place("one that nobody listed does not", DB, WEBS, AT_ONE_ADDRESS, "out", UNLISTED, WEB, "tcp/82", False),
     Place("nobody else reaches it", DB, WEBS, AT_ONE_ADDRESS, "in", UNLISTED, DEV, "tcp/81", False),
+    Place("a range that holds the listed ones has its rule at all of it", IN_RANGE, WEBS, BY_RANGE, "in", UNLISTED, WEB,
+          "tcp/80", True),
+    Place("and opens no other address of the host", IN_RANGE, WEBS, BY_RANGE, "in", OUTSIDE, WEB, "tcp/80", False),
+    Place("which has the rules of its labels", IN_RANGE, WEBS, BY_RANGE[:2], "in", OUTSIDE, WEB, "tcp/81", True),
+    Place("and the forbids of its own range", IN_RANGE, WEBS, BY_RANGE, "in", OUTSIDE, WEB, "tcp/81", False),
+    Place("they hold nowhere else", IN_RANGE, WEBS, BY_RANGE, "in", LISTED, WEB, "tcp/81", True),
+    Place("a range sends by its rule", IN_RANGE, WEBS, BY_RANGE, "out", UNLISTED, WEB, "tcp/82", True),
+    Place("what is outside of it does not", IN_RANGE, WEBS, BY_RANGE, "out", OUTSIDE, WEB, "tcp/82", False),
     Place("a holder in the second network is seen", ROOMS, IN_B, FROM_WEB, "in", UNLISTED, WEB, "tcp/81", True),
     Place("at every address of the host", ROOMS, IN_B, FROM_WEB, "in", LISTED, WEB, "tcp/81", True),
     Place("a forbid from the first network holds in the second", ROOMS, IN_B, FROM_WEB, "in", UNLISTED, DEV, "tcp/81",

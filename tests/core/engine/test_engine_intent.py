@@ -14,11 +14,15 @@ from worlds import host, replace, rule, world_of
 
 from ringfence.core.decide import decide
 from ringfence.core.engine.engine import Engine
+from ringfence.core.engine.peers import matches_name
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Direction, Lease, Workload
 from ringfence.core.intent.compile import IntentCompiler
 from ringfence.core.intent.model import UNKNOWN_CLASS, Intent, Part
-from ringfence.core.net.address import is_v4, parse_address
+from ringfence.core.net.address import is_v4, parse_address, parse_cidr
+from ringfence.core.net.intervals import IntervalSet, union
+from ringfence.core.net.service import parse_service
+from ringfence.core.policy.model import Cidr, Everywhere, Fqdn, Peer, Rule
 from ringfence.core.world import Endpoint, EndVerdict, Flow, Quarantine, World
 
 SEEDS = range(11000, 11060)
@@ -230,6 +234,132 @@ def _without(intent: Intent, address: int) -> tuple[object, ...]:
 
 def _cells(part: Part, number: int) -> set[tuple[object, ...]]:
     return {(cell.services, cell.action, cell.rule) for cell in part.cells if cell.peer == number}
+
+
+# ---- at addresses nobody listed --------------------------------------------------------------------------------------
+
+COMMON = union(map(parse_cidr, ("169.254.0.0/16", "fe80::/10", "224.0.0.0/4", "ff00::/8", "255.255.255.255/32")))
+
+
+def at_known_addresses(world: World, me: Workload, direction: Direction) -> World:
+    """The world in which an allow of ranges that hold no address of the host names it at common addresses alone."""
+    own = {lease.address for lease in me.live_addresses(world.at)}
+    side = "destinations" if direction == "in" else "sources"
+
+    def narrowed(a_rule: Rule) -> Rule:
+        peers = getattr(a_rule, side)
+        ranges = [(peer, ranges_of(world, peer)) for peer in peers]
+        is_known = any(found & IntervalSet.of((a, a) for a in own) for _, found in ranges)
+        if a_rule.action != "allow" or is_known or any(isinstance(peer, Everywhere) for peer in peers):
+            return a_rule
+        kept = tuple(Cidr("common", found & COMMON) if found else peer for peer, found in ranges)
+        return replace(a_rule, **{side: kept})
+
+    policies = tuple(replace(p, rules=tuple(map(narrowed, p.rules))) for p in world.policies)
+    return replace(world, policies=policies)
+
+
+def ranges_of(world: World, peer: Peer) -> IntervalSet:
+    """The addresses a range or a name stands for now."""
+    if isinstance(peer, Cidr):
+        return peer.addresses
+    if not isinstance(peer, Fqdn):
+        return IntervalSet()
+    said = (a for name, answers in world.names.items() if matches_name(peer.text, name) for a in answers)
+    return IntervalSet.of((x, x) for answer in said if answer.is_live(world.at) for x in answer.addresses)
+
+
+def unlisted_packets(rng: Random, intent: Intent, count: int) -> Iterator[Packet]:
+    """To and from addresses of the host that no inventory has."""
+    owns = [address for address in (*HELD, *BARE) if address not in intent.own]
+    for _ in range(count):
+        own, remote = rng.sample(owns, 2)
+        if is_v4(own) == is_v4(remote):
+            yield Packet(rng.choice(("in", "out")), own, remote, rng.choice(POINTS), rng.choice((None, *UNITS)))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_unlisted_address_is_judged_as_the_oracle_judges_it(seed: int) -> None:
+    """Never wider, no forbid or deny lost; and the same to the rule, but that an allow of ranges opens no address
+    unless they hold one that the host is known to have."""
+    rng, world = realistic(seed)
+    world = replace(world, quarantines=())
+    compiler = IntentCompiler(Engine.compile(world))
+    for me in hosts_of(world):
+        intent = compiler.compile(me)
+        worlds = {direction: at_known_addresses(world, me, direction) for direction in ("in", "out")}
+        for packet in unlisted_packets(rng, intent, 60):
+            wanted, got = said(worlds[packet.direction], me, packet), read(intent, packet)
+            if any(one.reason == "essential" for one in wanted) and got.step != "essential":
+                continue
+            assert all(map(passes, said(world, me, packet))) or not got.passes, (me.name, packet, got)
+            assert all(map(passes, wanted)) == got.passes, (me.name, packet, wanted, got)
+            if len(wanted) == 1 and got.step != "essential":
+                assert (got.step, got.rule) == (wanted[0].reason, wanted[0].rule), (me.name, packet)
+
+
+def test_the_law_of_unlisted_addresses_is_asked_of_everything() -> None:
+    """Allows, denies and forbids by address are met at unlisted addresses, and allows that stay closed there."""
+    steps, closed = set(), 0
+    for seed in SEEDS:
+        rng, world = realistic(seed)
+        world = replace(world, quarantines=())
+        compiler = IntentCompiler(Engine.compile(world))
+        for me in hosts_of(world):
+            intent = compiler.compile(me)
+            places = {part.local.ranges for part in intent.parts}
+            for packet in unlisted_packets(rng, intent, 60):
+                got = read(intent, packet)
+                steps.add((got.step, len(places) > 1))
+                closed += all(map(passes, said(world, me, packet))) and not got.passes
+    assert steps >= {(step, True) for step in ("allow", "deny", "forbid", "default")}
+    assert closed > 10
+
+
+def from_web(own: str, service: str) -> Packet:
+    """What comes from WEB to an address of the host."""
+    (point, _), *_ = parse_service(service).ranges
+    return Packet("in", parse_address(own), WEB.addresses[0].address, point, None)
+
+
+INSIDE = rule("inside", "allow", "role=web", "10.0.0.0/8", "tcp/80")
+BARRED = rule("barred", "forbid", "role=web", "198.51.100.0/24")
+
+
+def test_an_allow_of_a_range_opens_no_other_address_of_the_host() -> None:
+    """All listed addresses lie in the range; one that nobody listed does not, and stays closed."""
+    intent = intent_of(DB, WEB, rules=(INSIDE,))
+    (http, _), *_ = INSIDE.services.ranges
+    at = [
+        Packet("in", parse_address(own), parse_address("10.0.0.1"), http, None) for own in ("10.1.1.1", "198.51.100.2")
+    ]
+    assert [read(intent, packet).passes for packet in at] == [True, False]
+
+
+def test_a_forbid_of_a_range_holds_where_nobody_listed_an_address() -> None:
+    """Whatever the host's listed addresses are: one, several that differ in class, or none."""
+    both = rule("both", "allow", "role=web", "role=db")
+    for me in (DB, host("db-1", "role=db", "10.0.1.1", "192.0.2.1"), host("db-1", "role=db")):
+        intent = intent_of(me, WEB, rules=(INSIDE, both, BARRED))
+        assert read(intent, from_web("198.51.100.2", "tcp/80")) == Answer(passes=False, step="forbid", rule="p/barred")
+
+
+def test_ranges_of_others_cut_nothing() -> None:
+    """However many ranges an estate allows from and to, a host in none of them has one part a direction."""
+    offices = [rule(f"office{i}", "allow", f"172.16.{i}.0/24", "role=db", "tcp/5432") for i in range(50)]
+    vips = [rule(f"vip{i}", "allow", "role=web", f"172.17.{i}.0/24", "tcp/443") for i in range(50)]
+    intent = intent_of(DB, WEB, rules=(SQL, *offices, *vips))
+    assert [(part.direction, part.local) for part in intent.parts] == [("in", IntervalSet()), ("out", IntervalSet())]
+
+
+def test_a_group_is_a_place_of_every_host() -> None:
+    """What is allowed to a multicast group passes at every host, though no inventory lists the group."""
+    intent = intent_of(DB, WEB, rules=(SQL, rule("mdns", "allow", "role=web", "224.0.0.251/32", "udp/5353")))
+    (mdns, _), *_ = parse_service("udp/5353").ranges
+    at = [
+        Packet("in", parse_address(own), parse_address("10.0.0.1"), mdns, None) for own in ("224.0.0.251", "10.0.1.1")
+    ]
+    assert [read(intent, packet).passes for packet in at] == [True, False]
 
 
 # ---- what an intent depends on ---------------------------------------------------------------------------------------

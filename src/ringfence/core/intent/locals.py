@@ -1,25 +1,29 @@
 """As what a host is judged: in each direction, at each address it may have, each process on it.
 
 Rules name a host by its labels and by the addresses they are about, so the address line is cut where such rules begin
-and end, whoever is known to hold what there. Hosts of one identity are judged alike, whatever their addresses.
+and end. At an address that nobody listed a host is judged as if it were listed, with one exception: an allow of ranges
+none of which holds an address it is known to have opens nothing there until it is. Else every host would carry every
+such rule of the estate, in a part of its own, for addresses it does not have.
 
-INVARIANT: the places of one direction and process are disjoint and cover every address: at one that nobody listed (a
-secondary one, broadcast, multicast) a host is judged as if it were listed, never by what holds at another.
+INVARIANT: the places of one direction and process are disjoint and cover every address. A forbid or deny is wherever it
+says; an allow is never where it does not say.
 INVARIANT: a rule that cannot speak at this end (no consent, a condition that cannot hold) cuts nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Iterator
+from functools import cached_property, reduce
+from operator import or_
 from typing import NamedTuple
 
-from ringfence.core.engine.bits import members
+from ringfence.core.engine.bits import members, of_ids
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.rules import End, Facts, holds
 from ringfence.core.identity.workload import Direction, Workload
-from ringfence.core.labels.selector import Labels
+from ringfence.core.net.address import parse_cidr
 from ringfence.core.net.intervals import EMPTY, IntervalSet, union
+from ringfence.core.policy.model import Everywhere
 
 Identity = frozenset[tuple[str, str]]
 END_OF: dict[Direction, End] = {"in": "destination", "out": "source"}
@@ -46,61 +50,110 @@ def facts_of(engine: Engine, direction: Direction, unit: str | None) -> Facts:
     return Facts(engine.world.at, from_unit=from_unit, to_unit=to_unit)
 
 
+class _Place(NamedTuple):
+    """Some of the address line, and the rules that name it."""
+
+    rules: int
+    addresses: IntervalSet
+    is_common: bool
+    """Any host may have these without anybody listing them."""
+
+
+class _Judged(NamedTuple):
+    """What one host is judged by: all hosts of which this is equal are judged alike."""
+
+    labels: Identity
+    processes: tuple[tuple[str, Identity], ...]
+    known: tuple[int, ...]
+    """Per direction, the allows of ranges that hold an address it is known to have, as a bitset."""
+
+
 class Locals:
-    """The locals of every host of one engine; what identities share is worked out once."""
+    """The locals of every host of one engine; what hosts share is worked out once."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._known: dict[tuple[Identity, tuple[tuple[str, Identity], ...]], tuple[Local, ...]] = {}
+        self._found: dict[_Judged, tuple[Local, ...]] = {}
         self._never: dict[tuple[Direction, str | None], int] = {}
-        self._places: dict[Direction, list[tuple[int, IntervalSet]]] = {}
+        self._named: dict[int, tuple[int, int, int]] = {}
 
     def of(self, workload: Workload) -> tuple[Local, ...]:
         """Every (direction, place, process) that the host is judged as."""
         inventory = self.engine.world.inventory
         processes = {p.unit: inventory.labels_of(p) for p in inventory.processes_of(workload.name) if p.unit}
-        labels = inventory.labels_of(workload)
-        key = (frozenset(labels.items()), tuple((u, frozenset(p.items())) for u, p in sorted(processes.items())))
-        if key not in self._known:
-            self._known[key] = tuple(self._locals(labels, processes))
-        return self._known[key]
+        judged = _Judged(
+            frozenset(inventory.labels_of(workload).items()),
+            tuple((unit, frozenset(labels.items())) for unit, labels in sorted(processes.items())),
+            self._known(workload),
+        )
+        if judged not in self._found:
+            self._found[judged] = tuple(self._locals(judged))
+        return self._found[judged]
+
+    def _known(self, workload: Workload) -> tuple[int, ...]:
+        if not any(self._ranged.values()):
+            return (0,) * len(_DIRECTIONS)
+        rows = [self._naming(lease.address) for lease in workload.live_addresses(self.engine.world.at)]
+        return tuple(reduce(or_, (row[_SIDE[d]] for row in rows), 0) & self._ranged[d] for d in _DIRECTIONS)
 
     def keep(self, used: set[tuple[Local, ...]]) -> None:
         """Forget all others."""
-        self._known = {key: locals_ for key, locals_ in self._known.items() if locals_ in used}
+        self._found = {judged: locals_ for judged, locals_ in self._found.items() if locals_ in used}
 
-    def _locals(self, labels: Labels, processes: Mapping[str, Labels]) -> Iterator[Local]:
-        for direction in _DIRECTIONS:
-            own = self._row(labels, direction)
-            places = self._places_in(direction)
-            units = (None, *sorted({*processes, *self._named_units(direction, own, places)}))
-            declared = {unit: self._row(theirs, direction) for unit, theirs in processes.items()}
+    def _locals(self, judged: _Judged) -> Iterator[Local]:
+        for direction, known in zip(_DIRECTIONS, judged.known, strict=True):
+            own = self._row(judged.labels, direction)
+            declared = {unit: self._row(labels, direction) for unit, labels in judged.processes}
+            places = [
+                (place.rules if place.is_common else place.rules & ~(self._ranged[direction] & ~known), place.addresses)
+                for place in self._line[direction]
+            ]
+            units = (None, *sorted({*declared, *self._named_units(direction, own, places)}))
             rows = [own if unit is None else declared.get(unit, own) for unit in units]
             alike: dict[tuple[tuple[int, int], ...], list[IntervalSet]] = {}
             for named, addresses in places:
-                judged = (
+                speaking = (
                     self._speaking(direction, unit, rules | named, scope)
                     for unit, (rules, scope) in zip(units, rows, strict=True)
                 )
-                alike.setdefault(tuple(judged), []).append(addresses)
+                alike.setdefault(tuple(speaking), []).append(addresses)
             yield from _by_unit(direction, units, alike)
 
-    def _row(self, labels: Labels, direction: Direction) -> tuple[int, int]:
+    def _row(self, labels: Identity, direction: Direction) -> tuple[int, int]:
         """The rules that name somebody of these labels, and those whose scope they are in."""
-        row = self.engine.relation.row_of(self.engine.peers.of_labels(labels))
+        row = self.engine.relation.row_of(self.engine.peers.of_labels(dict(labels)))
         return row[_SIDE[direction]], row[2]
 
-    def _places_in(self, direction: Direction) -> list[tuple[int, IntervalSet]]:
-        """The address line cut by the rules that name addresses on the host's side: (rules, addresses)."""
-        if direction not in self._places:
-            peers, relation = self.engine.peers, self.engine.relation
-            alike: dict[int, list[IntervalSet]] = {}
-            for _, addresses in peers.address_atoms():
-                held = peers.of_address(addresses.ranges[0][0], is_held=True)
-                rules = relation.row_of(held)[_SIDE[direction]] & relation.in_force
-                alike.setdefault(rules, []).append(addresses)
-            self._places[direction] = [(rules, union(addresses)) for rules, addresses in alike.items()]
-        return self._places[direction]
+    def _naming(self, address: int) -> tuple[int, int, int]:
+        """The rules that name an address somebody holds."""
+        bits = self.engine.peers.of_address(address, is_held=True)
+        if bits not in self._named:
+            self._named[bits] = self.engine.relation.row_of(bits)
+        return self._named[bits]
+
+    @cached_property
+    def _line(self) -> dict[Direction, tuple[_Place, ...]]:
+        """Per direction, the address line cut by the rules that name addresses on the host's side."""
+        return {direction: tuple(self._cut(_SIDE[direction])) for direction in _DIRECTIONS}
+
+    def _cut(self, side: int) -> Iterator[_Place]:
+        alike: dict[tuple[int, bool], list[IntervalSet]] = {}
+        for _, atom in self.engine.peers.address_atoms():
+            rules = self._naming(atom.ranges[0][0])[side] & self.engine.relation.in_force
+            for is_common, addresses in ((True, atom & _COMMON), (False, atom - _COMMON)):
+                if addresses:
+                    alike.setdefault((rules, is_common), []).append(addresses)
+        for (rules, is_common), found in alike.items():
+            yield _Place(rules, union(found), is_common)
+
+    @cached_property
+    def _ranged(self) -> dict[Direction, int]:
+        """Per direction, the allows that name addresses on the host's side, but no word, as a bitset."""
+        relation, peers = self.engine.relation, self.engine.peers
+        words = of_ids(n for n, peer in enumerate(peers.peers) if isinstance(peer, Everywhere))
+        ranges = relation.row_of(peers.all_addresses & ~words)
+        worded = relation.row_of(words)
+        return {d: ranges[_SIDE[d]] & ~worded[_SIDE[d]] & relation.allow for d in _DIRECTIONS}
 
     def _named_units(
         self, direction: Direction, own: tuple[int, int], places: Iterable[tuple[int, IntervalSet]]
@@ -156,3 +209,5 @@ def _by_unit(
 
 
 _DIRECTIONS: tuple[Direction, ...] = ("in", "out")
+_COMMON = union(map(parse_cidr, ("169.254.0.0/16", "fe80::/10", "224.0.0.0/4", "ff00::/8", "255.255.255.255/32")))
+"""Link-local, multicast and broadcast addresses (RFC 3927, RFC 4291, RFC 1112, RFC 919): no inventory lists them."""
