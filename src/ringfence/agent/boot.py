@@ -1,0 +1,41 @@
+"""The boot guard: from the disk to the kernel before the network is up, without network, controller or agent.
+
+INVARIANT: what the host enforced before it went down is enforced before its first packet; a policy that had not proven
+itself by then waits for the agent, and the one before it holds.
+INVARIANT: nothing here imports what a connection needs: it has to be over in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from ringfence.agent import breakglass
+from ringfence.agent.clock import Clock
+from ringfence.agent.disk import Disk, Record
+from ringfence.agent.held import Held
+from ringfence.agent.point import Point
+from ringfence.agent.wanted import Wanted, at_boot
+from ringfence.core.errors import FindingsError, InputError
+from ringfence.ports.target import Observed
+
+
+def guard(disk: Disk, point: Point, clock: Clock) -> Observed:
+    """Put in force what is on the disk. Raises InputError `nothing-held`, and what the target refuses with."""
+    found = disk.load()
+    if found.record is None:
+        why = found.problem or "this host was told nothing yet"
+        raise InputError("nothing-held", f"there is no policy to put in force: {why}", help="start the agent")
+    held = Held.restore(found.record.workload, found.record.snapshot)
+    first = _wanted(held, found.record, disk, clock, found.record.rejected)
+    if first is None:
+        raise InputError("nothing-held", "this host was told nothing yet", help="start the agent")
+    try:
+        return point.converge(first.intent, first.how(None))
+    except FindingsError:
+        before = _wanted(held, found.record, disk, clock, first.assignment.revision)
+        if before is None or before.intent == first.intent:
+            raise
+        return point.converge(before.intent, before.how(None))
+
+
+def _wanted(held: Held, record: Record, disk: Disk, clock: Clock, rejected: int) -> Wanted | None:
+    disabled = breakglass.current(disk.folder, clock)
+    return at_boot(held, clock.now(), rejected=rejected, channel=record.channel, disabled=disabled)

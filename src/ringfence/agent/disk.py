@@ -1,0 +1,159 @@
+"""What outlives the agent: whom it trusts, and what it was told to enforce.
+
+    disk.save(Record(held.snapshot(), ...))      atomic, flushed; the one before is kept beside it
+    disk.load()                                  the newest that is whole
+
+INVARIANT: at every moment one whole record is on the disk, once there was one. One that is damaged is never used in
+part: the one before it is, and that is said.
+INVARIANT: a disk that refuses stops nothing: `save` says why and the agent goes on with what it has in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ringfence.agent.held import Snapshot
+from ringfence.bus.secrets import read_secret, write_secret
+from ringfence.core.errors import InputError, Location
+from ringfence.core.intent.model import Passage
+
+HELD: Final = "held"
+PREVIOUS: Final = "held.previous"
+TRUST: Final = "trust.json"
+_NEW = "held.new"
+_MAGIC = b"rfh1"
+_MAX_BYTES = 256 << 20
+
+
+class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom this agent belongs to, as told at enrolment and at each renewal."""
+
+    workload: str
+    """UUID."""
+    trust_domain: str
+    controller: str
+    """URL of its API."""
+    nats: tuple[str, ...]
+    """URLs of the bus."""
+    message_keys: tuple[bytes, ...]
+    """Raw Ed25519 public keys."""
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What it enforces, and what became of it."""
+
+    workload: str
+    """UUID: a record of another identity is nobody's."""
+    snapshot: Snapshot
+    rejected: int = 0
+    """The revision of an assignment that failed its trial or was refused."""
+    refusal: tuple[str, ...] = ()
+    """Why it was refused; empty where it failed its trial: that is not tried again."""
+    channel: tuple[Passage, ...] = ()
+    """The way to the controller, by the addresses it had last."""
+
+
+class Loaded(NamedTuple):
+    record: Record | None
+    problem: str = ""
+    """What was wrong with the newest."""
+
+
+class Disk:
+    """The folder of one agent."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # ---- whom to trust ----------------------------------------------------------------------------------------------
+
+    def save_trust(self, trust: Trust) -> None:
+        write_secret(self.folder / TRUST, msgspec.json.encode(trust))
+
+    def load_trust(self) -> Trust:
+        """Raises InputError `identity-missing`, `identity-damaged`, `secret-exposed`."""
+        path = self.folder / TRUST
+        content = read_secret(path)
+        if content is None:
+            raise InputError("identity-missing", "this host is not enrolled", help="`ringfence-agent enrol --token T`")
+        try:
+            return msgspec.json.decode(content, type=Trust)
+        except msgspec.DecodeError as error:
+            raise InputError(
+                "identity-damaged",
+                f"`{path}` does not say whom to trust: {error}",
+                help="enrol again; until then the last policy stays in force",
+                where=Location(str(path)),
+            ) from error
+
+    # ---- what to enforce --------------------------------------------------------------------------------------------
+
+    def save(self, record: Record) -> str:
+        """Why it could not be kept; empty when it is on the disk."""
+        try:
+            self._replace(_packed(record))
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
+
+    def load(self) -> Loaded:
+        problem = ""
+        for name in (HELD, PREVIOUS):
+            try:
+                return Loaded(_unpacked((self.folder / name).read_bytes()), problem)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, zlib.error, msgspec.DecodeError) as error:
+                problem = problem or f"`{self.folder / name}` is damaged: {error}"
+        return Loaded(None, problem)
+
+    def forget(self) -> None:
+        """Everything that says what to enforce, and who this is."""
+        for name in (HELD, PREVIOUS, _NEW, TRUST):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _replace(self, content: bytes) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh, path, previous = (self.folder / name for name in (_NEW, HELD, PREVIOUS))
+        fresh.unlink(missing_ok=True)
+        with open(fresh, "xb", opener=_for_the_owner) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            path.replace(previous)
+        fresh.replace(path)
+        _flush(self.folder)
+
+
+def _packed(record: Record) -> bytes:
+    data = zlib.compress(msgspec.json.encode(record), 1)
+    return _MAGIC + zlib.crc32(data).to_bytes(4, "big") + data
+
+
+def _unpacked(content: bytes) -> Record:
+    data = content[8:]
+    if content[:4] != _MAGIC or zlib.crc32(data).to_bytes(4, "big") != content[4:8]:
+        raise ValueError("its checksum does not fit")
+    inflater = zlib.decompressobj()
+    text = inflater.decompress(data, _MAX_BYTES)
+    if not inflater.eof:
+        raise ValueError("it ends early, or never")
+    return msgspec.json.decode(text, type=Record)
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _flush(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,228 @@
+"""A controller that says what a test tells it to, over a bus in memory, and hears everything an agent says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+from nacl.signing import SigningKey
+
+from ringfence.agent.clock import Clock
+from ringfence.agent.config import Config
+from ringfence.agent.disk import Trust
+from ringfence.agent.point import How, Point
+from ringfence.agent.run import Agent
+from ringfence.bus.memory import MemoryBroker, MemoryBus
+from ringfence.core.errors import Finding, FindingsError, TargetError
+from ringfence.core.identity.workload import Mode
+from ringfence.core.intent.model import Cell, Intent, Part
+from ringfence.core.intent.pieces import Body, ClassPlan, Group, Isolation, Station
+from ringfence.core.net.address import parse_address
+from ringfence.core.net.service import parse_service
+from ringfence.ports.target import Observed
+from ringfence.wire import subjects
+from ringfence.wire.envelope import seal
+from ringfence.wire.messages import (
+    Assignment,
+    Change,
+    Down,
+    Event,
+    Events,
+    Expected,
+    Fetch,
+    GroupChange,
+    GroupState,
+    Heartbeat,
+    Isolations,
+    Pieces,
+    Probe,
+    Realised,
+    Trial,
+    digest_of_state,
+)
+
+UUID = "11111111-1111-4111-8111-111111111111"
+OTHER = "22222222-2222-4222-8222-222222222222"
+PATIENCE_S = 15.0
+OWN = tuple(sorted(map(parse_address, ("172.20.0.2", "172.20.0.3", "fd20::2", "fd20::3"))))
+WEB = "web"
+
+
+def body(*services: str, ranges: tuple[tuple[int, int], ...] = (), out: str = "any") -> Body:
+    """The group `web` may come in on these services; everybody may be gone out to on `out`."""
+    classes = (ClassPlan(1, WEB, (WEB,), ranges),)
+    coming = tuple(Cell(1, parse_service(service), "allow", f"shop/{service}") for service in services)
+    going = tuple(Cell(peer, parse_service(out), "allow", "shop/out") for peer in (0, 1)) if out else ()
+    return Body(classes, (Part("in", coming), Part("out", going)))
+
+
+class Controller:
+    """What it knows is what the test set; what it hears is kept."""
+
+    def __init__(self) -> None:
+        self.broker = MemoryBroker()
+        self.bus = MemoryBus(self.broker)
+        self.key = SigningKey.generate()
+        self.bodies: dict[str, Body] = {}
+        self.group = GroupState(Group(WEB, ()), 1)
+        self.assignment: Assignment | None = None
+        self.isolations = Isolations(1, ("main",))
+        self.is_cloned = False
+        self.offset_s = 0.0
+        self.answers = True
+        self.realised: list[Realised] = []
+        self.beats: list[Heartbeat] = []
+        self.events: list[Event] = []
+        self.evidence: list[bytes] = []
+        self.fetches: list[Fetch] = []
+        self._revision = 10
+
+    async def start(self) -> None:
+        for what, answer in (("beat", self._beat), ("ask", self._ask), ("done", self._done)):
+            await self.bus.subscribe(subjects.UP_EVERYONE.format(what), answer)
+        await self.bus.consume("events", subjects.kept("*", "events"), self._events)
+        await self.bus.consume("evidence", subjects.kept("*", "evidence"), self._evidence)
+
+    def trust(self) -> Trust:
+        return Trust(UUID, "estate.test", "", (), (bytes(self.key.verify_key),))
+
+    # ---- saying -----------------------------------------------------------------------------------------------------
+
+    async def say(self, message: Down, *, key: SigningKey | None = None) -> None:
+        subject = subjects.ISOLATIONS if isinstance(message, Isolations) else subjects.down(UUID)
+        await self.bus.publish(subject, seal(message, key or self.key))
+
+    def assign(self, made: Body, *, mode: str = "enforce", trial: Trial | None = None, **more: object) -> Assignment:
+        """A new policy, known to whoever asks."""
+        self._revision += 1
+        self.bodies[made.digest] = made
+        station = Station(UUID, "web-1", Mode.both(mode), OWN, made.digest, revision=self._revision)  # type: ignore[arg-type]
+        self.assignment = Assignment(self._revision, station, self._revision - 10, trial=trial, **more)  # type: ignore[arg-type]
+        return self.assignment
+
+    def move(self, *, added: Iterable[str] = (), removed: Iterable[str] = ()) -> Change:
+        """Addresses come to the group, and leave."""
+        self._revision += 1
+        came, gone = tuple(map(parse_address, added)), tuple(map(parse_address, removed))
+        now = tuple(sorted({*self.group.group.addresses, *came} - {*gone}))
+        change = GroupChange(WEB, self.group.version, self._revision, came, gone)
+        self.group = GroupState(Group(WEB, now), self._revision)
+        return Change(self._revision, (change,))
+
+    def isolate(self, *isolations: Isolation) -> Isolations:
+        self._revision += 1
+        self.isolations = Isolations(self._revision, ("main",), isolations)
+        return self.isolations
+
+    # ---- hearing ----------------------------------------------------------------------------------------------------
+
+    async def _beat(self, _: str, data: bytes) -> bytes | None:
+        self.beats.append(msgspec.json.decode(data, type=Heartbeat))
+        if not self.answers:
+            return None
+        revision = self.assignment.revision if self.assignment else 0
+        state = digest_of_state(revision, self.isolations.revision, {WEB: self.group.version})
+        expected = Expected(state if self.assignment else "", time.time() + self.offset_s, self.is_cloned)
+        return seal(expected, self.key)
+
+    async def _ask(self, _: str, data: bytes) -> bytes | None:
+        fetch = msgspec.json.decode(data, type=Fetch)
+        self.fetches.append(fetch)
+        if not self.answers:
+            return None
+        pieces = Pieces(
+            self.assignment if fetch.assignment else None,
+            self.isolations if fetch.isolations else None,
+            tuple(self.bodies[digest] for digest in fetch.bodies if digest in self.bodies),
+            (self.group,) if WEB in fetch.groups else (),
+        )
+        return seal(pieces, self.key)
+
+    async def _done(self, _: str, data: bytes) -> None:
+        self.realised.append(msgspec.json.decode(data, type=Realised))
+
+    async def _events(self, _: str, data: bytes) -> None:
+        self.events += msgspec.json.decode(data, type=Events).events
+
+    async def _evidence(self, _: str, data: bytes) -> None:
+        self.evidence.append(data)
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+
+class Paper:
+    """An enforcement point on paper: what is applied is what is there, unless a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.intent: Intent | None = None
+        self.applied: list[tuple[Intent, How]] = []
+        self.refusing: Callable[[Intent], bool] = lambda _: False
+        self.failing = 0
+        """How often the kernel says no yet."""
+        self.state = "realised"
+        self.confirmed = 0
+
+    def converge(self, intent: Intent, how: How) -> Observed:
+        if self.refusing(intent):
+            raise FindingsError([Finding("unsupported-condition", "no host can do that")])
+        if self.failing:
+            self.failing -= 1
+            raise TargetError("kernel-refused", "the kernel refused it")
+        self.applied.append((intent, how))
+        self.intent, self.state = intent, "realised"
+        return self.observe()
+
+    def observe(self) -> Observed:
+        if self.intent is None:
+            return Observed("absent")
+        return Observed(self.state, self.intent, self.intent.digest if self.state == "realised" else "")  # type: ignore[arg-type]
+
+    def confirm(self) -> None:
+        self.confirmed += 1
+
+    def words(self, intent: Intent) -> tuple[str, ...]:
+        return ("a rule was added",)
+
+    def text(self, intent: Intent) -> str:
+        return f"table of {intent.name}"
+
+    def remove(self) -> None:
+        self.intent = None
+
+
+class Host:
+    """An agent that runs for the length of a `with`."""
+
+    def __init__(
+        self, controller: Controller, folder: Path, point: Point, *, clock: Clock | None = None, **options: object
+    ) -> None:
+        settings = {"heartbeat_s": 0.2, "watch_s": 0.05, **options}
+        config = Config(directory=folder, socket=folder / "agent.sock", **settings)  # type: ignore[arg-type]
+        self.agent = Agent(config, controller.trust(), MemoryBus(controller.broker), point, clock=clock)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Agent:
+        self._task = asyncio.create_task(self.agent.run())
+        return self.agent
+
+    async def __aexit__(self, *_: object) -> None:
+        self.agent.stop()
+        assert self._task is not None
+        await self._task
+        await self.agent.bus.close()
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Returns when it comes to hold; fails when only a broken build would wait longer."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold"
+        await asyncio.sleep(0.01)
+
+
+def trial(seconds: int = 60, *probes: Probe) -> Trial:
+    return Trial(seconds, probes)

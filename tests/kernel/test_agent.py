@@ -1,0 +1,329 @@
+"""An agent on a real kernel: packets are judged as the scripted controller said, whatever happens to the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nft_ground import Ground
+from scripted import OTHER, UUID, Controller, Host, body, trial, until
+
+from ringfence.agent import breakglass
+from ringfence.agent.boot import guard
+from ringfence.agent.clock import Clock
+from ringfence.agent.disk import Disk
+from ringfence.agent.point import nftables
+from ringfence.core.intent.pieces import Isolation
+from ringfence.core.net.address import parse_address
+from ringfence.wire.messages import Probe
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root on Linux"),
+]
+CLIENT, HOST = parse_address("10.1.0.1"), parse_address("172.20.0.2")
+PORT, OTHER_PORT = 8080, 8081
+
+
+@pytest.fixture
+def ground() -> Iterator[Ground]:
+    with Ground() as made:
+        yield made
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 90))
+
+
+class Listener:
+    """A server on the host, and whether a client of the peer gets through to it."""
+
+    def __init__(self, ground: Ground, port: int) -> None:
+        self._ground, self._port = ground, port
+        self._listening = ground.socket_in(ground.host, socket.AF_INET, socket.SOCK_STREAM)
+        self._listening.bind(("0.0.0.0", port))
+        self._listening.listen(8)
+
+    def answers(self, source: str = "10.1.0.1") -> bool:
+        with self._ground.socket_in(self._ground.peer, socket.AF_INET, socket.SOCK_STREAM) as calling:
+            calling.settimeout(0.3)
+            calling.bind((source, 0))
+            try:
+                calling.connect(("172.20.0.2", self._port))
+            except OSError:
+                return False
+        return True
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+@pytest.fixture
+def servers(ground: Ground) -> Iterator[dict[int, Listener]]:
+    made = {port: Listener(ground, port) for port in (PORT, OTHER_PORT)}
+    yield made
+    for listener in made.values():
+        listener.close()
+
+
+async def became(listener: Listener, answers: bool, source: str = "10.1.0.1") -> None:
+    deadline = time.monotonic() + 15
+    while await asyncio.to_thread(listener.answers, source) is not answers:
+        assert time.monotonic() < deadline, f"it did not come to {'answer' if answers else 'be silent'}"
+
+
+async def settle(controller: Controller, *services: str) -> None:
+    """The client is a member; it may come in on these services."""
+    await controller.say(controller.move(added=["10.1.0.1"]))
+    made = controller.assign(body(*services))
+    await controller.say(made)
+    await until(lambda: controller.realised and controller.realised[-1].assignment == made.revision)
+    assert controller.realised[-1].state == "realised", controller.realised[-1]
+
+
+def test_packets_are_judged_as_the_controller_said(
+    ground: Ground, servers: dict[int, Listener], tmp_path: Path
+) -> None:
+    """A member that joins gets through at once, one that leaves does not, and a quarantine bites."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await settle(controller, f"tcp/{PORT}")
+            await became(servers[PORT], True)
+            await became(servers[OTHER_PORT], False)
+            assert not await asyncio.to_thread(servers[PORT].answers, "10.1.0.2")
+            await controller.say(controller.move(added=["10.1.0.2"]))
+            await became(servers[PORT], True, "10.1.0.2")
+            await controller.say(controller.move(removed=["10.1.0.2"]))
+            await became(servers[PORT], False, "10.1.0.2")
+            await controller.say(controller.isolate(Isolation(OTHER, (CLIENT,))))
+            await became(servers[PORT], False)
+            await controller.say(controller.isolate())
+            await became(servers[PORT], True)
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_what_somebody_changes_is_put_right(ground: Ground, servers: dict[int, Listener], tmp_path: Path) -> None:
+    """A rule that opens everything and a flush of the whole rule set are undone by themselves, and told."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await settle(controller, f"tcp/{PORT}")
+            ground.nft("flush ruleset")
+            await until(lambda: "tampered" in controller.kinds())
+            await became(servers[OTHER_PORT], False)
+            await became(servers[PORT], True)
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_a_policy_that_fails_its_probe_reverts(ground: Ground, servers: dict[int, Listener], tmp_path: Path) -> None:
+    """The new policy cuts a declared probe: after its time the old one decides again, without being asked."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await settle(controller, f"tcp/{PORT}")
+            await controller.say(
+                controller.assign(body(f"tcp/{OTHER_PORT}", out=""), trial=trial(2, Probe("172.20.0.1", 9)))
+            )
+            await became(servers[OTHER_PORT], True)
+            await became(servers[PORT], False)
+            await became(servers[PORT], True)
+            await until(lambda: controller.realised[-1].is_reverted)
+            assert controller.realised[-1].assignment == 12
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_a_policy_that_works_stays(ground: Ground, servers: dict[int, Listener], tmp_path: Path) -> None:
+    """The controller answers through the new policy and its probe does: it is confirmed, and outlives its trial."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await settle(controller, f"tcp/{PORT}")
+            made = controller.assign(body(f"tcp/{OTHER_PORT}"), trial=trial(2))
+            await controller.say(made)
+            await until(
+                lambda: controller.realised[-1].assignment == made.revision and not controller.realised[-1].on_trial
+            )
+            await asyncio.sleep(2.5)
+            await became(servers[OTHER_PORT], True)
+            assert not controller.realised[-1].is_reverted
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_the_rules_outlive_the_agent_and_are_adopted(
+    ground: Ground, servers: dict[int, Listener], tmp_path: Path
+) -> None:
+    """Without an agent the packets are judged as before; the next one takes the rules over without touching them."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await settle(controller, f"tcp/{PORT}")
+        assert await asyncio.to_thread(servers[PORT].answers)
+        assert not await asyncio.to_thread(servers[OTHER_PORT].answers)
+        before = nftables(ground.host).observe()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host) as agent:
+            await until(lambda: agent.enforcer.realised.state == "realised")
+        assert nftables(ground.host).observe().digest == before.digest
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_the_boot_guard_enforces_from_the_disk(ground: Ground, servers: dict[int, Listener], tmp_path: Path) -> None:
+    """After a reboot, which leaves no table, the policy is there again before any agent is."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await settle(controller, f"tcp/{PORT}")
+        nftables(ground.host).remove()
+        assert await asyncio.to_thread(servers[OTHER_PORT].answers)
+        found = guard(Disk(tmp_path), nftables(ground.host), Clock())
+        assert found.state == "realised"
+        assert await asyncio.to_thread(servers[PORT].answers)
+        assert not await asyncio.to_thread(servers[OTHER_PORT].answers)
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_break_glass_observes_and_quarantine_still_bites(
+    ground: Ground, servers: dict[int, Listener], tmp_path: Path
+) -> None:
+    """Disabled, everything passes but what is quarantined; it is told, and it ends by itself."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host) as agent:
+            await settle(controller, f"tcp/{PORT}")
+            breakglass.disable(tmp_path, Clock(), for_s=4, why="orders stand still")
+            agent.reload()
+            await became(servers[OTHER_PORT], True)
+            await controller.say(controller.isolate(Isolation(OTHER, (CLIENT,))))
+            await became(servers[OTHER_PORT], False)
+            await controller.say(controller.isolate())
+            await until(lambda: "enabled" in controller.kinds())
+            await became(servers[OTHER_PORT], False)
+            await became(servers[PORT], True)
+            assert next(e for e in controller.events if e.kind == "disabled").message == "orders stand still"
+        await controller.bus.close()
+
+    run(test())
+
+
+_TRIAL = """
+import sys
+from pathlib import Path
+from scripted import OWN, UUID, body
+from ringfence.agent.point import How, nftables
+from ringfence.core.identity.workload import Mode
+from ringfence.core.intent.pieces import Station, assemble
+from ringfence.core.net.address import parse_address
+good, bad = (assemble(Station(UUID, "web-1", Mode.both("enforce"), OWN), body(f"tcp/{port}"),
+    {"web": (parse_address("10.1.0.1"),)}, ()) for port in (8080, 8081))
+point = nftables(sys.argv[1])
+point.converge(good, How())
+point.converge(bad, How(trial_s=3.0, fallback=good))
+print("on trial", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("fate", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_trial_ends_without_the_agent(ground: Ground, servers: dict[int, Listener], fate: signal.Signals) -> None:
+    """Frozen or killed in the middle of a trial: the kernel itself goes back to the policy before."""
+    path = os.pathsep.join(sys.path)
+    child = subprocess.Popen(
+        [sys.executable, "-c", _TRIAL, ground.host], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"on trial\n"
+        child.send_signal(fate)
+        asyncio.run(became(servers[PORT], True))
+        assert not servers[OTHER_PORT].answers()
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_a_host_under_quarantine_is_one_word_from_free(
+    ground: Ground, servers: dict[int, Listener], tmp_path: Path
+) -> None:
+    """The way to the controller is essential: quarantine of the host itself does not close it."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        point = nftables(ground.host)
+        async with Host(controller, tmp_path, point, netns=ground.host) as agent:
+            agent.enforcer.channel = (*agent.enforcer.channel, *_way("172.20.0.1", PORT))
+            await settle(controller, f"tcp/{PORT}")
+            await controller.say(controller.isolate(Isolation(UUID, (HOST,))))
+            await became(servers[PORT], False)
+            with ground.socket_in(ground.peer, socket.AF_INET, socket.SOCK_STREAM) as listening:
+                listening.bind(("172.20.0.1", PORT))
+                listening.listen(1)
+                with ground.socket_in(ground.host, socket.AF_INET, socket.SOCK_STREAM) as calling:
+                    await asyncio.to_thread(calling.connect, ("172.20.0.1", PORT))
+        await controller.bus.close()
+
+    run(test())
+
+
+def _way(address: str, port: int) -> tuple[Any, ...]:
+    from ringfence.agent.wanted import passages_to
+
+    return passages_to([(parse_address(address), port)])
+
+
+def test_uninstall_leaves_what_the_word_says(ground: Ground, servers: dict[int, Listener], tmp_path: Path) -> None:
+    """Enforced: as it was. Closed: nothing comes in. Open: no table of ours."""
+    from ringfence.agent.uninstall import rules
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await settle(controller, f"tcp/{PORT}")
+        await controller.bus.close()
+
+    run(test())
+    point, disk = nftables(ground.host), Disk(tmp_path)
+    rules(disk, point, "enforced")
+    assert servers[PORT].answers()
+    rules(disk, point, "closed")
+    assert not servers[PORT].answers()
+    rules(disk, point, "open")
+    assert servers[OTHER_PORT].answers()
+    assert point.observe().state == "absent"
