@@ -306,7 +306,9 @@ def _about(
 
 def plain(text: str, longest: int = _LONGEST) -> str:
     """One line of printable text: what a hostile host calls its processes must not write lines of a log or terminal."""
-    line = "".join(c if c.isprintable() else " " for c in text[: longest + 1])
+    line = text[: longest + 1]
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else " " for c in line)
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
