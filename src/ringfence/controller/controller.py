@@ -1,0 +1,303 @@
+"""The controller, put together: one directory, one database, one bus, and the services people and agents use.
+
+    controller = Controller(Settings(directory))
+    await controller.start()      -> state, bus, desired state, alerts: in this order, each on top of the one before
+    await controller.close()
+
+INVARIANT: what is acknowledged is in the state; everything else (desired state, presence, alerts in memory) is derived
+and made again at a start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from ringfence.controller import audit, occurrences
+from ringfence.controller.access import Principal, grant
+from ringfence.controller.ca import Authority
+from ringfence.controller.containing import Containing
+from ringfence.controller.desired import Inputs
+from ringfence.controller.distribute import Distributor
+from ringfence.controller.estate import inputs_of, quarantines_of, read_estate, read_workload, world_of
+from ringfence.controller.fabric import Fabric
+from ringfence.controller.incoming import Incoming
+from ringfence.controller.joining import Joining, Revoked
+from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence
+from ringfence.controller.reconcile import Reconciler
+from ringfence.controller.rollouts import Rollouts
+from ringfence.controller.signing import SigningKeys
+from ringfence.controller.versions import Versions
+from ringfence.controller.watching import Watching
+from ringfence.core.world import World
+from ringfence.notify.dispatcher import Dispatcher
+from ringfence.notify.outbox import Outbox
+from ringfence.notify.sinks import Sink, routes_of
+from ringfence.ports.flow_store import FlowStore
+from ringfence.ports.state import (
+    AgentRecord,
+    ApiToken,
+    Change,
+    LeaseRecord,
+    Where,
+    WorkloadRecord,
+)
+from ringfence.stores.duckdb import DuckFlowStore
+from ringfence.stores.sql import SqlState
+from ringfence.wire import subjects
+from ringfence.wire.messages import Order, Realised
+
+_log = logging.getLogger(__name__)
+_PERSIST_S = 5.0
+ROOT = Principal("controller", ("administrator",))
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How to run."""
+
+    directory: Path
+    database: str = ""
+    """URL; SQLite in the directory where none is given."""
+    nats: str = ""
+    """URL of a server that runs already; a child process where none is given."""
+    names: tuple[str, ...] = ("localhost",)
+    """DNS names and addresses agents and people reach this controller by; the first is told to agents."""
+    port: int = 8443
+    bus_port: int = 4222
+    host: str = "0.0.0.0"
+    trust_domain: str = "ringfence.internal"
+    sinks: tuple[Sink, ...] = ()
+    needs_approval: bool = False
+
+    @property
+    def url(self) -> str:
+        name = self.names[0]
+        return f"https://{f'[{name}]' if ':' in name else name}:{self.port}"
+
+
+def utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+class Controller:
+    """One running controller."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utcnow) -> None:
+        """Makes what the directory lacks. Raises RingfenceError for what cannot be opened."""
+        self.settings, self.clock = settings, clock
+        self.started = clock()
+        folder = settings.directory
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.authority = Authority.open(folder / "ca.json", trust_domain=settings.trust_domain, now=clock())
+        self.signing = SigningKeys.open(folder / "signing.json")
+        self.state = SqlState(settings.database or folder / "state.sqlite")
+        self.revoked = Revoked()
+        self.fabric = Fabric(
+            folder / "bus",
+            self.authority,
+            self.revoked,
+            names=settings.names,
+            url=settings.nats,
+            host=settings.host,
+            port=settings.bus_port,
+        )
+        self.flows: FlowStore = DuckFlowStore(folder / "flows.duckdb")
+        self.incoming = Incoming(folder / "incoming", time.time)
+        self.reconciler = Reconciler(self.state, folder / "remembered.json", clock)
+        self.joining = Joining(self.state, self.authority, self.revoked, clock)
+        self.containing = Containing(self.state, self.reconciler, clock)
+        self.dispatcher = Dispatcher(routes_of(settings.sinks), Outbox(folder / "outbox.sqlite"))
+        self.versions = Versions(self.state, self._world_of, needs_approval=settings.needs_approval)
+        self.presence = Presence(self._expected, lambda message: self.distributor.sealed(message))
+        self.rollouts = Rollouts(self.state, self.reconciler, clock, self.realised, self.is_online)
+        self.watching = Watching(self.state, self.reconciler, self.presence, self.dispatcher, clock)
+        self.distributor: Distributor
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failed: dict[str, str] = {}
+
+    # ---- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> str | None:
+        """Serve the fleet. The administrator's first token, when this is the first start."""
+        token = await self.state.write(self._first_token)
+        await self.state.read(self.revoked.load)
+        await self._start_desired()
+        await self.fabric.start()
+        bus = self.fabric.bus
+        self.distributor = Distributor(
+            bus, lambda: self.signing.current, self.reconciler.desired, self.reconciler.isolating
+        )
+        self.reconciler.on_news, self.reconciler.on_isolations = self.distributor.tell, self.distributor.isolate
+        self.presence.on_addresses, self.presence.on_clone = self._lease, self._cloned
+        await self.distributor.serve()
+        await bus.subscribe(subjects.UP_EVERYONE.format("beat"), self.presence.beat)
+        await bus.subscribe(subjects.UP_EVERYONE.format("done"), self._done)
+        await bus.consume("flows", "rf.keep.*.flows", lambda _, data: self.incoming.keep(data))
+        await self.dispatcher.start()
+        await self.watching.start(bus)
+        await self.fabric.sweep(lambda uuid: str(uuid) in self.revoked.workloads)
+        for work in (
+            self.reconciler.keep_turning,
+            self.watching.keep_telling,
+            lambda: self._every("agents", _PERSIST_S, self._persist),
+            lambda: self._every("rollout", 1.0, self.rollouts.advance),
+            lambda: self._every("flows", 15.0, self._store_flows),
+            lambda: self._every("silence", 5.0, self._silence),
+            lambda: self._every("audit", 3600.0, self._sign_audit),
+        ):
+            self._tasks.append(asyncio.create_task(_run(work)))
+        return token
+
+    async def _start_desired(self) -> None:
+        held = await self.state.read(read_estate)
+        self.rollouts.current = held.underway
+        inputs = inputs_of(held, self.clock())
+        await self.reconciler.start(inputs, quarantines_of(held.quarantines))
+        if held.underway is not None:
+            await self.rollouts.load()
+
+    async def close(self) -> None:
+        """Finish what was begun. Hosts stay as they are."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._persist()
+        await self.reconciler.close()
+        await self.dispatcher.close()
+        await self.fabric.stop()
+        self.flows.close()
+        await self.state.close()
+
+    async def _every(self, name: str, pause_s: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await work()
+                self._failed.pop(name, None)
+            except Exception as error:
+                self._failed[name] = str(error) or type(error).__name__
+                _log.exception("`%s` failed; it is tried again", name)
+            await asyncio.sleep(pause_s)
+
+    def _first_token(self, tx: Change) -> str | None:
+        if tx.count(ApiToken):
+            return None
+        return grant(tx, "administrator", ["administrator"], by="controller", at=self.clock())
+
+    # ---- what agents say --------------------------------------------------------------------------------------------
+
+    def _expected(self, uuid: str) -> str:
+        return self.distributor.expected(uuid)
+
+    def realised(self, uuid: str) -> Realised | None:
+        """What a host said last about what it enforces."""
+        seen = self.presence.seen.get(uuid)
+        return seen.realised if seen is not None else None
+
+    def is_online(self, uuid: str) -> bool:
+        seen = self.presence.seen.get(uuid)
+        return seen is not None and time.time() - seen.at < OFFLINE_AFTER.total_seconds()
+
+    async def _done(self, subject: str, data: bytes) -> None:
+        await self.presence.done(subject, data)
+
+    async def _lease(self, uuid: str, addresses: tuple[int, ...]) -> None:
+        """A host's own addresses are its leases."""
+        now = self.clock()
+
+        def work(tx: Change) -> bool:
+            if tx.get(WorkloadRecord, uuid) is None:
+                return False
+            live = [Where("workload", uuid), Where("end", None), Where("source", "agent")]
+            held = {lease.address for lease in tx.find(LeaseRecord, *live)}
+            gone = sorted(held - set(addresses))
+            if gone:
+                tx.update(LeaseRecord, *live, Where("address", gone, "in"), end=now)
+            tx.put(*(LeaseRecord("main", a, uuid, now, None, "agent") for a in addresses if a not in held))
+            return held != set(addresses)
+
+        if await self.state.write(work):
+            await self.refresh(uuid)
+
+    async def refresh(self, uuid: str) -> None:
+        """Follow what the state says of a workload now."""
+        workload = await self.state.read(lambda view: read_workload(view, uuid))
+        if workload is None:
+            await self.reconciler.remove_workload(uuid)
+        else:
+            await self.reconciler.put_workload(workload)
+
+    async def _cloned(self, uuid: str, instances: tuple[str, ...]) -> None:
+        workload = self.reconciler.inputs.inventory.by_uuid.get(uuid)
+        name = workload.name if workload is not None else uuid
+        await self.watching.note(occurrences.clone(name, self.clock(), instances, self.watching.ground))
+
+    async def _silence(self) -> None:
+        """Hosts nobody heard for long: their addresses are nobody's any more."""
+        now = self.clock()
+        for uuid in self.presence.silent(now, STALE_AFTER):
+            await self._lease(uuid, ())
+            del self.presence.seen[uuid]
+
+    async def _persist(self) -> None:
+        """What agents said last, for the next start and for everybody who asks the state."""
+        dirty, self.presence.dirty = self.presence.dirty, set()
+        records = []
+        for uuid in dirty & self.presence.seen.keys():
+            seen = self.presence.seen[uuid]
+            said = (msgspec.json.encode(seen.heartbeat).decode(), msgspec.json.encode(seen.realised).decode())
+            at = datetime.fromtimestamp(seen.at, UTC)
+            records.append(AgentRecord(uuid, at, seen.heartbeat.instance, seen.heartbeat.version, *said))
+
+        def work(tx: Change) -> None:
+            known = {record.uuid for record in tx.find(WorkloadRecord)} if records else set()
+            tx.put(*(record for record in records if record.uuid in known))
+
+        if records:
+            await self.state.write(work)
+
+    async def _store_flows(self) -> None:
+        inventory = self.reconciler.inputs.inventory
+        await asyncio.to_thread(self.incoming.take, inventory, self.flows)
+
+    async def _sign_audit(self) -> None:
+        head = await self.state.write(lambda tx: audit.sign_head(tx, self.signing.current, self.clock()))
+        if head is not None:
+            path = self.settings.directory / "audit-head.json"
+            await asyncio.to_thread(path.write_bytes, msgspec.json.encode(head))
+
+    # ---- what people do, where it takes more than one part ----------------------------------------------------------
+
+    def _world_of(self, settings: str) -> World:
+        """Settings as text -> the world they make of the estate as it is."""
+        inputs: Inputs = self.reconciler.inputs
+        read = world_of_settings(settings, inputs, self.clock())
+        return msgspec.structs.replace(read, quarantines=self.reconciler.quarantines)
+
+    async def revoke(self, uuid: str, *, why: str, by: Principal) -> int:
+        """A host may not speak to us any more: how many connections were ended."""
+        by.demand("certificates")
+        await self.joining.revoke(uuid, why=why, by=by.name)
+        return await self.fabric.show_out(UUID(uuid))
+
+    async def order(self, uuid: str, order: Order) -> None:
+        """Something a host is to do once, now. Raises BusError."""
+        await self.distributor.order(uuid, order)
+
+
+def world_of_settings(settings: str, inputs: Inputs, at: datetime) -> World:
+    """The world that settings make of the inventory there is."""
+    from ringfence.controller.estate import Held
+
+    return world_of(Held(inputs.inventory.workloads, (), ()), settings, at)
+
+
+async def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    await work()

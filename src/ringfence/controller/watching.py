@@ -1,0 +1,153 @@
+"""What is told by agents, certificates and people -> alerts -> notices, in the state and out to the sinks.
+
+INVARIANT: a message an agent kept durably is dealt with before the bus forgets it; alerts are stored before anybody is
+told, so that a restart repeats nothing and forgets nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from ringfence.controller import occurrences
+from ringfence.controller.alerts import Alerts
+from ringfence.controller.occurrences import BEAT_KINDS, Ground, Kind, Occurrence
+from ringfence.controller.presence import Presence
+from ringfence.controller.reconcile import Reconciler
+from ringfence.notify.dispatcher import Dispatcher
+from ringfence.ports.bus import Bus
+from ringfence.ports.state import Alert, Certificate, QuarantineRecord, State, View, Where
+from ringfence.wire import subjects
+from ringfence.wire.messages import Events, Violation
+
+_log = logging.getLogger(__name__)
+_STEP_S: Final = 1.0
+_SLOW_S: Final = 30.0
+_REMEMBERED: Final = 50_000
+
+
+class Watching:
+    """The alerts of one estate, kept up."""
+
+    def __init__(
+        self,
+        state: State,
+        reconciler: Reconciler,
+        presence: Presence,
+        dispatcher: Dispatcher,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._state, self._reconciler, self._presence = state, reconciler, presence
+        self._dispatcher, self._clock = dispatcher, clock
+        self.alerts = Alerts()
+        self._since = clock()
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self.violations = 0
+        self.suppressed = 0
+        self.listeners: set[Callable[[Violation, Occurrence], None]] = set()
+        """Called with each violation, as it comes: the live view."""
+
+    async def start(self, bus: Bus) -> None:
+        """Go on where the state left off, and hear what agents kept."""
+        self.alerts.restore(await self._state.read(lambda view: view.find(Alert, Where("state", "closed", "!="))))
+        await bus.consume("events", "rf.keep.*.events", self._take)
+
+    async def keep_telling(self) -> None:
+        """Until cancelled."""
+        steps = 0
+        while True:
+            try:
+                await self._step(is_slow=steps % int(_SLOW_S / _STEP_S) == 0)
+            except Exception:
+                _log.exception("alerts were not brought up to date; it is tried again")
+            steps += 1
+            await asyncio.sleep(_STEP_S)
+
+    async def _step(self, *, is_slow: bool) -> None:
+        now, ground = self._clock(), self.ground
+        self._present(now, ground)
+        if is_slow:
+            certificates, isolations = await self._state.read(_slow)
+            names = {w.uuid: w.name for w in self._reconciler.inputs.inventory.workloads}
+            held = {names[uuid]: one for uuid, one in certificates.items() if uuid in names}
+            self.alerts.present("certificate", occurrences.certificates(held, now, ground), now)
+            self.alerts.present("quarantine", occurrences.quarantines(isolations, now, ground), now)
+        notices = self.alerts.due(now)
+        changed = self.alerts.changed()
+        if changed:
+            await self._state.write(lambda tx: tx.put(*changed))
+        if notices:
+            await self._dispatcher.put(notices)
+
+    def _present(self, now: datetime, ground: Ground) -> None:
+        """The conditions: what heartbeats say, and whose do not come."""
+        heard: dict[str, datetime] = {}
+        found: dict[Kind, list[Occurrence]] = {kind: [] for kind in BEAT_KINDS}
+        for uuid, seen in self._presence.seen.items():
+            workload = self._reconciler.inputs.inventory.by_uuid.get(uuid)
+            if workload is None:
+                continue
+            heard[workload.name] = occurrences.moment(seen.at)
+            told = msgspec.structs.replace(seen.heartbeat, realised=seen.realised)
+            for one in occurrences.beat(told, workload.name, now, ground):
+                found[one.kind].append(one)
+        for kind, some in found.items():
+            self.alerts.present(kind, some, now)
+        self.alerts.present("offline", occurrences.offline(heard, now, ground, listening_since=self._since), now)
+
+    @property
+    def ground(self) -> Ground:
+        """What occurrences are read against."""
+        inputs = self._reconciler.inputs
+        policies = (inputs.next or inputs.base).policies
+        return Ground(inputs.inventory, occurrences.jewels_of(policies))
+
+    async def note(self, occurrence: Occurrence) -> None:
+        """Something happened here: a policy change, a clone."""
+        self.alerts.note(occurrence, self._clock())
+
+    async def _take(self, subject: str, data: bytes) -> None:
+        """What an agent kept: counted, and on disk when this returns."""
+        uuid = subjects.sender(subject)
+        try:
+            events = msgspec.json.decode(data, type=Events)
+        except msgspec.DecodeError as error:
+            _log.warning("events of `%s` cannot be read, and are lost: %s", uuid, error)
+            return
+        if self._is_known(f"{uuid} {events.sequence}"):
+            return
+        now, ground = self._clock(), self.ground
+        workload = self._reconciler.inputs.inventory.by_uuid.get(uuid)
+        host = workload.name if workload is not None else uuid
+        for violation in events.violations:
+            found = occurrences.violation(violation, host, ground)
+            self.alerts.note(found, now)
+            self.violations += violation.count
+            for listener in tuple(self.listeners):
+                listener(violation, found)
+        for event in events.events:
+            self.alerts.note(occurrences.event(event, host, ground), now)
+        self.suppressed += events.suppressed
+        changed = self.alerts.changed()
+        if changed:
+            await self._state.write(lambda tx: tx.put(*changed))
+
+    def _is_known(self, name: str) -> bool:
+        if name in self._seen:
+            return True
+        self._seen[name] = None
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        return False
+
+
+def _slow(view: View) -> tuple[Mapping[str, Certificate], list[QuarantineRecord]]:
+    """Each workload's newest certificate, and the quarantines that were not released."""
+    certificates = view.find(Certificate, Where("revoked_at", None), order="not_after")
+    return {one.uuid: one for one in certificates}, view.find(QuarantineRecord, Where("released_at", None))
