@@ -218,8 +218,8 @@ def digest_of(layout: Layout, *, without: Iterable[str] = ()) -> str:
 
 def _digest_elements(state: hashlib._Hash, elements: Elements) -> None:
     if isinstance(elements, Hash):
-        state.update(np.ascontiguousarray(elements.keys).tobytes())
-        state.update(np.ascontiguousarray(elements.values).tobytes())
+        state.update(np.ascontiguousarray(elements.keys).data)
+        state.update(np.ascontiguousarray(elements.values).data)
         state.update("\0".join(elements.comments).encode())
     else:
         state.update(repr(elements).encode())

@@ -46,7 +46,16 @@ from ringfence.targets.nftables.layout import (
     sorted_hash,
 )
 from ringfence.targets.nftables.netlink import DUMP, SUBSYS_NFTABLES, Netlink, Refused
-from ringfence.targets.nftables.wire import as_int, as_text, attribute, attribute_map, attributes, string, tlv_map
+from ringfence.targets.nftables.wire import (
+    as_int,
+    as_text,
+    attribute,
+    attribute_map,
+    attributes,
+    nested,
+    string,
+    tlv_map,
+)
 
 _FIELDS = {f.number: f for f in (NFPROTO, IPV4, IPV6, PROTOCOL, PORT, ICMP_TYPE, MARK, CLASS, ICMPV6_TYPE)}
 _KNOWN_SET_FLAGS = m.SET_INTERVAL | m.SET_MAP | m.SET_TIMEOUT
@@ -113,10 +122,13 @@ def _chains(netlink: Netlink) -> dict[str, Chain]:
         found[as_text(parts[3])] = (_hook(parts) if 4 in parts else None, flags)
     rules: dict[str, list[Rule]] = {name: [] for name in found}
     for parts in _of_table(_ask(netlink, m.GETRULE, string(1, TABLE))):
-        comment = tlv_map(parts[7]).get(0, b"\0") if 7 in parts else b"\0"
-        expressions = decode_all(parts.get(4, b""))
-        rules[as_text(parts[2])].append(Rule(expressions, as_text(comment)))
+        rules[as_text(parts[2])].append(_rule(parts))
     return {name: Chain(name, tuple(rules[name]), hook, flags) for name, (hook, flags) in found.items()}
+
+
+def _rule(parts: dict[int, bytes]) -> Rule:
+    comment = tlv_map(parts[7]).get(0, b"\0") if 7 in parts else b"\0"
+    return Rule(decode_all(parts.get(4, b"")), as_text(comment))
 
 
 def _hook(parts: dict[int, bytes]) -> Hook:
@@ -225,6 +237,24 @@ def read_elements(netlink: Netlink, spec: SetSpec) -> tuple[SetSpec, Elements]:
 def dump_elements(netlink: Netlink, name: str) -> list[Element]:
     """Every element of a set with its counter and comment."""
     return [element for content in _element_lists(netlink, name) for element in _elements(content)]
+
+
+def read_element(netlink: Netlink, name: str, key: bytes) -> Element | None:
+    """One element of a set; None when it is not there."""
+    body = string(1, TABLE) + string(2, name) + nested(3, nested(1, nested(1, attribute(1, key))))
+    try:
+        answers = _ask(netlink, m.GETSETELEM, body, flags=0)
+    except Refused as refusal:
+        if refusal.errno == errno.ENOENT:
+            return None
+        raise
+    return next(element for parts in map(attribute_map, answers) for element in _elements(parts[3]))
+
+
+def read_rules(netlink: Netlink, chain: str) -> tuple[Rule, ...]:
+    """The rules of one chain."""
+    found = _of_table(_ask(netlink, m.GETRULE, string(1, TABLE) + string(2, chain)))
+    return tuple(_rule(parts) for parts in found if as_text(parts[2]) == chain)
 
 
 def _element_lists(netlink: Netlink, name: str) -> list[bytes]:

@@ -107,8 +107,7 @@ def render(
     draft.put(SetSpec(ABOUT, (MARK,)), labelled({}))
     draft.put(SetSpec("classes", (CLASS,), comment="what each class is, for people"), _class_texts(intent))
     ranged = _peers(draft, intent)
-    for hook in FORWARD:
-        draft.chains[hook] = _base(hook, intent, generation)
+    draft.chains |= marked_chains(intent, generation)
     _lasting(draft)
     for view in VIEWS:
         draft.chain(f"judge_{view.name}", *_judge(view, intent))
@@ -120,9 +119,8 @@ def render(
     look_chains(draft, intent, ranged, cgroups or {})
     for direction in DIRECTIONS:
         _verdicts(draft, direction, intent.mode.of(direction))
-    _shared(draft, generation)
+    _block(draft)
     for hook in FORWARD:
-        draft.chain(f"pickup_{hook}", *_pickup(hook, intent, generation))
         draft.chain(f"invalid_{FORWARD[hook].direction}", *_invalid(hook, intent))
         direction = FORWARD[hook].direction
         stray = (rule(s.count(f"{direction}_invalid")), rule(s.goto("block")))
@@ -361,14 +359,20 @@ def _outcome(direction: Direction, step: str, blocks: bool) -> Iterator[Rule]:
     yield rule(s.goto("block" if blocks else "remember"))
 
 
-def _shared(draft: Draft, generation: int) -> None:
-    draft.chain(
-        "remember",
+def marked_chains(intent: Intent, generation: int) -> dict[str, Chain]:
+    """The chains that depend on the generation; on the intent only by its mode, failsafe and quarantine."""
+    found: dict[str, Chain] = {hook: _base(hook, intent, generation) for hook in FORWARD}
+    pickups = {f"pickup_{hook}": tuple(_pickup(hook, intent, generation)) for hook in FORWARD}
+    remember = (
         rule(s.set_register(0)),
         rule(s.state("related"), s.accept()),
         rule(s.set_mark(_KEEP_MARK, mark_of(generation))),
         rule(s.accept()),
     )
+    return {**found, **{name: Chain(name, rules) for name, rules in (*pickups.items(), ("remember", remember))}}
+
+
+def _block(draft: Draft) -> None:
     draft.chain(
         "block",
         rule(s.leaves_host(), s.reject_tcp()),

@@ -11,7 +11,7 @@ INVARIANT: a generation number is given out again only after every number in bet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -149,7 +149,7 @@ class _Reviser:
     def _followed(self, confirmed: Standing, trial: Standing) -> Revision:
         if self.how.fallback is None and (confirmed.intent is None or trial.intent is None):
             raise _nothing_to_fall_back_on()
-        fallback = self.how.fallback or follow(_named(confirmed), _named(trial), self.intent)
+        fallback = self.how.fallback or follow(named_intent(confirmed), named_intent(trial), self.intent)
         lost = self._losses(trial, self.intent)
         other = self._losses(confirmed, fallback)
         keeps = not lost.is_any and not other.is_any
@@ -192,7 +192,7 @@ class _Reviser:
             return _watching(self.intent), False
         if confirmed is None or confirmed.intent is None or not self.found.is_untouched:
             raise _nothing_to_fall_back_on()
-        named = _named(confirmed)
+        named = named_intent(confirmed)
         apart = _apart(named, self.intent)
         return apart, apart == named
 
@@ -207,8 +207,7 @@ class _Reviser:
         return losses(base.intent, intent)
 
     def _numbers(self, count: int, kept: tuple[int, ...] = ()) -> tuple[tuple[int, ...], tuple[range, ...]]:
-        numbers = fresh_generations(self.latest, count, (*kept, *self.terms.lasting))
-        return numbers, tuple(r for n in numbers if (r := reused_generations(n)) is not None)
+        return next_numbers(self.latest, count, (*kept, *self.terms.lasting))
 
     def _terms(self, lost: Losses, forgets: tuple[range, ...]) -> Terms:
         """What lasts afterwards: after a loss of policy as it is to be, capped by every stricter word since."""
@@ -217,11 +216,8 @@ class _Reviser:
             until = self._until()
             last = self.base.generation if self.base is not None else 0
             lasting = {g: min(given, until) for g, given in {**lasting, last: FOR_GOOD}.items() if g}
-        lasting = {g: t for g, t in lasting.items() if t > self.now and not any(g in r for r in forgets)}
-        departed = _departed(self.terms.departed, lost.addresses)
-        if sum(map(len, departed.values())) > MOST_DEPARTED:
-            return Terms()
-        return Terms(None, lasting, departed if lasting else {})
+        lasting = {g: t for g, t in lasting.items() if t > self.now}
+        return with_departed(msgspec.structs.replace(self.terms, lasting=lasting), lost.addresses, forgets)
 
     def _until(self) -> float:
         """Until when a connection lasts that loses permission now."""
@@ -230,6 +226,21 @@ class _Reviser:
     def _render(self, intent: Intent, generation: int, terms: Terms, *, has_trial: bool) -> Layout:
         named = {POLICY: f"policy {self.how.policy}"} if self.how.policy else {}
         return render(intent, generation, self.groups, {**terms.words(has_trial=has_trial), **named})
+
+
+def next_numbers(latest: int, count: int, taken: Iterable[int]) -> tuple[tuple[int, ...], tuple[range, ...]]:
+    """The next generation numbers, and which must be forgotten before they are given out."""
+    numbers = fresh_generations(latest, count, taken)
+    return numbers, tuple(r for n in numbers if (r := reused_generations(n)) is not None)
+
+
+def with_departed(terms: Terms, lost: frozenset[int], forgets: tuple[range, ...]) -> Terms:
+    """The terms after addresses lost their class, and some generations are forgotten. Nothing of a trial's time."""
+    lasting = {g: until for g, until in terms.lasting.items() if not any(g in r for r in forgets)}
+    departed = _departed(terms.departed, lost)
+    if sum(map(len, departed.values())) > MOST_DEPARTED:
+        return Terms()
+    return Terms(None, lasting, departed if lasting else {})
 
 
 def _nothing_to_fall_back_on() -> TargetError:
@@ -263,7 +274,7 @@ def _departed(known: Mapping[str, frozenset[bytes]], lost: frozenset[int]) -> di
 # -- the confirmed policy, as it must be now ---------------------------------------------------------------------------
 
 
-def _named(standing: Standing) -> Intent:
+def named_intent(standing: Standing) -> Intent:
     """The intent that was read back, with the words it has for its classes."""
     assert standing.intent is not None
     texts = class_texts(standing.layout)

@@ -8,7 +8,7 @@ INVARIANT: `revokes` errs towards judging again; when it says no, every connecti
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -144,6 +144,12 @@ def moved(old: Iterable[PeerClass], new: Iterable[PeerClass]) -> dict[int, tuple
     """Address -> (class before, class after) of every one that is listed differently; 0 where it is not listed."""
     before, after = _exact(old), _exact(new)
     return {a: (before.get(a, UNKNOWN_CLASS), after.get(a, UNKNOWN_CLASS)) for a, _ in before.items() ^ after.items()}
+
+
+def range_holder(peers: Iterable[PeerClass]) -> Callable[[int], int]:
+    """Which class an address is of that is not listed."""
+    ranges = _ranges(peers)
+    return lambda address: _holder(ranges, address)
 
 
 def _losers(old: Intent, new: Intent) -> Iterator[int]:

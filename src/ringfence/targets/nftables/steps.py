@@ -62,7 +62,7 @@ def tidied(found: Realised, now: float) -> Plan:
 
 def _plan(found: Realised, wanted: Layout, terms: Terms, now: float, *, has_trial: bool, insists: bool = False) -> Plan:
     changes = difference(wanted, found.layout)
-    timed = tuple(_timers(found, terms, now, has_trial=has_trial, insists=insists))
+    timed = tuple(timer_messages(found, terms, now, has_trial=has_trial, insists=insists))
     return Plan(
         changes.preparation,
         (*changes.change, *timed),
@@ -76,7 +76,7 @@ def _plan(found: Realised, wanted: Layout, terms: Terms, now: float, *, has_tria
     )
 
 
-def _timers(found: Realised, terms: Terms, now: float, *, has_trial: bool, insists: bool) -> Iterator[Message]:
+def timer_messages(found: Realised, terms: Terms, now: float, *, has_trial: bool, insists: bool) -> Iterator[Message]:
     """The timed sets that must hold something else. `insists`: refuse where the trial's elements are gone."""
     held = found.layout.timers if found.layout is not None else {}
     for name, timers in terms.timers(now, has_trial=has_trial).items():
