@@ -271,3 +271,55 @@ def test_first_enforcement_follows_the_word_too(ground: Ground, live: Live) -> N
     assert refused.passes_from("server") == (live != "cut")
     assert refused.passes_from("client") == (live != "cut")
     assert allowed.works()
+
+
+# -- sockets -----------------------------------------------------------------------------------------------------------
+
+
+def ending(talk: Talk, side: str) -> str:
+    """What the program on one side gets when it reads; it does not write."""
+    opened = talk.client if side == "client" else talk.server
+    opened.settimeout(BRIEFLY_S)
+    try:
+        return "data" if opened.recv(1) else "end"
+    except TimeoutError:
+        return "waits"
+    except OSError as error:
+        return type(error).__name__
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.protocol == "tcp"], ids=str)
+def test_programs_of_cut_connections_learn_at_once(ground: Ground, way: Way) -> None:
+    """A socket of the host that only listens is ended when its connection was cut, and no other."""
+    ground.target.converge(OPEN)
+    cut = talk(ground, way)
+    stays = talk(ground, Way("tcp", "in", False), OTHER4)
+    ground.target.converge(intent(("in", 2, "tcp/80", "allow")))
+
+    assert ground.target.sever() == 1
+
+    assert ending(cut, "server" if way.direction == "in" else "client") == "ConnectionAbortedError"
+    assert stays.works()
+
+
+@pytest.mark.parametrize("live", ["keep", "drain"])
+def test_what_lasts_is_not_ended(ground: Ground, live: Live) -> None:
+    """Sockets of connections that go on are left alone, those that always cut are not."""
+    ground.target.converge(OPEN)
+    lasting = talk(ground, Way("tcp", "in", False))
+    forbidden = talk(ground, Way("tcp", "in", False), OTHER4)
+    ground.target.converge(intent(("in", 2, "tcp/80", "forbid")), live=live, grace_s=LONG_S)
+
+    assert ground.target.sever() == 1
+
+    assert lasting.works()
+    assert ending(forbidden, "server") == "ConnectionAbortedError"
+
+
+def test_a_host_talking_to_itself_is_left_alone(ground: Ground) -> None:
+    """Loopback and a host's own addresses are essential, whatever policy says."""
+    ground.target.converge(CLOSED)
+    inner = ground.connection(server=ground.host, client=ground.host, client_address=HOST4, address=HOST4, port=8080)
+
+    assert ground.target.sever() == 0
+    assert inner.works()

@@ -99,6 +99,38 @@ def _seed_family(netlink: Netlink, family: int, generation: int) -> int:
     return sum(_set_generation(netlink, family, parts, generation) for parts in unjudged)
 
 
+Tuple = tuple[tuple[int, int], tuple[int, int]]
+"""(source, destination), each an address and a port."""
+
+
+def tcp_marks(netlink: Netlink) -> dict[Tuple, int]:
+    """The mark of every TCP connection, by its original direction. Raises TargetError `conntrack-unreadable`."""
+    try:
+        families = ((f, netlink.request(SUBSYS_CTNETLINK << 8 | _CT_GET, DUMP, b"", family=f)) for f in (2, 10))
+        found = [(_read_tuple(parts), as_int(parts.get(_MARK, b""))) for _, bodies in families
+                 for parts in map(attribute_map, bodies)]  # fmt: skip
+    except Refused as refusal:
+        raise TargetError(
+            "conntrack-unreadable",
+            f"connections could not be listed: {refusal.strerror}",
+            help="load the kernel module nf_conntrack_netlink",
+        ) from refusal
+    return {ends: mark for ends, mark in found if ends is not None}
+
+
+def _read_tuple(parts: dict[int, bytes]) -> Tuple | None:
+    """None for what is not TCP."""
+    ip, proto = (attribute_map(content) for _, content in sorted(attribute_map(parts[_TUPLE_ORIG]).items())[:2])
+    if proto.get(1) != bytes((TCP,)):
+        return None
+    source, destination = (_read_address(ip, n) for n in (1, 2))
+    return (source, as_int(proto[2])), (destination, as_int(proto[3]))
+
+
+def _read_address(ip: dict[int, bytes], which: int) -> int:
+    return V4_BASE + as_int(ip[which]) if which in ip else as_int(ip[which + 2])
+
+
 def adopt(netlink: Netlink, connections: Iterable[Connected]) -> int:
     """Enter the TCP connections that conntrack does not know; returns how many there were.
 

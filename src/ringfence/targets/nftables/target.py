@@ -36,6 +36,7 @@ from ringfence.targets.nftables.realised import Realised, realised, retold, with
 from ringfence.targets.nftables.render import ABOUT, render
 from ringfence.targets.nftables.revision import How, Live
 from ringfence.targets.nftables.revocation import Permissions
+from ringfence.targets.nftables.sever import sever
 from ringfence.targets.nftables.sockets import connections
 from ringfence.targets.nftables.steps import planned, settled, tidied
 from ringfence.targets.nftables.support import check, reduce, refused
@@ -394,6 +395,18 @@ class NftablesTarget:
     def _commit(self, plan: Plan) -> Realised:
         self.apply(plan)
         return self.observe()
+
+    def sever(self) -> int:
+        """End the host's TCP sockets whose next packet the realised rules would refuse; returns how many there were.
+
+        For after a `converge` that took something away: the rules cut at once, this tells the programs. Raises
+        TargetError `sockets-unreadable`, `conntrack-unreadable`, `kernel-lacks-feature`.
+        """
+        layout = self.observe().layout
+        if layout is None:
+            return 0
+        with self._netlink() as netlink:
+            return sever(self.netns, netlink, layout)
 
     def remove(self) -> None:
         """Delete our table: the explicit end of enforcement. Nothing else ever does."""
