@@ -290,6 +290,26 @@ _NOTIFY = {
     "outbox-unusable": Code("notices that wait cannot be read or written", "check path, permissions and space"),
 }
 
+_AGENT = {
+    "bad-agent-config": Code("the agent's settings cannot be used", "correct the key or value that is named"),
+    "bad-duration": Code("a length of time cannot be read", "write it like 45s, 30m or 2h"),
+    "disabled-too-long": Code("a break-glass lasts 8 hours at most", "break it again then"),
+    "disabled-without-reason": Code("a break-glass needs a reason", "--why 'what happened'"),
+    "not-disabled": Code("policy is not disabled on this host", "nothing: it is enforced"),
+    "nothing-held": Code("the agent was told nothing yet, or its disk is damaged", "start the agent, or wait for it"),
+    "bad-leave": Code("a word is no way to leave a host", "use one of open, closed and enforced"),
+    "controller-unknown": Code("who answers does not prove to be the controller", "make a new token, check the name"),
+    "controller-unreachable": Code("the controller does not answer", "check the way there, then try again"),
+    "agent-not-running": Code("no agent answers on this host", "systemctl start ringfence-agent"),
+    "agent-refused": Code("the agent answers root only", "run as root"),
+    "evidence-too-large": Code("a bundle of evidence is too large", "ask for less at once"),
+    "state-not-writable": Code("the agent's state directory cannot be written", "run as root"),
+    "disk-nearly-full": Code("little is free where the agent keeps its state", "free some; enforcement goes on"),
+    "conntrack-nearly-full": Code("the table of tracked connections is nearly full", "raise nf_conntrack_max"),
+    "clock-not-disciplined": Code("nobody keeps the host's clock right", "run an NTP client"),
+    "no-addresses": Code("no interface has an address", "enrol when the network is up"),
+}
+
 AREAS: Mapping[str, Mapping[str, Code]] = MappingProxyType(
     {
         "The policy language": LANGUAGE,
@@ -304,6 +324,7 @@ AREAS: Mapping[str, Mapping[str, Code]] = MappingProxyType(
         "Messages": _MESSAGES,
         "Trust in the fleet": _FLEET_TRUST,
         "The controller": _CONTROLLER,
+        "The agent": _AGENT,
         "Notifications": _NOTIFY,
     }
 )
