@@ -13,9 +13,8 @@ INVARIANT: a permission that goes and one that comes with it are news of one rev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import cached_property
 
 import msgspec
 
@@ -140,14 +139,20 @@ class _Compiled:
         self.compiler = IntentCompiler(self.live.engine)
         self.upcoming = tuple(_turns(version, inputs))
 
-    def follow(self, before: Workload | None, after: Workload | None, inputs: Inputs) -> Moved:
-        """One workload that came, changed or went; `inputs` as they are then."""
+    def follow(self, before: Workload | None, after: Workload | None, inputs: Inputs) -> Iterable[Moved]:
+        """One workload that came, changed or went; `inputs` as they are then. What followed now, and at each turn."""
         self._inputs = msgspec.structs.replace(inputs, at=self._inputs.at)
         if after is not None:
             self.live.put_workload(after)
         elif before is not None:
             self.live.remove_workload(before.uuid)
-        return self.compiler.move(before, after)
+        yield self.compiler.move(before, after)
+        for _, later in self.upcoming:
+            inventory = later.engine.world.inventory
+            earlier = None if before is None else inventory.by_uuid[before.uuid]
+            still = None if after is None else _still(after, self._inputs.at)
+            later.engine.move(earlier, still, inventory.replacing(earlier, still))
+            yield later.move(earlier, still)
 
     def covers(self, inputs: Inputs) -> bool:
         """Whether compiling over these would give the same."""
@@ -170,11 +175,12 @@ class _Compiled:
         if self.upcoming:
             yield self._inputs.at + HORIZON / 2
 
-    def bodies(self, host: Workload) -> tuple[Body, ...]:
-        """What the host runs now, and after each turn."""
-        later = [compiler for _, compiler in self.upcoming]
-        still = [compiler.engine.world.inventory.by_uuid[host.uuid] for compiler in later]
-        return (self.compiler.body(host), *(c.body(w) for c, w in zip(later, still, strict=True)))
+    def bodies(self, host: Workload) -> Iterator[tuple[str, Body]]:
+        """What the host runs now, and after each turn, with its digest."""
+        yield self.compiler.digest(host), self.compiler.body(host)
+        for _, later in self.upcoming:
+            still = later.engine.world.inventory.by_uuid[host.uuid]
+            yield later.digest(still), later.body(still)
 
     def group(self, group_id: GroupId) -> CompiledGroup | None:
         """A group that some body names."""
@@ -200,6 +206,10 @@ class Desired:
         self._groups: dict[GroupId, _Group] = {}
         self._spanning: dict[GroupId, set[str]] = {}
         self._spans: dict[str, frozenset[GroupId]] = {}
+        self._shared_spans: dict[tuple[Networks, tuple[str, ...]], frozenset[GroupId]] = {}
+        """By networks and digests of bodies: one object for all hosts that run these."""
+        self._compared: tuple[frozenset[GroupId], frozenset[GroupId], tuple[frozenset[GroupId], ...]] | None = None
+        """The last two spans compared, and how they differ."""
         self.assignments: dict[str, Assignment] = {}
         self._bodies: dict[str, Body] = {}
         self._compiled: list[_Compiled] = []
@@ -247,19 +257,11 @@ class Desired:
         self.inputs = inputs
         self.revision += 1
         moved: dict[GroupId, Moves] = {}
-        touched = {w.uuid for w in (before, after) if w is not None}
-        for one in self._compiled:
-            found = one.follow(before, after, inputs)
+        bodies: set[str] = set()
+        for found in (found for one in self._compiled for found in one.follow(before, after, inputs)):
             moved |= found.groups
-            touched |= self._running(found.bodies)
-        return self._news(self._regroup(moved), touched)
-
-    def _running(self, bodies: Collection[str]) -> set[str]:
-        """The hosts that run, or soon will, one of these bodies."""
-        if not bodies:
-            return set()
-        every = self.assignments.items()
-        return {u for u, a in every if a.station.body in bodies or any(x.body in bodies for x in a.schedule)}
+            bodies |= found.bodies
+        return self._news(self._regroup(moved), {w.uuid for w in (before, after) if w is not None}, bodies)
 
     def _needs_rebuild(self, before: Workload | None, after: Workload | None) -> bool:
         """What an index cannot follow in place."""
@@ -267,9 +269,7 @@ class Desired:
         bounds = [time for w in both for lease in w.addresses for time in (lease.start, lease.end) if time is not None]
         if any(one.compiled_at < time <= self.inputs.at for one in self._compiled for time in bounds):
             return True
-        return any(w.kind == "process" or self.inputs.inventory.processes_of(w.name) for w in both) or any(
-            one.upcoming for one in self._compiled
-        )
+        return any(w.kind == "process" or self.inputs.inventory.processes_of(w.name) for w in both)
 
     # ---- questions --------------------------------------------------------------------------------------------------
 
@@ -343,7 +343,8 @@ class Desired:
             for version in wanted
         ]
         for host in self.hosts:  # every network set a host is in
-            self._compiled_for(host.uuid).bodies(host)
+            for _ in self._compiled_for(host.uuid).bodies(host):
+                pass
 
     def _compiled_for(self, uuid: str) -> _Compiled:
         return self._compiled[-1] if uuid in self.inputs.ahead else self._compiled[0]
@@ -389,26 +390,35 @@ class Desired:
         found = (one.group(group_id) for one in self._compiled)
         return next((group.addresses for group in found if group is not None), None)
 
-    def _news(self, changes: Mapping[GroupId, GroupChange], touched: set[str] | None = None) -> News:
-        """Who hears of what. `touched`: the only hosts whose assignment can have changed; None: any."""
+    def _news(
+        self,
+        changes: Mapping[GroupId, GroupChange],
+        touched: set[str] | None = None,
+        bodies: Collection[str] = (),
+    ) -> News:
+        """Who hears of what. `touched`: the only hosts that can have changed themselves; None: any. `bodies`: those
+        that are others now.
+        """
         told = tuple(self._tell(changes))  # by the spans before: who had a permission hears that it went
         gone = tuple(uuid for uuid in self._candidates(touched, self.assignments) if not self._is_host_now(uuid))
         for uuid in gone:
             self._forget(uuid)
-        assignments = self._assign(touched)
+        assignments = self._assign(touched, bodies)
         return News(self.revision, told, assignments, gone)
 
     def _tell(self, changes: Mapping[GroupId, GroupChange]) -> Iterable[tuple[tuple[str, ...], Change]]:
         """Each host the changes of its span, in one message; hosts that hear the same share it."""
-        heard: dict[str, list[GroupChange]] = {}
-        for group_id, change in changes.items():
+        every = sorted(changes.items(), key=lambda item: item[0][1])
+        heard: dict[str, int] = {}
+        for position, (group_id, _) in enumerate(every):
             for uuid in self._spanning.get(group_id, ()):
-                heard.setdefault(uuid, []).append(change)
-        by_message: dict[tuple[str, ...], tuple[list[str], list[GroupChange]]] = {}
-        for uuid, groups in heard.items():
-            by_message.setdefault(tuple(sorted(g.key for g in groups)), ([], groups))[0].append(uuid)
-        for hosts, groups in by_message.values():
-            yield tuple(hosts), Change(self.revision, tuple(sorted(groups, key=lambda g: g.key)))
+                heard[uuid] = heard.get(uuid, 0) | 1 << position
+        by_message: dict[int, list[str]] = {}
+        for uuid, which in heard.items():
+            by_message.setdefault(which, []).append(uuid)
+        for which, hosts in by_message.items():
+            groups = tuple(change for position, (_, change) in enumerate(every) if which >> position & 1)
+            yield tuple(hosts), Change(self.revision, groups)
 
     @staticmethod
     def _candidates(touched: set[str] | None, every: Iterable[str]) -> list[str]:
@@ -420,18 +430,30 @@ class Desired:
 
     # ---- hosts ------------------------------------------------------------------------------------------------------
 
-    def _assign(self, touched: set[str] | None = None) -> dict[str, Assignment]:
+    def _assign(self, touched: set[str] | None = None, bodies: Collection[str] = ()) -> dict[str, Assignment]:
         """Every assignment that is another than before."""
         hosts = self.hosts if touched is None else self._hosts_among(touched)
-        changed: dict[str, Assignment] = {}
-        for host in hosts:
-            new = self._assignment(host)
-            old = self.assignments.get(host.uuid)
-            if old is None or msgspec.structs.replace(new, revision=old.revision) != old:
-                self.assignments[host.uuid] = changed[host.uuid] = new
+        new = {host.uuid: self._assignment(host) for host in hosts}
+        new |= {
+            host.uuid: self._embodied(host) for host in self._hosts_among(self._running(bodies)) if host.uuid not in new
+        }
+        changed = {uuid: one for uuid, one in new.items() if not self._is_known(uuid, one)}
+        self.assignments |= changed
         if changed:
             self._drop_unused_bodies()
         return changed
+
+    def _is_known(self, uuid: str, assignment: Assignment) -> bool:
+        old = self.assignments.get(uuid)
+        return old is not None and msgspec.structs.replace(assignment, revision=old.revision) == old
+
+    def _running(self, bodies: Collection[str]) -> list[str]:
+        """The hosts that run, or soon will, one of these bodies; those that run the same one after the other."""
+        if not bodies:
+            return []
+        every = self.assignments.items()
+        found = [u for u, a in every if a.station.body in bodies or any(x.body in bodies for x in a.schedule)]
+        return sorted(found, key=lambda uuid: self.assignments[uuid].station.body)
 
     def _hosts_among(self, uuids: Iterable[str]) -> list[Workload]:
         found = (self.inputs.inventory.by_uuid.get(uuid) for uuid in uuids)
@@ -439,59 +461,71 @@ class Desired:
 
     def _assignment(self, host: Workload) -> Assignment:
         compiled = self._compiled_for(host.uuid)
-        compiler, version = compiled.compiler, compiled.version
-        bodies = {self._digest_of(body): body for body in compiled.bodies(host)}
-        self._bodies |= bodies
-        now, *later = (self._digest_of(body) for body in compiled.bodies(host))
-        networks = compiler.networks_of(host)
-        self._span(host.uuid, networks, frozenset().union(*(body.groups for body in bodies.values())))
-        station = msgspec.structs.replace(compiler.station(host, bodies[now]), valid_until=None)
-        turns = zip((at for at, _ in compiled.upcoming), later, strict=True)
-        manner = version.manner
+        manner, networks = compiled.version.manner, compiled.compiler.networks_of(host)
+        now, schedule = self._run(host, networks)
+        station = compiled.compiler.station(host, self._bodies[now])
         return Assignment(
             self.revision,
-            station,
-            version.number,
+            msgspec.structs.replace(station, valid_until=None),
+            compiled.version.number,
             tuple(sorted(networks)),
             manner.live,
             manner.grace_s,
             manner.trial,
-            tuple(Upcoming(at, digest) for at, digest in turns),
+            schedule,
         )
 
-    def _digest_of(self, body: Body) -> str:
-        """Bodies are shared, and their digests costly."""
-        known = self._digests.get(id(body))
-        if known is None or known[0] is not body:
-            known = self._digests[id(body)] = (body, body.digest)
-        return known[1]
+    def _embodied(self, host: Workload) -> Assignment:
+        """The assignment of a host of which at most its bodies changed."""
+        old = self.assignments[host.uuid]
+        now, schedule = self._run(host, frozenset(old.networks))
+        station = msgspec.structs.replace(old.station, body=now)
+        return msgspec.structs.replace(old, revision=self.revision, station=station, schedule=schedule)
 
-    @cached_property
-    def _digests(self) -> dict[int, tuple[Body, str]]:
-        return {}
+    def _run(self, host: Workload, networks: Networks) -> tuple[str, tuple[Upcoming, ...]]:
+        """The digests of what a host runs now and later; its span is theirs."""
+        compiled = self._compiled_for(host.uuid)
+        bodies = tuple(compiled.bodies(host))
+        self._bodies |= bodies
+        digests = tuple(digest for digest, _ in bodies)
+        shared = (networks, digests)
+        if shared not in self._shared_spans:
+            keys = frozenset().union(*(body.groups for _, body in bodies))
+            self._shared_spans[shared] = frozenset((networks, key) for key in keys)
+        self._span(host.uuid, self._shared_spans[shared])
+        turns = zip((at for at, _ in compiled.upcoming), digests[1:], strict=True)
+        return digests[0], tuple(Upcoming(at, digest) for at, digest in turns)
 
-    def _span(self, uuid: str, networks: Networks, keys: frozenset[str]) -> None:
-        new = frozenset((networks, key) for key in keys)
+    def _span(self, uuid: str, new: frozenset[GroupId]) -> None:
         old = self._spans.get(uuid, frozenset())
-        for group_id in old - new:
+        if new is old:
+            return
+        gone, come = self._between(old, new)
+        for group_id in gone:
             self._spanning[group_id].discard(uuid)
-        for group_id in new - old:
+        for group_id in come:
             self._spanning.setdefault(group_id, set()).add(uuid)
             if group_id not in self._groups:  # the first host in these networks
                 self._groups[group_id] = _Group(self._group_now(group_id) or (), self.revision)
         self._spans[uuid] = new
 
+    def _between(self, old: frozenset[GroupId], new: frozenset[GroupId]) -> tuple[frozenset[GroupId], ...]:
+        """What goes and what comes between two spans: hosts that ran one body run one again."""
+        known = self._compared
+        if known is None or known[0] is not old or known[1] is not new:
+            known = self._compared = (old, new, (old - new, new - old))
+        return known[2]
+
     def _forget(self, uuid: str) -> None:
         self.assignments.pop(uuid, None)
-        self._span(uuid, frozenset(), frozenset())
+        self._span(uuid, frozenset())
         self._spans.pop(uuid, None)
 
     def _drop_unused_bodies(self) -> None:
         used = {one.station.body for one in self.assignments.values()}
         used |= {upcoming.body for one in self.assignments.values() for upcoming in one.schedule}
         self._bodies = {digest: body for digest, body in self._bodies.items() if digest in used}
-        self._digests.clear()
-        self._digests.update({id(body): (body, digest) for digest, body in self._bodies.items()})
+        self._shared_spans = {key: span for key, span in self._shared_spans.items() if used.issuperset(key[1])}
 
     # ---- restarts ---------------------------------------------------------------------------------------------------
 
@@ -564,12 +598,15 @@ def _turns(version: Version, inputs: Inputs) -> Iterable[tuple[datetime, IntentC
 def _held_still(inputs: Inputs) -> Inputs:
     """The same with addresses and names as they are now, whatever their leases say: only policy turns."""
     at, inventory = inputs.at, inputs.inventory
-    workloads = (
-        msgspec.structs.replace(w, addresses=tuple(Lease(x.address, x.network) for x in w.live_addresses(at)))
-        for w in inventory.workloads
-    )
+    workloads = (_still(workload, at) for workload in inventory.workloads)
     names = {name: tuple(Answer(a.addresses) for a in said if a.is_live(at)) for name, said in inputs.names.items()}
     return msgspec.structs.replace(inputs, inventory=Inventory(workloads, ignore=inventory.ignore), names=names)
+
+
+def _still(workload: Workload, at: datetime) -> Workload:
+    """The workload with the addresses it has at a time, for ever."""
+    leases = tuple(Lease(lease.address, lease.network) for lease in workload.live_addresses(at))
+    return msgspec.structs.replace(workload, addresses=leases)
 
 
 def _is_timed(conditions: Conditions) -> bool:

@@ -49,6 +49,8 @@ class IntentCompiler:
         self._isolations: dict[Networks, tuple[Isolation, ...]] = {}
         self._plans: dict[Networks, dict[tuple[Local, ...], Plan]] = {}
         self._most_plans = _SPARE
+        self._plan_of: dict[str, tuple[Workload, Plan]] = {}
+        """By UUID; a host that changed is another value."""
         self._group_tables: dict[Networks, dict[str, Group]] = {}
 
     def compile(self, workload: Workload) -> Intent:
@@ -83,7 +85,17 @@ class IntentCompiler:
         """What each class may do there: one object for all hosts that are judged alike."""
         return self._plan(workload).body
 
+    def digest(self, workload: Workload) -> str:
+        """The digest of its body, worked out once for all hosts that are judged alike."""
+        return self._plan(workload).digest
+
     def _plan(self, workload: Workload) -> Plan:
+        known = self._plan_of.get(workload.uuid)
+        if known is None or known[0] is not workload:
+            known = self._plan_of[workload.uuid] = (workload, self._planned(workload))
+        return known[1]
+
+    def _planned(self, workload: Workload) -> Plan:
         networks, locals_ = self.networks_of(workload), self._locals.of(workload)
         plans = self._plans.setdefault(networks, {})
         plan = plans.get(locals_)
@@ -135,6 +147,8 @@ class IntentCompiler:
                 if key not in table:
                     came.append(kind)
                 table[key] = group
+        if before is not None:
+            self._plan_of.pop(before.uuid, None)
         self._isolations.clear()
         self._follow_leases(before, after)
         bodies = self._turn(turned)

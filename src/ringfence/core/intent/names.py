@@ -45,6 +45,10 @@ class Names:
         """A number for each class: 31 bits of SHA-256; on the (rare) collision the later text takes the next free
         one.
         """
+        out = {seen: self._number(self.text(seen)) for seen in classes}
+        return out if len({UNKNOWN_CLASS, *out.values()}) > len(out) else self._told_apart(out)
+
+    def _told_apart(self, classes: Iterable[Seen]) -> dict[Seen, int]:
         out: dict[Seen, int] = {}
         taken = {UNKNOWN_CLASS}
         for text, seen in sorted((self.text(seen), seen) for seen in classes):

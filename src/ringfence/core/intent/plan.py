@@ -6,7 +6,7 @@ INVARIANT (no hysteresis, law 2): a plan that followed changes has the body of o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 
 from ringfence.core.engine.engine import Engine
 from ringfence.core.intent.locals import Local
@@ -68,6 +68,7 @@ class Plan:
         self.tables = [shared.table(local) for local in locals_]
         self._kept: dict[Seen, set[str]] = {}
         """Per class, its groups."""
+        self._classes: dict[Seen, ClassPlan] = {}
         self._cells: dict[tuple[int, Seen], tuple[tuple[Cell, ...], ...]] = {}
         self._body: Body | None = None
         self._digest: str | None = None
@@ -99,6 +100,7 @@ class Plan:
     def add(self, kind: Kind) -> None:
         """A group came, which this is about."""
         self._kept.setdefault(kind.seen, set()).add(self._shared.names.key(self._networks, kind))
+        self._classes.pop(kind.seen, None)
 
     def follow(self, came: Iterable[Kind], went: Iterable[Kind]) -> str | None:
         """Groups came and went. Returns the digest the body had, if it is another now and anybody knew it."""
@@ -117,6 +119,7 @@ class Plan:
         if groups is None or key not in groups:
             return False
         groups.remove(key)
+        self._classes.pop(kind.seen, None)
         if not groups:
             del self._kept[kind.seen]
         return True
@@ -127,22 +130,24 @@ class Plan:
         return tuple(table.of(seen) for table in self.tables)
 
     def _made(self) -> Body:
-        names = self._shared.names
-        numbers = names.numbers({*self._kept, *self._ranges})
-        classes = (
-            ClassPlan(number, names.text(seen), tuple(sorted(self._kept.get(seen, ()))), self._ranges.get(seen, ()))
-            for seen, number in numbers.items()
-        )
-        return Body(tuple(sorted(classes, key=lambda c: c.id)), tuple(self._parts(numbers)))
+        numbers = self._shared.names.numbers({*self._kept, *self._ranges})
+        told = sorted((number, seen) for seen, number in numbers.items())
+        known, self._classes = self._classes, {}
+        for number, seen in told:
+            old = known.get(seen)
+            self._classes[seen] = old if old is not None and old.id == number else self._class(number, seen)
+        return Body(tuple(self._classes.values()), tuple(self._parts(told)))
 
-    def _parts(self, numbers: dict[Seen, int]) -> Iterator[Part]:
+    def _class(self, number: int, seen: Seen) -> ClassPlan:
+        groups = tuple(sorted(self._kept.get(seen, ())))
+        return ClassPlan(number, self._shared.names.text(seen), groups, self._ranges.get(seen, ()))
+
+    def _parts(self, told: list[tuple[int, Seen]]) -> Iterator[Part]:
         """One a local; places where nothing differs are one."""
-        told = [(UNKNOWN_CLASS, self._shared.unknown), *sorted((number, seen) for seen, number in numbers.items())]
         known, self._cells = self._cells, {}
-        for one in told:
+        for one in ((UNKNOWN_CLASS, self._shared.unknown), *told):
             self._cells[one] = known.get(one) or self._cells_of(*one)
-        by_local = zip(*(self._cells[one] for one in told), strict=True)
-        cells = [tuple(cell for row in rows for cell in row) for rows in by_local]
+        cells = [tuple(chain.from_iterable(rows)) for rows in zip(*self._cells.values(), strict=True)]
         for _, positions in groupby(range(len(self.locals)), key=lambda at: self.locals[at].direction):
             yield from self._joined(list(positions), cells)
 
