@@ -94,6 +94,8 @@ class Remembered(msgspec.Struct, frozen=True):
     """By `networks key`."""
     assignments: dict[str, Mark] = {}
     """By UUID."""
+    isolations: dict[str, Mark] = {}
+    """By networks; see `isolating`."""
 
 
 class News(msgspec.Struct, frozen=True):

@@ -5,9 +5,13 @@ INVARIANT: nothing is compiled here, so isolating a workload waits for nothing. 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+import msgspec
+
+from ringfence.controller.desired import Mark
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload
 from ringfence.core.intent.isolate import isolations_of
@@ -20,10 +24,11 @@ Networks = frozenset[str]
 class Isolating:
     """The quarantines in force, and the revision of what each set of networks was told."""
 
-    def __init__(self, revision: int = 0) -> None:
-        """`revision`: one that was never used before."""
+    def __init__(self, revision: int = 0, remembered: Mapping[str, Mark] | None = None) -> None:
+        """`revision`: one that was never used before; `remembered`: by networks, what was told before a restart."""
         self.revision = revision
         self._told: dict[Networks, Isolations] = {}
+        self._before = dict(remembered or {})
 
     def of(self, networks: Networks) -> Isolations | None:
         """What the hosts of these networks were told last."""
@@ -42,16 +47,34 @@ class Isolating:
             holders = _holders(inventory, networks, at) if quarantines else {}
             isolations = isolations_of(quarantines, inventory, at, networks, holders)
             known = self._told.get(networks)
-            if known is None or known.isolations != isolations:
-                if not news:
-                    self.revision += 1
-                self._told[networks] = Isolations(self.revision, tuple(sorted(networks)), isolations)
-                news.append(self._told[networks])
+            if known is not None and known.isolations == isolations:
+                continue
+            told = Isolations(self.revision + 1, tuple(sorted(networks)), isolations)
+            before = self._before.pop(_name(networks), None)
+            if before is not None and before.digest == _digest(told):
+                self._told[networks] = msgspec.structs.replace(told, revision=before.revision)
+                continue
+            self._told[networks] = told
+            news.append(told)
+        self.revision += bool(news)
         return tuple(news)
+
+    def remember(self) -> dict[str, Mark]:
+        """What to give the next one after a restart."""
+        return {_name(networks): Mark(told.revision, _digest(told)) for networks, told in self._told.items()}
 
     def turns_at(self, quarantines: Iterable[Quarantine], at: datetime) -> datetime | None:
         """When the next quarantine ends."""
         return min((q.until for q in quarantines if q.until is not None and q.until > at), default=None)
+
+
+def _name(networks: Networks) -> str:
+    return ",".join(sorted(networks))
+
+
+def _digest(told: Isolations) -> str:
+    content = msgspec.json.encode(msgspec.structs.replace(told, revision=0), order="deterministic")
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _holders(inventory: Inventory, networks: Networks, at: datetime) -> Mapping[int, list[Workload]]:

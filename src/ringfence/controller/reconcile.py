@@ -59,7 +59,7 @@ class Reconciler:
         remembered = await asyncio.to_thread(self._recall)
         remembered = msgspec.structs.replace(remembered, revision=revision)
         self.desired = await self._in_thread(lambda: Desired(inputs, remembered))
-        self.isolating = Isolating(isolations)
+        self.isolating = Isolating(isolations, remembered.isolations)
         self.isolating.follow(quarantines, inputs.inventory, inputs.at, self._everywhere)
         self._is_dirty = True
 
@@ -144,6 +144,7 @@ class Reconciler:
         inputs = self.inputs
         news = self.isolating.follow(self.quarantines, inputs.inventory, at or self._clock(), self._everywhere)
         if news:
+            self._is_dirty = True
             await self.on_isolations(news)
         return news
 
@@ -163,6 +164,7 @@ class Reconciler:
         self._is_dirty = False
         async with self._turn:
             remembered = await self._in_thread(self.desired.remember)
+        remembered = msgspec.structs.replace(remembered, isolations=self.isolating.remember())
         await asyncio.to_thread(write_secret, self._memory, msgspec.json.encode(remembered))
 
     def _recall(self) -> Remembered:
