@@ -27,7 +27,7 @@ from ringfence.controller.ca import Authority
 from ringfence.controller.containing import Containing
 from ringfence.controller.desired import Inputs
 from ringfence.controller.distribute import Distributor
-from ringfence.controller.estate import inputs_of, quarantines_of, read_estate, read_workload, world_of
+from ringfence.controller.estate import ahead_of, inputs_of, quarantines_of, read_estate, read_workload, world_of
 from ringfence.controller.fabric import Fabric
 from ringfence.controller.incoming import Incoming
 from ringfence.controller.joining import Joining, Revoked
@@ -159,10 +159,8 @@ class Controller:
     async def _start_desired(self) -> None:
         held = await self.state.read(read_estate)
         self.rollouts.current = held.underway
-        inputs = inputs_of(held, self.clock())
+        inputs = inputs_of(held, self.clock(), ahead_of(held))
         await self.reconciler.start(inputs, quarantines_of(held.quarantines))
-        if held.underway is not None:
-            await self.rollouts.load()
 
     async def close(self) -> None:
         """Finish what was begun. Hosts stay as they are."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ringfence.controller.desired import Inputs, Manner, Version
+from ringfence.controller.rollout import ahead_in
 from ringfence.core.errors import InputError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload
@@ -128,6 +129,14 @@ def inputs_of(held: Held, at: datetime, ahead: frozenset[str] = frozenset()) -> 
         next=_version(held.newest, held, settings) if is_underway else None,
         ahead=ahead,
     )
+
+
+def ahead_of(held: Held) -> frozenset[str]:
+    """The hosts that are told the version under way."""
+    if held.underway is None:
+        return frozenset()
+    hosts = {w.uuid for w in held.workloads if w.is_controlled and w.kind != "process"}
+    return ahead_in(held.underway.state, held.underway.canary, hosts)
 
 
 def _version(version: PolicyVersion | None, held: Held, settings: Settings) -> Version:

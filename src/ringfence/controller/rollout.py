@@ -10,7 +10,7 @@ named as laggards; they hold up nothing but the word "done".
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -115,8 +115,8 @@ def next_stage(
     return ("spreading", "") if heard and well_since is not None and now - well_since >= SOAK else (stage, "")
 
 
-def ahead_in(stage: Stage, canary: Collection[str], hosts: Mapping[str, object]) -> frozenset[str]:
+def ahead_in(stage: str, canary: Collection[str], hosts: Collection[str]) -> frozenset[str]:
     """The hosts that are told the new version at a stage."""
     if stage == "canary":
-        return frozenset(canary) & hosts.keys()
+        return frozenset(canary) & frozenset(hosts)
     return frozenset(hosts) if stage == "spreading" else frozenset()

@@ -81,7 +81,7 @@ class Rollouts:
     def _ahead(self, rollout: Rollout | None) -> frozenset[str]:
         if rollout is None:
             return frozenset()
-        return ahead_in(rollout.state, rollout.canary, {w.uuid: w for w in self.hosts})  # type: ignore[arg-type]
+        return ahead_in(rollout.state, rollout.canary, {w.uuid for w in self.hosts})
 
     async def advance(self) -> None:
         """Whatever follows from what the hosts said. Call it every second or so."""
