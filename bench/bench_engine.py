@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bench import estate, measure
 from bench.engine_peers import peer_figures
+from bench.intent_figures import pieces
 from bench.measure import Figure, cpu_s, each_cpu_s
 from ringfence.core.engine import Engine, judgement, kernel, matrix
 from ringfence.core.engine.diff import compare as compare_engines
@@ -273,6 +274,7 @@ PARTS: dict[str, Callable[[World], Iterator[Figure]]] = {
     "compare": compare,
     "reach": reach,
     "intents": intents,
+    "pieces": lambda _: pieces(),
 }
 
 
