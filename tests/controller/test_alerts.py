@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ringfence.controller import occurrences as seen
 from ringfence.controller.alerts import Alerts, Limits
+from ringfence.controller.breadth import Breadth
 from ringfence.controller.occurrences import Ground, Occurrence
 from ringfence.core.errors import InputError
 from ringfence.core.identity.inventory import Inventory
@@ -195,6 +196,62 @@ def test_a_slow_visitor_is_no_scan() -> None:
     assert [alert.count for alert in alerts] == [58]
 
 
+def scan(alerts: Alerts, start: float, source: str = "dev-1") -> None:
+    for n in range(2, 40):
+        alerts.note(tried(source, f"web-{n}", 1000 + n, after=start), at(start))
+
+
+def opened_of(alerts: Alerts) -> list[str]:
+    return [alert.id for alert in alerts if alert.state != "closed"]
+
+
+def test_a_scan_that_goes_on_stays_one_alert() -> None:
+    """However slowly it goes on, as long as it does not pause for a whole window."""
+    alerts = Alerts()
+    scan(alerts, 0)
+    (id,) = opened_of(alerts)
+    for minute in range(1, 60, 5):
+        assert alerts.note(tried("dev-1", "web-1", after=minute * 60), at(minute * 60)) == id
+        alerts.due(at(minute * 60))
+        assert opened_of(alerts) == [id]
+
+
+def test_the_next_scan_takes_in_its_parts_too() -> None:
+    """A second scan, days later, is the same alert again and nothing beside it."""
+    alerts = Alerts()
+    scan(alerts, 0)
+    (id,) = opened_of(alerts)
+    alerts.due(at(3))
+    alerts.due(at(100_000))
+    assert opened_of(alerts) == []
+    scan(alerts, 200_000)
+
+    assert opened_of(alerts) == [id]
+
+
+def test_what_a_scan_took_in_is_told_when_somebody_else_does_it() -> None:
+    """The part was told, and taken in; from another source it is news."""
+    alerts = Alerts(NO_DELAY)
+    part = alerts.note(tried("web-1", "dev-1", 1002), NOW)
+    alerts.due(NOW)
+    for port in range(1002, 1040):
+        alerts.note(tried("web-1", "dev-1", port, after=60), at(60))
+    alerts.due(at(70))
+    assert alerts.note(tried("web-2", "dev-1", 1002, after=80), at(80)) == part
+
+    assert [(n.alert, n.news) for n in alerts.due(at(200))] == [(part, "opened")]
+
+
+def test_breadth_watches_a_bounded_number_of_sources() -> None:
+    """Who was heard least recently is forgotten first."""
+    breadth = Breadth(destinations=3, sources=1)
+    alternating = [breadth.note(tried(f"web-{n % 2 + 1}", f"web-{n + 10}"), NOW) for n in range(20)]
+    alone = [breadth.note(tried("web-5", f"web-{n + 10}"), NOW) for n in range(4)]
+
+    assert not any(alternating)
+    assert alone == [False, False, True, True]
+
+
 # ---- storms ---------------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +300,18 @@ def test_what_is_critical_is_told_when_its_kind_is_spent() -> None:
     alerts.note(seen.event(Event(NOW.timestamp(), "tampering", "gone"), "db-1", GROUND), at(1))
 
     assert [(n.severity, n.subject) for n in alerts.due(at(1))] == [("critical", "db-1")]
+
+
+def test_all_kinds_together_are_bounded_too() -> None:
+    """Thirty notices a minute, the most severe first, whatever kinds they are of."""
+    alerts = Alerts(Limits(settle_s=0.0))
+    for kind in ("violation-like", "clone", "tampering", "trial-reverted", "sun-spots"):
+        for n in range(1, 12):
+            alerts.note(seen.event(Event(NOW.timestamp(), kind, "x"), f"web-{n}", GROUND), NOW)
+    severities = [notice.severity for notice in alerts.due(NOW)]
+
+    assert severities == ["error"] * 30
+    assert [n.more for n in alerts.due(at(60))] == [55 - 30]
 
 
 def test_kinds_without_end_are_counted_in_one_alert() -> None:
@@ -312,6 +381,17 @@ def test_a_resolved_alert_opens_again_when_it_comes_back() -> None:
 
     assert (record.state, record.count) == ("open", 2)
     assert told(alerts, 200) == [("reopened", "violation")]
+
+
+def test_an_alert_that_opens_again_is_as_severe_as_what_comes_back() -> None:
+    """Severity rises while an alert is open, and is judged anew when it opens again."""
+    alerts = Alerts(NO_DELAY)
+    for used, after in ((97, 0), (85, 20)):
+        beat = seen.beat(heartbeat(conntrack_used=used, conntrack_max=100), "web-1", at(after), GROUND)
+        alerts.present("conntrack-headroom", beat, at(after))
+        alerts.present("conntrack-headroom", (), at(after + 10))
+
+    assert [(a.severity, a.count) for a in alerts] == [("warning", 2)]
 
 
 def test_only_alerts_that_are_there_can_be_handled() -> None:
@@ -404,6 +484,18 @@ def test_flapping_is_told_once_and_ends_when_it_is_steady() -> None:
 
     assert later == ["resolved"]
     assert [a.state for a in alerts] == ["closed"]
+
+
+def test_what_settles_while_it_is_there_is_told() -> None:
+    """When flapping ends and the condition stays, people hear that it is there."""
+    alerts = Alerts()
+    for minute in range(40, 61):
+        now = minute * 60
+        alerts.present("offline", silent("web-1", after=now) if minute % 2 == 0 else (), at(now))
+        told(alerts, now)
+    later = [n for second in range(0, 1800, 10) for n in alerts.due(at(3600 + second))]
+
+    assert [(n.news, n.state) for n in later][:1] == [("again", "open")]
 
 
 def heartbeat(state: str = "realised", **how: Any) -> Heartbeat:

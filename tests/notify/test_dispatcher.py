@@ -267,6 +267,36 @@ def test_real_receivers_that_fail_at_first_get_everything_once() -> None:
     asyncio.run(asyncio.wait_for(go(), 30))
 
 
+def test_a_pause_that_was_asked_for_is_kept() -> None:
+    """The longer of our own pause and the receiver's, before the same notice is tried again."""
+    pauses: list[float] = []
+
+    async def busy(_: Notice) -> None:
+        if sink.asked < 3:
+            raise NotifyError("notice-refused", "busy", retry_after_s=77.0 if sink.asked == 1 else 0.0)
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    sink = Recorder(busy)
+
+    async def go() -> None:
+        dispatcher = Dispatcher({"sink": Route(sink)}, Outbox(None), patience=SHORT, sleep=sleep)
+        await dispatcher.start()
+        await dispatcher.put(notices(1))
+        await ids(sink, 1)
+        await dispatcher.close()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+    assert pauses[0] == 77.0
+    assert 0 < pauses[1] <= SHORT.most_s
+
+
+def test_what_was_put_is_on_the_disk() -> None:
+    """Each commit waits for the disk: a power cut loses nothing that `put` returned from."""
+    assert Outbox(None)._database.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
 def test_pauses_grow_and_differ() -> None:
     """Doubling up to the limit, with jitter, never zero."""
     patience = Patience(first_s=1, most_s=60)

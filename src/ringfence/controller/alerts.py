@@ -307,7 +307,7 @@ class Alerts:
         quarantine = (f"ringfence quarantine {shlex.quote(source.name)}",) if source.is_workload else ()
         case.commands = (*quarantine, *explain_commands(occurrence))
         for other in [c for c in self._cases.values() if c.sources == [source.name] and not c.is_broad]:
-            if other.kind != "violation" or other.state == "closed":
+            if other.state == "closed":
                 continue
             case.count, case.first = case.count + other.count, min(case.first, other.first)
             other.count, other.part_of, other.told = 0, case.id, None
@@ -385,8 +385,7 @@ class Alerts:
             self._close(case, now)
 
     def _forget(self, case: Case, now: datetime) -> None:
-        is_in_use = case.is_present or case.id in self._pending or case.id in self._unstored
-        if not is_in_use and now >= case.touched + _s(self._limits.reopen_s):
+        if not case.is_present and now >= case.touched + _s(self._limits.reopen_s):
             del self._cases[case.kind, case.key], self._by_id[case.id]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -70,9 +70,10 @@ class Dispatcher:
         *,
         patience: Patience | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._routes, self._outbox, self._now = dict(routes), outbox, now
-        self._patience = patience or Patience()
+        self._patience, self._sleep = patience or Patience(), sleep
         self._wake = {name: asyncio.Event() for name in routes}
         self._health = {name: Health(route.notifier.target) for name, route in routes.items()}
         self._thread = ThreadPoolExecutor(1, "outbox")
@@ -119,7 +120,7 @@ class Dispatcher:
                 await self._step(name)
             except RingfenceError as error:
                 self._note_failure(name, error)
-                await asyncio.sleep(self._patience.pause_s(self._health[name].failures))
+                await self._sleep(self._patience.pause_s(self._health[name].failures))
 
     async def _step(self, name: str) -> None:
         """The next notice of a sink, once."""
@@ -160,7 +161,7 @@ class Dispatcher:
                 return
         else:
             await self._do(lambda: self._outbox.failed(first.seq))
-        await asyncio.sleep(max(self._patience.pause_s(self._health[name].failures), error.retry_after_s or 0.0))
+        await self._sleep(max(self._patience.pause_s(self._health[name].failures), error.retry_after_s or 0.0))
 
     async def _own_up(self, name: str) -> None:
         """Tell a sink that works again what it missed; if that fails, after the next success."""
