@@ -20,6 +20,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -106,6 +107,7 @@ class Enforcer:
         self._writer = ThreadPoolExecutor(1, "disk")
         self._trial: _Trial | None = None
         self._seen: tuple[State, str] | None = None
+        self._turns_at: datetime | None = None
         self._failures = 0
         self._audit_at = self._retry_at = 0.0
         self._is_unsaved = self._is_over = False
@@ -136,6 +138,7 @@ class Enforcer:
         """Bring the kernel to what is wanted now."""
         if self._is_over or time.monotonic() < self._retry_at:
             return
+        self._retry_at = 0.0
         self._end_disabled()
         self._try_refused_again()
         await self._settle_trial()
@@ -167,6 +170,8 @@ class Enforcer:
 
     async def _wait(self) -> None:
         """Until there is something to do."""
+        if self._is_over:
+            await asyncio.Future()
         while not self._news.is_set():
             try:
                 await asyncio.wait_for(self._news.wait(), self._pause_s())
@@ -175,24 +180,24 @@ class Enforcer:
                     return
 
     def _pause_s(self) -> float:
-        return max(0.0, min(self._timing.watch_s, self._due_at() - time.monotonic()))
+        return min(self._timing.watch_s, self._due_in_s())
 
     def _is_due(self) -> bool:
-        return time.monotonic() >= self._due_at()
+        return self._due_in_s() == 0.0
 
-    def _due_at(self) -> float:
-        """On the monotonic clock: the next retry, turn of the policy, audit, end of a trial or of what is disabled."""
+    def _due_in_s(self) -> float:
+        """How long until the next retry, turn of the policy, audit, end of a trial or of what is disabled."""
         now, clock = time.monotonic(), self.clock
         if self._retry_at:
-            return self._retry_at
-        times = [self._audit_at]
+            return max(0.0, self._retry_at - now)
+        left = [self._audit_at - now]
         if self._trial is not None:
-            times.append(self._trial.until)
+            left.append(self._trial.left_s)
         if self.disabled is not None:
-            times.append(now + self.disabled.left_s(clock))
-        if (turn := self.held.turns_at(clock.now())) is not None:
-            times.append(now + max(0.0, (turn - clock.now()).total_seconds()))
-        return min(times)
+            left.append(self.disabled.left_s(clock))
+        if self._turns_at is not None:
+            left.append((self._turns_at - clock.now()).total_seconds())
+        return max(0.0, min(left))
 
     # ---- tampering --------------------------------------------------------------------------------------------------
 
@@ -256,7 +261,7 @@ class Enforcer:
         except RingfenceError as error:
             self._fail(error)
             return
-        self._failures, self._retry_at = 0, 0.0
+        self._failures = 0
         self._took(found.intent)
         await self._look()
         if trial is not None and trial.task is None:

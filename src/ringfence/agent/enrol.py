@@ -1,7 +1,7 @@
 """How a host joins its controller, and how it stays: a certificate for a token, and a new one at half its life.
 
     await enrol(disk, token)     ask who the controller is, check it against the token, then say the secret
-    await renew(disk)            over the connection that proves who this is
+    await renew(disk)            the request signed with the key of the certificate it replaces
 
 INVARIANT: the token's secret is said to nobody but the controller whose CA the token names: the CA is fetched without
 trust, compared by fingerprint, and only then is there a connection to say anything over.
@@ -25,37 +25,12 @@ from ringfence.agent import keys
 from ringfence.agent.disk import Disk, Trust
 from ringfence.agent.host import interfaces, machine
 from ringfence.core.errors import InputError, RingfenceError
-from ringfence.wire.join import Join, parse_join
-from ringfence.wire.messages import Interface
+from ringfence.wire.join import Admission, Join, Request, parse_join
 
 _TIMEOUT_S: Final = 15.0
 _MAX_BYTES: Final = 1 << 20
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 T = TypeVar("T")
-
-
-class Request(msgspec.Struct, frozen=True):
-    """What a host that joins says. A renewal says the request alone."""
-
-    csr: str
-    """PEM."""
-    token: str = ""
-    machine: str = ""
-    """Digest of the machine's own identifiers."""
-    hostname: str = ""
-    interfaces: tuple[Interface, ...] = ()
-
-
-class Admission(msgspec.Struct, frozen=True):
-    """What the controller answers to either."""
-
-    workload: str
-    certificate: str
-    ca: str
-    """Every root to trust, PEM."""
-    message_keys: tuple[bytes, ...]
-    nats: tuple[str, ...]
-    trust_domain: str
 
 
 class _Refusal(msgspec.Struct):
@@ -81,11 +56,12 @@ async def enrol(disk: Disk, token: str, *, netns: str | None = None) -> Joined:
 
 
 async def renew(disk: Disk) -> Joined:
-    """A new certificate, and whom to trust from now on."""
+    """A new certificate, and whom to trust from now on. Raises as `enrol`, and InputError `renewal-refused`."""
     trust = disk.load_trust()
     csr = (await keys.request(disk.folder)).decode()
-    context = keys.context(disk.folder)
-    answer = await asyncio.to_thread(post, f"{trust.controller}/v1/agents/renew", Request(csr), context)
+    proof = await keys.prove(disk.folder, csr)
+    asked = Request(csr, certificate=proof.certificate, signature=proof.signature)
+    answer = await asyncio.to_thread(post, f"{trust.controller}/v1/agents/renew", asked, keys.context(disk.folder))
     return await _install(disk, answer, trust.controller, is_enrolment=False)
 
 
