@@ -66,6 +66,15 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return now >= self.not_after
 
 
+class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """That a request comes from who has the key of a certificate."""
+
+    certificate: str
+    """The one in force, PEM."""
+    signature: str
+    """Over the request, as `wire.join.Request` says."""
+
+
 class Failed(msgspec.Struct, frozen=True):
     """How the child says that it could not."""
 
@@ -77,6 +86,11 @@ class Failed(msgspec.Struct, frozen=True):
 async def request(directory: Path) -> bytes:
     """A new key, kept beside the one in force, and a request for it (PEM). Raises RingfenceError `keys-failed`."""
     return await _child("request", directory, b"")
+
+
+async def prove(directory: Path, csr: str) -> Proof:
+    """Sign a request with the key in force. Raises InputError `identity-missing`, `identity-damaged`."""
+    return msgspec.json.decode(await _child("prove", directory, csr.encode()), type=Proof)
 
 
 async def install(directory: Path, grant: Grant, *, is_enrolment: bool = False) -> Identity:

@@ -2,6 +2,7 @@
 
     python -m ringfence.agent.keys_child request DIR           makes a key, prints a certificate request
     python -m ringfence.agent.keys_child enrol|renew DIR       reads a grant on stdin, checks it, puts it in force
+    python -m ringfence.agent.keys_child prove DIR             reads a request on stdin, signs it with the key in force
     python -m ringfence.agent.keys_child describe DIR          prints who the installed certificate says this is
 
 INVARIANT: nothing is put in force that was not checked, and a refusal leaves everything as it was. An error is printed
@@ -10,6 +11,7 @@ as a `keys.Failed`, with exit code 1.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import sys
@@ -24,9 +26,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ringfence.agent.keys import IDENTITY, NEXT_KEY, ROOTS_MARK, Failed, Grant, Identity, damaged
+from ringfence.agent.keys import IDENTITY, NEXT_KEY, ROOTS_MARK, Failed, Grant, Identity, Proof, damaged
 from ringfence.bus.secrets import read_secret, write_secret
 from ringfence.core.errors import InputError, RingfenceError
+from ringfence.wire.join import renewal_of
 
 _ID = re.compile(r"spiffe://([a-z0-9.-]+)/workload/([0-9a-f-]{36})")
 
@@ -46,6 +49,8 @@ def _done(what: str, directory: Path) -> bytes:
         return requested(directory)
     if what == "describe":
         return msgspec.json.encode(described(directory))
+    if what == "prove":
+        return msgspec.json.encode(proven(directory, sys.stdin.buffer.read().decode()))
     grant = msgspec.json.decode(sys.stdin.buffer.read(), type=Grant)
     return msgspec.json.encode(installed(directory, grant, datetime.now(UTC), is_enrolment=what == "enrol"))
 
@@ -72,6 +77,21 @@ def installed(directory: Path, grant: Grant, now: datetime, *, is_enrolment: boo
     write_secret(directory / IDENTITY, content)
     (directory / NEXT_KEY).unlink()
     return identity
+
+
+def proven(directory: Path, csr: str) -> Proof:
+    """A request signed with the key in force. Raises InputError `identity-missing`, `identity-damaged`."""
+    path = directory / IDENTITY
+    content = read_secret(path)
+    if content is None:
+        raise InputError("identity-missing", "this host is not enrolled", help="`ringfence agent enrol` with a token")
+    try:
+        certificate = x509.load_pem_x509_certificate(content.partition(ROOTS_MARK)[0])
+        signature = _key(content).sign(renewal_of(csr), ec.ECDSA(hashes.SHA256()))
+    except (ValueError, TypeError) as error:
+        raise damaged(path, str(error)) from error
+    pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    return Proof(pem, base64.b64encode(signature).decode())
 
 
 def described(directory: Path) -> Identity:

@@ -22,7 +22,7 @@ from ringfence.controller.ca import Authority, Issued, is_issued_by, serial_of, 
 from ringfence.core.errors import InputError
 from ringfence.core.labels.selector import LABEL_VALUE
 from ringfence.ports.state import Certificate, Change, State, View, Where, WorkloadRecord
-from ringfence.wire.join import parse_join
+from ringfence.wire.join import parse_join, renewal_of
 
 LATE = timedelta(days=30)
 """So long after its end a certificate may be exchanged for a new one: a host that was switched off comes back."""
@@ -111,11 +111,6 @@ class Joining:
         serials = await self._state.write(work)
         self._revoked.serials |= set(serials)
         return len(serials)
-
-
-def renewal_of(csr: str) -> bytes:
-    """What the old key signs."""
-    return b"ringfence renewal\n" + csr.strip().encode()
 
 
 def _proven(certificate: str, csr: str, signature: str) -> x509.Certificate:
