@@ -34,6 +34,7 @@ from ringfence.core.insight.simulate import Simulation, simulate
 from ringfence.core.policy.model import Policy
 from ringfence.core.policy.printing import print_policy
 from ringfence.core.world import World
+from ringfence.estate import CONFIG
 from ringfence.flows.ingest import read_flows
 from ringfence.inventory.files import load_paths
 from ringfence.lab import tables
@@ -136,6 +137,7 @@ def run_recorded(console: Console, views: Views, folder: Path) -> int:
     story = Story(console, _fresh(folder))
     recording = recorded_estate()
     shutil.copytree(recording, story.folder, dirs_exist_ok=True)
+    (story.folder / CONFIG).write_text("[flows]\nmax_days = 36500 # a recording keeps its dates\n")
     inventory = Inventory(load_paths([story.folder / "inventory"]).workloads)
     story.say("Recorded flows: what the kernels of the lab's hosts reported in an earlier run.")
     conversations = discover(story, views, inventory, story.folder / "flows")
