@@ -146,7 +146,8 @@ def test_notices_that_cannot_be_put_for_long_are_bounded_and_counted(tmp_path: P
 
 
 def test_a_database_that_fails_delays_records_and_loses_none(tmp_path: Path) -> None:
-    """What could not be stored is stored at the next step, and nothing is told twice."""
+    """What could not be stored is stored at the next step, nothing is told twice, and where nothing changed nothing is
+    written."""
 
     async def work(state: State) -> None:
         class Failing:
@@ -175,6 +176,8 @@ def test_a_database_that_fails_delays_records_and_loses_none(tmp_path: Path) -> 
         stored = await state.read(lambda view: view.find(Alert))
         assert sorted(alert.subject for alert in stored) == ["web-1", "web-2"]
         assert len(heard) == len(set(heard)) == 2
+        database.fails = True
+        assert await teller.step(later(2)) == ()
 
     with_state(tmp_path / "state.db", work)
 
