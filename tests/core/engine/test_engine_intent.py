@@ -23,7 +23,7 @@ from ringfence.core.net.address import is_v4, parse_address, parse_cidr
 from ringfence.core.net.intervals import IntervalSet, union
 from ringfence.core.net.service import parse_service
 from ringfence.core.policy.model import Cidr, Everywhere, Fqdn, Peer, Rule
-from ringfence.core.world import Endpoint, EndVerdict, Flow, Quarantine, World
+from ringfence.core.world import Endpoint, EndVerdict, Flow, Quarantine, QuarantineException, World
 
 SEEDS = range(11000, 11060)
 OTHER = "nobody-names-this.service"
@@ -154,7 +154,7 @@ def test_a_host_passes_what_the_oracle_passes_at_its_end(seed: int) -> None:
             expected = all(passes(one) for one in wanted)
             assert expected or not got.passes, (me.name, packet, wanted, got)
             is_closed_more = "quarantine-exception-partial" in refused or is_isolated_elsewhere(world, me, packet)
-            if not is_closed_more and not is_unclear(world, me, packet, got):
+            if not is_closed_more and not is_half_isolated(world, me, packet, got):
                 assert got.passes == expected, (me.name, packet, wanted, got)
                 if len(wanted) == 1 and got.step not in ("essential", "quarantine"):
                     assert (got.step, got.rule) == (wanted[0].reason, wanted[0].rule)
@@ -167,9 +167,11 @@ def is_isolated_elsewhere(world: World, me: Workload, packet: Packet) -> bool:
     return packet.remote in held and not holders_of(world, me, packet.remote)
 
 
-def is_unclear(world: World, me: Workload, packet: Packet, got: Answer) -> bool:
-    """A passage through a quarantine is for one workload; an address of several passes none."""
-    return got.step == "quarantine" and len(holders_of(world, me, packet.remote)) > 1
+def is_half_isolated(world: World, me: Workload, packet: Packet, got: Answer) -> bool:
+    """Some of the address's holders are isolated, others are judged by policy: no passage says both."""
+    isolated = {q.workload for q in world.quarantines if q.until is None or world.at < q.until}
+    holders = {w.uuid for w in holders_of(world, me, packet.remote)}
+    return got.step == "quarantine" and me.uuid not in isolated and bool(holders - isolated)
 
 
 def test_the_law_above_is_asked_of_everything() -> None:
@@ -473,3 +475,40 @@ def test_quarantine_isolates_and_is_no_part_of_the_policy_digest() -> None:
     assert after.isolated == (parse_address("10.0.0.1"),)
     assert before.digest != after.digest
     assert before.policy_digest == after.policy_digest
+
+
+DESK = host("desk", "role=desk", "10.0.0.9")
+FROM_DESK = rule("desk", "allow", "role=desk", "role=a")
+TWINS = (host("a", "role=a", "10.0.0.1"), host("b", "role=b", "10.0.0.1"))
+
+
+def excepting(me: Workload, *services: str) -> Quarantine:
+    """Isolated, but for desks that come in by these services."""
+    points = union(map(parse_service, services))
+    return Quarantine(me.uuid, (QuarantineException(FROM_DESK.sources, points, "in"),))
+
+
+@pytest.mark.parametrize(
+    ("quarantines", "passing"),
+    [
+        ((excepting(TWINS[0], "tcp/22", "tcp/80"), excepting(TWINS[1], "tcp/22", "tcp/443")), ["tcp/22"]),
+        ((excepting(TWINS[0], "tcp/22"), excepting(TWINS[0], "tcp/80"), excepting(TWINS[1], "tcp/22", "tcp/80")),
+         ["tcp/22", "tcp/80"]),
+        ((excepting(TWINS[0], "tcp/22"), Quarantine(TWINS[1].uuid)), []),
+        ((excepting(TWINS[0], "tcp/22"),), []),
+    ],
+    ids=["what both except", "several quarantines of one", "one excepts nothing", "one is not isolated"],
+)  # fmt: skip
+def test_an_address_of_two_passes_what_both_holders_except(
+    quarantines: tuple[Quarantine, ...], passing: list[str]
+) -> None:
+    """At a peer's end: several quarantines of one workload add up, those of several holders of an address intersect."""
+    world = replace(world_of([DESK, *TWINS], SQL), quarantines=quarantines)
+    intent = IntentCompiler(Engine.compile(world)).compile(DESK)
+    asked = {word: parse_service(word).ranges[0][0] for word in ("tcp/22", "tcp/80", "tcp/443")}
+    ends = (DESK.addresses[0].address, TWINS[0].addresses[0].address)
+    at = {word: Packet("out", *ends, point, None) for word, point in asked.items()}
+    assert [word for word, packet in at.items() if read(intent, packet).passes] == passing
+    for packet in at.values():
+        is_wider = read(intent, packet).passes and not all(map(passes, said(world, DESK, packet)))
+        assert not is_wider

@@ -119,3 +119,34 @@ def test_an_address_that_changes_hands_leaves_and_enters_in_one_move() -> None:
     address = WEB.addresses[0].address
     assert sorted((c.added, c.removed) for c in moved.groups.values()) == [([], [address]), ([address], [])]
     assert moved.bodies  # the last web left: nobody is of that class any more
+
+
+def test_only_bodies_about_a_new_identity_are_others() -> None:
+    """A new identity that a rule about some hosts names changes their body and nobody else's."""
+    live = LiveEngine(world_of([WEB, DB], SQL, rule("own", "allow", "role=web", "role=web", "tcp/80")))
+    compiler = IntentCompiler(live.engine)
+    before = {me.name: compiler.digest(me) for me in (WEB, DB)}
+    moved = follow(live, compiler, None, host("db-3", "role=db,env=new", "10.0.1.3"))
+    assert moved.bodies == {before["web-1"]}
+    assert compiler.digest(WEB) != before["web-1"]
+    assert compiler.digest(DB) == before["db-1"]
+
+
+def test_identities_that_went_leave_nothing_behind() -> None:
+    """However many identities came and went, little but those there are is kept, and intents are as from nothing."""
+    live = LiveEngine(world_of([WEB, DB], SQL))
+    compiler = IntentCompiler(live.engine)
+    before: Workload = WEB2
+    live.put_workload(before)
+    compiler.move(None, before)
+    most = 0
+    for number in range(200):
+        after = replace(before, labels={"role": "web", "env": f"e{number}"})
+        follow(live, compiler, before, after)
+        bodies = {compiler.digest(me) for me in controlled(live.engine)}
+        most = max(most, len(compiler._plans[frozenset(("main",))]))
+        assert len(bodies) <= 3
+        before = after
+    assert most < 100
+    fresh = IntentCompiler(Engine.compile(live.engine.world))
+    assert [compiler.compile(me) for me in controlled(live.engine)] == list(map(fresh.compile, controlled(live.engine)))

@@ -4,7 +4,7 @@ Worked out from the inventory alone, not from the policy index: isolating a work
 rule again, so it is as fast in a large estate as in a small one.
 
 INVARIANT: an exception picks a host only if it picks it at every one of its addresses, and an address that several
-workloads hold is nobody's exception: both err towards closed.
+workloads hold only if it picks all of them: what is not told apart errs towards closed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def isolations_of(
 ) -> tuple[Isolation, ...]:
     """Every live quarantine as the hosts of some networks need it. `holders`: who holds what there."""
     live = live_quarantines(quarantines, at)
-    return tuple(map(_Resolver(inventory, at, networks, holders).isolation, live)) if live else ()
+    isolated = frozenset(q.workload for q in live)
+    return tuple(map(_Resolver(inventory, at, networks, holders, isolated).isolation, live)) if live else ()
 
 
 def partial_exceptions(
@@ -54,16 +55,19 @@ def partial_exceptions(
 
 
 class _Resolver:
-    def __init__(self, inventory: Inventory, at: datetime, networks: frozenset[str], holders: Holders) -> None:
+    def __init__(
+        self, inventory: Inventory, at: datetime, networks: frozenset[str], holders: Holders, isolated: frozenset[str]
+    ) -> None:
         self.inventory, self.at, self.networks, self.holders = inventory, at, networks, holders
-        self.unclear = _points(address for address, here in holders.items() if len({w.uuid for w in here}) > 1)
+        self.isolated = isolated
 
     def isolation(self, quarantine: Quarantine) -> Isolation:
         addresses = tuple(sorted(self._addresses(quarantine)))
         exceptions = tuple(map(self._exception, quarantine.allow))
-        return Isolation(
-            quarantine.workload, addresses, exceptions, quarantine.until, _points(addresses) - self.unclear
-        )
+        holders = {address: {w.uuid for w in self.holders.get(address, ())} for address in addresses}
+        clear = _points(address for address, here in holders.items() if len(here) <= 1)
+        shared = _points(address for address, here in holders.items() if len(here) > 1 and here <= self.isolated)
+        return Isolation(quarantine.workload, addresses, exceptions, quarantine.until, clear, shared)
 
     def _addresses(self, quarantine: Quarantine) -> set[int]:
         """The workload's addresses, in every network but where somebody else holds them here: isolating one address
@@ -77,8 +81,7 @@ class _Resolver:
 
     def _exception(self, exception: QuarantineException) -> IsolationException:
         picked = tuple(sorted(w.uuid for w in self.inventory.workloads if self._picks(exception.peers, w)))
-        remote = self._reach(exception.peers) - self.unclear
-        return IsolationException(exception.direction, remote, exception.services, picked)
+        return IsolationException(exception.direction, self._reach(exception.peers), exception.services, picked)
 
     def _picks(self, peers: tuple[Peer, ...], workload: Workload) -> bool:
         """Whether the peers pick this host at every one of its addresses (a passage does not tell them apart)."""

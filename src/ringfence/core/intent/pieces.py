@@ -14,13 +14,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import reduce
 
 import msgspec
 
 from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import Direction, Mode
 from ringfence.core.intent.model import UNKNOWN_CLASS, Intent, Part, Passage, PeerClass
-from ringfence.core.net.intervals import IntervalSet
+from ringfence.core.net.intervals import IntervalSet, union
 
 
 class ClassPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -79,7 +80,9 @@ class Isolation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     exceptions: tuple[IsolationException, ...] = ()
     until: datetime | None = None
     clear: IntervalSet = IntervalSet()
-    """Those of the addresses that nobody else holds: an address that stands for several passes no exception."""
+    """Those of the addresses that nobody else holds."""
+    shared: IntervalSet = IntervalSet()
+    """Those that others hold too, all of whom are isolated: there passes what each of them excepts."""
 
 
 class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -118,7 +121,7 @@ def assemble(
         failsafe=station.failsafe,
         is_quarantined=bool(mine),
         isolated=tuple(sorted({address for one in others for address in one.addresses})),
-        quarantine_passages=tuple(_passages(station.workload, mine, others)),
+        quarantine_passages=_sorted(set(_passages(station.workload, mine, others))),
         valid_until=station.valid_until,
         revision=station.revision,
         refusals=station.refusals,
@@ -147,24 +150,54 @@ def _parts(body: Body, peers: tuple[PeerClass, ...]) -> tuple[Part, ...]:
 
 def _passages(workload: str, mine: list[Isolation], others: list[Isolation]) -> Iterator[Passage]:
     """What passes: this host's exceptions, an isolated peer's exceptions, and where both are isolated, what both
-    except."""
-    theirs = [
-        Passage(_OPPOSITE[exception.direction], one.clear, exception.services)
-        for one in others
-        for exception in one.exceptions
-        if workload in exception.peers and one.clear
-    ]
-    if not mine:
-        yield from theirs
-        return
-    everyone = IntervalSet.of((address, address) for one in others for address in one.addresses)
+    except. An address of several isolated workloads passes what each of them excepts; one that also stands for a
+    workload that is not isolated is judged by that one too, so it passes an isolated host's exceptions alone.
+    """
+    whole = union((*(one.clear for one in others), *(one.shared for one in others)))
+    for addresses, excepted in _excepted(workload, others):
+        for direction, services in excepted:
+            if not mine and (free := addresses & whole):
+                yield Passage(direction, free, services)
+            for exception in (x for one in mine for x in one.exceptions):
+                both, common = exception.remote & addresses, exception.services & services
+                if exception.direction == direction and both and common:
+                    yield Passage(direction, both, common)
+    everyone = union(_points(one.addresses) for one in others)
     for exception in (x for one in mine for x in one.exceptions):
         if free := exception.remote - everyone:
             yield Passage(exception.direction, free, exception.services)
-        for other in theirs:
-            both, services = exception.remote & other.remote, exception.services & other.services
-            if other.direction == exception.direction and both and services:
-                yield Passage(exception.direction, both, services)
 
 
+def _sorted(passages: Iterable[Passage]) -> tuple[Passage, ...]:
+    return tuple(sorted(passages, key=lambda p: (p.direction, p.remote.ranges, p.services.ranges)))
+
+
+def _excepted(workload: str, isolations: list[Isolation]) -> Iterator[tuple[IntervalSet, list[_Excepted]]]:
+    """The isolated addresses by who holds them, with what all of these except for a peer, as it sees it."""
+    theirs: dict[str, list[_Excepted]] = {}
+    holders: dict[int, set[str]] = {}
+    for one in isolations:
+        theirs.setdefault(one.workload, []).extend(
+            (_OPPOSITE[x.direction], x.services) for x in one.exceptions if workload in x.peers
+        )
+        for address in one.addresses:
+            holders.setdefault(address, set()).add(one.workload)
+    alike: dict[frozenset[str], list[int]] = {}
+    for address, here in holders.items():
+        alike.setdefault(frozenset(here), []).append(address)
+    for all_, addresses in alike.items():
+        first, *rest = (theirs[holder] for holder in all_)
+        yield _points(addresses), reduce(_common, rest, first)
+
+
+def _common(some: list[_Excepted], others: list[_Excepted]) -> list[_Excepted]:
+    pairs = ((d, mine & theirs) for d, mine in some for direction, theirs in others if direction == d)
+    return [(direction, services) for direction, services in pairs if services]
+
+
+def _points(addresses: Iterable[int]) -> IntervalSet:
+    return IntervalSet.of((address, address) for address in addresses)
+
+
+_Excepted = tuple[Direction, IntervalSet]
 _OPPOSITE: dict[Direction, Direction] = {"in": "out", "out": "in"}
