@@ -103,7 +103,7 @@ async def _answer(line: bytes, writer: asyncio.StreamWriter, respond: Respond) -
         return Answer(error="only root may ask")
     try:
         return await respond(msgspec.json.decode(line, type=Question))
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         return Answer(error=f"not understood: {error}")
     except RingfenceError as error:
         return Answer(error=str(error))

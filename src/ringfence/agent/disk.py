@@ -83,7 +83,7 @@ class Disk:
             raise InputError("identity-missing", "this host is not enrolled", help="`ringfence-agent enrol --token T`")
         try:
             return msgspec.json.decode(content, type=Trust)
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             raise InputError(
                 "identity-damaged",
                 f"`{path}` does not say whom to trust: {error}",

@@ -103,7 +103,7 @@ def post(url: str, asked: Request, context: ssl.SSLContext) -> Admission:
     body = _exchange("POST", url, msgspec.json.encode(asked), context)
     try:
         return msgspec.json.decode(body, type=Admission)
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise _unusable(str(error)) from error
 
 
@@ -140,7 +140,7 @@ def _unreachable(url: str, error: Exception) -> RingfenceError:
 def _refused(status: int, content: bytes) -> RingfenceError:
     try:
         said = msgspec.json.decode(content, type=_Refusal)
-    except msgspec.DecodeError:
+    except ValueError:
         said = _Refusal()
     if status >= 500 or not said.code:
         return RingfenceError("controller-unreachable", f"the controller answers {status}", help="try again later")

@@ -143,7 +143,7 @@ async def _child(what: str, directory: Path, given: bytes) -> bytes:
         return said
     try:
         failed = msgspec.json.decode(said, type=Failed)
-    except msgspec.DecodeError:
+    except ValueError:
         last = complained.decode(errors="replace").strip().splitlines()[-1:]
         raise RingfenceError("keys-failed", f"keys cannot be made: {''.join(last) or child.returncode}") from None
     raise InputError(failed.code, failed.message, help=failed.help, where=Location(str(directory)))

@@ -86,7 +86,7 @@ def case_of(record: Alert) -> Case:
     """The case of a stored alert. Raises StateError `state-damaged`."""
     try:
         return msgspec.json.decode(record.details, type=Case)
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         message = f"alert `{record.id}` cannot be read: {str(error)[:1].lower()}{str(error)[1:]}"
         raise StateError("state-damaged", message, help="restore the state from a backup") from error
 

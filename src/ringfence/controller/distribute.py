@@ -80,7 +80,7 @@ class Distributor:
         uuid = subjects.sender(subject)
         try:
             fetch = msgspec.json.decode(data, type=Fetch)
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             _log.warning("what `%s` asks cannot be read: %s", uuid, error)
             return None
         return self.sealed(self.pieces(uuid, fetch))

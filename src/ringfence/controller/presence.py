@@ -64,7 +64,7 @@ class Presence:
         uuid, now = subjects.sender(subject), time.time()
         try:
             heartbeat = msgspec.json.decode(data, type=Heartbeat)
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             _log.warning("a heartbeat of `%s` cannot be read: %s", uuid, error)
             return None
         is_cloned = await self._take(uuid, heartbeat, now)
@@ -95,7 +95,7 @@ class Presence:
         uuid = subjects.sender(subject)
         try:
             realised = msgspec.json.decode(data, type=Realised)
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             _log.warning("what `%s` realised cannot be read: %s", uuid, error)
             return
         if uuid in self.seen:

@@ -171,7 +171,7 @@ class Reconciler:
         content = read_secret(self._memory)
         try:
             return msgspec.json.decode(content, type=Remembered) if content else Remembered()
-        except msgspec.DecodeError:
+        except ValueError:
             _log.warning("`%s` cannot be read; every agent will ask again", self._memory)
             return Remembered()
 

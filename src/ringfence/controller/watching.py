@@ -117,7 +117,7 @@ class Watching:
         uuid = subjects.sender(subject)
         try:
             events = msgspec.json.decode(data, type=Events)
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             _log.warning("events of `%s` cannot be read, and are lost: %s", uuid, error)
             return
         if self._is_known(f"{uuid} {events.sequence}"):

@@ -72,7 +72,7 @@ class Reader:
         """The message. Raises InputError `message-malformed`, `message-forged`, `message-not-understood`."""
         try:
             sealed = msgspec.msgpack.decode(data, type=Sealed)
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             raise InputError("message-malformed", f"a message cannot be read: {error}") from error
         self._verify(sealed)
         return _decoded(sealed)
@@ -99,7 +99,7 @@ def _decoded(sealed: Sealed) -> Down:
     payload = _inflated(sealed.payload) if sealed.is_deflated else sealed.payload
     try:
         return msgspec.json.decode(payload, type=kind)
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise _not_understood(f"a `{sealed.kind}`: {error}") from error
 
 

@@ -46,7 +46,7 @@ def read_part(data: bytes) -> Part:
     """Raises InputError `message-malformed`."""
     try:
         part = msgspec.msgpack.decode(data, type=Part)
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise InputError("message-malformed", f"a part of evidence cannot be read: {error}") from error
     if not 0 <= part.number < part.count <= MAX_PARTS or len(part.data) > PART_BYTES:
         raise InputError("message-malformed", "a part of evidence is of no bundle there could be")
