@@ -20,13 +20,14 @@ from collections.abc import Callable
 import msgspec
 
 from ringfence.core.errors import RingfenceError
-from ringfence.lab import host, namespaces, probe, syn_scan, telemetry
+from ringfence.lab import host, namespaces, probe, probing, syn_scan, telemetry
 from ringfence.lab.channel import Done, Failed
 from ringfence.lab.world import World
 
 MESSAGE_BYTES = 1 << 20
 TASKS: dict[str, Callable[[socket.socket, bytes], None]] = {
     "host": host.serve,
+    "probing": probing.serve,
     "telemetry": telemetry.serve,
     "scan": probe.serve,
     "syn-scan": syn_scan.serve,
@@ -52,6 +53,24 @@ class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
     namespace: str | None = None
 
 
+class Run(msgspec.Struct, frozen=True, tag="run"):
+    """Run a program in a namespace, under a host name of its own; `{fd}` in its arguments is the descriptor that came
+    with the message."""
+
+    argv: tuple[str, ...]
+    namespace: str
+    hostname: str
+    log: str
+    """The file its output is appended to."""
+
+
+class Signal(msgspec.Struct, frozen=True, tag="signal"):
+    """Send a signal to one of the lab's processes; SIGKILL is answered when the process is gone."""
+
+    pid: int
+    number: int
+
+
 class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
     pid: int
 
@@ -60,7 +79,7 @@ class TakeDown(msgspec.Struct, frozen=True, tag="down"):
     """Destroy everything and exit."""
 
 
-Request = Build | Spawn | TakeDown
+Request = Build | Spawn | Run | Signal | TakeDown
 Answer = Built | Spawned | Done | Failed
 
 
@@ -96,28 +115,42 @@ class _Keeper:
                 return
             self._control.send(msgspec.msgpack.encode(self._answer(request, fds)))
 
-    def _answer(self, request: Build | Spawn, fds: list[int]) -> Answer:
+    def _answer(self, request: Build | Spawn | Run | Signal, fds: list[int]) -> Answer:
         try:
             if isinstance(request, Build):
                 namespaces.build(request.world, self._claim.lab_id)
                 return Built(self._claim.lab_id)
-            return Spawned(self._spawn(request, fds[0]))
+            if isinstance(request, Signal):
+                return self._send_signal(request)
+            return Spawned(self._spawn(request, fds))
         except RingfenceError as error:
             return Failed(error.code, error.message, error.as_finding().help)
         except OSError as error:
             return Failed("lab-build-failed", str(error).lower())
 
-    def _spawn(self, request: Spawn, fd: int) -> int:
+    def _spawn(self, request: Spawn | Run, fds: list[int]) -> int:
         self._reap()
         keeper = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._be(request, fd, keeper)
-        os.close(fd)
+            self._be(request, fds, keeper)
+        for fd in fds:
+            os.close(fd)
         self._children.add(pid)
         return pid
 
-    def _be(self, request: Spawn, fd: int, keeper: int) -> None:
+    def _send_signal(self, request: Signal) -> Answer:
+        """Only to a child that was not waited for: its number is nobody else's."""
+        self._reap()
+        if request.pid not in self._children:
+            return Failed("lab-process-lost", f"process {request.pid} is gone")
+        os.kill(request.pid, request.number)
+        if request.number == signal.SIGKILL:
+            os.waitpid(request.pid, 0)
+            self._children.discard(request.pid)
+        return Done()
+
+    def _be(self, request: Spawn | Run, fds: list[int], keeper: int) -> None:
         """The child's whole life; never returns."""
         status = 1
         try:
@@ -126,10 +159,14 @@ class _Keeper:
             self._control.close()
             if request.namespace is not None:
                 namespaces.enter(request.namespace)
-            TASKS[request.task](socket.socket(fileno=fd), request.argument)
+            if isinstance(request, Run):
+                _become(request, fds)
+            else:
+                TASKS[request.task](socket.socket(fileno=fds[0]), request.argument)
             status = 0
         except BaseException as error:  # nothing may escape into the keeper's own code
-            print(f"lab process {request.task}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            name = request.argv[0] if isinstance(request, Run) else request.task
+            print(f"lab process {name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         finally:
             os._exit(status)
 
@@ -145,6 +182,22 @@ class _Keeper:
             os.waitpid(pid, 0)
         self._children.clear()
         namespaces.destroy(self._claim.lab_id)
+
+
+def _become(request: Run, fds: list[int]) -> None:
+    """Replace this process by a program; the kernel still kills it with the keeper (prctl(2): kept across execve)."""
+    namespaces.enter_hostname(request.hostname)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    log = os.open(request.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for fd in fds:
+        os.set_inheritable(fd, True)
+    argv = [argument.format(fd=fds[0]) if fds else argument for argument in request.argv]
+    os.execv(argv[0], argv)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -48,6 +48,13 @@ _BUILD_TIMEOUT_S = 60.0
 _ANSWER_TIMEOUT_S = 30.0
 _FLUSH_EVERY_S = 5.0
 _SO_SNDBUFFORCE = 32
+
+
+class Program(NamedTuple):
+    """A program that runs in a lab."""
+
+    pid: int
+    channel: Channel
 
 
 class Lab:
@@ -103,9 +110,9 @@ class Lab:
         assert isinstance(built, keeper.Built)
         self.lab_id = built.lab_id
         listening = telemetry.TelemetryTask(tuple(self._stations()), self._nflog_group)
-        self._telemetry = self._spawn("telemetry", listening, None)
+        self._telemetry = self.start_task("telemetry", listening, None)
         for one in self.world.hosts:
-            self._hosts[one.name] = self._spawn("host", host.HostTask(self.world, one.name), one.name)
+            self._hosts[one.name] = self.start_task("host", host.HostTask(self.world, one.name), one.name)
         for channel in self._hosts.values():
             channel.call(host.Ready(), Done, timeout_s=_ANSWER_TIMEOUT_S)
         self.flush()
@@ -195,7 +202,7 @@ class Lab:
         """Probe ports of hosts (default: every other host) on all their addresses from a host's namespace."""
         asked = Scan(self._addresses(from_host, targets), tuple(tcp), tuple(udp), ping)
         asked = asked if timeout_s is None else msgspec.structs.replace(asked, timeout_s=timeout_s)
-        channel = self._spawn("scan", Done(), from_host)
+        channel = self.start_task("scan", Done(), from_host)
         try:
             rounds = 1 + len(list(probe.targets_of(asked))) // asked.parallel
             return channel.call(asked, Sightings, timeout_s=_ANSWER_TIMEOUT_S + 4 * rounds * asked.timeout_s)
@@ -214,7 +221,7 @@ class Lab:
         return SynFound(sum(part.sent for part in parts), found, sum(part.refused for part in parts))
 
     def _syn_scan(self, from_host: str, asked: SynScan) -> SynFound:
-        channel = self._spawn("syn-scan", Done(), from_host)
+        channel = self.start_task("syn-scan", Done(), from_host)
         try:
             return channel.call(asked, SynFound, timeout_s=_ANSWER_TIMEOUT_S + len(asked.addresses) * 30.0)
         finally:
@@ -262,12 +269,27 @@ class Lab:
         with ThreadPoolExecutor(len(self._hosts)) as pool:
             return list(pool.map(ask, self._hosts.values()))
 
-    def _spawn(self, task: str, argument: msgspec.Struct, host_name: str | None) -> Channel:
+    def start_task(self, task: str, argument: msgspec.Struct, host_name: str | None) -> Channel:
+        """Fork one of `keeper.TASKS` into a host; it ends when its channel closes."""
         ours, theirs = socket.socketpair()
         namespace = self.namespace(host_name) if host_name is not None else None
         with theirs:
             self._ask_keeper(keeper.Spawn(task, msgspec.msgpack.encode(argument), namespace), theirs.fileno())
         return Channel(ours)
+
+    def start_program(self, host_name: str, argv: Sequence[str], *, log: FilePath) -> Program:
+        """Run a program in a host's namespace for as long as the lab is up. `{fd}` in its arguments is its end of the
+        channel."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            asked = keeper.Run(tuple(argv), self.namespace(host_name), host_name, str(log))
+            spawned = self._ask_keeper(asked, theirs.fileno())
+        assert isinstance(spawned, keeper.Spawned)
+        return Program(spawned.pid, Channel(ours))
+
+    def send_signal(self, pid: int, number: int) -> None:
+        """To a program of this lab; returns after SIGKILL when it is gone. Raises RingfenceError `lab-process-lost`."""
+        self._ask_keeper(keeper.Signal(pid, number))
 
     def _ask_keeper(self, request: msgspec.Struct, *fds: int) -> keeper.Answer:
         self._control.settimeout(_BUILD_TIMEOUT_S)

@@ -19,6 +19,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ LOCKS = Path("/run/ringfence/lab")
 MOUNTS = Path("/run/netns")
 ROUTER = "router"
 _CLONE_NEWNET = 0x40000000
+_CLONE_NEWUTS = 0x04000000
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
 
@@ -108,6 +110,14 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def enter_hostname(name: str) -> None:
+    """Give this process a host name that is its own (uts_namespaces(7))."""
+    if _libc().unshare(_CLONE_NEWUTS) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    socket.sethostname(name)
+
+
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
@@ -155,7 +165,12 @@ def build(world: World, lab_id: str) -> None:
 
 def track(namespace: str) -> None:
     """Turn connection tracking on in a managed host's namespace. Raises RingfenceError `lab-command-failed`."""
-    _run(["nsenter", f"--net={MOUNTS / namespace}", "nft", "-f", "-"], _TRACKING)
+    load_rules(namespace, _TRACKING)
+
+
+def load_rules(namespace: str, text: str) -> None:
+    """Load nftables rules into a namespace. Raises RingfenceError `lab-command-failed`."""
+    _run(["nsenter", f"--net={MOUNTS / namespace}", "nft", "-f", "-"], text)
 
 
 def _router_lines(world: World, lab_id: str) -> Iterator[str]:

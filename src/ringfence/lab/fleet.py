@@ -1,0 +1,356 @@
+"""A fleet in a lab: one real controller, and a real agent in every host's namespace, each a process of its own.
+
+    with Fleet.up(world, folder=folder) as fleet:
+        fleet.join("web-1", labels={"app": "shop", "role": "web"}, mode="enforce")
+        fleet.publish({"shop.yaml": text})
+        fleet.settle()                          # what every host read back is what is meant
+        fleet.kill_controller(); fleet.partition("web-1"); fleet.reboot("web-1"); fleet.kill_bus()
+
+The controller has a network of its own behind the lab's router, so whatever cuts it off happens where networks are cut:
+in the router, never in a host's rules.
+
+INVARIANT: every process is the keeper's child and dies with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import msgspec
+
+from ringfence.agent import enrol, keys
+from ringfence.agent import main as agent_main
+from ringfence.agent.config import Config
+from ringfence.agent.disk import Disk
+from ringfence.controller.desired import Manner
+from ringfence.core.errors import RingfenceError
+from ringfence.core.identity.workload import Mode, ModeName
+from ringfence.lab import fleet_controller as asked
+from ringfence.lab import namespaces, probing
+from ringfence.lab.channel import Channel, Done
+from ringfence.lab.fleet_controller import AuditChecked, FleetLook
+from ringfence.lab.lab import Lab, Program
+from ringfence.lab.probing import Aim, Outcome
+from ringfence.lab.world import Host, Network, World
+from ringfence.ports.state import WrittenException
+from ringfence.wire.join import Admission
+
+Answer = TypeVar("Answer")
+CONTROLLER: Final = "controller"
+ADDRESS: Final = "10.254.254.2"
+_NETWORK: Final = Network("management", ("10.254.254.0/24",))
+_ANSWER_S = 60.0
+_SETTLE_S = 60.0
+_POLL_S = 0.05
+_LAB_LOG_GROUP = 4242
+"""The agents listen to the group that rules log to; the lab's own telemetry must not."""
+
+
+def with_controller(world: World) -> World:
+    """The same world with a place for the controller, which is no workload of it."""
+    host = Host(CONTROLLER, _NETWORK.name, (ADDRESS,), kind="outside")
+    return msgspec.structs.replace(world, networks=(*world.networks, _NETWORK), hosts=(*world.hosts, host))
+
+
+class Fleet:
+    """A fleet that is up. Make it with `Fleet.up`. For one thread."""
+
+    def __init__(self, lab: Lab, folder: Path, config: Config) -> None:
+        self.lab, self.folder = lab, folder
+        self._config = config
+        self._controller: Program | None = None
+        self._agents: dict[str, Program] = {}
+        self._frozen: set[int] = set()
+        self._partitioned: set[str] = set()
+        self._moved: dict[str, tuple[str, ...]] = {}
+
+    @classmethod
+    def up(cls, world: World | str = "shop", *, folder: Path, config: Config | None = None) -> Fleet:
+        """The lab and its controller; hosts join one by one. `config`: of the agents, but for where they keep what.
+
+        Raises as `Lab.up`.
+        """
+        from ringfence.lab.description import find_world
+
+        found = find_world(world) if isinstance(world, str) else world
+        lab = Lab.up(with_controller(found), flows_dir=folder / "flows", nflog_group=_LAB_LOG_GROUP)
+        fleet = cls(lab, folder, config or Config(heartbeat_s=asked.HEARTBEAT_S, flows_s=5.0))
+        try:
+            fleet.start_controller()
+        except BaseException:
+            lab.down()
+            raise
+        return fleet
+
+    def down(self) -> None:
+        self.lab.down()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+    # ---- the controller ---------------------------------------------------------------------------------------------
+
+    def start_controller(self) -> None:
+        """Return once it answers."""
+        argv = (sys.executable, "-m", asked.__name__, "{fd}", str(self.folder / "controller"), ADDRESS)
+        self._controller = self.lab.start_program(CONTROLLER, argv, log=self.folder / "controller.log")
+        self.look(proves=False)
+
+    def kill_controller(self) -> None:
+        """As `kill -9`; its bus dies with it. What it acknowledged is on its disk."""
+        program = self._running_controller()
+        self._controller = None
+        self.lab.send_signal(program.pid, signal.SIGKILL)
+        program.channel.close()
+
+    def stop_controller(self) -> None:
+        """As a service is stopped: its channel closes, it finishes what it began."""
+        program = self._running_controller()
+        self._controller = None
+        program.channel.close()
+        _wait(lambda: _is_gone(program.pid), "the controller does not stop")
+
+    def kill_bus(self) -> None:
+        """The server process alone; the controller starts another."""
+        pid = self.look(proves=False).bus_pid
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+
+    @property
+    def is_controller_up(self) -> bool:
+        return self._controller is not None
+
+    def freeze(self, *names: str) -> None:
+        """Stop processes without ending them: agents by their host, or the controller."""
+        for pid in map(self._pid, names):
+            self.lab.send_signal(pid, signal.SIGSTOP)
+            self._frozen.add(pid)
+
+    def thaw(self, *names: str) -> None:
+        for pid in map(self._pid, names):
+            self.lab.send_signal(pid, signal.SIGCONT)
+            self._frozen.discard(pid)
+
+    def _pid(self, name: str) -> int:
+        return (self._running_controller() if name == CONTROLLER else self._agents[name]).pid
+
+    def _running_controller(self) -> Program:
+        if self._controller is None:
+            raise RingfenceError("lab-process-lost", "the controller is not running", help="start it")
+        return self._controller
+
+    # ---- what people ask --------------------------------------------------------------------------------------------
+
+    def ask(self, request: msgspec.Struct, answer: type[Answer]) -> Answer:
+        """Anything of `fleet_controller`. Raises RingfenceError: the controller's own, or `lab-process-lost`."""
+        return self._running_controller().channel.call(request, answer, timeout_s=_ANSWER_S)
+
+    def look(self, *, proves: bool = True) -> FleetLook:
+        return self.ask(asked.Look(proves), FleetLook)
+
+    def relabel(self, host: str, labels: Mapping[str, str]) -> None:
+        self.ask(asked.Relabel(host, dict(labels)), Done)
+
+    def set_mode(self, host: str, mode: ModeName) -> None:
+        self.ask(asked.SetMode(host, Mode.both(mode)), Done)
+
+    def publish(self, files: Mapping[str, str], *, manner: Manner | None = None, canary: str = "") -> int:
+        """The number of the new version."""
+        request = asked.Publish(dict(files), manner or Manner(), canary)
+        return self.ask(request, asked.Published).version
+
+    def quarantine(
+        self, host: str, why: str, *, allow: tuple[WrittenException, ...] = (), seconds: float | None = None
+    ) -> None:
+        self.ask(asked.Quarantine(host, why, allow, seconds), Done)
+
+    def release(self, host: str, why: str) -> None:
+        self.ask(asked.Release(host, why), Done)
+
+    def check_audit(self) -> AuditChecked:
+        return self.ask(asked.CheckAudit(), AuditChecked)
+
+    def settle(self, *, within_s: float = _SETTLE_S) -> FleetLook:
+        """Wait until what every host with an agent read back is what is meant, compiled anew. Raises RingfenceError
+        `lab-not-settled`."""
+        deadline = time.monotonic() + within_s
+        while True:
+            looked = self.look()
+            behind = [one for one in looked.hosts if one.name in self._agents and not one.is_settled]
+            if not behind:
+                return looked
+            if time.monotonic() > deadline:
+                raise RingfenceError("lab-not-settled", f"`{behind[0].name}` is not as meant: {behind[0]}")
+            time.sleep(_POLL_S)
+
+    # ---- hosts ------------------------------------------------------------------------------------------------------
+
+    def join(self, name: str, *, labels: Mapping[str, str] | None = None, mode: ModeName = "enforce") -> str:
+        """Enrol a host and start its agent; its UUID."""
+        labels = self.lab.world.by_name[name].labels if labels is None else labels
+        token = self.ask(asked.Invite(f"{name}-{time.monotonic_ns()}", dict(labels), Mode.both(mode)), asked.Told).text
+        disk = Disk(self.state_of(name))
+        disk.folder.mkdir(parents=True, mode=0o700)
+        csr = asyncio.run(keys.request(disk.folder)).decode()
+        admission = self.ask(asked.Admit(token, csr, name, "lab"), Admission)
+        asyncio.run(_install(disk, admission))
+        self.start_agent(name)
+        return admission.workload
+
+    def state_of(self, name: str) -> Path:
+        """The state directory of a host's agent."""
+        return self.folder / "agents" / name
+
+    def start_agent(self, name: str) -> None:
+        """The service of a host."""
+        program = self.lab.start_program(name, self._agent(name, "run"), log=self._log(name))
+        program.channel.close()
+        self._agents[name] = program
+
+    def _agent(self, name: str, *words: str) -> tuple[str, ...]:
+        path = self.folder / "agents" / f"{name}.toml"
+        config = {key: getattr(self._config, key) for key in ("heartbeat_s", "audit_s", "watch_s", "flows_s")}
+        path.write_text("".join(f"{key} = {value}\n" for key, value in config.items()))
+        command, *rest = words
+        state = ("--dir", str(self.state_of(name)), "--config", str(path))
+        return (sys.executable, "-m", agent_main.__name__, command, *state, *rest)
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "agents" / f"{name}.log"
+
+    def command(self, name: str, *words: str) -> str:
+        """`ringfence-agent WORDS` inside a host; what it printed. Raises RingfenceError `lab-command-failed`."""
+        return self.lab.command(name, *self._agent(name, *words)).stdout
+
+    def kill_agent(self, name: str) -> None:
+        """As `kill -9`."""
+        program = self._agents.pop(name)
+        self._frozen.discard(program.pid)
+        with contextlib.suppress(RingfenceError):  # it ended by itself
+            self.lab.send_signal(program.pid, signal.SIGKILL)
+
+    def stop_agent(self, name: str) -> None:
+        """As a service is stopped."""
+        program = self._agents.pop(name)
+        self.lab.send_signal(program.pid, signal.SIGTERM)
+        _wait(lambda: _is_gone(program.pid), f"the agent of `{name}` does not stop")
+
+    @property
+    def agents(self) -> Mapping[str, int]:
+        """The process of each host's agent."""
+        return {name: program.pid for name, program in self._agents.items()}
+
+    def reboot(self, name: str) -> None:
+        """Power off and on: memory of the kernel and the agent is lost; the guard runs before the network is up."""
+        self.crash(name)
+        self.boot(name)
+
+    def crash(self, name: str) -> None:
+        """The power fails."""
+        self.lab.command(name, "ip", "link", "set", "eth0", "down")
+        self.kill_agent(name)
+        self.lab.command(name, "nft", "flush", "ruleset")
+        with contextlib.suppress(RingfenceError):  # a table with an owner is gone with its agent, or is freed by this
+            self.lab.command(name, "nft", "delete", "table", "inet", "ringfence")
+        self.lab.command(name, "conntrack", "-F")
+
+    def boot(self, name: str) -> None:
+        """The guard, then the network, then the agent."""
+        namespaces.track(self.lab.namespace(name))
+        self.command(name, "boot")
+        self._network_up(name)
+        self.start_agent(name)
+
+    def _network_up(self, name: str) -> None:
+        """What the host's own boot would do: a link that went down lost its routes and IPv6 addresses."""
+        host = self.lab.world.by_name[name]
+        network = next(one for one in self.lab.world.networks if one.name == host.network)
+        self.lab.command(name, "ip", "link", "set", "eth0", "up")
+        for address in self.addresses(name):
+            gateway = next(g for g in network.gateways() if (":" in address) == (g.version == 6))
+            self.lab.command(name, "ip", "addr", "replace", f"{address}/{gateway.network.prefixlen}", "dev", "eth0")
+            self.lab.command(name, "ip", "route", "replace", "default", "via", str(gateway.ip))
+
+    # ---- networks ---------------------------------------------------------------------------------------------------
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        """Those a host has now."""
+        return self._moved.get(name, self.lab.world.by_name[name].addresses)
+
+    def readdress(self, name: str, addresses: Sequence[str]) -> None:
+        """A host has these addresses from now on."""
+        for address in set(self.addresses(name)) - set(addresses):
+            self.lab.command(name, "ip", "addr", "del", f"{address}/{24 if '.' in address else 64}", "dev", "eth0")
+        self._moved[name] = tuple(addresses)
+        self._network_up(name)
+
+    def partition(self, *names: str) -> None:
+        """Nothing passes between these hosts and the controller, silently."""
+        self._cut(self._partitioned | set(names))
+
+    def heal(self, *names: str) -> None:
+        """These hosts reach the controller again; all of them, where none is named."""
+        self._cut(self._partitioned - set(names or self._partitioned))
+
+    def _cut(self, names: set[str]) -> None:
+        self._partitioned = set(names)
+        addresses = sorted(a for name in names for a in self.addresses(name) if "." in a)
+        some = f"{{ {', '.join(addresses)} }}" if addresses else ""
+        rules = [f"ip saddr {some} ip daddr {ADDRESS} drop", f"ip daddr {some} ip saddr {ADDRESS} drop"] if some else []
+        chain = f"chain cut {{ type filter hook forward priority 0; {'; '.join(rules)}{';' if rules else ''} }}"
+        text = f"table inet cut {{ }}\nflush table inet cut\ntable inet cut {{ {chain} }}\n"
+        namespaces.load_rules(namespaces.name_of(self.lab.lab_id, namespaces.ROUTER), text)
+
+    # ---- probes -----------------------------------------------------------------------------------------------------
+
+    def probe(self, host: str, aims: Sequence[Aim]) -> Prober:
+        """Try these from a host, over and over, until closed."""
+        return Prober(self.lab.start_task("probing", probing.ProbingTask(tuple(aims)), host), tuple(aims))
+
+
+class Prober:
+    """Probes that go on."""
+
+    def __init__(self, channel: Channel, aims: tuple[Aim, ...]) -> None:
+        self._channel, self.aims = channel, aims
+
+    def take(self) -> tuple[Outcome, ...]:
+        """What became of the attempts that ended since this was last asked."""
+        return self._channel.call(probing.Take(), probing.Outcomes, timeout_s=_ANSWER_S).outcomes
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+async def _install(disk: Disk, admission: Admission) -> None:
+    await enrol._install(disk, admission, f"https://{ADDRESS}:8443", is_enrolment=True)
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether a process ended, be it waited for or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def _wait(holds: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + _ANSWER_S
+    while not holds():
+        if time.monotonic() > deadline:
+            raise RingfenceError("lab-process-slow", otherwise)
+        time.sleep(_POLL_S)
