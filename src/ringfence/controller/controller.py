@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from ringfence.controller.estate import ahead_of, inputs_of, quarantines_of, rea
 from ringfence.controller.fabric import Fabric
 from ringfence.controller.incoming import Incoming
 from ringfence.controller.joining import Joining, Revoked
+from ringfence.controller.metrics import Metrics
 from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollouts import Rollouts
@@ -118,7 +120,8 @@ class Controller:
         self.versions = Versions(self.state, self._world_of, needs_approval=settings.needs_approval)
         self.presence = Presence(self._expected, lambda message: self.distributor.sealed(message))
         self.rollouts = Rollouts(self.state, self.reconciler, clock, self.realised, self.is_online)
-        self.watching = Watching(self.state, self.reconciler, self.presence, self.dispatcher, clock)
+        self.metrics = Metrics()
+        self.watching = Watching(self.state, self.reconciler, self.presence, self.dispatcher, self.metrics, clock)
         self.distributor: Distributor
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: dict[str, str] = {}
@@ -152,6 +155,7 @@ class Controller:
             lambda: self._every("flows", 15.0, self._store_flows),
             lambda: self._every("silence", 5.0, self._silence),
             lambda: self._every("audit", 3600.0, self._sign_audit),
+            lambda: self._every("metrics", 5.0, self._measure),
         ):
             self._tasks.append(asyncio.create_task(_run(work)))
         return token
@@ -205,6 +209,18 @@ class Controller:
 
     async def _done(self, subject: str, data: bytes) -> None:
         await self.presence.done(subject, data)
+        realised = self.realised(subjects.sender(subject))
+        if realised is not None and realised.state in ("realised", "refused"):
+            self.metrics.acknowledged(self.distributor.took(max(realised.change, realised.assignment)))
+
+    async def _measure(self) -> None:
+        seen = self.presence.seen
+        online = {uuid for uuid in seen if self.is_online(uuid)}
+        self.metrics.agents(Counter(seen[uuid].realised.state for uuid in online), offline=len(seen) - len(online))
+        self.metrics.alerts(self.watching.alerts.open_by_kind())
+        self.metrics.bus(is_up=self.fabric.bus.is_connected, connections=len(online))
+        for name, health in (await self.dispatcher.health()).items():
+            self.metrics.sink(name, waiting=health.waiting, lost=health.lost)
 
     async def _lease(self, uuid: str, addresses: tuple[int, ...]) -> None:
         """A host's own addresses are its leases."""

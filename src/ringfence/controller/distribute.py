@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -20,6 +21,7 @@ from ringfence.wire.envelope import seal
 from ringfence.wire.messages import Down, Fetch, Isolations, Order, Pieces
 
 _log = logging.getLogger(__name__)
+_REMEMBERED = 1000
 
 
 class Distributor:
@@ -27,6 +29,7 @@ class Distributor:
 
     def __init__(self, bus: Bus, key: Callable[[], SigningKey], desired: Desired, isolating: Isolating) -> None:
         self._bus, self._key, self._desired, self._isolating = bus, key, desired, isolating
+        self._sent: OrderedDict[int, float] = OrderedDict()
         self.messages = 0
         """Told to single hosts since the start."""
         self.bytes = 0
@@ -37,11 +40,18 @@ class Distributor:
 
     async def tell(self, news: News) -> None:
         """Each host its part. What does not arrive is found by the next heartbeat and asked for."""
-        sent = time.time()
+        sent = self._sent[news.revision] = time.time()
+        if len(self._sent) > _REMEMBERED:
+            self._sent.popitem(last=False)
         for hosts, change in news.changes:
             await self._send(hosts, msgspec.structs.replace(change, sent=sent))
         for uuid, assignment in news.assignments.items():
             await self._send((uuid,), assignment)
+
+    def took(self, revision: int) -> tuple[float, ...]:
+        """Seconds since a revision was told, if it was told lately."""
+        sent = self._sent.get(revision)
+        return () if sent is None else (time.time() - sent,)
 
     async def isolate(self, news: Iterable[Isolations]) -> None:
         """Quarantine, to every agent."""

@@ -1,7 +1,6 @@
 """What is told by agents, certificates and people -> alerts -> notices, in the state and out to the sinks.
 
-INVARIANT: a message an agent kept durably is dealt with before the bus forgets it; alerts are stored before anybody is
-told, so that a restart repeats nothing and forgets nothing.
+INVARIANT: a message an agent kept durably is counted, stored and told before the bus forgets it.
 """
 
 from __future__ import annotations
@@ -17,12 +16,14 @@ import msgspec
 
 from ringfence.controller import occurrences
 from ringfence.controller.alerts import Alerts
+from ringfence.controller.metrics import Metrics
 from ringfence.controller.occurrences import BEAT_KINDS, Ground, Kind, Occurrence
 from ringfence.controller.presence import Presence
 from ringfence.controller.reconcile import Reconciler
+from ringfence.controller.telling import Teller
 from ringfence.notify.dispatcher import Dispatcher
 from ringfence.ports.bus import Bus
-from ringfence.ports.state import Alert, Certificate, QuarantineRecord, State, View, Where
+from ringfence.ports.state import Certificate, QuarantineRecord, State, View, Where
 from ringfence.wire import subjects
 from ringfence.wire.messages import Events, Violation
 
@@ -41,21 +42,21 @@ class Watching:
         reconciler: Reconciler,
         presence: Presence,
         dispatcher: Dispatcher,
+        metrics: Metrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._state, self._reconciler, self._presence = state, reconciler, presence
-        self._dispatcher, self._clock = dispatcher, clock
+        self.metrics, self._clock, self._turn = metrics, clock, asyncio.Lock()
         self.alerts = Alerts()
+        self.teller = Teller(self.alerts, state, dispatcher.put)
         self._since = clock()
         self._seen: OrderedDict[str, None] = OrderedDict()
-        self.violations = 0
-        self.suppressed = 0
         self.listeners: set[Callable[[Violation, Occurrence], None]] = set()
         """Called with each violation, as it comes: the live view."""
 
     async def start(self, bus: Bus) -> None:
         """Go on where the state left off, and hear what agents kept."""
-        self.alerts.restore(await self._state.read(lambda view: view.find(Alert, Where("state", "closed", "!="))))
+        await self.teller.resume()
         await bus.consume("events", "rf.keep.*.events", self._take)
 
     async def keep_telling(self) -> None:
@@ -78,12 +79,8 @@ class Watching:
             held = {names[uuid]: one for uuid, one in certificates.items() if uuid in names}
             self.alerts.present("certificate", occurrences.certificates(held, now, ground), now)
             self.alerts.present("quarantine", occurrences.quarantines(isolations, now, ground), now)
-        notices = self.alerts.due(now)
-        changed = self.alerts.changed()
-        if changed:
-            await self._state.write(lambda tx: tx.put(*changed))
-        if notices:
-            await self._dispatcher.put(notices)
+        async with self._turn:
+            self.metrics.told(await self.teller.step(now))
 
     def _present(self, now: datetime, ground: Ground) -> None:
         """The conditions: what heartbeats say, and whose do not come."""
@@ -128,15 +125,16 @@ class Watching:
         for violation in events.violations:
             found = occurrences.violation(violation, host, ground)
             self.alerts.note(found, now)
-            self.violations += violation.count
+            self.metrics.occurred("violation", violation.count)
             for listener in tuple(self.listeners):
                 listener(violation, found)
         for event in events.events:
-            self.alerts.note(occurrences.event(event, host, ground), now)
-        self.suppressed += events.suppressed
-        changed = self.alerts.changed()
-        if changed:
-            await self._state.write(lambda tx: tx.put(*changed))
+            told = occurrences.event(event, host, ground)
+            self.alerts.note(told, now)
+            self.metrics.occurred(told.kind)
+        self.metrics.lost(0, suppressed=events.suppressed)
+        async with self._turn:
+            await self.teller.step(now)
 
     def _is_known(self, name: str) -> bool:
         if name in self._seen:
