@@ -314,6 +314,8 @@ _AGENT = {
     "disk-nearly-full": Code("little is free where the agent keeps its state", "free some; enforcement goes on"),
     "conntrack-nearly-full": Code("the table of tracked connections is nearly full", "raise nf_conntrack_max"),
     "clock-not-disciplined": Code("nobody keeps the host's clock right", "run an NTP client"),
+    "clock-skewed": Code("the host's clock is more than a minute from the controller's", "mend the clock on that host"),
+    "identity-cloned": Code("two hosts live under one identity; nothing is opened", "enrol one of the two again"),
     "no-addresses": Code("no interface has an address", "enrol when the network is up"),
 }
 
