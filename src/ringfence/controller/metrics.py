@@ -16,7 +16,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from ringfence import __version__
 from ringfence.controller.occurrences import KINDS, Kind
 from ringfence.ports.notifier import SEVERITIES, Notice
-from ringfence.ports.state import AlertSeverity
 from ringfence.ports.target import State
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -91,7 +90,7 @@ class Metrics:
         for latency_s in latencies_s:
             self._change.observe(max(0.0, latency_s))
 
-    def alerts(self, open_by_kind: Mapping[tuple[Kind, AlertSeverity], int]) -> None:
+    def alerts(self, open_by_kind: Mapping[tuple[str, str], int]) -> None:
         """What `Alerts.open_by_kind` says."""
         for kind in KINDS:
             for severity in SEVERITIES:
