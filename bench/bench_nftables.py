@@ -5,7 +5,7 @@ the designs alternate, so a busy machine blurs all of them alike. A figure is th
 with its 95 % interval (by ranks, which asks nothing of their distribution). "none again" and "ct again" are what the
 method makes of no difference at all.
 
-.venv/bin/python -m bench.bench_nftables [--peers 1000,10000,100000] [--family 4,6] [--turns 60] [--json]
+.venv/bin/python -m bench.bench_nftables [--peers 1000,10000,100000] [--family 4,6] [--turns 60] [--changes] [--json]
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ from ringfence.core.intent.model import Cell, Intent, Part, PeerClass
 from ringfence.core.net.address import parse_address
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.net.service import ANY, TCP, parse_service, point
-from ringfence.targets.nftables import NftablesTarget
+from ringfence.targets.nftables import NftablesTarget, Ownership
 
 CLASSES, USED, PORTS, FIRST_PORT, STRIDE = 50, 4, 8, 8001, 16
 """As in nft_bench.c: source i is of class i % CLASSES and uses USED of the PORTS."""
@@ -182,6 +183,63 @@ def install(name: str, netns: str, peers: int, family: int) -> None:
         NftablesTarget(netns).converge(intent(design, peers, family))
 
 
+# -- changes ---------------------------------------------------------------------------------------------------------
+
+MEMBERSHIP_BAR_MS = 5.0
+CHANGES = 40
+
+
+class Changed(NamedTuple):
+    """What changes cost from end to end: planned, applied, read back and proven."""
+
+    peers: int
+    boot_s: float
+    """From no table to a proven one."""
+    again_s: float
+    """Converging to what is there."""
+    join_ms: float
+    """One address more; median."""
+    leave_ms: float
+    """One address less, so that every connection is judged again; median."""
+
+
+def measure_changes(peers: int) -> Changed:
+    netns = f"rfb{os.getpid()}m"
+    _run("ip", "netns", "add", netns)
+    try:
+        with Ownership(netns) as ownership:
+            return _changed(NftablesTarget(netns, ownership=ownership), peers)
+    finally:
+        subprocess.run(["ip", "netns", "del", netns], check=False, capture_output=True)
+
+
+def _changed(target: NftablesTarget, peers: int) -> Changed:
+    wanted, newcomer = intent("exact", peers, 4), parse_address("192.168.7.1")
+    boot, again = (_timed(lambda: target.converge(wanted)) for _ in range(2))
+    joins, leaves = [], []
+    for _ in range(CHANGES):
+        joins.append(_timed(lambda: target.apply_membership({1: [newcomer]})))
+        leaves.append(_timed(lambda: target.apply_membership({}, [newcomer])))
+    return Changed(peers, boot, again, *(1000 * float(np.median(found)) for found in (joins, leaves)))
+
+
+def _timed(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def show_changes(found: Sequence[Changed]) -> None:
+    table = Table(
+        "peers", "boot s", "again s", "join ms", "leave ms", "bar", title="nftables: changes, proven by read-back"
+    )
+    for c in found:
+        missed = "" if max(c.join_ms, c.leave_ms) <= MEMBERSHIP_BAR_MS else " MISSED"
+        cells = (f"{c.peers:,}", f"{c.boot_s:.2f}", f"{c.again_s:.2f}", f"{c.join_ms:.1f}", f"{c.leave_ms:.1f}")
+        table.add_row(*cells, f"≤ {MEMBERSHIP_BAR_MS:.0f} ms{missed}")
+    Console(width=120).print(table)
+
+
 # -- measuring -------------------------------------------------------------------------------------------------------
 
 AGAIN = " again"
@@ -250,9 +308,17 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=60)
     parser.add_argument("--linear", action="store_true", help="one rule per peer too (slow to load)")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--changes", action="store_true", help="only what changes cost, not packets")
     asked = parser.parse_args()
     if os.geteuid() != 0 or shutil.which("nft") is None or shutil.which("cc") is None:
         raise SystemExit("this benchmark needs root, nft and a C compiler")
+    changed = [measure_changes(peers) for peers in map(int, asked.peers.split(","))]
+    if asked.changes:
+        if asked.json:
+            sys.stdout.write(msgspec.json.encode([c._asdict() for c in changed]).decode() + "\n")
+        else:
+            show_changes(changed)
+        return
     found: list[Ratio] = []
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "nft_bench"
@@ -264,9 +330,10 @@ def main() -> None:
                     if asked.linear and mode == "conn":
                         found += measure(program, mode, family, peers, 12, ("ct", "linear"))
     if asked.json:
-        sys.stdout.write(msgspec.json.encode([r._asdict() for r in found]).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode([r._asdict() for r in (*found, *changed)]).decode() + "\n")
     else:
         show(found)
+        show_changes(changed)
 
 
 if __name__ == "__main__":

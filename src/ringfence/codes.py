@@ -13,6 +13,7 @@ from ringfence.core.policy.codes import CODES as LANGUAGE
 from ringfence.core.policy.codes import Code
 from ringfence.inventory.files.codes import CODES as INVENTORY
 
+_LOAD = "load the kernel module that has it, or use a newer kernel"
 _AGAIN = "run the command again"
 _REPORT = "report it: this is a fault in Ringfence"
 _AUDIT = "restore the log from a backup made before, and find out who could write to the database"
@@ -160,6 +161,20 @@ _TARGETS = {
     "owned-by-another": Code("another process owns our table in the kernel", "stop the agent on this host first"),
     "trial-over": Code("no policy is on trial: the confirmed one is in force", "apply the policy again"),
     "no-confirmed-policy": Code("a trial has nothing to fall back on", "apply the last good policy without a trial"),
+    "kernel-without-nf-tables": Code("the kernel has no nf_tables: nothing can be enforced", _LOAD),
+    "kernel-without-conntrack-marks": Code("the kernel has no connection marks: nothing can be enforced", _LOAD),
+    "kernel-without-conntrack-netlink": Code("the connection table cannot be read", "load nf_conntrack_netlink"),
+    "kernel-without-timeouts": Code("the kernel has no timeouts in sets: no trials, no draining", _LOAD),
+    "kernel-without-timed-confirm": Code("the kernel cannot change a timeout: no trial can be confirmed", _LOAD),
+    "kernel-without-reject": Code("the kernel cannot reject", _LOAD),
+    "kernel-without-log": Code("the kernel cannot log to a group", _LOAD),
+    "kernel-without-cgroupv2": Code("the kernel cannot match control groups", "mount cgroup v2, load nft_socket"),
+    "kernel-without-persist": Code("our table can be written to by others; undone when noticed", "use kernel >= 6.9"),
+    "kernel-without-sock-destroy": Code("programs learn of a cut connection by their own timeouts", "nothing"),
+    "firewall-beside": Code("another firewall judges too", "look there when something allowed is blocked"),
+    "firewall-legacy": Code("iptables-legacy judges too", "`iptables-legacy-save` shows its rules"),
+    "conntrack-nearly-full": Code("new connections are soon refused", "raise net.netfilter.nf_conntrack_max"),
+    "clock-not-set": Code("the host's clock was never set", "start a time service"),
     "set-full": Code("a set has reached its size in the kernel", "group addresses in CIDRs"),
     "sockets-unreadable": Code("connections older than the rules could not be listed", "load tcp_diag"),
     "out-of-memory": Code("the kernel could not hold the rules", "free memory on the host"),

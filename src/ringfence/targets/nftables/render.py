@@ -121,6 +121,7 @@ def render(
         _verdicts(draft, direction, intent.mode.of(direction))
     _block(draft)
     for hook in FORWARD:
+        draft.chain(f"midstream_{hook}", *_midstream(hook, intent))
         draft.chain(f"invalid_{FORWARD[hook].direction}", *_invalid(hook, intent))
         direction = FORWARD[hook].direction
         stray = (rule(s.count(f"{direction}_invalid")), rule(s.goto("block")))
@@ -362,7 +363,7 @@ def _outcome(direction: Direction, step: str, blocks: bool) -> Iterator[Rule]:
 def marked_chains(intent: Intent, generation: int) -> dict[str, Chain]:
     """The chains that depend on the generation; on the intent only by its mode, failsafe and quarantine."""
     found: dict[str, Chain] = {hook: _base(hook, intent, generation) for hook in FORWARD}
-    pickups = {f"pickup_{hook}": tuple(_pickup(hook, intent, generation)) for hook in FORWARD}
+    pickups = {f"pickup_{hook}": tuple(_pickup(hook, generation)) for hook in FORWARD}
     remember = (
         rule(s.set_register(0)),
         rule(s.state("related"), s.accept()),
@@ -412,14 +413,19 @@ def _invalid(hook: HookName, intent: Intent) -> Iterator[Rule]:
     yield rule(s.drop())
 
 
-def _pickup(hook: HookName, intent: Intent, generation: int) -> Iterator[Rule]:
-    """TCP whose beginning was not seen: passes only if it may, whichever side began it.
+def _pickup(hook: HookName, generation: int) -> Iterator[Rule]:
+    """TCP whose beginning was not seen, unless this is one, or this generation has let it pass."""
+    yield rule(s.tcp_flags(_TCP_BEGINNING, _SYN, is_equal=True), s.goto(f"judge_{FORWARD[hook].name}"))
+    yield rule(s.state("established"), s.mark_is(MASK, PICKED_UP | mark_of(generation)), s.accept())
+    yield rule(s.goto(f"midstream_{hook}"))
+
+
+def _midstream(hook: HookName, intent: Intent) -> Iterator[Rule]:
+    """It passes only if it may, whichever side began it.
 
     INVARIANT: a connection that was cut and forgotten never revives as the one it would be the other way round.
     """
     forward, answer = FORWARD[hook], ANSWER[hook]
-    yield rule(s.tcp_flags(_TCP_BEGINNING, _SYN, is_equal=True), s.goto(f"judge_{forward.name}"))
-    yield rule(s.state("established"), s.mark_is(MASK, PICKED_UP | mark_of(generation)), s.accept())
     yield rule(s.set_mark(~PICKED_UP & 0xFFFFFFFF, PICKED_UP))
     if has_failsafe(answer, intent):
         yield rule(s.jump(f"failsafe_{answer.name}"))

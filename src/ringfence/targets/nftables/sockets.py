@@ -83,6 +83,19 @@ def destroy(netns: str | None, sockets: tuple[Socket, ...]) -> int:
     return in_namespace(netns, lambda: _destroy(sockets)) if sockets else 0
 
 
+def can_destroy() -> bool:
+    """Ask the kernel, in the caller's network namespace, about a socket that is not there.
+
+    Where SOCK_DESTROY is built in it looks for the socket; where it is not, it knows no such request.
+    """
+    nobody = Socket(0, (0, 0), (0, 0), socket.AF_INET, bytes(48))
+    try:
+        _destroy((nobody,))
+    except OSError:
+        return False
+    return True
+
+
 def _destroy(sockets: tuple[Socket, ...]) -> int:
     count = 0
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as opened:
