@@ -11,6 +11,7 @@ words of one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -37,6 +38,8 @@ SOCKET_CGROUPV2 = 3
 REJECT_TCP_RESET, REJECT_ICMPX = 1, 2
 ICMPX_ADMIN_PROHIBITED = 3
 OBJECT_COUNTER = 1
+_KNOWN = 4096
+"""A table has a few hundred different expressions, written and read again and again."""
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -166,6 +169,7 @@ Expression = (
 )
 
 
+@lru_cache(_KNOWN)
 def encode(expression: Expression) -> bytes:
     """The `NFTA_LIST_ELEM` attribute of one expression."""
     return nested(1, *named(expression))
@@ -231,6 +235,7 @@ def decode_all(content: bytes) -> tuple[Expression, ...]:
     return tuple(decode(element) for _, element in attributes(content))
 
 
+@lru_cache(_KNOWN)
 def decode(element: bytes) -> Expression:
     """One dumped expression. Whatever is not exactly something this target writes is Foreign."""
     parts = attribute_map(element)
