@@ -20,7 +20,7 @@ import msgspec
 from ringfence.controller import audit
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.workload import Mode
-from ringfence.core.labels.selector import Labels, Requirement, Selector, parse_selector
+from ringfence.core.labels.selector import LABEL_KEY, LABEL_VALUE, Labels, Requirement, Selector, parse_selector
 from ringfence.ports.state import ApiToken, Change, JoinTokenRecord, PairingProfile, View, Where
 from ringfence.wire.join import Join, parse_join
 
@@ -241,6 +241,16 @@ def _refused(why: str) -> AccessError:
 
 
 # ---- shared ---------------------------------------------------------------------------------------------------------
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Raises InputError `bad-label-key`, `bad-label-value`."""
+    for key, value in labels.items():
+        help_ = "use letters, digits, `.`, `_` and `-`, beginning and ending with a letter or digit"
+        if not LABEL_KEY.fullmatch(key):
+            raise InputError("bad-label-key", f"`{key}` is no label key", help=help_)
+        if not value or not LABEL_VALUE.fullmatch(value):
+            raise InputError("bad-label-value", f"`{value}` is no value of the label `{key}`", help=help_)
 
 
 def _new_secret() -> tuple[str, str]:

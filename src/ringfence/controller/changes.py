@@ -11,10 +11,9 @@ from datetime import datetime
 import msgspec
 
 from ringfence.controller import audit
-from ringfence.controller.access import Principal
+from ringfence.controller.access import Principal, check_labels
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode
-from ringfence.core.labels.selector import LABEL_KEY, LABEL_VALUE
 from ringfence.ports.state import Certificate, Change, QuarantineRecord, Where, WorkloadChange, WorkloadRecord
 
 REVISION = "workload-changes"
@@ -29,7 +28,7 @@ def relabel(tx: Change, uuid: str, labels: Mapping[str, str], *, by: Principal, 
     """
     known = _workload(tx, uuid)
     by.demand_workload("label", known.labels, labels)
-    _check(labels)
+    check_labels(labels)
     if dict(labels) == known.labels:
         return None
     tx.update(WorkloadRecord, Where("uuid", uuid), labels=dict(labels))
@@ -90,15 +89,6 @@ def _workload(tx: Change, uuid: str) -> WorkloadRecord:
     if known is None:
         raise InputError("unknown-workload", f"no workload has the UUID `{uuid}`", help="look at the list of workloads")
     return known
-
-
-def _check(labels: Mapping[str, str]) -> None:
-    for key, value in labels.items():
-        help_ = "use letters, digits, `.`, `_` and `-`, beginning and ending with a letter or digit"
-        if not LABEL_KEY.fullmatch(key):
-            raise InputError("bad-label-key", f"`{key}` is no label key", help=help_)
-        if not value or not LABEL_VALUE.fullmatch(value):
-            raise InputError("bad-label-value", f"`{value}` is no value of the label `{key}`", help=help_)
 
 
 def _json(value: object) -> str:

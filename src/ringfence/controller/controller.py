@@ -24,12 +24,14 @@ import msgspec
 
 from ringfence.controller import audit, occurrences
 from ringfence.controller.access import Principal, grant
-from ringfence.controller.ca import Authority
+from ringfence.controller.applying import Applying
+from ringfence.controller.ca import Authority, Issued
 from ringfence.controller.containing import Containing
 from ringfence.controller.desired import Inputs
 from ringfence.controller.distribute import Distributor
 from ringfence.controller.estate import ahead_of, inputs_of, quarantines_of, read_estate, read_workload, world_of
 from ringfence.controller.fabric import Fabric
+from ringfence.controller.granting import Granting
 from ringfence.controller.incoming import Incoming
 from ringfence.controller.joining import Joining, Revoked
 from ringfence.controller.metrics import Metrics
@@ -39,6 +41,7 @@ from ringfence.controller.rollouts import Rollouts
 from ringfence.controller.signing import SigningKeys
 from ringfence.controller.versions import Versions
 from ringfence.controller.watching import Watching
+from ringfence.controller.workloads import Workloads
 from ringfence.core.world import World
 from ringfence.notify.dispatcher import Dispatcher
 from ringfence.notify.outbox import Outbox
@@ -55,6 +58,7 @@ from ringfence.ports.state import (
 from ringfence.stores.duckdb import DuckFlowStore
 from ringfence.stores.sql import SqlState
 from ringfence.wire import subjects
+from ringfence.wire.join import Admission, Request
 from ringfence.wire.messages import Order, Realised
 
 _log = logging.getLogger(__name__)
@@ -122,6 +126,17 @@ class Controller:
         self.rollouts = Rollouts(self.state, self.reconciler, clock, self.realised, self.is_online)
         self.metrics = Metrics()
         self.watching = Watching(self.state, self.reconciler, self.presence, self.dispatcher, self.metrics, clock)
+        self.granting = Granting(self.state, settings.url, lambda: self.authority.fingerprints[0], clock)
+        self.workloads = Workloads(
+            self.state,
+            self.reconciler,
+            self.presence,
+            clock=clock,
+            is_online=self.is_online,
+            refresh=self.refresh,
+            world=self.world,
+        )
+        self.applying = Applying(self.versions, self.rollouts, self.reconciler, self.flows, self._world_of, clock)
         self.distributor: Distributor
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: dict[str, str] = {}
@@ -129,8 +144,7 @@ class Controller:
     # ---- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> str | None:
-        """Serve the fleet. The administrator's first token, when this is the first start."""
-        token = await self.state.write(self._first_token)
+        """Serve the fleet. The administrator's first token, when this is the first start that succeeds."""
         await self.state.read(self.revoked.load)
         await self._start_desired()
         await self.fabric.start()
@@ -158,7 +172,7 @@ class Controller:
             lambda: self._every("metrics", 5.0, self._measure),
         ):
             self._tasks.append(asyncio.create_task(_run(work)))
-        return token
+        return await self.state.write(self._first_token)
 
     async def _start_desired(self) -> None:
         held = await self.state.read(read_estate)
@@ -294,6 +308,44 @@ class Controller:
         inputs: Inputs = self.reconciler.inputs
         read = world_of_settings(settings, inputs, self.clock())
         return msgspec.structs.replace(read, quarantines=self.reconciler.quarantines)
+
+    def world(self) -> World:
+        """What is in force now: the newest version's policies, which every host has or is about to have."""
+        inputs = self.reconciler.inputs
+        return World(
+            inputs.inventory,
+            (inputs.next or inputs.base).policies,
+            self.reconciler.quarantines,
+            inputs.failsafe,
+            inputs.names,
+            self.clock(),
+        )
+
+    async def enrol(self, asked: Request) -> Admission:
+        """Let a host in that has a join token. Raises as `Joining.enrol`."""
+        uuid, issued = await self.joining.enrol(asked.token, asked.csr, asked.hostname, asked.machine)
+        await self.refresh(uuid)
+        return self._admission(uuid, issued)
+
+    async def renew(self, asked: Request) -> Admission:
+        """A new certificate for a host that has one. Raises as `Joining.renew`."""
+        uuid, issued = await self.joining.renew(asked.certificate, asked.csr, asked.signature)
+        return self._admission(uuid, issued)
+
+    def _admission(self, uuid: str, issued: Issued) -> Admission:
+        return Admission(
+            uuid,
+            issued.certificate.decode(),
+            self.authority.bundle.decode(),
+            self.signing.trusted,
+            self.fabric.urls,
+            self.authority.trust_domain,
+        )
+
+    async def retire(self, uuid: str, *, why: str, by: Principal) -> None:
+        """A workload is gone, and its agent is shown out. Raises as `changes.retire`."""
+        await self.workloads.retire(uuid, self.revoked, why=why, by=by)
+        await self.fabric.show_out(UUID(uuid))
 
     async def revoke(self, uuid: str, *, why: str, by: Principal) -> int:
         """A host may not speak to us any more: how many connections were ended."""

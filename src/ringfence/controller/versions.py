@@ -96,11 +96,25 @@ class Versions:
         version = await self.get(number)
         return await asyncio.to_thread(self._policies, version)
 
+    async def page(self, *, before: int = 0, limit: int = 50) -> list[PolicyVersion]:
+        """Versions, the newest first; `before`: only those with smaller numbers."""
+        where = (Where("number", before, "<"),) if before else ()
+        return await self._state.read(lambda view: view.find(PolicyVersion, *where, order="-number", limit=limit))
+
+    async def proposals(self) -> list[Proposal]:
+        """Those that wait, the oldest first."""
+        return await self._state.read(lambda view: view.find(Proposal, Where("state", "pending"), order="at"))
+
     async def diff(self, old: int, new: int) -> Diff:
         """What one version opens and closes against another, over the inventory as it is."""
         before, after = await self.policies(old), await self.policies(new)
         world = self._world_of((await self.get(new)).settings)
         return await asyncio.to_thread(diff, world, before, after)
+
+    async def judge(self, draft: Draft) -> Judged:
+        """What a draft says and whether its tests hold; whoever may publish it. Failing tests are findings here.
+        Raises FindingsError (what cannot be read), InputError `no-policies`, `not-a-policy`."""
+        return await asyncio.to_thread(self._judge, draft, may=lambda _: None, accept_failing=True)
 
     async def preview(self, draft: Draft) -> Diff:
         """What a draft would open and close against its base. Raises FindingsError, InputError `unknown-version`."""

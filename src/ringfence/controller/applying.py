@@ -1,0 +1,203 @@
+"""A draft planned and applied: what it opens and closes, what would break, and how it reaches the hosts.
+
+INVARIANT: whatever can be wrong with how a version is to be rolled out is found before the version is published. If the
+controller dies between the two, the version is in force everywhere at the next start: published is published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import msgspec
+
+from ringfence.controller.access import Principal
+from ringfence.controller.desired import Manner
+from ringfence.controller.estate import settings_in
+from ringfence.controller.reconcile import Reconciler
+from ringfence.controller.rollout import Progress, choose
+from ringfence.controller.rollouts import Canary, Rollouts
+from ringfence.controller.versions import Draft, Published, Versions
+from ringfence.controller.workloads import parse
+from ringfence.core.engine import Engine
+from ringfence.core.engine.diff import Box, Diff
+from ringfence.core.engine.prove import Proof
+from ringfence.core.errors import Finding, FindingsError, InputError, errors_among
+from ringfence.core.identity.workload import Mode
+from ringfence.core.insight.simulate import simulate
+from ringfence.core.intent.refusals import refusals_of
+from ringfence.core.world import World
+from ringfence.ports.flow_store import FlowStore
+from ringfence.ports.state import PolicyVersion, Proposal
+from ringfence.wire import api
+from ringfence.wire.messages import Trial
+
+MOST_BOXES = 500
+MOST_BROKEN = 100
+MOST_LAGGARDS = 1000
+_DAY_S = 86_400
+
+
+class Applying:
+    """From a draft to the hosts."""
+
+    def __init__(
+        self,
+        versions: Versions,
+        rollouts: Rollouts,
+        reconciler: Reconciler,
+        flows: FlowStore,
+        world_of: Callable[[str], World],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._versions, self._rollouts, self._reconciler = versions, rollouts, reconciler
+        self._flows, self._world_of, self._clock = flows, world_of, clock
+
+    # ---- plan -------------------------------------------------------------------------------------------------------
+
+    async def plan(self, asked: api.Plan, *, by: Principal) -> api.Planned:
+        """What a draft would do; nothing is changed. Raises FindingsError, InputError as publishing does."""
+        by.demand("read")
+        draft = draft_of(asked.draft)
+        judged = await self._versions.judge(draft)
+        opened = await self._versions.preview(draft)
+        current = await self._versions.current()
+        world = msgspec.structs.replace(self._world_of(draft.settings), policies=judged.policies)
+        refusals = await asyncio.to_thread(self._refusals, world)
+        impact = await asyncio.to_thread(self._impact, world, asked.days) if asked.days else None
+        return api.Planned(
+            base=draft.base,
+            diff=diff_view(opened),
+            findings=judged.findings,
+            proofs=tuple(map(proof_view, judged.proofs)),
+            refusals=refusals,
+            impact=impact,
+            hosts=len(self._rollouts.hosts),
+            settings_changed=draft.settings != (current.settings if current else ""),
+        )
+
+    def _refusals(self, world: World) -> tuple[Finding, ...]:
+        """What enforcement points cannot express, each said once."""
+        engine = Engine.compile(world)
+        found = {finding: None for host in self._rollouts.hosts for finding in refusals_of(engine, host)}
+        return tuple(sorted(found, key=lambda f: f.sort_key))
+
+    def _impact(self, world: World, days: int) -> api.Impact:
+        """Stored traffic that passes today and would not, were the draft enforced."""
+        since = int(self._clock().timestamp()) - days * _DAY_S
+        conversations = self._flows.read(since)
+        if not len(conversations):
+            return api.Impact(days, 0)
+        result = simulate(Engine.compile(world), conversations, as_mode=Mode.both("enforce"))
+        broken = tuple(
+            api.Broken(b.source, b.destination, b.service, b.connections, b.last, b.rule, b.example, b.hint)
+            for b in result.breaks[:MOST_BROKEN]
+        )
+        more = len(result.breaks) - len(broken) + result.more_breaks
+        return api.Impact(days, sum(seen.connections for seen in result.totals.values()), broken, more)
+
+    # ---- apply ------------------------------------------------------------------------------------------------------
+
+    async def apply(self, asked: api.Apply, *, by: Principal) -> api.Applied:
+        """Publish a draft and begin to roll it out. Raises as `Versions.publish` and `Rollouts.begin`, and
+        FindingsError for rules that some host cannot express."""
+        by.demand("rollout")
+        manner, canary = self._manner(asked.how), self._canary(asked.how)
+        draft = draft_of(asked.draft)
+        await self._check_refusals(draft, accept=asked.how.accept_refused)
+        return await self._roll_out(await self._versions.publish(draft, by=by), manner, canary, by)
+
+    async def rollback(self, asked: api.Rollback, *, by: Principal) -> api.Applied:
+        """What an old version says, as a new one. Raises as `Versions.rollback` and `Rollouts.begin`."""
+        by.demand("rollout")
+        manner, canary = self._manner(asked.how), self._canary(asked.how)
+        published = await self._versions.rollback(asked.to, by=by, base=asked.base, note=asked.note)
+        return await self._roll_out(published, manner, canary, by)
+
+    async def approve(self, id_: str, how: api.How, *, by: Principal) -> api.Applied:
+        """Publish what somebody else proposed, and begin to roll it out. Raises as `Versions.approve`."""
+        manner, canary = self._manner(how), self._canary(how)
+        published = await self._versions.approve(id_, by=by)
+        return await self._roll_out(published, manner, canary, by)
+
+    async def _roll_out(self, published: Published, manner: Manner, canary: Canary, by: Principal) -> api.Applied:
+        try:
+            await self._rollouts.begin(published.version, manner, canary, by=by)
+        except BaseException:
+            await self._rollouts.load()  # what is published is followed, whatever became of its rollout
+            raise
+        rollout = rollout_view(await self._rollouts.progress())
+        proofs = tuple(map(proof_view, published.proofs))
+        return api.Applied(version_view(published.version), published.findings, proofs, rollout)
+
+    def _manner(self, how: api.How) -> Manner:
+        trial = Trial(how.trial_s, how.probes) if how.trial_s is not None else None
+        return Manner(how.live, how.grace_s, trial)
+
+    def _canary(self, how: api.How) -> Canary:
+        """Raises InputError `bad-selector`, `unmatched`, `bad-canary`."""
+        canary = Canary(how.canary_percent, parse(how.canary) if how.canary else None)
+        if canary.selector is not None or canary.percent:
+            choose(self._rollouts.hosts, percent=canary.percent, selector=canary.selector)
+        return canary
+
+    async def _check_refusals(self, draft: Draft, *, accept: bool) -> None:
+        """A refused deny or forbid stops it; a refused allow must be accepted. Raises FindingsError."""
+        policies = (await self._versions.judge(draft)).policies
+        world = msgspec.structs.replace(self._world_of(draft.settings), policies=policies)
+        refusals = await asyncio.to_thread(self._refusals, world)
+        if errors_among(refusals) or (refusals and not accept):
+            raise FindingsError(refusals)
+
+    # ---- looking ----------------------------------------------------------------------------------------------------
+
+    async def progress(self) -> api.RolloutView:
+        return rollout_view(await self._rollouts.progress())
+
+
+def draft_of(asked: api.Draft) -> Draft:
+    """Raises FindingsError: its settings cannot be meant."""
+    settings_in(asked.settings)
+    if not asked.files:
+        raise InputError(
+            "no-policies", "there is no policy to publish", help="write a policy, were it one without rules"
+        )
+    return Draft(asked.files, asked.base, asked.settings, asked.note)
+
+
+def diff_view(found: Diff) -> api.DiffView:
+    boxes = tuple(map(_box, found.boxes[:MOST_BOXES]))
+    return api.DiffView(found.opened, found.closed, boxes, len(found.boxes) - len(boxes))
+
+
+def _box(box: Box) -> api.BoxView:
+    shown = box.witness
+    verdict = shown.verdict
+    example = api.Example(shown.source, shown.destination, shown.service, verdict.verdict, verdict.reason, verdict.rule)
+    return api.BoxView(box.change, box.sources, box.destinations, box.services, box.workload_pairs, example, box.when)
+
+
+def proof_view(proof: Proof) -> api.ProofView:
+    return api.ProofView(proof.policy, proof.name, proof.outcome, proof.expect, proof.pairs, proof.message)
+
+
+def version_view(version: PolicyVersion) -> api.VersionView:
+    return api.VersionView(
+        version.number, version.at, version.actor, version.note, version.digest, tuple(sorted(version.files)),
+        version.parent,
+    )  # fmt: skip
+
+
+def proposal_view(one: Proposal) -> api.ProposalView:
+    return api.ProposalView(
+        one.id, one.at, one.actor, one.note, one.state, one.base, tuple(sorted(one.files)), one.decided_by, one.version
+    )
+
+
+def rollout_view(progress: Progress) -> api.RolloutView:
+    laggards: Iterable[api.StandingView]
+    laggards = (api.StandingView(h.uuid, h.name, h.state, h.why) for h in progress.laggards[:MOST_LAGGARDS])
+    return api.RolloutView(
+        progress.version, progress.stage, progress.problem, len(progress.hosts), progress.confirmed, tuple(laggards)
+    )

@@ -1,0 +1,109 @@
+"""Tokens of people, pairing profiles and invitations: given, listed, taken back.
+
+INVARIANT: only the rights `tokens` and `enrol`, which are an administrator's, open this. Secrets leave once, as the
+answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from ringfence.controller import access
+from ringfence.controller.access import Principal
+from ringfence.core.errors import InputError
+from ringfence.core.labels.selector import LABEL_VALUE
+from ringfence.ports.state import ApiToken, JoinTokenRecord, PairingProfile, State
+from ringfence.wire.api import (
+    Grant,
+    InvitationView,
+    Invite,
+    NewProfile,
+    ProfileView,
+    TokenView,
+)
+
+
+class Granting:
+    """Who may act, and who may join."""
+
+    def __init__(self, state: State, url: str, fingerprint: Callable[[], str], clock: Callable[[], datetime]) -> None:
+        """`url`: where hosts reach the API; `fingerprint`: of the root they are to believe."""
+        self._state, self._url, self._fingerprint, self._clock = state, url, fingerprint, clock
+
+    # ---- people -----------------------------------------------------------------------------------------------------
+
+    async def recognise(self, token: str) -> Principal:
+        """Raises AccessError `token-refused`."""
+        now = self._clock()
+        return await self._state.read(lambda view: access.authenticate(view, token, at=now))
+
+    async def grant(self, asked: Grant, *, by: Principal) -> str:
+        """A new token. Raises AccessError `not-allowed`, InputError `bad-grant`."""
+        by.demand("tokens")
+        now = self._clock()
+        return await self._state.write(
+            lambda tx: access.grant(
+                tx, asked.name, asked.roles, by=by.name, at=now, scope=asked.scope, expires=asked.expires
+            )
+        )
+
+    async def revoke(self, id_: str, *, by: Principal) -> None:
+        """Raises AccessError `not-allowed`, InputError `record-missing`."""
+        by.demand("tokens")
+        now = self._clock()
+        await self._state.write(lambda tx: access.revoke(tx, id_, by=by.name, at=now))
+
+    async def tokens(self, *, by: Principal) -> tuple[TokenView, ...]:
+        by.demand("tokens")
+        found = await self._state.read(lambda view: view.find(ApiToken, order="created"))
+        return tuple(
+            TokenView(t.id, t.name, t.roles, t.created, t.created_by, t.scope, t.expires, t.revoked_at) for t in found
+        )
+
+    # ---- hosts ------------------------------------------------------------------------------------------------------
+
+    async def make_profile(self, asked: NewProfile, *, by: Principal) -> ProfileView:
+        """Raises AccessError `not-allowed`, InputError `bad-grant`, `bad-label-key`, `bad-label-value`, StateError
+        `record-exists`."""
+        by.demand("enrol")
+        if not LABEL_VALUE.fullmatch(asked.name):
+            raise InputError("bad-grant", f"`{asked.name}` is no name", help="use letters, digits, `.`, `_` and `-`")
+        access.check_labels(asked.labels)
+        profile = PairingProfile(
+            asked.name, asked.labels, self._clock(), by.name, asked.mode, asked.uses, asked.expires
+        )
+        await self._state.write(lambda tx: access.make_profile(tx, profile))
+        return _profile(profile)
+
+    async def profiles(self, *, by: Principal) -> tuple[ProfileView, ...]:
+        by.demand("read")
+        return tuple(map(_profile, await self._state.read(lambda view: view.find(PairingProfile, order="name"))))
+
+    async def invite(self, asked: Invite, *, by: Principal) -> str:
+        """A join token. Raises AccessError `not-allowed`, InputError `record-missing`, `bad-grant`."""
+        by.demand("enrol")
+        now, ca = self._clock(), self._fingerprint()
+        return await self._state.write(
+            lambda tx: access.invite(
+                tx, asked.profile, url=self._url, ca=ca, by=by.name, at=now, uses=asked.uses, expires=asked.expires
+            )
+        )
+
+    async def disinvite(self, id_: str, *, by: Principal) -> None:
+        """Raises AccessError `not-allowed`, InputError `record-missing`."""
+        by.demand("enrol")
+        now = self._clock()
+        await self._state.write(lambda tx: access.disinvite(tx, id_, by=by.name, at=now))
+
+    async def invitations(self, *, by: Principal) -> tuple[InvitationView, ...]:
+        by.demand("enrol")
+        found = await self._state.read(lambda view: view.find(JoinTokenRecord, order="created"))
+        return tuple(
+            InvitationView(t.id, t.profile, t.created, t.created_by, t.uses_left, t.expires, t.revoked_at)
+            for t in found
+        )
+
+
+def _profile(one: PairingProfile) -> ProfileView:
+    return ProfileView(one.name, one.labels, one.mode, one.created, one.created_by, one.uses_left, one.expires)

@@ -1,0 +1,240 @@
+"""The workloads of an estate as people see and change them: listed, labelled, held in a mode, retired.
+
+INVARIANT: a selector that picks nobody is an error, and nobody named is nobody (law 3). What is changed is in the state
+before the desired state follows it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import get_args
+
+import msgspec
+
+from ringfence.controller import changes
+from ringfence.controller.access import Principal
+from ringfence.controller.estate import read_workload
+from ringfence.controller.joining import Revoked
+from ringfence.controller.presence import Presence
+from ringfence.controller.reconcile import Reconciler
+from ringfence.controller.relabelling import relabelled
+from ringfence.core.errors import InputError
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Mode, Workload
+from ringfence.core.labels.selector import Selector, parse_selector
+from ringfence.core.net.address import format_address
+from ringfence.core.policy.suggest import did_you_mean
+from ringfence.core.world import World
+from ringfence.ports.state import AgentRecord, Change, State, View
+from ringfence.wire.api import DiffView, HostState, Page, Relabel, SetMode, WorkloadView
+from ringfence.wire.messages import Heartbeat, Realised
+
+_STATES = frozenset(get_args(HostState))
+
+
+class Workloads:
+    """The inventory in force, and its changes."""
+
+    def __init__(
+        self,
+        state: State,
+        reconciler: Reconciler,
+        presence: Presence,
+        *,
+        clock: Callable[[], datetime],
+        is_online: Callable[[str], bool],
+        refresh: Callable[[str], Awaitable[None]],
+        world: Callable[[], World],
+    ) -> None:
+        """`refresh`: follow what the state says of a workload; `world`: what is in force now."""
+        self._state, self._reconciler, self._presence = state, reconciler, presence
+        self._clock, self._is_online, self._refresh, self._world = clock, is_online, refresh, world
+
+    @property
+    def inventory(self) -> Inventory:
+        return self._reconciler.inputs.inventory
+
+    # ---- looking ----------------------------------------------------------------------------------------------------
+
+    async def page(
+        self, selector: str = "", *, after: str = "", limit: int = 200, hosts_only: bool = False
+    ) -> Page[WorkloadView]:
+        """Workloads by name, those a selector picks. Raises InputError `bad-selector`."""
+        wanted = parse(selector) if selector else None
+        found = (
+            w for w in self.inventory.workloads
+            if w.name > after and (wanted is None or wanted.matches(w.labels))
+            and (not hosts_only or w.origin == "agent")
+        )  # fmt: skip
+        some = heapq.nsmallest(limit + 1, found, key=lambda w: w.name)
+        views = await self._state.read(lambda view: [self._view(w, view) for w in some[:limit]])
+        return Page(tuple(views), some[limit - 1].name if len(some) > limit else "")
+
+    async def get(self, name: str) -> WorkloadView:
+        """By name or UUID. Raises InputError `unknown-workload`."""
+        found = self.find(name)
+        return await self._state.read(lambda view: self._view(found, view))
+
+    def find(self, name: str) -> Workload:
+        """Raises InputError `unknown-workload`."""
+        found = self.inventory.find(name)
+        if found is None:
+            help_ = did_you_mean(name, (w.name for w in self.inventory.workloads)) or "look at the list of workloads"
+            raise InputError("unknown-workload", f"there is no workload `{name}`", help=help_)
+        return found
+
+    def pick(self, words: Iterable[str]) -> tuple[str, ...]:
+        """Names, UUIDs and selectors -> UUIDs, each once. Raises InputError `unmatched`, `unknown-workload`,
+        `bad-selector`."""
+        picked: dict[str, None] = {}
+        for word in words:
+            picked |= dict.fromkeys(self._picked(word))
+        if not picked:
+            raise InputError("unmatched", "nobody is named", help="name workloads, or write a selector")
+        return tuple(picked)
+
+    def _picked(self, word: str) -> list[str]:
+        found = self.inventory.find(word)
+        if found is not None:
+            return [found.uuid]
+        if not any(sign in word for sign in "=!,( "):
+            return [self.find(word).uuid]
+        selector = parse(word)
+        uuids = [w.uuid for w in self.inventory.workloads if selector.matches(w.labels)]
+        if not uuids:
+            raise InputError("unmatched", f"`{word}` picks nobody", help="use labels that workloads carry")
+        return uuids
+
+    def _view(self, workload: Workload, view: View) -> WorkloadView:
+        heartbeat, realised, at = self._heard(workload.uuid, view)
+        now = self._clock()
+        disabled = heartbeat.disabled_until if heartbeat is not None else 0.0
+        return WorkloadView(
+            uuid=workload.uuid,
+            name=workload.name,
+            labels=workload.labels,
+            kind=workload.kind,
+            origin=workload.origin,
+            mode=workload.mode,
+            addresses=tuple(format_address(lease.address) for lease in workload.addresses),
+            spiffe=workload.spiffe,
+            state=self._state_of(workload, realised),
+            problems=realised.problems if realised is not None else (),
+            seen=at,
+            policy_version=realised.policy_version if realised is not None else 0,
+            agent=heartbeat.version if heartbeat is not None else "",
+            is_quarantined=any(q.workload == workload.uuid for q in self._reconciler.quarantines),
+            disabled_until=datetime.fromtimestamp(disabled, UTC) if disabled > now.timestamp() else None,
+        )
+
+    def _heard(self, uuid: str, view: View) -> tuple[Heartbeat | None, Realised | None, datetime | None]:
+        """What a host said last, since this start or before it."""
+        seen = self._presence.seen.get(uuid)
+        if seen is not None:
+            return seen.heartbeat, seen.realised, datetime.fromtimestamp(seen.at, UTC)
+        record = view.get(AgentRecord, uuid)
+        return (*_said(record), record.seen) if record is not None else (None, None, None)
+
+    def state_of(self, workload: Workload) -> HostState:
+        """What was read back there, if anybody is heard there."""
+        seen = self._presence.seen.get(workload.uuid)
+        return self._state_of(workload, seen.realised if seen is not None else None)
+
+    def _state_of(self, workload: Workload, realised: Realised | None) -> HostState:
+        if workload.origin != "agent":
+            return "unmanaged"
+        if realised is None or not self._is_online(workload.uuid):
+            return "unreachable"
+        told: str = realised.state
+        return told if told in _STATES else "pending"  # type: ignore[return-value]
+
+    # ---- changing ---------------------------------------------------------------------------------------------------
+
+    def plan_labels(self, asked: Relabel) -> DiffView:
+        """What new labels would open and close. Slow: for a thread. Raises InputError as `pick`, `nothing-changed`."""
+        by_uuid = self.inventory.by_uuid
+        return relabelled(self._world(), {u: _relabelled(by_uuid[u].labels, asked) for u in self.pick(asked.workloads)})
+
+    async def relabel(self, asked: Relabel, *, by: Principal) -> int:
+        """How many workloads changed; all or none. Raises as `changes.relabel`, and as `plan_labels`."""
+        by.demand("label")
+        now, uuids = self._clock(), self.pick(asked.workloads)
+
+        def work(tx: Change) -> list[str]:
+            out = []
+            for uuid in uuids:
+                known = read_workload(tx, uuid)
+                if changes.relabel(tx, uuid, _relabelled(known.labels if known else {}, asked), by=by, at=now):
+                    out.append(uuid)
+            return out
+
+        return await self._follow(await self._state.write(work))
+
+    async def set_mode(self, asked: SetMode, *, by: Principal) -> int:
+        """How many workloads changed; all or none. Raises as `relabel`."""
+        by.demand("mode")
+        now, uuids = self._clock(), self.pick(asked.workloads)
+
+        def work(tx: Change) -> list[str]:
+            out = []
+            for uuid in uuids:
+                known = read_workload(tx, uuid)
+                before = known.mode if known is not None else Mode()
+                mode = Mode(asked.inbound or before.inbound, asked.outbound or before.outbound)
+                if changes.set_mode(tx, uuid, mode, by=by, at=now):
+                    out.append(uuid)
+            return out
+
+        return await self._follow(await self._state.write(work))
+
+    async def retire(self, uuid: str, revoked: Revoked, *, why: str, by: Principal) -> None:
+        """A workload is gone; its agent is refused from now on. Raises as `changes.retire`."""
+        now = self._clock()
+        await self._state.write(lambda tx: changes.retire(tx, uuid, by=by, at=now, why=why))
+        await self._state.read(revoked.load)
+        self._presence.seen.pop(uuid, None)
+        await self._refresh(uuid)
+
+    async def _follow(self, uuids: Iterable[str]) -> int:
+        count = 0
+        for uuid in uuids:
+            await self._refresh(uuid)
+            count += 1
+        return count
+
+
+def _relabelled(labels: Mapping[str, str], asked: Relabel) -> dict[str, str]:
+    """Raises InputError `nothing-changed`: no label was named."""
+    if not asked.put and not asked.remove:
+        help_ = "write KEY=VALUE, or KEY- to remove one"
+        raise InputError("nothing-changed", "no label is to be put or removed", help=help_)
+    return {key: value for key, value in {**labels, **asked.put}.items() if key not in asked.remove}
+
+
+def parse(selector: str) -> Selector:
+    """Raises InputError `bad-selector`."""
+    try:
+        return parse_selector(selector)
+    except ValueError as error:
+        help_ = "write it like `app=shop,env=prod`"
+        raise InputError("bad-selector", f"`{selector}` is no selector: {error}", help=help_) from error
+
+
+def _said(record: AgentRecord) -> tuple[Heartbeat | None, Realised | None]:
+    try:
+        return (
+            msgspec.json.decode(record.heartbeat, type=Heartbeat) if record.heartbeat else None,
+            msgspec.json.decode(record.realised, type=Realised) if record.realised else None,
+        )
+    except msgspec.DecodeError:
+        return None, None
+
+
+def tally(states: Iterable[HostState]) -> Mapping[str, int]:
+    """How many of each, zeros left out."""
+    out: dict[str, int] = {}
+    for state in states:
+        out[state] = out.get(state, 0) + 1
+    return out

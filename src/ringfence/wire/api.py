@@ -1,0 +1,539 @@
+"""What people and programs say to the API (`/v1`), and what it answers: one set of values for server and client.
+
+INVARIANT: what is said to the controller has no unknown fields: a misspelt key is an error, never ignored. What is
+answered may grow.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Generic, Literal, TypeVar
+
+import msgspec
+
+from ringfence.core.errors import Finding
+from ringfence.core.identity.workload import Kind, Mode, ModeName
+from ringfence.ports.state import Alert, AuditEntry, WrittenException
+from ringfence.wire.messages import Live, Probe
+
+MAX_BODY_BYTES = 8 << 20
+PROBLEM = "application/problem+json"
+T = TypeVar("T")
+Text = Annotated[str, msgspec.Meta(max_length=2000)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+Seconds = Annotated[int, msgspec.Meta(ge=1)]
+Labels = dict[str, str]
+
+
+class _Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An error (RFC 9457), with the code that scripts match."""
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    help: str = ""
+    type: str = "about:blank"
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def message(self) -> str:
+        return self.detail
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """Some of a list. `next` asks for what follows (`?after=`); empty: that was all."""
+
+    items: tuple[T, ...]
+    next: str = ""
+
+
+class Done(msgspec.Struct, frozen=True):
+    """How many things were changed."""
+
+    changed: int
+
+
+# ---- who may -------------------------------------------------------------------------------------------------------
+
+
+class Grant(_Asked, frozen=True):
+    """A token for somebody."""
+
+    name: Name
+    roles: tuple[str, ...]
+    scope: str | None = None
+    """A selector; none: the whole estate."""
+    expires: datetime | None = None
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """A token, told once."""
+
+    token: str
+
+
+class TokenView(msgspec.Struct, frozen=True):
+    """A token without what makes it one."""
+
+    id: str
+    name: str
+    roles: tuple[str, ...]
+    created: datetime
+    created_by: str
+    scope: str | None = None
+    expires: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class Me(msgspec.Struct, frozen=True):
+    """Who a token is taken for."""
+
+    name: str
+    roles: tuple[str, ...]
+    rights: tuple[str, ...]
+    scope: str | None = None
+
+
+class NewProfile(_Asked, frozen=True):
+    """What hosts become that join by its tokens."""
+
+    name: Name
+    labels: Labels
+    mode: Mode = Mode()
+    uses: int | None = None
+    expires: datetime | None = None
+
+
+class ProfileView(msgspec.Struct, frozen=True):
+    name: str
+    labels: Labels
+    mode: Mode
+    created: datetime
+    created_by: str
+    uses_left: int | None = None
+    expires: datetime | None = None
+
+
+class Invite(_Asked, frozen=True):
+    """A join token of a profile."""
+
+    profile: Name
+    uses: int | None = None
+    expires: datetime | None = None
+
+
+class InvitationView(msgspec.Struct, frozen=True):
+    """A join token without its secret."""
+
+    id: str
+    profile: str
+    created: datetime
+    created_by: str
+    uses_left: int | None = None
+    expires: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+# ---- workloads -----------------------------------------------------------------------------------------------------
+
+
+HostState = Literal["realised", "pending", "drifted", "refused", "unreachable", "unmanaged"]
+
+
+class WorkloadView(msgspec.Struct, frozen=True):
+    """A workload, and what its host said last."""
+
+    uuid: str
+    name: str
+    labels: Labels
+    kind: Kind
+    origin: str
+    mode: Mode
+    addresses: tuple[str, ...] = ()
+    spiffe: str | None = None
+    state: HostState = "unmanaged"
+    """What was read back there; `unreachable` while nothing is heard."""
+    problems: tuple[str, ...] = ()
+    seen: datetime | None = None
+    policy_version: int = 0
+    """In force there."""
+    agent: str = ""
+    """The version of the agent."""
+    is_quarantined: bool = False
+    disabled_until: datetime | None = None
+    """Break-glass on that host."""
+
+
+class Relabel(_Asked, frozen=True):
+    """Labels to put on workloads and take off them. A change of labels is a change of policy."""
+
+    workloads: tuple[str, ...]
+    """Names, UUIDs or selectors."""
+    put: Labels = {}
+    remove: tuple[str, ...] = ()
+    why: Text = ""
+
+
+class SetMode(_Asked, frozen=True):
+    """How strictly workloads are held. A direction that is left out stays as it is."""
+
+    workloads: tuple[str, ...]
+    inbound: ModeName | None = None
+    outbound: ModeName | None = None
+
+
+class Reason(_Asked, frozen=True):
+    why: Text = ""
+
+
+# ---- policies ------------------------------------------------------------------------------------------------------
+
+
+class VersionView(msgspec.Struct, frozen=True):
+    """A version without its text."""
+
+    number: int
+    at: datetime
+    actor: str
+    note: str
+    digest: str
+    files: tuple[str, ...] = ()
+    parent: int | None = None
+
+
+class VersionText(msgspec.Struct, frozen=True):
+    """A version, whole."""
+
+    number: int
+    files: dict[str, str]
+    settings: str
+
+
+class Example(msgspec.Struct, frozen=True):
+    """One connection, and its verdict."""
+
+    source: str
+    destination: str
+    service: str
+    verdict: str
+    reason: str
+    rule: str | None = None
+
+
+class BoxView(msgspec.Struct, frozen=True):
+    """Connections that open or close together."""
+
+    change: Literal["opened", "closed"]
+    sources: str
+    destinations: str
+    services: tuple[str, ...]
+    workload_pairs: int
+    example: Example
+    when: tuple[str, ...] = ()
+
+
+class DiffView(msgspec.Struct, frozen=True):
+    """What opens and closes, the largest first."""
+
+    opened: int
+    closed: int
+    boxes: tuple[BoxView, ...] = ()
+    more: int = 0
+    """Boxes that are not listed."""
+
+
+class ProofView(msgspec.Struct, frozen=True):
+    """What became of one test."""
+
+    policy: str
+    name: str
+    outcome: str
+    expect: str
+    pairs: int
+    message: str = ""
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """Connections that were seen and would not pass any more."""
+
+    source: str
+    destination: str
+    service: str
+    connections: int
+    last: datetime
+    rule: str | None
+    example: str
+    hint: str = ""
+
+
+class Impact(msgspec.Struct, frozen=True):
+    """What stored traffic says about a change: what passes now and would not."""
+
+    days: int
+    connections: int
+    """Seen in those days."""
+    broken: tuple[Broken, ...] = ()
+    more: int = 0
+
+
+class Draft(_Asked, frozen=True):
+    """Policies somebody would have in force."""
+
+    files: dict[str, str]
+    base: int
+    """The version it was made from; 0: there was none."""
+    settings: str = ""
+    """The text of `ringfence.toml`."""
+    note: Text = ""
+
+
+class Plan(_Asked, frozen=True):
+    draft: Draft
+    days: Annotated[int, msgspec.Meta(ge=0, le=365)] = 7
+    """Of stored traffic to judge; 0: none."""
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """What a draft would do."""
+
+    base: int
+    diff: DiffView
+    findings: tuple[Finding, ...] = ()
+    proofs: tuple[ProofView, ...] = ()
+    refusals: tuple[Finding, ...] = ()
+    """Rules that an enforcement point cannot express: those allows stay closed there."""
+    impact: Impact | None = None
+    hosts: int = 0
+    """Enforcement points it goes to."""
+    settings_changed: bool = False
+
+
+class How(_Asked, frozen=True):
+    """How a version reaches the hosts."""
+
+    live: Live = "drain"
+    grace_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 60
+    trial_s: Annotated[int, msgspec.Meta(ge=10, le=3600)] | None = 90
+    """A host that does not confirm in time goes back by itself; none: no trial."""
+    probes: tuple[Probe, ...] = ()
+    canary: str = ""
+    """A selector: who goes first."""
+    canary_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
+    accept_refused: bool = False
+    """Go on although allows stay closed somewhere."""
+
+
+class Apply(_Asked, frozen=True):
+    draft: Draft
+    how: How = How()
+
+
+class Rollback(_Asked, frozen=True):
+    """Back to what an old version says."""
+
+    to: int
+    base: int
+    note: Text = ""
+    how: How = How()
+
+
+class StandingView(msgspec.Struct, frozen=True):
+    """One host in a rollout."""
+
+    uuid: str
+    name: str
+    state: str
+    why: str = ""
+
+
+class RolloutView(msgspec.Struct, frozen=True):
+    """A rollout as it stands."""
+
+    version: int
+    stage: str
+    problem: str
+    total: int
+    confirmed: int
+    laggards: tuple[StandingView, ...] = ()
+    """Those that are not confirmed, at most a thousand of them."""
+
+
+class Applied(msgspec.Struct, frozen=True):
+    version: VersionView
+    findings: tuple[Finding, ...] = ()
+    proofs: tuple[ProofView, ...] = ()
+    rollout: RolloutView | None = None
+
+
+class ProposalView(msgspec.Struct, frozen=True):
+    """Policies that wait for a second person."""
+
+    id: str
+    at: datetime
+    actor: str
+    note: str
+    state: str
+    base: int | None
+    files: tuple[str, ...] = ()
+    decided_by: str = ""
+    version: int | None = None
+
+
+# ---- containment ---------------------------------------------------------------------------------------------------
+
+
+class Contain(_Asked, frozen=True):
+    """Isolate workloads, now."""
+
+    workloads: tuple[str, ...]
+    """Names, UUIDs or selectors."""
+    why: Text
+    level: str = "isolate"
+    allow: tuple[WrittenException, ...] = ()
+    for_s: Seconds | None = None
+
+
+class Release(_Asked, frozen=True):
+    workloads: tuple[str, ...]
+    why: Text = ""
+
+
+class HostCheckView(msgspec.Struct, frozen=True):
+    uuid: str
+    name: str
+    state: Literal["verified", "pending", "unreachable"]
+
+
+class ContainedView(msgspec.Struct, frozen=True):
+    """A quarantine and how far it is in force."""
+
+    id: str
+    workload: str
+    name: str
+    level: str
+    why: str
+    by: str
+    since: datetime
+    until: datetime | None
+    allow: tuple[WrittenException, ...]
+    own: HostCheckView | None
+    """The isolated host itself; none where no agent runs."""
+    verified_peers: int
+    peers: int
+    is_verified: bool
+    pending: tuple[HostCheckView, ...] = ()
+
+
+# ---- alerts, audit, evidence ----------------------------------------------------------------------------------------
+
+
+AlertView = Alert
+AuditView = AuditEntry
+
+
+class Handle(_Asked, frozen=True):
+    """What somebody does about an alert."""
+
+    why: Text = ""
+
+
+class AuditChecked(msgspec.Struct, frozen=True):
+    """What became of checking the log."""
+
+    entries: int
+    signed: int
+    """How far a signature covers them."""
+    is_intact: bool
+    last_hash: str = ""
+    broken: Finding | None = None
+
+
+class AskEvidence(_Asked, frozen=True):
+    """A bundle of who talks with what program under which rules."""
+
+    workload: Name
+    why: Text
+    with_command_lines: bool = False
+    """They may hold passwords."""
+
+
+class EvidenceView(msgspec.Struct, frozen=True):
+    """A bundle, asked for or here."""
+
+    id: str
+    workload: str
+    name: str
+    at: datetime
+    by: str
+    state: Literal["asked", "arriving", "here", "damaged"]
+    size_bytes: int = 0
+    digest: str = ""
+
+
+# ---- the controller itself ------------------------------------------------------------------------------------------
+
+
+PartState = Literal["ok", "degraded", "failed"]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One part of the controller, and how it is."""
+
+    name: str
+    state: PartState
+    message: str = ""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The controller and its fleet, in numbers."""
+
+    version: str
+    name: str
+    started: datetime
+    trust_domain: str
+    ca_fingerprint: str
+    parts: tuple[Part, ...]
+    workloads: int
+    agents: dict[str, int]
+    """By what was read back on their hosts; `unreachable` is whoever is not heard."""
+    policy_version: int
+    rollout: RolloutView
+    quarantines: int
+    quarantines_verified: int
+    alerts: dict[str, int]
+    """Not closed, by severity."""
+
+    @property
+    def is_well(self) -> bool:
+        return all(part.state == "ok" for part in self.parts)
+
+
+class Question(_Asked, frozen=True):
+    """A connection to be judged."""
+
+    source: Name
+    destination: Name
+    service: Name
+    at: datetime | None = None
+    mutual_tls: bool = False
+    from_process: str | None = None
+    to_process: str | None = None
+
+
+class Backup(_Asked, frozen=True):
+    """Where the controller writes a backup of itself: a name in its folder of backups."""
+
+    passphrase: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+
+class BackupView(msgspec.Struct, frozen=True):
+    name: str
+    path: str
+    size_bytes: int
+    at: datetime
+    is_sealed: bool
