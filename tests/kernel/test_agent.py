@@ -51,7 +51,7 @@ class Listener:
         self._ground, self._port = ground, port
         self._listening = ground.socket_in(ground.host, socket.AF_INET, socket.SOCK_STREAM)
         self._listening.bind(("0.0.0.0", port))
-        self._listening.listen(8)
+        self._listening.listen(1024)  # nobody accepts: each that came through stays in the queue
 
     def answers(self, source: str = "10.1.0.1") -> bool:
         with self._ground.socket_in(self._ground.peer, socket.AF_INET, socket.SOCK_STREAM) as calling:
