@@ -1,1 +1,1 @@
-"""HTTP over the controller's services; no decision is made here."""
+"""The HTTP API: a thin skin over the controller's services. It decides nothing."""

@@ -35,9 +35,9 @@ MAY: Mapping[Role, frozenset[Right]] = MappingProxyType(
     {
         "viewer": frozenset({"read"}),
         "author": frozenset({"read", "propose", "publish", "label", "mode", "rollout"}),
-        "approver": frozenset({"read", "approve", "audit"}),
+        "approver": frozenset({"read", "approve", "rollout", "audit"}),
         "responder": frozenset({"read", "quarantine", "release", "alerts", "evidence", "audit"}),
-        "guardrail": frozenset({"read", "propose", "publish", "approve", "guardrail", "audit"}),
+        "guardrail": frozenset({"read", "propose", "publish", "approve", "rollout", "guardrail", "audit"}),
         "administrator": frozenset(RIGHTS),
     }
 )

@@ -117,6 +117,7 @@ class Applying:
 
     async def approve(self, id_: str, how: api.How, *, by: Principal) -> api.Applied:
         """Publish what somebody else proposed, and begin to roll it out. Raises as `Versions.approve`."""
+        by.demand("rollout")
         manner, canary = self._manner(how), self._canary(how)
         published = await self._versions.approve(id_, by=by)
         return await self._roll_out(published, manner, canary, by)

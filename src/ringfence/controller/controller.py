@@ -139,7 +139,10 @@ class Controller:
         self.applying = Applying(self.versions, self.rollouts, self.reconciler, self.flows, self._world_of, clock)
         self.distributor: Distributor
         self._tasks: list[asyncio.Task[None]] = []
-        self._failed: dict[str, str] = {}
+        self.problems: dict[str, str] = {}
+        """What goes on in the background, and failed last."""
+        self.on_certificate: Callable[[], None] = lambda: None
+        """Called when the controller's own certificate is another."""
 
     # ---- life -------------------------------------------------------------------------------------------------------
 
@@ -169,6 +172,7 @@ class Controller:
             lambda: self._every("flows", 15.0, self._store_flows),
             lambda: self._every("silence", 5.0, self._silence),
             lambda: self._every("audit", 3600.0, self._sign_audit),
+            lambda: self._every("certificate", 3600.0, self._certify),
             lambda: self._every("metrics", 5.0, self._measure),
         ):
             self._tasks.append(asyncio.create_task(_run(work)))
@@ -196,9 +200,9 @@ class Controller:
         while True:
             try:
                 await work()
-                self._failed.pop(name, None)
+                self.problems.pop(name, None)
             except Exception as error:
-                self._failed[name] = str(error) or type(error).__name__
+                self.problems[name] = str(error) or type(error).__name__
                 _log.exception("`%s` failed; it is tried again", name)
             await asyncio.sleep(pause_s)
 
@@ -294,6 +298,14 @@ class Controller:
     async def _store_flows(self) -> None:
         inventory = self.reconciler.inputs.inventory
         await asyncio.to_thread(self.incoming.take, inventory, self.flows)
+
+    async def _certify(self) -> None:
+        """A new certificate in time. Those who are connected keep what they have."""
+        if not await asyncio.to_thread(self.fabric.certify):
+            return
+        self.on_certificate()
+        if self.fabric.server is not None:
+            self.fabric.server.reload()
 
     async def _sign_audit(self) -> None:
         head = await self.state.write(lambda tx: audit.sign_head(tx, self.signing.current, self.clock()))

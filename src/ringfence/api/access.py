@@ -1,0 +1,71 @@
+"""Tokens of people, pairing profiles, invitations."""
+
+from __future__ import annotations
+
+from litestar import Router, delete, get, post
+
+from ringfence.api.common import Desk, Who, needs
+from ringfence.api.guards import ANYBODY
+from ringfence.wire.api import (
+    Grant,
+    InvitationView,
+    Invite,
+    Me,
+    NewProfile,
+    ProfileView,
+    Secret,
+    TokenView,
+)
+
+
+@get("/me", opt=needs(ANYBODY), summary="Who the token is taken for.")
+async def me(who: Who) -> Me:
+    scope = str(who.scope) if who.scope is not None else None
+    return Me(who.name, who.roles, tuple(sorted(who.rights)), scope)
+
+
+@get("/tokens", opt=needs("tokens"), summary="Every token, without its secret.")
+async def tokens(desk: Desk, who: Who) -> list[TokenView]:
+    return list(await desk.granting.tokens(by=who))
+
+
+@post("/tokens", opt=needs("tokens"), summary="A token for somebody, told once.")
+async def grant(desk: Desk, who: Who, data: Grant) -> Secret:
+    return Secret(await desk.granting.grant(data, by=who))
+
+
+@delete("/tokens/{id:str}", opt=needs("tokens"), summary="A token is refused from now on.")
+async def revoke(desk: Desk, who: Who, id: str) -> None:
+    await desk.granting.revoke(id, by=who)
+
+
+@get("/profiles", opt=needs("read"), summary="Pairing profiles: what hosts become that join.")
+async def profiles(desk: Desk, who: Who) -> list[ProfileView]:
+    return list(await desk.granting.profiles(by=who))
+
+
+@post("/profiles", opt=needs("enrol"), summary="A new pairing profile.")
+async def make_profile(desk: Desk, who: Who, data: NewProfile) -> ProfileView:
+    return await desk.granting.make_profile(data, by=who)
+
+
+@get("/invitations", opt=needs("enrol"), summary="Join tokens, without their secrets.")
+async def invitations(desk: Desk, who: Who) -> list[InvitationView]:
+    return list(await desk.granting.invitations(by=who))
+
+
+@post("/invitations", opt=needs("enrol"), summary="A join token, told once.")
+async def invite(desk: Desk, who: Who, data: Invite) -> Secret:
+    return Secret(await desk.granting.invite(data, by=who))
+
+
+@delete("/invitations/{id:str}", opt=needs("enrol"), summary="Nobody joins by it any more.")
+async def disinvite(desk: Desk, who: Who, id: str) -> None:
+    await desk.granting.disinvite(id, by=who)
+
+
+ROUTES = Router(
+    "/",
+    route_handlers=[me, tokens, grant, revoke, profiles, make_profile, invitations, invite, disinvite],
+    tags=["access"],
+)

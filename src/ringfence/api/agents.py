@@ -1,0 +1,45 @@
+"""What hosts ask before they are on the bus: the CA, a certificate for a token, a new one for an old."""
+
+from __future__ import annotations
+
+from litestar import Router, get, post
+from litestar.status_codes import HTTP_200_OK
+
+from ringfence.api.common import Desk, needs
+from ringfence.api.guards import EVERYBODY
+from ringfence.wire.join import Admission, Request
+
+_BODY_BYTES = 256 << 10
+
+
+@get("/ca", media_type="application/x-pem-file", opt=needs(EVERYBODY), summary="Every root to trust, PEM.")
+async def ca(desk: Desk) -> bytes:
+    """Whoever fetches it compares the fingerprint with the one of the join token: it proves nothing by itself."""
+    return desk.authority.bundle
+
+
+@post(
+    "/agents/enrol",
+    opt=needs(EVERYBODY),
+    status_code=HTTP_200_OK,
+    request_max_body_size=_BODY_BYTES,
+    summary="Join: a certificate for a join token.",
+)
+async def enrol(desk: Desk, data: Request) -> Admission:
+    """The token is the proof: nobody else is let in."""
+    return await desk.enrol(data)
+
+
+@post(
+    "/agents/renew",
+    opt=needs(EVERYBODY),
+    status_code=HTTP_200_OK,
+    request_max_body_size=_BODY_BYTES,
+    summary="A new certificate for an old one.",
+)
+async def renew(desk: Desk, data: Request) -> Admission:
+    """The proof is a signature with the key of the old certificate."""
+    return await desk.renew(data)
+
+
+ROUTES = Router("/", route_handlers=[ca, enrol, renew], tags=["agents"])

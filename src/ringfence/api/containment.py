@@ -1,0 +1,67 @@
+"""Quarantine and release."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from litestar import Router, get, post
+from litestar.status_codes import HTTP_200_OK
+
+from ringfence.api.common import Desk, Who, needs
+from ringfence.controller.containing import Contained, HostCheck
+from ringfence.wire.api import Contain, ContainedView, Done, HostCheckView, Release
+
+MOST_PENDING = 1000
+
+
+@get("/quarantines", opt=needs("read"), summary="Every quarantine, and how far it is in force.")
+async def quarantines(desk: Desk) -> list[ContainedView]:
+    return await _standing(desk)
+
+
+@post("/quarantines", opt=needs("quarantine"), summary="Isolate workloads, now.")
+async def quarantine(desk: Desk, who: Who, data: Contain) -> list[ContainedView]:
+    lasts = timedelta(seconds=data.for_s) if data.for_s is not None else None
+    uuids = desk.workloads.pick(data.workloads)
+    made = await desk.containing.quarantine(
+        uuids, why=data.why, by=who, level=data.level, allow=data.allow, lasts=lasts
+    )
+    ids = {one.id for one in made}
+    return [one for one in await _standing(desk) if one.id in ids]
+
+
+@post("/quarantines/release", opt=needs("release"), status_code=HTTP_200_OK, summary="End quarantines.")
+async def release(desk: Desk, who: Who, data: Release) -> Done:
+    uuids = desk.workloads.pick(data.workloads)
+    return Done(await desk.containing.release(uuids, why=data.why, by=who))
+
+
+async def _standing(desk: Desk) -> list[ContainedView]:
+    return [contained_view(one) for one in await desk.containing.standing(desk.realised, desk.is_online)]
+
+
+def contained_view(one: Contained) -> ContainedView:
+    record = one.record
+    return ContainedView(
+        id=record.id,
+        workload=record.workload,
+        name=one.name,
+        level=record.level,
+        why=record.why,
+        by=record.by,
+        since=record.since,
+        until=record.until,
+        allow=record.exceptions,
+        own=_check(one.own) if one.own is not None else None,
+        verified_peers=one.verified_peers,
+        peers=one.peers,
+        is_verified=one.is_verified,
+        pending=tuple(map(_check, one.pending[:MOST_PENDING])),
+    )
+
+
+def _check(check: HostCheck) -> HostCheckView:
+    return HostCheckView(check.uuid, check.name, check.state)
+
+
+ROUTES = Router("/", route_handlers=[quarantines, quarantine, release], tags=["containment"])

@@ -1,0 +1,132 @@
+"""Errors -> RFC 9457 problems with the code that scripts match.
+
+INVARIANT: what is unexpected tells the caller nothing but that it happened; the log has the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from ringfence.core.errors import FindingsError, RingfenceError
+from ringfence.ports.bus import BusError
+from ringfence.wire.api import PROBLEM, Problem
+
+_log = logging.getLogger(__name__)
+
+STATUS: Mapping[str, int] = MappingProxyType(
+    {
+        "token-refused": 401,
+        "not-allowed": 403,
+        "outside-scope": 403,
+        "needs-approval": 403,
+        "own-proposal": 403,
+        "join-refused": 403,
+        "renewal-refused": 403,
+        "record-missing": 404,
+        "no-such-route": 404,
+        "method-not-allowed": 405,
+        "record-exists": 409,
+        "version-conflict": 409,
+        "nothing-changed": 409,
+        "proposal-decided": 409,
+        "workload-quarantined": 409,
+        "not-quarantined": 409,
+        "alert-closed": 409,
+        "no-rollout": 409,
+        "request-underway": 409,
+        "body-too-large": 413,
+        "key-reused": 422,
+        "evidence-not-here": 409,
+        "state-busy": 503,
+        "state-unreachable": 503,
+        "state-closed": 503,
+        "state-unwritable": 503,
+        "bus-unavailable": 503,
+        "internal-error": 500,
+    }
+)
+"""Code -> status. `unknown-...` is 404, findings are 422, whatever else somebody can mend is 400."""
+_FAULTS = frozenset({"state-damaged", "state-refused", "unaudited-change", "append-only"})
+_FRAMEWORK: Mapping[int, tuple[str, str]] = MappingProxyType(
+    {
+        404: ("no-such-route", "look at the list of routes: /v1/openapi.json"),
+        405: ("method-not-allowed", "look at the list of routes: /v1/openapi.json"),
+        413: ("body-too-large", "send less at once"),
+    }
+)
+
+
+def status_of(error: RingfenceError) -> int:
+    """The HTTP status of an error of ours."""
+    if error.code in STATUS:
+        return STATUS[error.code]
+    if error.code in _FAULTS:
+        return 500
+    if error.code.startswith("unknown-"):
+        return 404
+    return 422 if isinstance(error, FindingsError) else 400
+
+
+def problem_of(error: RingfenceError) -> Problem:
+    findings = error.findings if isinstance(error, FindingsError) else ()
+    return _problem(status_of(error), error.code, error.message, error.help, findings)
+
+
+def _problem(status: int, code: str, message: str, help_: str, findings: tuple[Any, ...] = ()) -> Problem:
+    return Problem(HTTPStatus(status).phrase, status, message, code, help_, findings=findings)
+
+
+def refuse(_: Request[Any, Any, Any], error: RingfenceError) -> Response[Problem]:
+    """An error somebody can act on."""
+    return answer(problem_of(error))
+
+
+def unreachable(_: Request[Any, Any, Any], error: BusError) -> Response[Problem]:
+    """The bus does not answer."""
+    message = f"the bus does not answer: {error}"
+    return answer(_problem(503, "bus-unavailable", message, "try again; `ringfence status` says how it is"))
+
+
+def misread(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    """What the framework refuses: routes, methods, bodies."""
+    status = error.status_code
+    if status in _FRAMEWORK:
+        code, help_ = _FRAMEWORK[status]
+        return answer(_problem(status, code, error.detail or HTTPStatus(status).phrase.lower(), help_))
+    if status >= 500:
+        return broken(_, error)
+    return answer(_problem(status, "bad-request", _why(error), "compare with /v1/openapi.json"))
+
+
+def _why(error: HTTPException) -> str:
+    """What is wrong with a request, with the place."""
+    extra = error.extra if isinstance(error, ValidationException) and isinstance(error.extra, list) else []
+    said = [f"{one.get('key', '')}: {one.get('message', '')}".strip(": ") for one in extra if isinstance(one, dict)]
+    return "; ".join(said) or error.detail or "the request cannot be read"
+
+
+def broken(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """A fault of ours."""
+    _log.error("a request failed", exc_info=error)
+    message, help_ = "this is a fault in Ringfence", "report it with the controller's log"
+    return answer(_problem(500, "internal-error", message, help_))
+
+
+def answer(problem: Problem) -> Response[Problem]:
+    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
+    return Response(problem, status_code=problem.status, media_type=PROBLEM, headers=headers)
+
+
+HANDLERS: dict[int | type[Exception], Any] = {
+    RingfenceError: refuse,
+    BusError: unreachable,
+    HTTPException: misread,
+    Exception: broken,
+}

@@ -1,0 +1,98 @@
+"""The API on the controller's own event loop, over TLS 1.3.
+
+INVARIANT: requests that were begun are finished before the controller is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from ringfence.api.app import app_of
+from ringfence.controller.controller import Controller
+from ringfence.core.errors import RingfenceError
+
+_GRACE_S = 5
+_BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that holds the port from now on; 0: a free one. Raises RingfenceError `api-port-taken`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        help_ = "stop who has it, or choose another with --port"
+        raise RingfenceError("api-port-taken", f"cannot listen on `{host}` port {port}: {why}", help=help_) from error
+
+
+def context_of(own: Path) -> ssl.SSLContext:
+    """TLS 1.3 with the controller's own certificate (a file with its key)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(own)
+    return context
+
+
+class _Server(uvicorn.Server):
+    """Signals are the command's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Api:
+    """The HTTP server of one controller."""
+
+    def __init__(self, controller: Controller, listening: socket.socket) -> None:
+        self._listening = listening
+        self._context = context_of(controller.fabric.own)
+        self._own = controller.fabric.own
+        controller.on_certificate = self._renewed
+        config = uvicorn.Config(
+            app_of(controller),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=_GRACE_S,
+            ssl_context_factory=lambda *_: self._context,
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        port: int = self._listening.getsockname()[1]
+        return port
+
+    def _renewed(self) -> None:
+        """Connections to come get the new certificate."""
+        self._context.load_cert_chain(self._own)
+
+    async def start(self) -> None:
+        """Return once requests are answered."""
+        self._task = asyncio.create_task(self._server.serve([self._listening]))
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+                raise RingfenceError("api-not-started", "the API does not start", help="the log says why")
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Finish what was begun, for some seconds."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._listening.close()

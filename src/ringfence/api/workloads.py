@@ -1,0 +1,63 @@
+"""Workloads: listed, labelled, held in a mode, retired; their agents revoked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from litestar import Router, get, post
+from litestar.params import Parameter
+from litestar.status_codes import HTTP_200_OK
+
+from ringfence.api.common import After, Desk, Limit, Who, needs
+from ringfence.wire.api import DiffView, Done, Page, Reason, Relabel, SetMode, WorkloadView
+
+_Chosen = Annotated[str, Parameter(query="selector", max_length=2000, description="A label selector.")]
+
+
+@get("/workloads", opt=needs("read"), summary="Workloads by name.")
+async def workloads(
+    desk: Desk, selector: _Chosen = "", after: After = "", limit: Limit = 200, agents: bool = False
+) -> Page[WorkloadView]:
+    """`agents`: only those with an agent of ours."""
+    return await desk.workloads.page(selector, after=after, limit=limit, hosts_only=agents)
+
+
+@get("/workloads/{name:str}", opt=needs("read"), summary="One, by name or UUID.")
+async def workload(desk: Desk, name: str) -> WorkloadView:
+    return await desk.workloads.get(name)
+
+
+@post("/labels/plan", opt=needs("read"), status_code=HTTP_200_OK, summary="What new labels would open and close.")
+async def plan_labels(desk: Desk, data: Relabel) -> DiffView:
+    return await asyncio.to_thread(desk.workloads.plan_labels, data)
+
+
+@post("/labels", opt=needs("label"), status_code=HTTP_200_OK, summary="Put labels on workloads, or take them off.")
+async def label(desk: Desk, who: Who, data: Relabel) -> Done:
+    return Done(await desk.workloads.relabel(data, by=who))
+
+
+@post("/modes", opt=needs("mode"), status_code=HTTP_200_OK, summary="How strictly workloads are held.")
+async def mode(desk: Desk, who: Who, data: SetMode) -> Done:
+    return Done(await desk.workloads.set_mode(data, by=who))
+
+
+@post("/workloads/{name:str}/retire", opt=needs("enrol"), status_code=HTTP_200_OK, summary="A workload is gone.")
+async def retire(desk: Desk, who: Who, name: str, data: Reason) -> Done:
+    await desk.retire(desk.workloads.find(name).uuid, why=data.why, by=who)
+    return Done(1)
+
+
+@post(
+    "/workloads/{name:str}/revoke",
+    opt=needs("certificates"),
+    status_code=HTTP_200_OK,
+    summary="A host may not speak to the controller any more.",
+)
+async def revoke(desk: Desk, who: Who, name: str, data: Reason) -> Done:
+    """How many connections were ended. The host keeps its last policy; enrol it again to let it back."""
+    return Done(await desk.revoke(desk.workloads.find(name).uuid, why=data.why, by=who))
+
+
+ROUTES = Router("/", route_handlers=[workloads, workload, plan_labels, label, mode, retire, revoke], tags=["workloads"])

@@ -1,0 +1,135 @@
+"""How the controller and its fleet are: each part asked by itself, so that one that fails hides no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+
+from ringfence import __version__
+from ringfence.controller.applying import rollout_view
+from ringfence.controller.fabric import RENEW_BEFORE
+from ringfence.controller.workloads import tally
+from ringfence.core.errors import RingfenceError
+from ringfence.ports.bus import BusError
+from ringfence.wire.api import Part, PartState, Status
+
+if TYPE_CHECKING:
+    from ringfence.controller.controller import Controller
+
+_ASK_S = 3.0
+_SOON = timedelta(days=30)
+
+
+async def status_of(controller: Controller) -> Status:
+    """Everything in numbers. Raises nothing that a part could be blamed for."""
+    hosts = [w for w in controller.workloads.inventory.workloads if w.origin == "agent"]
+    contained = await controller.containing.standing(controller.realised, controller.is_online)
+    progress = rollout_view(await controller.rollouts.progress())
+    severities: dict[str, int] = {}
+    for (_, severity), number in controller.watching.alerts.open_by_kind().items():
+        severities[severity] = severities.get(severity, 0) + number
+    inputs = controller.reconciler.inputs
+    return Status(
+        version=__version__,
+        name=controller.settings.names[0],
+        started=controller.started,
+        trust_domain=controller.authority.trust_domain,
+        ca_fingerprint=controller.authority.fingerprints[0],
+        parts=tuple(await parts(controller)),
+        workloads=len(controller.workloads.inventory.workloads),
+        agents=dict(tally(controller.workloads.state_of(w) for w in hosts)),
+        policy_version=(inputs.next or inputs.base).number,
+        rollout=progress,
+        quarantines=len(contained),
+        quarantines_verified=sum(one.is_verified for one in contained),
+        alerts=severities,
+    )
+
+
+async def parts(controller: Controller) -> list[Part]:
+    """Each part, and how it is."""
+    asked: dict[str, Callable[[], Awaitable[Part]]] = {
+        "state": lambda: _state(controller),
+        "flow store": lambda: _flows(controller),
+    }
+    found = [await _answered(name, ask) for name, ask in asked.items()]
+    found += [*_bus(controller), *_loops(controller), *_certificates(controller), _incoming(controller)]
+    found += await _sinks(controller)
+    return found
+
+
+async def _answered(name: str, ask: Callable[[], Awaitable[Part]]) -> Part:
+    try:
+        return await asyncio.wait_for(ask(), _ASK_S)
+    except TimeoutError:
+        return Part(name, "failed", f"no answer within {_ASK_S:g} s")
+    except (RingfenceError, BusError, OSError) as error:
+        return Part(name, "failed", getattr(error, "message", None) or str(error))
+
+
+async def _state(controller: Controller) -> Part:
+    await controller.state.read(lambda view: None)
+    return Part("state", "ok")
+
+
+async def _flows(controller: Controller) -> Part:
+    totals = await asyncio.to_thread(controller.flows.totals)
+    return Part("flow store", "ok", f"{totals.connections:,} connections")
+
+
+def _bus(controller: Controller) -> Iterator[Part]:
+    server = controller.fabric.server
+    if server is not None:
+        told = f"started again {server.restarts} times" if server.restarts else ""
+        yield Part("bus server", "ok" if server.is_up else "failed", told if server.is_up else f"see {server.log}")
+    up = controller.fabric.bus.is_connected
+    yield Part("bus connection", "ok" if up else "failed", "" if up else "not connected; agents keep their last policy")
+
+
+def _loops(controller: Controller) -> Iterator[Part]:
+    """What goes on in the background, and fails."""
+    for name, problem in sorted(controller.problems.items()):
+        yield Part(name, "failed", problem)
+    revision = controller.reconciler.desired.revision
+    yield Part("compiler", "ok", f"revision {revision}, {len(controller.reconciler.desired.assignments)} hosts")
+
+
+def _certificates(controller: Controller) -> Iterator[Part]:
+    now = controller.clock()
+    own = x509.load_pem_x509_certificates(_certificates_in(controller.fabric.own.read_bytes()))[0]
+    for name, certificate in (("certificate", own), ("root certificate", controller.authority.roots[0])):
+        ends = certificate.not_valid_after_utc
+        soon = RENEW_BEFORE / 2 if name == "certificate" else _SOON
+        yield Part(name, _ending(ends, now, soon=soon), f"until {ends:%Y-%m-%d}")
+
+
+def _ending(ends: datetime, now: datetime, *, soon: timedelta) -> PartState:
+    if ends <= now:
+        return "failed"
+    return "degraded" if ends - soon <= now else "ok"
+
+
+def _certificates_in(content: bytes) -> bytes:
+    """The certificates of a file that begins with a key."""
+    return content[content.index(b"-----BEGIN CERTIFICATE") :]
+
+
+def _incoming(controller: Controller) -> Part:
+    incoming = controller.incoming
+    told = f"{incoming.batches:,} batches since the start"
+    if incoming.malformed:
+        return Part("flows of agents", "degraded", f"{told}, {incoming.malformed:,} of them malformed")
+    return Part("flows of agents", "ok", told)
+
+
+async def _sinks(controller: Controller) -> list[Part]:
+    out = []
+    for name, health in (await controller.dispatcher.health()).items():
+        told = f"{health.delivered:,} delivered, {health.waiting:,} waiting, {health.lost:,} lost"
+        state: PartState = "ok" if not health.problem else "degraded"
+        out.append(Part(f"notify {name}", state, f"{health.problem}; {told}" if health.problem else told))
+    return out
