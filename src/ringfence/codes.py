@@ -274,6 +274,15 @@ _CONTROLLER = {
     "backup-locked": Code("a backup opens with another passphrase, or was changed", "check the passphrase"),
     "unknown-alert": Code("there is no such alert, or it is long closed", "`ringfence alerts` lists them"),
     "alert-closed": Code("an alert is closed already", "nothing: it opens again when it comes back"),
+    "api-port-taken": Code("the port of the API is taken, or not ours to take", "stop who has it, or choose another"),
+    "api-not-started": Code("the API does not start", "the controller's log says why"),
+    "controller-running": Code("a controller runs in that directory already", "stop it, or name another directory"),
+    "bad-controller-config": Code("`controller.toml` cannot be meant as it is", "correct the key or value"),
+    "bad-request": Code("a request to the API cannot be read", "compare it with /v1/openapi.json"),
+    "no-such-route": Code("the API has nothing there", "look at /v1/openapi.json"),
+    "method-not-allowed": Code("the API does not do that there", "look at /v1/openapi.json"),
+    "body-too-large": Code("a request says more than is read", "send less at once"),
+    "bus-unavailable": Code("the bus does not answer the controller", "`ringfence status` says how it is"),
     "backup-newer": Code("a newer version made the backup", "use that version"),
 }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from litestar import Litestar, Router
+from typing import Any
+
+from litestar import Controller as Handlers
+from litestar import Litestar, Request, Router, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from ringfence import __version__
@@ -16,7 +18,16 @@ from ringfence.api.problems import HANDLERS
 from ringfence.controller.controller import Controller
 from ringfence.wire.api import MAX_BODY_BYTES
 
+OPENAPI = "application/vnd.oai.openapi+json"
 _ROUTERS = (agents.ROUTES, access.ROUTES, workloads.ROUTES, policies.ROUTES, containment.ROUTES, status.ROUTES)
+
+
+class _Schema(Handlers):
+    """The description of all of it."""
+
+    @get("/v1/openapi.json", include_in_schema=False, media_type=OPENAPI, opt=needs(guards.EVERYBODY))
+    async def schema(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
+        return request.app.openapi_schema.to_schema()
 
 
 def app_of(controller: Controller) -> Litestar:
@@ -45,7 +56,6 @@ def _openapi() -> OpenAPIConfig:
         description="Micro-segmentation by identity.",
         components=Components(security_schemes={"token": scheme}),
         security=[{"token": []}],
-        openapi_router=Router("/v1", route_handlers=[], opt=needs(guards.EVERYBODY)),
-        render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+        openapi_controller=_Schema,  # type: ignore[arg-type]  # the framework's own also answers HTML
         use_handler_docstrings=True,
     )

@@ -80,7 +80,7 @@ def problem_of(error: RingfenceError) -> Problem:
 
 
 def _problem(status: int, code: str, message: str, help_: str, findings: tuple[Any, ...] = ()) -> Problem:
-    return Problem(HTTPStatus(status).phrase, status, message, code, help_, findings=findings)
+    return Problem(HTTPStatus(status).phrase, status, message, code, message, help_, findings=findings)
 
 
 def refuse(_: Request[Any, Any, Any], error: RingfenceError) -> Response[Problem]:

@@ -47,6 +47,10 @@ COMMANDS = {
         "ringfence.cli.enforce",
         "Realise a workload's policy on this host, in one transaction, and prove it by reading it back (root).",
     ),
+    "up": Entry(
+        "ringfence.cli.up",
+        "Run the controller of a fleet until it is told to stop: API, bus, state and flows in one directory.",
+    ),
     "lab": Entry("ringfence.cli.lab", "Worlds of real hosts in network namespaces, with real traffic."),
 }
 

@@ -36,13 +36,11 @@ class Problem(msgspec.Struct, frozen=True):
     status: int
     detail: str
     code: str
+    message: str
+    """As `detail`: the word every error of ours has for it."""
     help: str = ""
     type: str = "about:blank"
     findings: tuple[Finding, ...] = ()
-
-    @property
-    def message(self) -> str:
-        return self.detail
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):

@@ -1,0 +1,59 @@
+"""`controller.toml` in the controller's directory: how it runs, where the command line does not say otherwise.
+
+INVARIANT: an unknown key is an error: what somebody wrote is meant.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from ringfence.controller.controller import Settings
+from ringfence.core.errors import InputError, Location
+from ringfence.notify.sinks import Sink
+
+FILE = "controller.toml"
+_Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Everything that can be said about a controller. None: as it is by default."""
+
+    names: tuple[str, ...] | None = None
+    """DNS names and addresses agents and people reach it by; the first is told to agents."""
+    host: str | None = None
+    """The address to listen on."""
+    port: _Port | None = None
+    bus_port: _Port | None = None
+    trust_domain: str | None = None
+    database: str | None = None
+    nats: str | None = None
+    needs_approval: bool | None = None
+    """Policies take a second person."""
+    notify: tuple[Sink, ...] | None = None
+
+
+def read_config(directory: Path) -> Config:
+    """Raises InputError `bad-controller-config`."""
+    path = directory / FILE
+    if not path.exists():
+        return Config()
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Config)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = f"`{path}` cannot be meant as it is: {error}"
+        help_ = "correct the key or value that is named"
+        raise InputError("bad-controller-config", message, help=help_, where=Location(str(path))) from error
+
+
+def settings_of(directory: Path, said: Config) -> Settings:
+    """How to run: what was said, else what the file says, else the defaults. Raises InputError
+    `bad-controller-config`."""
+    merged = msgspec.structs.asdict(read_config(directory))
+    merged |= {key: value for key, value in msgspec.structs.asdict(said).items() if value is not None}
+    merged["sinks"] = merged.pop("notify")
+    merged["names"] = merged["names"] or (socket.gethostname(),)
+    return Settings(directory, **{key: value for key, value in merged.items() if value is not None})

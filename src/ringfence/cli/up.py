@@ -1,0 +1,123 @@
+"""`ringfence up`: the controller of a fleet, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from ringfence.cli.exits import BAD_INPUT, UNREACHABLE
+from ringfence.cli.findings import findings_table
+from ringfence.cli.session import CLEAN, Session, write_out
+from ringfence.core.errors import FindingsError, InputError, RingfenceError
+
+if TYPE_CHECKING:
+    from ringfence.api.run import Up
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the root."""
+    app.command("up", epilog="Example: ringfence up /var/lib/ringfence-controller --name ringfence.example.com")(up)
+
+
+def up(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the controller keeps everything.")],
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="HOST", help="How agents and people reach it; the first is told to agents."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Of the API (8443).")] = None,
+    bus_port: Annotated[int | None, typer.Option(help="Of the bus (4222).")] = None,
+    listen: Annotated[str | None, typer.Option(metavar="ADDRESS", help="The address to listen on (0.0.0.0).")] = None,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="postgresql://... instead of SQLite in the directory.")
+    ] = None,
+    nats: Annotated[
+        str | None, typer.Option(metavar="URL", help="A NATS that runs already, instead of a child process.")
+    ] = None,
+    trust_domain: Annotated[str | None, typer.Option(help="Of every identity; for life (ringfence.internal).")] = None,
+    needs_approval: Annotated[
+        bool | None, typer.Option("--needs-approval/--one-person", help="Policies take a second person.")
+    ] = None,
+    new_token: Annotated[
+        bool, typer.Option("--new-token", help="Print one more administrator's token: the first was lost.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Log lines as JSON, and where it serves as one line on stdout.")
+    ] = False,
+) -> None:
+    """Run the controller of a fleet until it is told to stop: API, bus, state and flows in one directory.
+
+    The first start makes the CA and prints an administrator's token, once. `controller.toml` in the directory says what
+    no option does.
+    """
+    from ringfence.api.config import Config, settings_of
+    from ringfence.api.run import run
+
+    said = Config(
+        names=tuple(name) if name else None, host=listen, port=port, bus_port=bus_port, trust_domain=trust_domain,
+        database=database, nats=nats, needs_approval=needs_approval,
+    )  # fmt: skip
+    session = Session(directory, json, is_quiet=False)
+    _log_to_stderr(is_json=json)
+    try:
+        settings = settings_of(directory.absolute(), said)
+        asyncio.run(run(settings, lambda where: _tell(session, where), new_token=new_token))
+    except RingfenceError as error:
+        raise typer.Exit(_refused(session, error)) from error
+    raise typer.Exit(CLEAN)
+
+
+def _refused(session: Session, error: RingfenceError) -> int:
+    findings = error.findings if isinstance(error, FindingsError) else (error.as_finding(),)
+    session.err.print(findings_table(findings))
+    return BAD_INPUT if isinstance(error, InputError | FindingsError) else UNREACHABLE
+
+
+def _tell(session: Session, where: Up) -> None:
+    """Where it serves; and, once in its life, the administrator's token."""
+    if session.is_json:
+        write_out(msgspec.json.encode(where._asdict()).decode() + "\n")
+        return
+    session.say(f"serving {where.url} (bus {', '.join(where.bus)})")
+    session.say(f"CA fingerprint {where.ca_fingerprint}")
+    if where.token is None:
+        return
+    session.say("\nThis is the administrator's token. It is shown now, never again, and written nowhere:\n")
+    write_out(f"{where.token}\n")
+    session.say(
+        f"\nGo on with:\n  ringfence login {where.url} --ca-fingerprint {where.ca_fingerprint}\n"
+        "  ringfence agent profile web --label app=shop --label role=web\n  ringfence agent invite web\n"
+    )
+
+
+class _JsonLines(logging.Formatter):
+    """One object a line, for collectors."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = {
+            "at": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(told).decode()
+
+
+def _log_to_stderr(*, is_json: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    plain = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(_JsonLines() if is_json else plain)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for noisy in ("httpx", "httpcore", "nats", "uvicorn.error", "apprise"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
