@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from cli_estate import ShopEstate
 
-from ringfence.cli.ask import Answer
 from ringfence.core.engine import Engine
+from ringfence.core.engine.questions import Answer
 from ringfence.core.world import Flow, Verdict
 
 ANSWER = {field.name for field in msgspec.structs.fields(Answer)}

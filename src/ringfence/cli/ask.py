@@ -13,61 +13,21 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from ringfence.cli.ends import endpoints, segments, selector_text
 from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command, discard
 from ringfence.cli.tables import Rows, count
 from ringfence.core.engine import Engine, ask
-from ringfence.core.engine.nearest import nearest
+from ringfence.core.engine.ends import endpoints, segments, selector_text
 from ringfence.core.engine.prove import present
+from ringfence.core.engine.questions import Answer, Near, Question, answer_of, class_of_end, near, worst
 from ringfence.core.engine.reach import Reach, Reachability
-from ringfence.core.engine.rules import is_within
-from ringfence.core.engine.witness import Witness
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.workload import MODES, Mode, utc
 from ringfence.core.net.address import format_address
 from ringfence.core.net.service import ANY, format_point
-from ringfence.core.policy.model import Conditions, Workloads
-from ringfence.core.world import VERDICTS, Endpoint, Flow, Verdict
+from ringfence.core.policy.model import Workloads
+from ringfence.core.world import Endpoint, Flow, Verdict
 
 COLOURS = {"allowed": "green", "would-block": "yellow", "blocked": "bold red"}
-_MAX_CASES = 4096
-
-
-class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of `ringfence decide`."""
-
-    source: str
-    destination: str
-    service: str
-    at: datetime | None = None
-    mutual_tls: bool = False
-    from_process: str | None = None
-    to_process: str | None = None
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """The contract of `--json` for explain, decide, and the counterexamples and examples of policy test and diff."""
-
-    source: str
-    destination: str
-    service: str
-    verdict: str
-    reason: str
-    rule: str | None
-    file: str | None
-    line: int | None
-    ends: tuple[object, ...]
-    unless: tuple[str, ...] = ()
-
-
-class Near(msgspec.Struct, frozen=True):
-    """The allow that missed by least, as `explain` tells it."""
-
-    rule: str
-    file: str
-    line: int
-    missing: tuple[str, ...]
-    """What the connection lacks: `from `api``, `on postgres`, `mutual-tls`; never what it has."""
 
 
 AsOption = Annotated[str | None, typer.Option("--as", metavar="MODE", help="Judge as if every end were in this mode.")]
@@ -124,76 +84,8 @@ def explain(
     return CLEAN if verdict.verdict == "allowed" else FINDINGS
 
 
-def worst(engine: Engine, question: Question) -> tuple[Flow, Verdict, dict[str, int]]:
-    """The worst case of everything the question stands for, and how many cases had each verdict."""
-    sources, destinations = endpoints(engine, question.source), endpoints(engine, question.destination)
-    points = ask.points(engine, ask.services(engine, question.service))
-    if len(sources) * len(destinations) * len(points) > _MAX_CASES:
-        raise InputError(
-            "too-broad",
-            "this question stands for too many connections",
-            help="`ringfence reach` and `policy test` answer those",
-        )
-    facts = (None, question.mutual_tls, question.from_process, question.to_process, question.at)
-    flows = [Flow(s, d, p, *facts) for s in sources for d in destinations for p in points]
-    verdicts = [engine.decide(flow) for flow in flows]
-    index = max(range(len(flows)), key=lambda i: VERDICTS.index(verdicts[i].verdict))
-    counts: dict[str, int] = {}
-    for verdict in verdicts:
-        counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
-    return flows[index], verdicts[index], counts if len(flows) > 1 else {}
-
-
 def _answer(question: Question, verdict: Verdict) -> Answer:
     return answer_of(question.source, question.destination, question.service, verdict)
-
-
-def answer_of(source: str, destination: str, service: str, verdict: Verdict) -> Answer:
-    """A verdict in the shape that every command tells it in."""
-    where = verdict.where
-    place = (where.file or None, where.line or None) if where is not None else (None, None)
-    return Answer(
-        source, destination, service, verdict.verdict, verdict.reason, verdict.rule, *place, verdict.ends,
-        verdict.unless,
-    )  # fmt: skip
-
-
-def witness_answer(witness: Witness) -> Answer:
-    """A witness in that shape."""
-    return answer_of(witness.source, witness.destination, witness.service, witness.verdict)
-
-
-def near(engine: Engine, flow: Flow) -> Near | None:
-    """The allow that missed a connection by least, and what the connection lacks for it."""
-    classes = [_class(engine, end) for end in (flow.source, flow.destination)]
-    found = nearest(engine, classes[0], classes[1], flow.point)
-    if found is None:
-        return None
-    conditions = next(r.rule.conditions for r in engine.rules if r.ref == found.rule)
-    held = _held(conditions, flow, flow.at or engine.world.at)
-    missing = tuple(part for part in found.missing if part not in held)
-    return Near(found.rule, found.where.file, found.where.line, missing)
-
-
-def _held(conditions: Conditions, flow: Flow, at: datetime) -> set[str]:
-    """The conditions of a rule that the connection meets, in the words `nearest` has for them."""
-    held = {"mutual-tls"} if flow.mutual_tls else set()
-    held |= {f"from process {flow.from_process}", f"to process {flow.to_process}"}
-    if conditions.until is not None and at.date() <= conditions.until:
-        held.add(f"until {conditions.until}")
-    if conditions.within is not None and is_within(conditions.within, at):
-        held.add(f"within {conditions.within.text}")
-    return held
-
-
-def _class(engine: Engine, end: Endpoint) -> int:
-    workload, at = end.workload, engine.world.at
-    if workload is None and end.address is not None:
-        workload = next(iter(engine.world.inventory.holders(end.address, at, end.network)), None)
-    address = end.address
-    if workload is not None and address is None:
-        address = next((lease.address for lease in workload.live_addresses(at)), None)
-    return engine.class_of(workload, address)
 
 
 def say_end(end: Endpoint) -> str:
@@ -317,7 +209,7 @@ def reach(
     engine = Engine.compile(world)
     wanted = ask.services(engine, service) if service else ANY
     engine = Engine(world, services=(wanted,))
-    start = np.unique([_class(engine, end) for end in endpoints(engine, selector, takes_names=False)])
+    start = np.unique([class_of_end(engine, end) for end in endpoints(engine, selector, takes_names=False)])
     if picked := _as_workloads(engine, selector):
         start = np.union1d(start, present(engine, (picked,)))
     result = Reachability(engine, wanted).of(start, "to" if to else "from", hops=hops)

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ringfence.cli import proofs
-from ringfence.cli.ask import AtOption, parse_at, short, witness_answer
+from ringfence.cli.ask import AtOption, parse_at, short
 from ringfence.cli.findings import findings_table, summary
 from ringfence.cli.flow_store import has_store, store_of
 from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command, to_json, write_file, write_out
@@ -19,6 +19,7 @@ from ringfence.cli.tables import Rows, count
 from ringfence.core.engine import Engine, lint
 from ringfence.core.engine.diff import Box, Diff, diff
 from ringfence.core.engine.prove import prove
+from ringfence.core.engine.questions import witness_answer
 from ringfence.core.errors import Finding, InputError, Location, errors_among
 from ringfence.core.identity.workload import Mode
 from ringfence.core.policy.check import check

@@ -12,10 +12,11 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ringfence.cli.ask import Near, near, say_missing, witness_answer
+from ringfence.cli.ask import say_missing
 from ringfence.cli.tables import Rows
 from ringfence.core.engine import Engine
 from ringfence.core.engine.prove import Outcome, Proof
+from ringfence.core.engine.questions import Near, near, witness_answer
 from ringfence.core.engine.witness import Allowing, Witness
 from ringfence.core.world import EndVerdict
 

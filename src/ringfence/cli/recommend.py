@@ -10,11 +10,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ringfence.cli.drafts import Draft, plan_drafts, write_drafts
-from ringfence.cli.ends import refuse_nobody
 from ringfence.cli.flow_store import SinceOption, UntilOption, read
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command
 from ringfence.cli.tables import Rows, count
 from ringfence.core.engine.ask import selector_of_text
+from ringfence.core.engine.ends import refuse_nobody
 from ringfence.core.insight.confidence import Confidence
 from ringfence.core.insight.leftovers import Leftover
 from ringfence.core.insight.recommend import recommend

@@ -1,4 +1,4 @@
-"""Ends as people name them on the command line: what the engine knows by itself, and segments."""
+"""Ends as people name them: what the engine knows by itself, and segments."""
 
 from __future__ import annotations
 
