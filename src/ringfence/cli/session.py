@@ -196,17 +196,20 @@ def _guarded(function: Callable[..., int], session: Session, arguments: dict[str
     try:
         return function(session, **arguments)
     except RingfenceError as error:
-        return _refuse(session, error)
+        return refuse(session, error)
     except OSError as error:
         place = f"`{error.filename}`: " if error.filename else ""
         help_ = "check the path, its permissions and the free space"
-        return _refuse(session, InputError("file-system", f"{place}{_reason(error)}", help=help_))
+        return refuse(session, InputError("file-system", f"{place}{_reason(error)}", help=help_))
 
 
-def _refuse(session: Session, error: RingfenceError) -> int:
+def refuse(session: Session, error: RingfenceError, code: int | None = None) -> int:
+    """Say an error, and with which exit code that ends: `code`, where the kind of error does not tell it."""
     findings = error.findings if isinstance(error, FindingsError) else (error.as_finding(),)
     if session.is_json:
         write_out(to_json({"error": error.code, "findings": findings}) + "\n")
     else:
         session.err.print(findings_table(findings))
+    if code is not None:
+        return code
     return UNREACHABLE if isinstance(error, TargetError) else BAD_INPUT

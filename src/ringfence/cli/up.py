@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from ringfence.cli.exits import BAD_INPUT, UNREACHABLE
-from ringfence.cli.findings import findings_table
-from ringfence.cli.session import CLEAN, Session, write_out
+from ringfence.cli.session import CLEAN, UNREACHABLE, Session, command, refuse, write_out
 from ringfence.core.errors import FindingsError, InputError, RingfenceError
 
 if TYPE_CHECKING:
@@ -23,10 +21,11 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the root."""
-    app.command("up", epilog="Example: ringfence up /var/lib/ringfence-controller --name ringfence.example.com")(up)
+    command(app, "up", epilog="Example: ringfence up /var/lib/ringfence-controller --name ringfence.example.com")(up)
 
 
 def up(
+    session: Session,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the controller keeps everything.")],
     name: Annotated[
         list[str] | None,
@@ -48,14 +47,11 @@ def up(
     new_token: Annotated[
         bool, typer.Option("--new-token", help="Print one more administrator's token: the first was lost.")
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Log lines as JSON, and where it serves as one line on stdout.")
-    ] = False,
-) -> None:
+) -> int:
     """Run the controller of a fleet until it is told to stop: API, bus, state and flows in one directory.
 
     The first start makes the CA and prints an administrator's token, once. `controller.toml` in the directory says what
-    no option does.
+    no option does. With --json the log is JSON lines, and where it serves is one line on stdout.
     """
     from ringfence.api.config import Config, settings_of
     from ringfence.api.run import run
@@ -64,20 +60,15 @@ def up(
         names=tuple(name) if name else None, host=listen, port=port, bus_port=bus_port, trust_domain=trust_domain,
         database=database, nats=nats, needs_approval=needs_approval,
     )  # fmt: skip
-    session = Session(directory, json, is_quiet=False)
-    _log_to_stderr(is_json=json)
+    _log_to_stderr(session)
+    settings = settings_of(directory.absolute(), said)
     try:
-        settings = settings_of(directory.absolute(), said)
         asyncio.run(run(settings, lambda where: _tell(session, where), new_token=new_token))
+    except (InputError, FindingsError):
+        raise
     except RingfenceError as error:
-        raise typer.Exit(_refused(session, error)) from error
-    raise typer.Exit(CLEAN)
-
-
-def _refused(session: Session, error: RingfenceError) -> int:
-    findings = error.findings if isinstance(error, FindingsError) else (error.as_finding(),)
-    session.err.print(findings_table(findings))
-    return BAD_INPUT if isinstance(error, InputError | FindingsError) else UNREACHABLE
+        return refuse(session, error, UNREACHABLE)
+    return CLEAN
 
 
 def _tell(session: Session, where: Up) -> None:
@@ -112,12 +103,12 @@ class _JsonLines(logging.Formatter):
         return msgspec.json.encode(told).decode()
 
 
-def _log_to_stderr(*, is_json: bool) -> None:
+def _log_to_stderr(session: Session) -> None:
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    handler.setFormatter(_JsonLines() if is_json else plain)
+    handler.setFormatter(_JsonLines() if session.is_json else plain)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.WARNING if session.is_quiet else logging.INFO)
     for noisy in ("httpx", "httpcore", "nats", "uvicorn.error", "apprise"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
