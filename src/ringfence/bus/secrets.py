@@ -44,6 +44,13 @@ def read_secret(path: Path) -> bytes | None:
         return None
 
 
+def remove_secret(path: Path) -> None:
+    """Be sure that there is no such file, after a crash either."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+        _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     """A renamed file survives a crash once its folder is written, too (rename(2), fsync(2))."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

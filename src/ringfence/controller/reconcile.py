@@ -4,6 +4,8 @@
 
 INVARIANT: a revision is taken from the state before it is used, in blocks, so that none is used twice whatever crashes.
 INVARIANT: quarantine waits for nothing: it is worked out beside whatever is being compiled.
+INVARIANT: what is remembered for a restart is gone from the disk before anything newer is told. What became as it was
+again would else keep its old revision after a crash, and who heard of the change between would never take it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ringfence.bus.secrets import read_secret, write_secret
+from ringfence.bus.secrets import read_secret, remove_secret, write_secret
 from ringfence.controller.desired import Desired, Inputs, News, Remembered
 from ringfence.controller.isolating import Isolating
 from ringfence.core.identity.workload import Workload
@@ -44,6 +46,8 @@ class Reconciler:
         self._turn = asyncio.Lock()
         self._limit = 0
         self._is_dirty = False
+        self._is_remembered = True
+        self._changes = 0
         self.desired: Desired
         self.isolating: Isolating
         self.inputs: Inputs
@@ -62,6 +66,8 @@ class Reconciler:
         self.isolating = Isolating(isolations, remembered.isolations)
         self.isolating.follow(quarantines, inputs.inventory, inputs.at, self._everywhere)
         self._is_dirty = True
+        await self._forget()
+        await self.remember()
 
     async def close(self) -> None:
         await self.remember()
@@ -131,7 +137,8 @@ class Reconciler:
         async with self._turn:
             await self._keep_ahead()
             news = await self._in_thread(work)
-            self._is_dirty = self._is_dirty or not news.is_empty
+            if not news.is_empty:
+                await self._forget()
             await self.on_news(news)
         await self._isolate()
 
@@ -144,7 +151,7 @@ class Reconciler:
         inputs = self.inputs
         news = self.isolating.follow(self.quarantines, inputs.inventory, at or self._clock(), self._everywhere)
         if news:
-            self._is_dirty = True
+            await self._forget()
             await self.on_isolations(news)
         return news
 
@@ -161,11 +168,23 @@ class Reconciler:
         """Write down what lets agents be after a restart."""
         if not self._is_dirty:
             return
-        self._is_dirty = False
+        changes = self._changes
         async with self._turn:
             remembered = await self._in_thread(self.desired.remember)
         remembered = msgspec.structs.replace(remembered, isolations=self.isolating.remember())
-        await asyncio.to_thread(write_secret, self._memory, msgspec.json.encode(remembered))
+        fresh = self._memory.with_suffix(".next")
+        await asyncio.to_thread(write_secret, fresh, msgspec.json.encode(remembered))
+        if changes == self._changes:  # else it is old already; nothing can happen between this and the next line
+            fresh.replace(self._memory)
+            self._is_dirty, self._is_remembered = False, True
+
+    async def _forget(self) -> None:
+        """Before anything is told that is not remembered."""
+        self._changes += 1
+        self._is_dirty = True
+        if self._is_remembered:
+            self._is_remembered = False
+            await asyncio.to_thread(remove_secret, self._memory)
 
     def _recall(self) -> Remembered:
         content = read_secret(self._memory)
