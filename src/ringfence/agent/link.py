@@ -74,6 +74,8 @@ class Link:
         """When the controller last answered, on the monotonic clock."""
         self._beat, self._order, self._clock, self._heartbeat_s = beat, order, clock, heartbeat_s
         self._asking, self._telling, self._beating = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._again = asyncio.Event()
+        """There is a connection again: whoever waits before trying once more need not."""
         self._everything = False
         self._realised: Realised | None = None
         self._told: dict[str, float] = {}
@@ -91,6 +93,7 @@ class Link:
         """A new connection: what was said meanwhile is found by the state in the next heartbeat, so beat now."""
         self._beating.set()
         self._telling.set()
+        self._again.set()
 
     # ---- hearing ----------------------------------------------------------------------------------------------------
 
@@ -149,10 +152,19 @@ class Link:
                 self._asking.clear()
                 tries = 0
                 continue
+            self._again.clear()
             is_answered = await self._ask(wanted)
             tries = tries + 1 if not is_answered or self._fetch() == before else 0
-            if tries:
-                await asyncio.sleep(_PAUSES_S[min(tries, len(_PAUSES_S)) - 1] * random.uniform(0.5, 1.5))
+            if tries and await self._rests(_PAUSES_S[min(tries, len(_PAUSES_S)) - 1] * random.uniform(0.5, 1.5)):
+                tries = 0
+
+    async def _rests(self, seconds: float) -> bool:
+        """Wait so long, or until there is a connection again: whether there is."""
+        try:
+            await asyncio.wait_for(self._again.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
 
     def _fetch(self) -> Fetch | None:
         return self.held.everything if self._everything else self.held.wants
