@@ -185,7 +185,8 @@ def policy_change(version: PolicyVersion) -> Occurrence:
 def beat(told: Heartbeat, host: str, now: datetime, ground: Ground) -> tuple[Occurrence, ...]:
     """What a heartbeat says is wrong: all that is so of `BEAT_KINDS`."""
     realised, found = told.realised, []
-    if realised.state in ("drifted", "refused", "unreachable", "absent"):
+    has_begun = realised.assignment > 0 or realised.state != "absent"  # who just joined has nothing to miss yet
+    if realised.state in ("drifted", "refused", "unreachable", "absent") and has_begun:
         why = f": {'; '.join(realised.problems)}" if realised.problems else ""
         message = f"what {host} enforces is {realised.state}, not what it should be{why}"
         found.append(_about("drift", host, now, message, ground))
