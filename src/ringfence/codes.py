@@ -154,6 +154,9 @@ _TARGETS = {
     "unreachable": Code("the enforcement point does not answer", _AGAIN),
     "namespace-missing": Code("the network namespace is not there", "`ip netns list` shows those that are"),
     "read-back-unstable": Code("the rules kept changing while they were read", _AGAIN),
+    "policy-differs": Code(
+        "more than quarantine differs from what is in force", "apply the whole intent, then isolate"
+    ),
     "not-realised": Code("what was read back is not what was applied", "look for another program that edits our table"),
     "ruleset-changed": Code("somebody changed the rules between plan and apply", "plan again"),
     "kernel-lacks-feature": Code("the kernel lacks something nftables needs", "load nf_tables, or use a newer kernel"),
