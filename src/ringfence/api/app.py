@@ -12,14 +12,35 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from ringfence import __version__
-from ringfence.api import access, agents, containment, guards, policies, status, workloads
+from ringfence.api import (
+    access,
+    agents,
+    alerts,
+    containment,
+    guards,
+    policies,
+    questions,
+    records,
+    status,
+    workloads,
+)
 from ringfence.api.common import needs
 from ringfence.api.problems import HANDLERS
 from ringfence.controller.controller import Controller
 from ringfence.wire.api import MAX_BODY_BYTES
 
 OPENAPI = "application/vnd.oai.openapi+json"
-_ROUTERS = (agents.ROUTES, access.ROUTES, workloads.ROUTES, policies.ROUTES, containment.ROUTES, status.ROUTES)
+_ROUTERS = (
+    agents.ROUTES,
+    access.ROUTES,
+    workloads.ROUTES,
+    policies.ROUTES,
+    containment.ROUTES,
+    alerts.ROUTES,
+    records.ROUTES,
+    questions.ROUTES,
+    status.ROUTES,
+)
 
 
 class _Schema(Handlers):

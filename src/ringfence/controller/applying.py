@@ -7,7 +7,7 @@ controller dies between the two, the version is in force everywhere at the next 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 
 import msgspec
@@ -53,6 +53,7 @@ class Applying:
     ) -> None:
         self._versions, self._rollouts, self._reconciler = versions, rollouts, reconciler
         self._flows, self._world_of, self._clock = flows, world_of, clock
+        self.on_published: Callable[[PolicyVersion], Awaitable[None]] = _nobody
 
     # ---- plan -------------------------------------------------------------------------------------------------------
 
@@ -123,6 +124,7 @@ class Applying:
         return await self._roll_out(published, manner, canary, by)
 
     async def _roll_out(self, published: Published, manner: Manner, canary: Canary, by: Principal) -> api.Applied:
+        await self.on_published(published.version)
         try:
             await self._rollouts.begin(published.version, manner, canary, by=by)
         except BaseException:
@@ -155,6 +157,10 @@ class Applying:
 
     async def progress(self) -> api.RolloutView:
         return rollout_view(await self._rollouts.progress())
+
+
+async def _nobody(_: PolicyVersion) -> None:
+    """Nobody is told."""
 
 
 def draft_of(asked: api.Draft) -> Draft:

@@ -25,7 +25,9 @@ import msgspec
 from ringfence.controller import audit, occurrences
 from ringfence.controller.access import Principal, grant
 from ringfence.controller.applying import Applying
+from ringfence.controller.attending import Attending
 from ringfence.controller.ca import Authority, Issued
+from ringfence.controller.collecting import Collecting
 from ringfence.controller.containing import Containing
 from ringfence.controller.desired import Inputs
 from ringfence.controller.distribute import Distributor
@@ -52,6 +54,7 @@ from ringfence.ports.state import (
     ApiToken,
     Change,
     LeaseRecord,
+    PolicyVersion,
     Where,
     WorkloadRecord,
 )
@@ -137,6 +140,9 @@ class Controller:
             world=self.world,
         )
         self.applying = Applying(self.versions, self.rollouts, self.reconciler, self.flows, self._world_of, clock)
+        self.applying.on_published = self._published
+        self.attending = Attending(self.state, self.watching, clock)
+        self.collecting = Collecting(folder / "evidence", self.state, self.workloads, self.order, clock)
         self.distributor: Distributor
         self._tasks: list[asyncio.Task[None]] = []
         self.problems: dict[str, str] = {}
@@ -163,6 +169,7 @@ class Controller:
         await bus.consume("flows", "rf.keep.*.flows", lambda _, data: self.incoming.keep(data))
         await self.dispatcher.start()
         await self.watching.start(bus)
+        await self.collecting.start(bus)
         await self.fabric.sweep(lambda uuid: str(uuid) in self.revoked.workloads)
         for work in (
             self.reconciler.keep_turning,
@@ -275,6 +282,9 @@ class Controller:
         workload = self.reconciler.inputs.inventory.by_uuid.get(uuid)
         name = workload.name if workload is not None else uuid
         await self.watching.note(occurrences.clone(name, self.clock(), instances, self.watching.ground))
+
+    async def _published(self, version: PolicyVersion) -> None:
+        await self.watching.note(occurrences.policy_change(version))
 
     async def _silence(self) -> None:
         """Hosts nobody heard for long: their addresses are nobody's any more."""

@@ -28,6 +28,8 @@ class Teller:
         self.lost = 0
         """Notices given up because the outbox could not be written for long; their alerts are not."""
         self._records: dict[str, Alert] = {}
+        self.on_stored: Callable[[Sequence[Alert]], None] = lambda _: None
+        """Called with the alerts that are another since the last step: the live view."""
 
     async def resume(self) -> None:
         """Take up the stored alerts."""
@@ -47,6 +49,7 @@ class Teller:
         if records:
             await self._state.write(lambda tx: tx.put(*records))
             self._records = {}
+            self.on_stored(records)
         return notices
 
 

@@ -14,7 +14,7 @@ import msgspec
 from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import Kind, Mode, ModeName
 from ringfence.ports.state import Alert, AuditEntry, WrittenException
-from ringfence.wire.messages import Live, Probe
+from ringfence.wire.messages import Live, Probe, Violation
 
 MAX_BODY_BYTES = 8 << 20
 PROBLEM = "application/problem+json"
@@ -468,7 +468,7 @@ class EvidenceView(msgspec.Struct, frozen=True):
     name: str
     at: datetime
     by: str
-    state: Literal["asked", "arriving", "here", "damaged"]
+    state: Literal["asked", "arriving", "here"]
     size_bytes: int = 0
     digest: str = ""
 
@@ -511,27 +511,18 @@ class Status(msgspec.Struct, frozen=True):
         return all(part.state == "ok" for part in self.parts)
 
 
-class Question(_Asked, frozen=True):
-    """A connection to be judged."""
-
-    source: Name
-    destination: Name
-    service: Name
-    at: datetime | None = None
-    mutual_tls: bool = False
-    from_process: str | None = None
-    to_process: str | None = None
-
-
-class Backup(_Asked, frozen=True):
-    """Where the controller writes a backup of itself: a name in its folder of backups."""
+class BackUp(_Asked, frozen=True):
+    """A backup of the state, the CA and the keys. Whoever has it unsealed has the estate."""
 
     passphrase: Annotated[str, msgspec.Meta(max_length=1000)] = ""
 
 
-class BackupView(msgspec.Struct, frozen=True):
-    name: str
-    path: str
-    size_bytes: int
-    at: datetime
-    is_sealed: bool
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened just now, of the stream. `lost`: how many before it were."""
+
+    kind: Literal["violation", "alert", "still-here"]
+    message: str = ""
+    host: str = ""
+    alert: Alert | None = None
+    violation: Violation | None = None
+    lost: int = 0

@@ -1,0 +1,50 @@
+"""Alerts: listed, followed as they come, acknowledged, resolved."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+from litestar import Router, get, post
+from litestar.response import ServerSentEvent
+from litestar.response.sse import ServerSentEventMessage
+from litestar.status_codes import HTTP_200_OK
+
+from ringfence.api.common import After, Desk, Limit, Who, needs
+from ringfence.controller.attending import Attending
+from ringfence.ports.state import Alert
+from ringfence.wire.api import Handle, Page
+
+
+@get("/alerts", opt=needs("read"), summary="Alerts, the most severe first.")
+async def alerts(desk: Desk, all: bool = False, after: After = "", limit: Limit = 200) -> Page[Alert]:
+    """`all`: closed ones, too, as far as they are remembered."""
+    return desk.attending.page(is_all=all, after=after, limit=limit)
+
+
+@get("/alerts/{id:str}", opt=needs("read"), summary="One alert.")
+async def alert(desk: Desk, id: str) -> Alert:
+    return desk.attending.get(id)
+
+
+@post("/alerts/{id:str}/acknowledge", opt=needs("alerts"), status_code=HTTP_200_OK, summary="Somebody looks after it.")
+async def acknowledge(desk: Desk, who: Who, id: str, data: Handle) -> Alert:
+    return await desk.attending.acknowledge(id, why=data.why, by=who)
+
+
+@post("/alerts/{id:str}/resolve", opt=needs("alerts"), status_code=HTTP_200_OK, summary="Somebody says it is over.")
+async def resolve(desk: Desk, who: Who, id: str, data: Handle) -> Alert:
+    return await desk.attending.resolve(id, why=data.why, by=who)
+
+
+@get("/events", opt=needs("read"), summary="Violations and alerts as they come (server-sent events).")
+async def events(desk: Desk) -> ServerSentEvent:
+    return ServerSentEvent(_told(desk.attending))
+
+
+async def _told(attending: Attending) -> AsyncIterator[ServerSentEventMessage]:
+    async for event in attending.follow():
+        yield ServerSentEventMessage(event=event.kind, data=msgspec.json.encode(event).decode())
+
+
+ROUTES = Router("/", route_handlers=[alerts, alert, acknowledge, resolve, events], tags=["alerts"])

@@ -1,0 +1,72 @@
+"""What is kept: the audit log, evidence, backups."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from litestar import Router, get, post
+from litestar.params import Parameter
+from litestar.response import File, Stream
+from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
+
+from ringfence.api.common import Desk, Limit, Who, needs
+from ringfence.controller.backing_up import back_up
+from ringfence.controller.reviewing import audit_page, check_audit
+from ringfence.ports.state import AuditEntry
+from ringfence.wire.api import AskEvidence, AuditChecked, BackUp, EvidenceView
+
+_PIECE_BYTES = 1 << 20
+_Before = Annotated[int, Parameter(query="before", ge=0, description="Only entries with smaller numbers.")]
+_Word = Annotated[str, Parameter(max_length=200)]
+
+
+@get("/audit", opt=needs("audit"), summary="Who did what, the latest first.")
+async def audit(
+    desk: Desk, before: _Before = 0, limit: Limit = 100, actor: _Word = "", action: _Word = "", subject: _Word = ""
+) -> list[AuditEntry]:
+    return await audit_page(desk.state, before=before, limit=limit, actor=actor, action=action, subject=subject)
+
+
+@get("/audit/verify", opt=needs("audit"), summary="Whether the log is as it was written.")
+async def verify(desk: Desk) -> AuditChecked:
+    return await check_audit(desk.state, desk.signing.trusted, desk.settings.directory / "audit-head.json")
+
+
+@get("/evidence", opt=needs("evidence"), summary="Bundles, the latest first.")
+async def evidence(desk: Desk) -> list[EvidenceView]:
+    return list(await asyncio.to_thread(desk.collecting.all))
+
+
+@post("/evidence", opt=needs("evidence"), status_code=HTTP_202_ACCEPTED, summary="Ask a host for a bundle.")
+async def ask(desk: Desk, who: Who, data: AskEvidence) -> EvidenceView:
+    return await desk.collecting.ask(data, by=who)
+
+
+@get("/evidence/{id:str}", opt=needs("evidence"), summary="One bundle (tar.gz).", media_type="application/gzip")
+async def bundle(desk: Desk, id: str) -> File:
+    view, path = await asyncio.to_thread(desk.collecting.path, id)
+    return File(path, filename=f"{view.name}-{view.id}.tar.gz", media_type="application/gzip")
+
+
+@post("/backup", opt=needs("backup"), status_code=HTTP_200_OK, summary="The state, the CA and the keys as one file.")
+async def backup(desk: Desk, who: Who, data: BackUp) -> Stream:
+    """Whoever has it unsealed has the estate."""
+    path = desk.settings.directory / f".backup-{secrets.token_hex(8)}"
+    await back_up(desk.state, desk.settings.directory, path, passphrase=data.passphrase, by=who, at=desk.clock())
+    return Stream(_pieces(path), media_type="application/octet-stream")
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The content of a file that is gone already: nobody else ever reads it."""
+    file = path.open("rb")
+    path.unlink()
+    with file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
+
+
+ROUTES = Router("/", route_handlers=[audit, verify, evidence, ask, bundle, backup], tags=["records"])

@@ -1,0 +1,162 @@
+"""Evidence: asked of a host, its parts gathered from the bus, whole on disk, with a digest in the audit log.
+
+    evidence/ID/order.json   what was asked         evidence/ID/NNN.part   as they come       evidence/ID/bundle.tar.gz
+
+INVARIANT: a part counts only if it was asked for, of the host that sends it; a bundle is whole or not there. A kept
+message is on disk before the bus forgets it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ringfence.bus.secrets import write_secret
+from ringfence.controller import audit
+from ringfence.controller.access import Principal
+from ringfence.controller.workloads import Workloads
+from ringfence.core.errors import InputError
+from ringfence.ports.bus import Bus
+from ringfence.ports.state import State
+from ringfence.wire import subjects
+from ringfence.wire.api import AskEvidence, EvidenceView
+from ringfence.wire.evidence import Part, join, read_part
+from ringfence.wire.messages import Order
+
+_log = logging.getLogger(__name__)
+_VALID: Final = timedelta(minutes=10)
+_ID = re.compile(r"[0-9a-f]{16}")
+_BUNDLE, _DIGEST = "bundle.tar.gz", "sha256"
+"""The digest is written last: where it is, the bundle is whole."""
+_WITH_COMMAND_LINES = "with-command-lines"
+"""As agents read it (`agent.evidence`)."""
+
+
+class Collecting:
+    """The evidence of an estate."""
+
+    def __init__(
+        self,
+        folder: Path,
+        state: State,
+        workloads: Workloads,
+        order: Callable[[str, Order], Awaitable[None]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._folder, self._state, self._workloads = folder, state, workloads
+        self._order, self._clock = order, clock
+
+    async def start(self, bus: Bus) -> None:
+        """Hear what agents send."""
+        await bus.consume("evidence", "rf.keep.*.evidence", self._take)
+
+    async def ask(self, asked: AskEvidence, *, by: Principal) -> EvidenceView:
+        """Tell a host to send a bundle. Raises AccessError `not-allowed`, `outside-scope`, InputError
+        `unknown-workload`, `no-reason`, BusError."""
+        by.demand("evidence")
+        if not asked.why.strip():
+            raise InputError("no-reason", "evidence needs a reason", help="say it with --why")
+        workload, now, id_ = self._workloads.find(asked.workload), self._clock(), secrets.token_hex(8)
+        by.demand_workload("evidence", workload.labels)
+        view = EvidenceView(id_, workload.uuid, workload.name, now, by.name, "asked")
+        details = {"id": id_, "why": asked.why, "command_lines": asked.with_command_lines}
+        await asyncio.to_thread(self._open, view)
+        await self._state.write(
+            lambda tx: audit.record(
+                tx, at=now, actor=by.name, action="evidence.ask", subject=workload.uuid, details=details
+            )
+        )
+        argument = _WITH_COMMAND_LINES if asked.with_command_lines else ""
+        await self._order(workload.uuid, Order(id_, "evidence", argument, (now + _VALID).timestamp()))
+        return view
+
+    def _open(self, view: EvidenceView) -> None:
+        folder = self._folder / view.id
+        folder.mkdir(parents=True, mode=0o700)
+        write_secret(folder / "order.json", msgspec.json.encode(view))
+
+    async def _take(self, subject: str, data: bytes) -> None:
+        """One part; on disk when this returns."""
+        sender = subjects.sender(subject)
+        try:
+            part = read_part(data)
+        except InputError as error:
+            _log.warning("evidence of `%s` cannot be read, and is lost: %s", sender, error.message)
+            return
+        view = await asyncio.to_thread(self._view, part.id)
+        if view is None or view.workload != sender:
+            _log.warning("`%s` sent evidence that nobody asked it for", sender)
+            return
+        digest = await asyncio.to_thread(self._keep, part)
+        if digest:
+            details = {"id": part.id, "digest": digest}
+            now = self._clock()
+            await self._state.write(
+                lambda tx: audit.record(
+                    tx, at=now, actor=sender, action="evidence.here", subject=sender, details=details
+                )
+            )
+
+    def _keep(self, part: Part) -> str:
+        """Keep a part; the digest of the bundle where that makes it whole."""
+        folder = self._folder / part.id
+        if (folder / _DIGEST).exists():
+            return ""
+        write_secret(folder / f"{part.number:03}.part", msgspec.msgpack.encode(part))
+        try:
+            bundle = join(self._parts(folder))
+        except InputError as error:
+            _log.warning("evidence `%s` is damaged: %s", part.id, error.message)
+            return ""
+        if bundle is None:
+            return ""
+        digest = hashlib.sha256(bundle).hexdigest()
+        write_secret(folder / _BUNDLE, bundle)
+        write_secret(folder / _DIGEST, digest.encode())
+        for path in folder.glob("*.part"):
+            path.unlink()
+        return digest
+
+    @staticmethod
+    def _parts(folder: Path) -> Iterator[Part]:
+        for path in folder.glob("*.part"):
+            yield read_part(path.read_bytes())
+
+    # ---- looking ----------------------------------------------------------------------------------------------------
+
+    def all(self) -> tuple[EvidenceView, ...]:
+        """Every bundle, the latest first. Slow: for a thread."""
+        ids = (path.name for path in self._folder.glob("*/")) if self._folder.is_dir() else ()
+        views = [view for id_ in ids if (view := self._view(id_)) is not None]
+        return tuple(sorted(views, key=lambda v: v.at, reverse=True))
+
+    def path(self, id_: str) -> tuple[EvidenceView, Path]:
+        """A bundle that is here. Raises InputError `unknown-evidence`, `evidence-not-here`."""
+        view = self._view(id_)
+        if view is None:
+            raise InputError("unknown-evidence", f"there is no evidence `{id_}`", help="look at the list")
+        if view.state != "here":
+            help_ = "the host sends it when it can; look again"
+            raise InputError("evidence-not-here", f"evidence `{id_}` is not here yet", help=help_)
+        return view, self._folder / id_ / _BUNDLE
+
+    def _view(self, id_: str) -> EvidenceView | None:
+        folder = self._folder / id_
+        order = folder / "order.json"
+        if not _ID.fullmatch(id_) or not order.exists():
+            return None
+        view = msgspec.json.decode(order.read_bytes(), type=EvidenceView)
+        digest = folder / _DIGEST
+        if digest.exists():
+            size = (folder / _BUNDLE).stat().st_size
+            return msgspec.structs.replace(view, state="here", size_bytes=size, digest=digest.read_text())
+        return msgspec.structs.replace(view, state="arriving") if any(folder.glob("*.part")) else view
