@@ -43,9 +43,13 @@ class Moved(NamedTuple):
     after: Realised
     """What the kernel realises then."""
     elements: tuple[tuple[str, bytes, bytes | None], ...]
-    """(Map, key, value) to read back; None: it must not be there."""
+    """(Set or map, key, value) to read back, in a set without a value; None: it must not be there."""
     chains: tuple[Chain, ...]
     """To read back."""
+    sets: tuple[str, ...] = ()
+    """Sets that are new: to read back whole."""
+    changes: Mapping[int, tuple[int, int]] = {}
+    """Address -> (class before, class after)."""
 
 
 def changed_members(
@@ -98,7 +102,7 @@ def with_members(standing: Standing, added: Mapping[int, Collection[int]], remov
     wanted = _wanted(standing.intent, added, removed)
     changes = {a: (listed.get(a, UNKNOWN_CLASS), c) for a, c in wanted.items() if listed.get(a, UNKNOWN_CLASS) != c}
     named = named_intent(standing)
-    return msgspec.structs.replace(named, peers=_peers(named.peers, changes))
+    return msgspec.structs.replace(named, peers=moved_peers(named.peers, changes))
 
 
 class _Table:
@@ -196,7 +200,7 @@ class _Step:
         number, forgets = (standing.generation, ()) if not self.lost else self._number()
         terms = with_departed(found.terms.at(self.now), self.lost, forgets)
         digest = _digest(standing.digest, self.changes)
-        intent = msgspec.structs.replace(standing.intent, peers=_peers(standing.intent.peers, self.changes))
+        intent = msgspec.structs.replace(standing.intent, peers=moved_peers(standing.intent.peers, self.changes))
         chains = marked_chains(intent, number) if number != standing.generation else {}
         layout = self._layout(
             found.layout, chains, {**said_in(found.layout), 1: f"intent {digest}"}, terms.words(has_trial=False)
@@ -226,7 +230,7 @@ class _Step:
             judges_again=bool(self.lost),
         )
         elements = tuple(e for table in self.tables.values() for e in table.expected())
-        return Moved(plan, after, elements, tuple(chains.values()))
+        return Moved(plan, after, elements, tuple(chains.values()), changes=self.changes)
 
     def _number(self) -> tuple[int, tuple[range, ...]]:
         assert self.standing is not None
@@ -279,7 +283,8 @@ def _digest(before: str, changes: Mapping[int, tuple[int, int]]) -> str:
     return hashlib.sha256(f"{before} {sorted(changes.items())}".encode()).hexdigest()
 
 
-def _peers(peers: Iterable[PeerClass], changes: Mapping[int, tuple[int, int]]) -> tuple[PeerClass, ...]:
+def moved_peers(peers: Iterable[PeerClass], changes: Mapping[int, tuple[int, int]]) -> tuple[PeerClass, ...]:
+    """The classes after a change of membership: address -> (class before, class after), 0 for none."""
     comes: dict[int, list[int]] = {}
     goes: dict[int, list[int]] = {}
     for address, (before, after) in changes.items():

@@ -251,6 +251,17 @@ def read_element(netlink: Netlink, name: str, key: bytes) -> Element | None:
     return next(element for parts in map(attribute_map, answers) for element in _elements(parts[3]))
 
 
+def read_spec(netlink: Netlink, name: str) -> SetSpec | None:
+    """What a set is; None where there is none, or one of a kind this target never makes."""
+    try:
+        answers = _ask(netlink, m.GETSET, string(1, TABLE) + string(2, name), flags=0)
+    except Refused as refusal:
+        if refusal.errno == errno.ENOENT:
+            return None
+        raise
+    return _spec(name, attribute_map(answers[0]))
+
+
 def read_rules(netlink: Netlink, chain: str) -> tuple[Rule, ...]:
     """The rules of one chain."""
     found = _of_table(_ask(netlink, m.GETRULE, string(1, TABLE) + string(2, chain)))

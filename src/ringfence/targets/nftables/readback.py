@@ -392,7 +392,7 @@ def normal(intent: Intent, *, with_rules: bool = True) -> dict[object, object]:
     out: dict[object, object] = {"mode": intent.mode, "quarantined": intent.is_quarantined}
     for direction in DIRECTIONS:
         for name, passages in (("failsafe", intent.failsafe), ("passages", intent.quarantine_passages)):
-            out[name, direction] = _normal_passages(passages, direction)
+            out[name, direction] = normal_passages(passages, direction)
         for area in areas_of(intent, direction):
             for part in area.parts if area.local else ():
                 for cell, points in _normal_cells(area, part, with_rules=with_rules):
@@ -414,7 +414,7 @@ def _normal_cells(
             yield which, spans
 
 
-def _normal_passages(passages: Iterable[Passage], direction: Direction) -> tuple[tuple[object, object], ...]:
+def normal_passages(passages: Iterable[Passage], direction: Direction) -> tuple[tuple[object, object], ...]:
     """Remote addresses cut where any passage begins or ends, each run with all the services that pass there."""
     mine = [p for p in passages if p.direction == direction]
     edges = sorted({edge for p in mine for lo, hi in p.remote for edge in (lo, hi + 1)})

@@ -72,7 +72,7 @@ def realised(layout: Layout | None, generation: int, groups: Mapping[str, Cgroup
     confirmed = _standing(found.confirmed, groups)
     trial = _standing(found.trial, groups) if found.trial is not None else None
     is_sealed = about(layout).seal == seal_of(layout)
-    return _told(layout, generation, confirmed, trial, is_sealed=is_sealed, now=now)
+    return told(layout, generation, confirmed, trial, is_sealed=is_sealed, now=now)
 
 
 def retold(found: Realised, timers: Mapping[str, Mapping[bytes, float | None]], now: float) -> Realised:
@@ -81,12 +81,13 @@ def retold(found: Realised, timers: Mapping[str, Mapping[bytes, float | None]], 
     assert found.confirmed is not None
     layout = msgspec.structs.replace(found.layout, timers=timers)
     is_sealed = about(layout).seal == seal_of(layout) if not found.is_untouched else True
-    return _told(layout, found.generation, found.confirmed, found.trial, is_sealed=is_sealed, now=now)
+    return told(layout, found.generation, found.confirmed, found.trial, is_sealed=is_sealed, now=now)
 
 
-def _told(
+def told(
     layout: Layout, generation: int, confirmed: Standing, trial: Standing | None, *, is_sealed: bool, now: float
 ) -> Realised:
+    """What the generations of a table come to at a time. `is_sealed`: the table is what it says it is."""
     said = said_in(layout)
     left = trial_left_s(layout)
     is_reverted = trial is not None and left is None

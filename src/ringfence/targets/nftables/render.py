@@ -70,6 +70,8 @@ SEAL = 3
 """Which of its lines is the seal."""
 LASTING, DEPARTED = "lasting", "departed"
 """Sets whose elements have a time: generations that still pass, and addresses of which none does."""
+ISOLATED, PASSAGE = "isolated", "passage"
+"""How the names begin of the sets of isolated addresses, and of those of what passes a quarantine."""
 DIRECTIONS: tuple[Direction, ...] = ("in", "out")
 STEPS = ("forbid", "deny", "default")
 ADDRESS_FIELDS: Mapping[Family, Field] = {"ip": IPV4, "ip6": IPV6}
@@ -132,6 +134,19 @@ def render(
     return sealed(layout, {**said, **(words or {})})
 
 
+def quarantined(intent: Intent) -> Draft:
+    """All of a table that a quarantine is in: who is isolated, what passes, and the chains that ask for either."""
+    draft = Draft()
+    for family in FAMILIES:
+        _isolated(draft, family, intent)
+    for view in VIEWS:
+        draft.chain(f"judge_{view.name}", *_judge(view, intent))
+        _quarantine(draft, view, intent)
+    for hook in FORWARD:
+        draft.chain(f"midstream_{hook}", *_midstream(hook, intent))
+    return draft
+
+
 def sealed(layout: Layout, said: Mapping[int, str]) -> Layout:
     """The layout, saying this of itself, and a seal over everything that is in the kernel."""
     said = {n: text for n, text in said.items() if n != SEAL}
@@ -167,7 +182,6 @@ def _peers(draft: Draft, intent: Intent) -> Mapping[Family, Ranged]:
     """Returns which maps of ranges there are to look up."""
     ranged: dict[Family, Ranged] = {}
     exact, ranges = exact_peers(intent.peers), range_peers(intent.peers)
-    isolated = addresses(intent.isolated)
     for family in FAMILIES:
         key, suffix = (ADDRESS_FIELDS[family],), SUFFIX[family]
         draft.put(SetSpec(f"peer{suffix}", key, "class"), exact[family])
@@ -176,9 +190,13 @@ def _peers(draft: Draft, intent: Intent) -> Mapping[Family, Ranged]:
             draft.put(SetSpec(f"prefix{suffix}_{length}", key, "class"), elements)
         rest = draft.put_ranges(f"range{suffix}", key[0], "class", arranged.rest) if arranged.rest else None
         ranged[family] = Ranged(tuple(arranged.prefixes), rest)
-        keys = isolated[family]
-        draft.put(SetSpec(f"isolated{suffix}", key), sorted_hash(keys, keys[:, :0]))
+        _isolated(draft, family, intent)
     return ranged
+
+
+def _isolated(draft: Draft, family: Family, intent: Intent) -> None:
+    keys = addresses(intent.isolated)[family]
+    draft.put(SetSpec(f"{ISOLATED}{SUFFIX[family]}", (ADDRESS_FIELDS[family],)), sorted_hash(keys, keys[:, :0]))
 
 
 def _essential(draft: Draft) -> None:
@@ -257,7 +275,7 @@ def _quarantine(draft: Draft, view: View, intent: Intent) -> None:
     """What passes a quarantine, then nothing: dropped in silence, in every mode."""
     draft.chain(
         f"quarantine_{view.name}",
-        *_passage_rules(draft, "passage", view, intent.quarantine_passages),
+        *_passage_rules(draft, PASSAGE, view, intent.quarantine_passages),
         rule(s.count(f"{view.direction}_quarantine")),
         rule(s.log(f"ringfence {view.direction} quarantine blocked ")),
         rule(s.drop()),
@@ -328,7 +346,7 @@ def _barriers(view: View, intent: Intent) -> Iterator[Rule]:
         return
     for family in FAMILIES:
         if any(is_v4(address) == (family == "ip") for address in intent.isolated):
-            isolated = s.address_in(family, view.remote, f"isolated{SUFFIX[family]}")
+            isolated = s.address_in(family, view.remote, f"{ISOLATED}{SUFFIX[family]}")
             yield rule(isolated, s.goto(f"quarantine_{view.name}"))
 
 

@@ -27,7 +27,7 @@ from ringfence.targets.nftables.terms import Terms
 def planned(intent: Intent, found: Realised, groups: Mapping[str, CgroupRef], how: How, now: float) -> Plan:
     """From what was found to the intent."""
     wanted = revise(intent, found, groups, how, now)
-    plan = _plan(found, wanted.layout, wanted.terms, now, has_trial=wanted.has_trial)
+    plan = plan_to(found, wanted.layout, wanted.terms, now, has_trial=wanted.has_trial)
     is_again = wanted.judges_again and wanted.generation != found.policy_generation
     return msgspec.structs.replace(
         plan,
@@ -47,7 +47,7 @@ def settled(found: Realised, until: float | None, now: float) -> Plan:
     generations = split(found.layout)
     assert generations.trial is not None
     layout = side_by_side(generations.confirmed, generations.trial, terms.words(has_trial=True))
-    return _plan(found, layout, terms, now, has_trial=True, insists=until is not None)
+    return plan_to(found, layout, terms, now, has_trial=True, insists=until is not None)
 
 
 def tidied(found: Realised, now: float) -> Plan:
@@ -57,10 +57,13 @@ def tidied(found: Realised, now: float) -> Plan:
     terms = msgspec.structs.replace(found.terms.at(now), trial_until=None)
     layout = found.in_force.layout
     own = {n: text for n, text in said_in(layout).items() if n in (1, 2, POLICY)}
-    return _plan(found, sealed(layout, {**own, **terms.words(has_trial=False)}), terms, now, has_trial=False)
+    return plan_to(found, sealed(layout, {**own, **terms.words(has_trial=False)}), terms, now, has_trial=False)
 
 
-def _plan(found: Realised, wanted: Layout, terms: Terms, now: float, *, has_trial: bool, insists: bool = False) -> Plan:
+def plan_to(
+    found: Realised, wanted: Layout, terms: Terms, now: float, *, has_trial: bool, insists: bool = False
+) -> Plan:
+    """From what was found to a table under these terms, as it is called and judged now."""
     changes = difference(wanted, found.layout)
     timed = tuple(timer_messages(found, terms, now, has_trial=has_trial, insists=insists))
     return Plan(

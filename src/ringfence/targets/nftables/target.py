@@ -25,13 +25,22 @@ from ringfence.targets.nftables import messages as m
 from ringfence.targets.nftables.areas import CgroupRef, units_of
 from ringfence.targets.nftables.cgroups import named_units, resolve_units
 from ringfence.targets.nftables.changes import Changes, changes
+from ringfence.targets.nftables.generations import is_same
+from ringfence.targets.nftables.isolation import changed_isolation, is_alike, with_quarantine
 from ringfence.targets.nftables.layout import DORMANT, OWNER, PERSIST, Chain, Layout
-from ringfence.targets.nftables.membership import Moved, changed_members, with_members
+from ringfence.targets.nftables.membership import Moved, changed_members, moved_peers, with_members
 from ringfence.targets.nftables.netlink import Netlink, Refused, following
-from ringfence.targets.nftables.observe import read_element, read_rules, read_table, read_timers
+from ringfence.targets.nftables.observe import (
+    read_element,
+    read_elements,
+    read_rules,
+    read_spec,
+    read_table,
+    read_timers,
+)
 from ringfence.targets.nftables.ownership import Ownership, drop_copy, move, owned_by_another
 from ringfence.targets.nftables.plan import Plan
-from ringfence.targets.nftables.readback import differences
+from ringfence.targets.nftables.readback import about, differences
 from ringfence.targets.nftables.realised import Realised, realised, retold, with_groups
 from ringfence.targets.nftables.render import ABOUT, render
 from ringfence.targets.nftables.revision import How, Live
@@ -71,6 +80,8 @@ class NftablesTarget:
         self._cgroup_root = cgroup_root
         self._last_units: frozenset[str] = frozenset()
         self._last: Realised | None = None
+        self._proof: tuple[str, Intent] | None = None
+        """The seal of a table, and the intent it was proven to realise."""
 
     # -- pure: the same on every machine --
 
@@ -279,6 +290,7 @@ class NftablesTarget:
         found = self._proven(intent)
         if found.state not in ("realised", "refused"):
             raise TargetError("not-realised", f"what was read back differs: {'; '.join(found.differences[:3])}")
+        self._proof = (_seal(found), intent)
         return found
 
     def _proven(self, intent: Intent) -> Realised:
@@ -315,15 +327,72 @@ class NftablesTarget:
             moved = changed_members(found, added, removed, self._permissions_of(standing.intent), self._now())
             if moved is None:
                 return found
-            try:
-                self.apply(moved.plan)
-            except TargetError as error:
-                self._last = None
-                if error.code != "ruleset-changed" or attempt == ATTEMPTS - 1:
-                    raise
+            if not self._is_sent(moved, is_last=attempt == ATTEMPTS - 1):
                 continue
-            return self._read_back(moved)
+            proof, seen = self._proof, self._read_back(moved)
+            if proof is not None and proof[0] == _seal(found):
+                peers = moved_peers(proof[1].peers, moved.changes)
+                self._proof = (_seal(moved.after), msgspec.structs.replace(proof[1], peers=peers))
+            return seen
         raise AssertionError("every attempt returns or raises")
+
+    def apply_isolation(self, intent: Intent) -> Realised:
+        """The quarantines of an intent that is in force but for them, at the cost of the change.
+
+        A policy on trial stays on trial: both generations are bound. Proven by reading back what was sent (the
+        elements, the exceptions, the rules a quarantine is in), while the kernel's rule set generation shows that
+        nobody else wrote; a whole audit is `observe`. After somebody else wrote, and where no policy of ours is in
+        force, it is a `converge`.
+
+        Raises TargetError `policy-differs` where more than quarantine differs from what is in force, and like
+        `converge`; FindingsError where the intent may not be planned.
+        """
+        if errors_among(intent.refusals):
+            raise FindingsError(intent.refusals)
+        for attempt in range(ATTEMPTS):
+            found = self._last or self.observe()
+            standing = found.in_force
+            if standing is None or not found.is_untouched or (found.trial is not None and not found.on_trial):
+                return self.converge(intent, policy=standing.policy if standing is not None else "")
+            self._prove(intent, found)
+            moved = changed_isolation(found, intent, self._now())
+            if moved is None:
+                return self._as_refused(found, intent)
+            if self._is_sent(moved, is_last=attempt == ATTEMPTS - 1):
+                seen = self._read_back(moved)
+                self._proof = (_seal(moved.after), intent)
+                return self._as_refused(seen, intent)
+        raise AssertionError("every attempt returns or raises")
+
+    def _prove(self, intent: Intent, found: Realised) -> None:
+        """That an untouched table realises an intent but for its quarantines. Raises TargetError `policy-differs`."""
+        if self._proof is not None and self._proof[0] == _seal(found) and is_alike(self._proof[1], intent):
+            return
+        assert found.intent is not None
+        seen = self.verify(with_quarantine(intent, found.intent), found)
+        if seen.state not in ("realised", "refused"):
+            raise TargetError(
+                "policy-differs",
+                f"more than quarantine differs from what is in force: {'; '.join(seen.differences[:3])}",
+                help="converge to the whole intent",
+            )
+
+    def _as_refused(self, found: Realised, intent: Intent) -> Realised:
+        reduced, _ = self._reduced(intent)
+        if reduced is intent or found.state != "realised":
+            return found
+        return msgspec.structs.replace(found, state="refused", differences=tuple(f.message for f in reduced.refusals))
+
+    def _is_sent(self, moved: Moved, *, is_last: bool) -> bool:
+        """False where somebody else changed the rule set first."""
+        try:
+            self.apply(moved.plan)
+        except TargetError as error:
+            self._last = None
+            if error.code != "ruleset-changed" or is_last:
+                raise
+            return False
+        return True
 
     def _permissions_of(self, intent: Intent) -> Permissions:
         known = self._permissions
@@ -337,6 +406,7 @@ class NftablesTarget:
         with self._netlink() as netlink:
             wrong = [name for name, key, value in moved.elements if _value_of(netlink, name, key) != value]
             wrong += [c.name for c in moved.chains if not Chain(c.name, read_rules(netlink, c.name)).is_same(c)]
+            wrong += [name for name in moved.sets if not _is_as_written(netlink, name, moved.plan.layout)]
             if netlink.generation() != moved.after.generation:
                 return self.observe()
         if wrong:
@@ -464,8 +534,22 @@ def _consistent(netlink: Netlink) -> tuple[Layout | None, int]:
 
 
 def _value_of(netlink: Netlink, name: str, key: bytes) -> bytes | str | None:
+    """Of a set's element: nothing, as bytes."""
     element = read_element(netlink, name, key)
-    return element.value if element is not None else None
+    return None if element is None else element.value or b""
+
+
+def _is_as_written(netlink: Netlink, name: str, layout: Layout) -> bool:
+    """A whole set, with all that it is."""
+    spec = read_spec(netlink, name)
+    if spec is None or spec != layout.sets[name]:
+        return False
+    spec, elements = read_elements(netlink, spec)
+    return spec == layout.sets[name] and is_same(elements, layout.elements[name])
+
+
+def _seal(found: Realised) -> str:
+    return about(found.layout).seal if found.layout is not None else ""
 
 
 def _trial_over() -> TargetError:
