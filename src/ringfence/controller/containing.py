@@ -6,6 +6,7 @@ it when it starts. Verified means that hosts read their rules back at that revis
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -65,6 +66,7 @@ class Containing:
 
     def __init__(self, state: State, reconciler: Reconciler, clock: Callable[[], datetime]) -> None:
         self._state, self._reconciler, self._clock = state, reconciler, clock
+        self._applying = asyncio.Lock()
 
     async def quarantine(
         self,
@@ -135,8 +137,9 @@ class Containing:
         return released
 
     async def _apply(self) -> None:
-        records = await self.live()
-        await self._reconciler.isolate(quarantines_of(records))
+        async with self._applying:  # one at a time: what was read last is told last
+            records = await self.live()
+            await self._reconciler.isolate(quarantines_of(records))
 
     async def live(self) -> tuple[QuarantineRecord, ...]:
         """The quarantines in force."""

@@ -31,7 +31,15 @@ from ringfence.controller.collecting import Collecting
 from ringfence.controller.containing import Containing
 from ringfence.controller.desired import Inputs
 from ringfence.controller.distribute import Distributor
-from ringfence.controller.estate import ahead_of, inputs_of, quarantines_of, read_estate, read_workload, world_of
+from ringfence.controller.estate import (
+    ahead_of,
+    inputs_of,
+    quarantines_of,
+    read_estate,
+    read_workload,
+    settings_of,
+    world_of,
+)
 from ringfence.controller.fabric import Fabric
 from ringfence.controller.granting import Granting
 from ringfence.controller.incoming import Incoming
@@ -178,6 +186,7 @@ class Controller:
             lambda: self._every("rollout", 1.0, self.rollouts.advance),
             lambda: self._every("flows", 15.0, self._store_flows),
             lambda: self._every("silence", 5.0, self._silence),
+            lambda: self._every("retention", 3600.0, self._retain),
             lambda: self._every("audit", 3600.0, self._sign_audit),
             lambda: self._every("certificate", 3600.0, self._certify),
             lambda: self._every("metrics", 5.0, self._measure),
@@ -271,12 +280,13 @@ class Controller:
             await self.refresh(uuid)
 
     async def refresh(self, uuid: str) -> None:
-        """Follow what the state says of a workload now."""
-        workload = await self.state.read(lambda view: read_workload(view, uuid))
-        if workload is None:
-            await self.reconciler.remove_workload(uuid)
-        else:
-            await self.reconciler.put_workload(workload)
+        """Follow what the state says of a workload now. One at a time: what was read last is followed last."""
+        async with self._refreshing:
+            workload = await self.state.read(lambda view: read_workload(view, uuid))
+            if workload is None:
+                await self.reconciler.remove_workload(uuid)
+            else:
+                await self.reconciler.put_workload(workload)
 
     async def _cloned(self, uuid: str, instances: tuple[str, ...]) -> None:
         workload = self.reconciler.inputs.inventory.by_uuid.get(uuid)
@@ -321,6 +331,13 @@ class Controller:
         self.on_certificate()
         if self.fabric.server is not None:
             self.fabric.server.reload()
+
+    async def _retain(self) -> None:
+        """Flows past the days and bytes that the settings keep."""
+        version = await self.versions.current()
+        flows = settings_of(version).flows
+        now = int(self.clock().timestamp())
+        await asyncio.to_thread(self.flows.prune, now, max_days=flows.max_days, max_bytes=flows.max_bytes)
 
     async def _sign_audit(self) -> None:
         head = await self.state.write(lambda tx: audit.sign_head(tx, self.signing.current, self.clock()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable
@@ -46,6 +47,7 @@ class Rollouts:
         self._realised, self._is_online = realised, is_online
         self.current: Rollout | None = None
         self._well_since: datetime | None = None
+        self._loading = asyncio.Lock()
 
     async def begin(self, version: PolicyVersion, manner: Manner, canary: Canary, *, by: Principal) -> Rollout:
         """Start to bring a version to the hosts; one under way ends. Raises InputError `unmatched`, `bad-canary`."""
@@ -69,7 +71,11 @@ class Rollouts:
         return rollout
 
     async def load(self) -> None:
-        """Follow what the state says is under way."""
+        """Follow what the state says is under way. One at a time: what was read last is followed last."""
+        async with self._loading:
+            await self._load()
+
+    async def _load(self) -> None:
         held = await self._state.read(read_estate)
         self.current, self._well_since = held.underway, None
         ahead = self._ahead(held.underway)
