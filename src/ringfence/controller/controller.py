@@ -152,6 +152,7 @@ class Controller:
         self.attending = Attending(self.state, self.watching, clock)
         self.collecting = Collecting(folder / "evidence", self.state, self.workloads, self.order, clock)
         self.distributor: Distributor
+        self._refreshing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.problems: dict[str, str] = {}
         """What goes on in the background, and failed last."""
