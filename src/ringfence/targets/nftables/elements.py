@@ -14,7 +14,7 @@ import numpy as np
 from ringfence.core.intent.model import PeerClass
 from ringfence.core.net.address import LAST, V4_BASE, V4_LAST
 from ringfence.core.net.intervals import IntervalSet
-from ringfence.targets.nftables.layout import Hash, Interval, hash_of, sorted_hash
+from ringfence.targets.nftables.layout import Bytes2D, Hash, Interval, hash_of, sorted_hash
 from ringfence.targets.nftables.marks import CODES
 from ringfence.targets.nftables.services import Ruling
 from ringfence.targets.nftables.statements import Family
@@ -47,15 +47,20 @@ def addresses(values: Iterable[int]) -> dict[Family, np.ndarray[tuple[int, int],
 
 def exact_peers(peers: Iterable[PeerClass]) -> dict[Family, Hash]:
     """Address -> class, by family."""
-    peers = tuple(peers)
-    flat = [address for peer in peers for address in peer.addresses]
-    raw = np.frombuffer(b"".join(address.to_bytes(16, "big") for address in flat), np.uint8).reshape(-1, 16)
-    ids = np.repeat(
-        np.array([peer.id for peer in peers], np.uint32), np.array([len(peer.addresses) for peer in peers], np.int64)
-    )
-    classes = np.ascontiguousarray(ids).view(np.uint8).reshape(-1, 4)
-    is_v4 = (raw[:, :12] == _V4_PREFIX).all(axis=1)
-    return {"ip": sorted_hash(raw[is_v4, 12:], classes[is_v4]), "ip6": sorted_hash(raw[~is_v4], classes[~is_v4])}
+    v4, v6 = list[tuple[int, list[int]]](), list[tuple[int, list[int]]]()
+    for peer in peers:
+        v4.append((peer.id, [a for a in peer.addresses if V4_BASE <= a <= V4_LAST]))
+        v6.append((peer.id, [a for a in peer.addresses if not V4_BASE <= a <= V4_LAST]))
+    short = np.array([a for _, members in v4 for a in members], np.uint64) - np.uint64(V4_BASE)
+    long = b"".join([a.to_bytes(16, "big") for _, members in v6 for a in members])
+    keys = short.astype(">u4").view(np.uint8).reshape(-1, 4), np.frombuffer(long, np.uint8).reshape(-1, 16)
+    return {"ip": sorted_hash(keys[0], _classes(v4)), "ip6": sorted_hash(keys[1], _classes(v6))}
+
+
+def _classes(members: list[tuple[int, list[int]]]) -> Bytes2D:
+    """The class of each member, as a value."""
+    numbers = np.array([number for number, _ in members], np.uint32)
+    return np.repeat(numbers, [len(some) for _, some in members]).view(np.uint8).reshape(-1, 4)
 
 
 def range_peers(peers: Iterable[PeerClass]) -> dict[Family, tuple[Interval, ...]]:

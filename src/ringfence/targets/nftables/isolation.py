@@ -19,9 +19,9 @@ from ringfence.core.intent.model import Intent
 from ringfence.targets.nftables.generations import FOR_ONE, is_same, side_by_side, split
 from ringfence.targets.nftables.layout import Elements, Hash, Layout
 from ringfence.targets.nftables.membership import Moved
-from ringfence.targets.nftables.netlink import following
 from ringfence.targets.nftables.plan import Plan, missing_rows
 from ringfence.targets.nftables.readback import normal_passages
+from ringfence.targets.nftables.reading import after
 from ringfence.targets.nftables.realised import Realised, Standing, told
 from ringfence.targets.nftables.render import PASSAGE, marked_chains, quarantined, said_in, sealed
 from ringfence.targets.nftables.revision import next_numbers, with_departed
@@ -124,9 +124,7 @@ class _Step:
     def _after(
         self, plan: Plan, standings: list[Standing], timers: Mapping[str, Mapping[bytes, float | None]]
     ) -> Realised:
-        generation = self.found.generation
-        for step in (plan.preparation, plan.messages, plan.cleanup):
-            generation = following(generation) if step else generation
+        generation = after(plan, self.found.generation)
         confirmed, trial = standings[0], standings[1] if len(standings) > 1 else None
         layout = msgspec.structs.replace(plan.layout, timers=timers)
         return told(layout, generation, confirmed, trial, is_sealed=True, now=self.now)

@@ -78,8 +78,11 @@ class Element(NamedTuple):
     """Until it goes by itself; None: never."""
 
 
-def read_table(netlink: Netlink) -> Layout | None:
-    """Everything in our table; None when there is no such table. Dumps are retried until they are consistent."""
+def read_table(netlink: Netlink, known: Mapping[str, Elements] | None = None) -> Layout | None:
+    """Everything in our table; None when there is no such table. Dumps are retried until they are consistent.
+
+    `known`: elements of sets that are not read, because they are known.
+    """
     try:
         table = attribute_map(_ask(netlink, m.GETTABLE, string(1, TABLE), flags=0)[0])
     except Refused as refusal:
@@ -91,7 +94,8 @@ def read_table(netlink: Netlink) -> Layout | None:
     counters, objects = _objects(netlink)
     elements: dict[str, Elements] = {}
     for name, spec in specs.items():
-        specs[name], elements[name] = read_elements(netlink, spec)
+        found = known.get(name) if known else None
+        specs[name], elements[name] = (spec, found) if found is not None else read_elements(netlink, spec)
     strangers = tuple(sorted([*strange, *objects, *_flow_tables(netlink)]))
     timers = read_timers(netlink, specs)
     return Layout(counters, specs, elements, chains, strangers, flags=as_int(table.get(2, b"")), timers=timers)
@@ -249,6 +253,12 @@ def read_element(netlink: Netlink, name: str, key: bytes) -> Element | None:
             return None
         raise
     return next(element for parts in map(attribute_map, answers) for element in _elements(parts[3]))
+
+
+def read_value(netlink: Netlink, name: str, key: bytes) -> bytes | str | None:
+    """What an element holds: nothing, as bytes, in a set; None where there is no such element."""
+    element = read_element(netlink, name, key)
+    return None if element is None else element.value or b""
 
 
 def read_spec(netlink: Netlink, name: str) -> SetSpec | None:

@@ -25,23 +25,17 @@ from ringfence.targets.nftables import messages as m
 from ringfence.targets.nftables.areas import CgroupRef, units_of
 from ringfence.targets.nftables.cgroups import named_units, resolve_units
 from ringfence.targets.nftables.changes import Changes, changes
-from ringfence.targets.nftables.generations import is_same
 from ringfence.targets.nftables.isolation import changed_isolation, is_alike, with_quarantine
-from ringfence.targets.nftables.layout import DORMANT, OWNER, PERSIST, Chain, Layout
+from ringfence.targets.nftables.layout import DORMANT, OWNER, PERSIST, Layout
 from ringfence.targets.nftables.membership import Moved, changed_members, moved_peers, with_members
 from ringfence.targets.nftables.netlink import Netlink, Refused, following
-from ringfence.targets.nftables.observe import (
-    read_element,
-    read_elements,
-    read_rules,
-    read_spec,
-    read_table,
-    read_timers,
-)
+from ringfence.targets.nftables.observe import read_table, read_timers
 from ringfence.targets.nftables.ownership import Ownership, drop_copy, move, owned_by_another
 from ringfence.targets.nftables.plan import Plan
 from ringfence.targets.nftables.readback import about, differences
+from ringfence.targets.nftables.reading import ATTEMPTS, NOTHING, consistent, missed, resting
 from ringfence.targets.nftables.realised import Realised, realised, retold, with_groups
+from ringfence.targets.nftables.refusals import refusal_of
 from ringfence.targets.nftables.render import ABOUT, render
 from ringfence.targets.nftables.revision import How, Live
 from ringfence.targets.nftables.revocation import Permissions
@@ -53,18 +47,7 @@ from ringfence.targets.nftables.terms import FOR_GOOD
 from ringfence.targets.nftables.text import format_layout
 
 AS_IS = How()
-ATTEMPTS = 8
 SETTLE_TRIES, SETTLE_S = 10, 0.1
-_REFUSED = {
-    errno.EPERM: ("not-permitted", "run with CAP_NET_ADMIN"),
-    errno.ERESTART: ("ruleset-changed", "observe and plan again"),
-    errno.EOPNOTSUPP: ("kernel-lacks-feature", "load the nf_tables modules, or use a newer kernel"),
-    errno.ENOENT: ("ruleset-changed", "observe and plan again"),
-    errno.EEXIST: ("ruleset-changed", "observe and plan again"),
-    errno.EBUSY: ("ruleset-changed", "observe and plan again"),
-    errno.ENFILE: ("set-full", "a set has reached its size"),
-    errno.ENOMEM: ("out-of-memory", "the kernel could not hold the rules"),
-}
 
 
 class NftablesTarget:
@@ -80,6 +63,9 @@ class NftablesTarget:
         self._cgroup_root = cgroup_root
         self._last_units: frozenset[str] = frozenset()
         self._last: Realised | None = None
+        self._resting = NOTHING
+        self._checked: tuple[Intent, tuple[Finding, ...]] | None = None
+        """An intent, and what contradicts itself in it."""
         self._proof: tuple[str, Intent] | None = None
         """The seal of a table, and the intent it was proven to realise."""
 
@@ -147,7 +133,7 @@ class NftablesTarget:
             try:
                 return self._moved(netlink)
             except Refused as refusal:
-                raise _refused(refusal) from refusal
+                raise refusal_of(refusal) from refusal
             finally:
                 self._is_secured = True
 
@@ -156,7 +142,7 @@ class NftablesTarget:
             drop_copy(netlink)
             return False
         wanted = self._ownership.flags if self._ownership is not None else 0
-        layout, _ = _consistent(netlink)
+        layout, _ = consistent(netlink)
         if layout is None:
             return False
         if layout.flags & OWNER:
@@ -188,11 +174,11 @@ class NftablesTarget:
                     based_on = None if based_on is None else following(based_on)
                 netlink.commit(plan.messages, generation=based_on)
             except Refused as refusal:
-                raise _refused(refusal, was_guarded=plan.based_on is not None) from refusal
+                raise refusal_of(refusal, was_guarded=plan.based_on is not None) from refusal
             try:
                 netlink.commit(plan.cleanup)
             except Refused as refusal:
-                raise _refused(refusal) from refusal
+                raise refusal_of(refusal) from refusal
             self._adopt(netlink, plan, is_before=False)
 
     def _adopt(self, netlink: Netlink, plan: Plan, *, is_before: bool) -> None:
@@ -217,7 +203,8 @@ class NftablesTarget:
         return last
 
     def _read(self, netlink: Netlink) -> Realised:
-        layout, generation = _consistent(netlink)
+        known, self._resting = self._resting, NOTHING
+        layout, generation = consistent(netlink, known)
         return realised(layout, generation, self._groups_at(layout) if layout is not None else {}, self._now())
 
     def _now(self) -> float:
@@ -280,9 +267,11 @@ class NftablesTarget:
         if not self._is_secured:
             self.secure()
         for attempt in range(ATTEMPTS):
-            plan = self._as_owned(self.plan(intent, self.verify(intent), how))
+            found = self.verify(intent)
+            plan = self._as_owned(self.plan(intent, found, how))
             try:
                 self.apply(plan)
+                self._rest(plan, found)
                 break
             except TargetError as error:
                 if error.code != "ruleset-changed" or attempt == ATTEMPTS - 1:
@@ -292,6 +281,12 @@ class NftablesTarget:
             raise TargetError("not-realised", f"what was read back differs: {'; '.join(found.differences[:3])}")
         self._proof = (_seal(found), intent)
         return found
+
+    def _rest(self, plan: Plan, found: Realised) -> None:
+        """What the next reading may take as read."""
+        if not plan.is_empty:
+            with self._netlink() as netlink:
+                self._resting = resting(netlink, plan, found.layout)
 
     def _proven(self, intent: Intent) -> Realised:
         """What is realised after an apply.
@@ -357,11 +352,11 @@ class NftablesTarget:
             self._prove(intent, found)
             moved = changed_isolation(found, intent, self._now())
             if moved is None:
-                return self._as_refused(found, intent)
+                return self._asrefusal_of(found, intent)
             if self._is_sent(moved, is_last=attempt == ATTEMPTS - 1):
                 seen = self._read_back(moved)
                 self._proof = (_seal(moved.after), intent)
-                return self._as_refused(seen, intent)
+                return self._asrefusal_of(seen, intent)
         raise AssertionError("every attempt returns or raises")
 
     def _prove(self, intent: Intent, found: Realised) -> None:
@@ -377,7 +372,7 @@ class NftablesTarget:
                 help="converge to the whole intent",
             )
 
-    def _as_refused(self, found: Realised, intent: Intent) -> Realised:
+    def _asrefusal_of(self, found: Realised, intent: Intent) -> Realised:
         reduced, _ = self._reduced(intent)
         if reduced is intent or found.state != "realised":
             return found
@@ -404,9 +399,7 @@ class NftablesTarget:
         """Only what was sent, if nobody else wrote meanwhile; else everything."""
         self._last = None
         with self._netlink() as netlink:
-            wrong = [name for name, key, value in moved.elements if _value_of(netlink, name, key) != value]
-            wrong += [c.name for c in moved.chains if not Chain(c.name, read_rules(netlink, c.name)).is_same(c)]
-            wrong += [name for name in moved.sets if not _is_as_written(netlink, name, moved.plan.layout)]
+            wrong = tuple(missed(netlink, moved))
             if netlink.generation() != moved.after.generation:
                 return self.observe()
         if wrong:
@@ -485,7 +478,7 @@ class NftablesTarget:
                 netlink.commit((m.delete_table(),))
             except Refused as refusal:
                 if refusal.errno != errno.ENOENT:
-                    raise _refused(refusal) from refusal
+                    raise refusal_of(refusal) from refusal
 
     def hits(self) -> tuple[counters.Hit, ...]:
         """How often each cell decided."""
@@ -506,7 +499,9 @@ class NftablesTarget:
 
     def _faults(self, intent: Intent) -> tuple[Finding, ...]:
         """All that is refused of the intent; any error among it refuses the whole."""
-        return (*intent.refusals, *self.support_here(intent))
+        if self._checked is None or self._checked[0] is not intent:
+            self._checked = (intent, check(intent))
+        return (*intent.refusals, *self._checked[1], *refused(intent, *self._groups(intent)))
 
     def _reduced(self, intent: Intent) -> tuple[Intent, Mapping[str, CgroupRef]]:
         groups, unresolved = self._groups(intent)
@@ -516,36 +511,6 @@ class NftablesTarget:
     def _groups_at(self, layout: Layout) -> Mapping[str, CgroupRef]:
         """The units of intents seen before, as they resolve now: a re-created group shows as a difference."""
         return resolve_units(sorted(self._last_units), self._cgroup_root)[0] if self._last_units else {}
-
-
-def _consistent(netlink: Netlink) -> tuple[Layout | None, int]:
-    """The table, read while nobody changed the rule set."""
-    for _ in range(ATTEMPTS):
-        before = netlink.generation()
-        try:
-            layout = read_table(netlink)
-        except Refused as refusal:
-            if refusal.errno != errno.ENOENT:
-                raise _refused(refusal) from refusal
-            continue
-        if netlink.generation() == before:
-            return layout, before
-    raise TargetError("read-back-unstable", "the rule set kept changing while it was read", help="try again")
-
-
-def _value_of(netlink: Netlink, name: str, key: bytes) -> bytes | str | None:
-    """Of a set's element: nothing, as bytes."""
-    element = read_element(netlink, name, key)
-    return None if element is None else element.value or b""
-
-
-def _is_as_written(netlink: Netlink, name: str, layout: Layout) -> bool:
-    """A whole set, with all that it is."""
-    spec = read_spec(netlink, name)
-    if spec is None or spec != layout.sets[name]:
-        return False
-    spec, elements = read_elements(netlink, spec)
-    return spec == layout.sets[name] and is_same(elements, layout.elements[name])
 
 
 def _seal(found: Realised) -> str:
@@ -558,14 +523,3 @@ def _trial_over() -> TargetError:
         "no policy is on trial: the confirmed one is in force",
         help="apply the policy again to try it again",
     )
-
-
-def _refused(refusal: Refused, *, was_guarded: bool = False) -> TargetError:
-    """`was_guarded`: the kernel would have said ERESTART had anybody changed the rule set, so it is not that."""
-    if was_guarded and refusal.errno in (errno.ENOENT, errno.EEXIST, errno.EBUSY):
-        help_ = (
-            "the old rules are still in force; unless a module of nf_tables is missing, this is a fault in ringfence"
-        )
-        return TargetError("kernel-refused", f"the kernel refused {refusal.about}: {refusal.strerror}", help=help_)
-    code, help_ = _REFUSED.get(refusal.errno or 0, ("kernel-refused", "the old rules are still in force"))
-    return TargetError(code, f"the kernel refused {refusal.about}: {refusal.strerror}", help=help_)
