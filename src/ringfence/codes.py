@@ -286,6 +286,10 @@ _CONTROLLER = {
     "method-not-allowed": Code("the API does not do that there", "look at /v1/openapi.json"),
     "body-too-large": Code("a request says more than is read", "send less at once"),
     "bus-unavailable": Code("the bus does not answer the controller", "`ringfence status` says how it is"),
+    "unknown-evidence": Code("there is no such bundle of evidence", "`ringfence evidence` lists them"),
+    "evidence-not-here": Code("a host has not sent its bundle yet", "look again later"),
+    "key-reused": Code("an idempotency key was used for another request", "use a new one for each request"),
+    "request-underway": Code("the same request is being carried out", "wait for its answer"),
     "backup-newer": Code("a newer version made the backup", "use that version"),
 }
 
@@ -324,6 +328,20 @@ _NOTIFY = {
     "outbox-unusable": Code("notices that wait cannot be read or written", "check path, permissions and space"),
 }
 
+_CLIENT = {
+    "not-logged-in": Code("no controller, token or CA is known", "`ringfence login`, or set the environment"),
+    "login-damaged": Code("what `ringfence login` kept cannot be used", "log in again"),
+    "bad-server": Code("the address of a controller is none", "write it like https://ringfence:8443"),
+    "bad-fingerprint": Code("a fingerprint is not 64 hex digits", "copy what `ringfence up` printed"),
+    "controller-unreadable": Code("a controller's answer cannot be read", "update the older end"),
+    "not-confirmed": Code("somebody was asked, and did not say yes", "answer y, or use --yes"),
+    "bad-live": Code("a word for live connections is none", "use keep, drain or cut"),
+    "bad-probe": Code("a probe is no host and port", "write it like db.example.com:5432"),
+    "bad-action": Code("a command has no such action", "look at its --help"),
+    "rollout-unfinished": Code("not every host had a version in time", "it goes on; `ringfence rollout` tells how far"),
+    "file-taken": Code("a file with secrets would be written over another", "name a new file"),
+}
+
 _AGENT = {
     "bad-agent-config": Code("the agent's settings cannot be used", "correct the key or value that is named"),
     "bad-duration": Code("a length of time cannot be read", "write it like 45s, 30m or 2h"),
@@ -360,6 +378,7 @@ AREAS: Mapping[str, Mapping[str, Code]] = MappingProxyType(
         "Messages": _MESSAGES,
         "Trust in the fleet": _FLEET_TRUST,
         "The controller": _CONTROLLER,
+        "The command line of a fleet": _CLIENT,
         "The agent": _AGENT,
         "Notifications": _NOTIFY,
     }

@@ -51,6 +51,72 @@ COMMANDS = {
         "ringfence.cli.up",
         "Run the controller of a fleet until it is told to stop: API, bus, state and flows in one directory.",
     ),
+    "login": Entry(
+        "ringfence.cli.access",
+        "Keep a controller's address, CA and one's token, and use it from now on. Nothing is said to another's CA.",
+    ),
+    "logout": Entry(
+        "ringfence.cli.access",
+        "Forget a controller and one's token there. The token stays good: `ringfence token revoke` ends it.",
+    ),
+    "status": Entry(
+        "ringfence.cli.status",
+        "How the controller and its fleet are. Exit 1 when a part fails, or a host has drifted or refuses.",
+    ),
+    "plan": Entry(
+        "ringfence.cli.publish",
+        "What the estate's policies would open, close and break on the fleet. Nothing is changed.",
+    ),
+    "apply": Entry(
+        "ringfence.cli.publish",
+        "Put the estate's policies in force on the fleet: proven, as a new version, each host on trial.",
+    ),
+    "rollback": Entry(
+        "ringfence.cli.publish",
+        "Put what an old version says in force, as a new version. A test that fails today is told, and stops nothing.",
+    ),
+    "rollout": Entry(
+        "ringfence.cli.publish", "How far the newest version is, and which hosts are behind. Exit 1 when it stopped."
+    ),
+    "versions": Entry(
+        "ringfence.cli.publish",
+        "Versions of the policies: each a restore point. Exit 1 when --diff finds a difference.",
+    ),
+    "propose": Entry(
+        "ringfence.cli.publish", "Put the estate's policies before a second person, who approves or rejects them."
+    ),
+    "proposals": Entry("ringfence.cli.publish", "Policies that wait for a second person."),
+    "label": Entry(
+        "ringfence.cli.fleet",
+        "Put labels on workloads, or take them off. A change of labels is a change of policy: it is shown first.",
+    ),
+    "mode": Entry("ringfence.cli.fleet", "How strictly workloads are held, in each direction."),
+    "quarantine": Entry(
+        "ringfence.cli.contain",
+        "Isolate workloads, now, on themselves and on every peer; whatever the policies say.",
+    ),
+    "release": Entry("ringfence.cli.contain", "End the quarantine of workloads."),
+    "alerts": Entry(
+        "ringfence.cli.alerts", "Alerts, the most severe first. Exit 1 when one is open that nobody looks after."
+    ),
+    "audit": Entry(
+        "ringfence.cli.audit",
+        "Who did what, the latest first. `verify` reads all of it; exit 1 when an entry is not as it was written.",
+    ),
+    "evidence": Entry(
+        "ringfence.cli.evidence",
+        "Who talks with what program under which rules, on one host: asked for, listed, fetched.",
+    ),
+    "backup": Entry(
+        "ringfence.cli.backup",
+        "The controller's state, CA, keys and evidence as one file. Whoever has it unsealed has the estate.",
+    ),
+    "restore": Entry(
+        "ringfence.cli.backup",
+        "Make a controller's directory of a backup; `ringfence up DIR` starts it.",
+    ),
+    "agent": Entry("ringfence.cli.agent", "Hosts: invited, listed, retired; and the agent of this one."),
+    "token": Entry("ringfence.cli.token", "Who may do what on the controller."),
     "lab": Entry("ringfence.cli.lab", "Worlds of real hosts in network namespaces, with real traffic."),
 }
 

@@ -1,1 +1,1 @@
-"""The typed client of the HTTP API."""
+"""The client of the API: what programs and the command line talk to a controller with."""

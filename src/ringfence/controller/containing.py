@@ -56,8 +56,8 @@ class Contained(msgspec.Struct, frozen=True):
 
     @property
     def is_verified(self) -> bool:
-        """On the host and by every peer that can be reached."""
-        own = self.own is None or self.own.state != "pending"
+        """Read back on the host itself, where an agent runs, and by every peer that is heard; by somebody at all."""
+        own = self.verified_peers > 0 if self.own is None else self.own.state == "verified"
         return own and not any(one.state == "pending" for one in self.pending)
 
 

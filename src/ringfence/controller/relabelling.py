@@ -36,6 +36,8 @@ class _Turn(NamedTuple):
     after: int
     workloads: tuple[str, ...] = ()
     """Names; none: they stay as they are."""
+    stay: tuple[str, ...] = ()
+    """Names of those who keep their labels."""
 
 
 def relabelled(world: World, labels: Mapping[str, Mapping[str, str]]) -> DiffView:
@@ -77,13 +79,14 @@ class _Comparison:
     def _staying(self, changed: set[str]) -> Iterator[_Turn]:
         """The classes of whoever keeps their labels, and of bare addresses."""
         engine = self._engine
-        held: set[int] = set()
+        held: dict[int, list[str]] = {}
         for workload in self._known.workloads:
             if workload.uuid not in changed:
-                held |= {engine.class_of(workload, a) for a in engine.addresses_of(workload, engine.world.at)}
+                for class_ in {engine.class_of(workload, a) for a in engine.addresses_of(workload, engine.world.at)}:
+                    held.setdefault(class_, []).append(workload.name)
         bare = {c for c in range(len(engine.classes)) if engine.classes.labels[c] is None and engine.is_present(c)}
-        for class_ in sorted(held | bare):
-            yield _Turn(class_, class_)
+        for class_ in sorted(held.keys() | bare):
+            yield _Turn(class_, class_, stay=tuple(held.get(class_, ())))
 
     def boxes(self) -> Iterator[BoxView]:
         for change, atoms, row, columns, is_source in self._cells():
@@ -91,7 +94,7 @@ class _Comparison:
             services = self._engine.say_services(atoms)
             ends = (who, peers) if is_source else (peers, who)
             pairs = len(row.workloads) * sum(self._size(one) for one in columns)
-            peer = self._say(columns[:1])
+            peer = (columns[0].workloads or columns[0].stay or (self._say(columns[:1]),))[0]
             first = (row.workloads[0], peer) if is_source else (peer, row.workloads[0])
             told = ("allowed", "allow") if change == "opened" else ("blocked", "default")
             example = Example(*first, services[0] if services else "any", *told)
@@ -135,7 +138,7 @@ class _Comparison:
         return len(row.workloads) == 1 and row.workloads == other.workloads
 
     def _size(self, turn: _Turn) -> int:
-        return len(turn.workloads) or self._engine.classes.workloads[turn.before] or 1
+        return len(turn.workloads) or len(turn.stay) or 1
 
     def _say(self, turns: Iterable[_Turn]) -> str:
         return "; ".join(self._say_one(turn) for turn in turns)

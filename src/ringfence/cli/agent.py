@@ -1,0 +1,161 @@
+"""`ringfence agent`: hosts invited, listed and retired; and this host's own agent, as `ringfence-agent` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from ringfence.cli.fleet_words import workloads_table
+from ringfence.cli.remote import WhyOption, fleet, in_time, parse_labels, say_labels, say_time
+from ringfence.cli.session import CLEAN, FINDINGS, Session, command, write_out
+from ringfence.cli.tables import Rows, count
+from ringfence.client.client import Client
+from ringfence.core.errors import InputError
+from ringfence.core.identity.workload import MODES, Mode, ModeName
+from ringfence.wire.api import Invite, NewProfile
+
+app = typer.Typer(no_args_is_help=True, help="Hosts: invited, listed, retired; and the agent of this one.")
+NameArgument = Annotated[str, typer.Argument(metavar="WORKLOAD", help="Its name or UUID.")]
+UsesOption = Annotated[int | None, typer.Option(min=1, help="So many hosts at most.")]
+ForOption = Annotated[str | None, typer.Option("--for", metavar="TIME", help="Good for so long, as in 24h or 7d.")]
+
+
+@fleet(app, "profile", epilog="Example: ringfence agent profile web --label app=shop --label role=web")
+def profile(
+    session: Session,
+    client: Client,
+    name: Annotated[str | None, typer.Argument(help="A new profile; without it those there are are listed.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="What its hosts are.")] = None,
+    mode: Annotated[str, typer.Option(help="How its hosts begin: observe, selective or enforce.")] = "observe",
+    uses: UsesOption = None,
+    lasts: ForOption = None,
+) -> int:
+    """Make a pairing profile: what hosts become that join by its tokens."""
+    if name is None:
+        found = client.profiles()
+    else:
+        asked = NewProfile(name, parse_labels(label or ()), Mode.both(_mode(mode)), uses, in_time(lasts))
+        found = [client.make_profile(asked)]
+    table = Rows(("profile", "labels", "in", "out", "uses left", "ends", "by"))
+    for one in found:
+        left = "" if one.uses_left is None else str(one.uses_left)
+        modes = (one.mode.inbound, one.mode.outbound)
+        table.add(one.name, say_labels(one.labels), *modes, left, say_time(one.expires), one.created_by)
+    session.emit(found, table)
+    return CLEAN
+
+
+def _mode(text: str) -> ModeName:
+    for mode in MODES:
+        if mode == text:
+            return mode
+    raise InputError("unknown-mode", f"`{text}` is not a mode", help=f"one of {', '.join(MODES)}")
+
+
+@fleet(app, "invite", epilog="Example: ringfence agent invite web --uses 20 --for 24h")
+def invite(
+    session: Session,
+    client: Client,
+    profile: Annotated[str, typer.Argument(help="What hosts become that join by it.")],
+    uses: UsesOption = None,
+    lasts: ForOption = None,
+) -> int:
+    """Make a join token and print it, once, alone on stdout."""
+    token = client.invite(Invite(profile, uses, in_time(lasts)))
+    session.say("on each host:  ringfence-agent enrol --token TOKEN  &&  systemctl enable --now ringfence-agent")
+    if session.is_json:
+        session.emit({"token": token})
+    else:
+        write_out(token + "\n")
+    return CLEAN
+
+
+@fleet(app, "invitations", epilog="Example: ringfence agent invitations")
+def invitations(
+    session: Session,
+    client: Client,
+    revoke: Annotated[str | None, typer.Option(metavar="ID", help="Nobody joins by that one any more.")] = None,
+) -> int:
+    """Join tokens there are or were, without their secrets."""
+    if revoke is not None:
+        client.disinvite(revoke)
+    found = client.invitations()
+    table = Rows(("id", "profile", "made", "by", "uses left", "ends", "state"))
+    for one in found:
+        left = "" if one.uses_left is None else str(one.uses_left)
+        state = "revoked" if one.revoked_at else ""
+        table.add(one.id, one.profile, say_time(one.created), one.created_by, left, say_time(one.expires), state)
+    session.emit(found, table)
+    return CLEAN
+
+
+@fleet(app, "list", epilog="Example: ringfence agent list --selector env=prod")
+def list_(
+    session: Session,
+    client: Client,
+    selector: Annotated[str, typer.Option(metavar="SELECTOR", help="Only these.")] = "",
+) -> int:
+    """Every host with an agent, and what was read back there. Exit 1 when one is not as it should be."""
+    found = list(client.workloads(selector, agents=True))
+    session.emit(found, workloads_table(found), count(len(found), "agent"))
+    return FINDINGS if any(one.state in WRONG_STATES for one in found) else CLEAN
+
+
+@fleet(app, "revoke", epilog="Example: ringfence agent revoke web-1 --why 'its disk was stolen'")
+def revoke(session: Session, client: Client, workload: NameArgument, why: WhyOption = "") -> int:
+    """A host may not speak to the controller any more. It keeps its last policy; its addresses stay its own."""
+    ended = client.revoke(workload, why)
+    session.emit(
+        {"revoked": workload, "connections": ended}, f"{workload} is refused; {count(ended, 'connection')} ended"
+    )
+    return CLEAN
+
+
+@fleet(app, "retire", epilog="Example: ringfence agent retire web-1 --why 'replaced by web-2'")
+def retire(session: Session, client: Client, workload: NameArgument, why: WhyOption = "") -> int:
+    """A host is gone for good: what others allow it is withdrawn, and its certificate is refused."""
+    client.retire(workload, why)
+    session.emit({"retired": workload}, f"{workload} is gone")
+    return CLEAN
+
+
+# ---- this host ------------------------------------------------------------------------------------------------------
+
+HERE = {
+    "enrol": ("Join a controller with a token it made (root).", "--token rfj_..."),
+    "run": ("Enforce, observe and tell until stopped; the rules stay (root).", ""),
+    "status": ("What is enforced on this host, and how it is known.", ""),
+    "preflight": ("What to know before this host enforces anything.", ""),
+    "disable": (
+        "Break-glass: observe only, for a while; told and audited (root).",
+        "--for 30m --why 'ticket 4711'",
+    ),
+    "enable": ("End a break-glass before its time (root).", ""),
+    "uninstall": ("End the agent on this host (root).", "--leave open"),
+}
+"""Commands of `ringfence-agent`, with an example's options."""
+WordsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[OPTION]...", help="As `ringfence-agent COMMAND --help` tells them.")
+]
+
+
+def _here(name: str) -> Callable[..., int]:
+    def run(session: Session, words: WordsArgument = None) -> int:
+        from ringfence.agent.main import main
+
+        is_asked = session.is_json and name in ("status", "preflight")
+        return main([name, *(words or ()), *(("--json",) if is_asked else ())])
+
+    run.__doc__ = HERE[name][0]
+    return run
+
+
+for _name, (_, _options) in HERE.items():
+    command(
+        app,
+        _name,
+        context_settings={"ignore_unknown_options": True},
+        epilog=f"Example: sudo ringfence agent {_name} {_options}".rstrip(),
+    )(_here(_name))

@@ -1,0 +1,48 @@
+"""`ringfence evidence`: bundles of what a host does, asked for and fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ringfence.cli.keeping import write_private
+from ringfence.cli.remote import WhyOption, fleet, say_time
+from ringfence.cli.session import CLEAN, Session
+from ringfence.cli.tables import Rows
+from ringfence.client.client import Client
+from ringfence.wire.api import AskEvidence
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the root."""
+    fleet(app, "evidence", epilog="Example: ringfence evidence web-1 --why 'incident 4711'")(evidence)
+
+
+def evidence(
+    session: Session,
+    client: Client,
+    workload: Annotated[str | None, typer.Argument(help="Ask that host for a bundle; none: list them.")] = None,
+    why: WhyOption = "",
+    with_command_lines: Annotated[bool, typer.Option("--with-command-lines", help="They may hold passwords.")] = False,
+    get: Annotated[str | None, typer.Option(metavar="ID", help="Fetch that bundle (tar.gz); needs -o.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")] = None,
+) -> int:
+    """Who talks with what program under which rules, on one host: asked for, listed, fetched."""
+    if get is not None:
+        path = output or Path(f"{get}.tar.gz")
+        size = write_private(path, client.bundle(get))
+        session.emit({"path": str(path), "size_bytes": size}, f"{path}: {size:,} bytes")
+        return CLEAN
+    if workload is not None:
+        asked = client.ask_evidence(AskEvidence(workload, why, with_command_lines))
+        session.emit(asked, f"asked {asked.name}; fetch it with `ringfence evidence --get {asked.id}`")
+        return CLEAN
+    found = client.evidence()
+    table = Rows(("id", "host", "state", "asked", "by", "bytes>", "sha256"))
+    for one in found:
+        bytes_ = f"{one.size_bytes:,}" if one.size_bytes else ""
+        table.add(one.id, one.name, one.state, say_time(one.at), one.by, bytes_, one.digest)
+    session.emit(found, table if found else "no evidence was asked for")
+    return CLEAN

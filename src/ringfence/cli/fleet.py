@@ -1,0 +1,82 @@
+"""`ringfence label` and `mode`: what workloads are, and how strictly they are held."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ringfence.cli.fleet_words import diff_words
+from ringfence.cli.remote import WorkloadsArgument, fleet, parse_labels
+from ringfence.cli.session import CLEAN, FINDINGS, Session
+from ringfence.cli.tables import count
+from ringfence.client.client import Client
+from ringfence.core.errors import InputError
+from ringfence.core.identity.workload import MODES, ModeName
+from ringfence.wire.api import Relabel, SetMode
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the root."""
+    fleet(app, "label", epilog="Example: ringfence label web-1 --put env=prod --remove legacy")(label)
+    fleet(app, "mode", epilog="Example: ringfence mode app=shop --in enforce")(mode)
+
+
+def label(
+    session: Session,
+    client: Client,
+    workloads: WorkloadsArgument,
+    put: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label they are to have.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(metavar="KEY", help="A label to take off.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would open and close, change nothing.")] = False,
+    yes: YesOption = False,
+) -> int:
+    """Put labels on workloads, or take them off. A change of labels is a change of policy: it is shown first.
+
+    Exit 1 when --plan shows that something opens or closes.
+    """
+    asked = Relabel(tuple(workloads), parse_labels(put or ()), tuple(remove or ()))
+    diff = client.plan_labels(asked)
+    if plan:
+        session.emit(diff, *diff_words(diff))
+        return FINDINGS if diff.boxes else CLEAN
+    for line in diff_words(diff):
+        session.say(line)
+    confirm(session, "change these labels?", yes=yes)
+    changed = client.relabel(asked)
+    session.emit({"changed": changed, "diff": diff}, f"{count(changed, 'workload')} changed")
+    return CLEAN
+
+
+def mode(
+    session: Session,
+    client: Client,
+    workloads: WorkloadsArgument,
+    both: Annotated[str | None, typer.Option("--both", metavar="MODE", help="observe, selective or enforce.")] = None,
+    inbound: Annotated[str | None, typer.Option("--in", metavar="MODE", help="Only what comes in.")] = None,
+    outbound: Annotated[str | None, typer.Option("--out", metavar="MODE", help="Only what goes out.")] = None,
+) -> int:
+    """How strictly workloads are held, in each direction."""
+    asked = SetMode(tuple(workloads), _mode(inbound or both), _mode(outbound or both))
+    if asked.inbound is None and asked.outbound is None:
+        raise InputError("unknown-mode", "no mode is named", help="use --both, --in or --out with a mode")
+    changed = client.set_mode(asked)
+    session.emit({"changed": changed}, f"{count(changed, 'workload')} changed")
+    return CLEAN
+
+
+def _mode(text: str | None) -> ModeName | None:
+    if text is not None and text not in MODES:
+        raise InputError("unknown-mode", f"`{text}` is not a mode", help=f"one of {', '.join(MODES)}")
+    return text
+
+
+def confirm(session: Session, question: str, *, yes: bool) -> None:
+    """Ask where somebody sits. Raises InputError `not-confirmed`."""
+    if yes or session.is_json or not sys.stdin.isatty():
+        return
+    if not typer.confirm(question, err=True):
+        raise InputError("not-confirmed", "nothing was changed", help="answer y, or use --yes")

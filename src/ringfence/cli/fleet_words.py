@@ -1,0 +1,146 @@
+"""What a controller says, as people read it: tables of hosts, plans, rollouts, quarantines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from ringfence.cli.remote import say_labels, say_time
+from ringfence.cli.tables import Rows, count
+from ringfence.wire import api
+
+STATE_COLOURS = {
+    "realised": "green", "pending": "yellow", "drifted": "bold red", "refused": "bold red", "unreachable": "red",
+    "unmanaged": "dim",
+}  # fmt: skip
+WRONG_STATES = frozenset({"drifted", "refused", "unreachable"})
+_PART_COLOURS = {"ok": "green", "degraded": "yellow", "failed": "bold red"}
+_SEVERITY_COLOURS = {"info": "cyan", "warning": "yellow", "error": "red", "critical": "bold red"}
+_SHOWN = 20
+
+
+def workloads_table(found: Iterable[api.WorkloadView]) -> Rows:
+    """A line a workload."""
+    table = Rows(("workload", "state", "in", "out", "version>", "labels", "addresses", "heard", "remarks"), heads=2)
+    for one in found:
+        state = Text(one.state, STATE_COLOURS.get(one.state, ""))
+        version = str(one.policy_version) if one.policy_version else ""
+        modes = (one.mode.inbound, one.mode.outbound)
+        table.add(
+            one.name, state, *modes, version, say_labels(one.labels), " ".join(one.addresses), say_time(one.seen),
+            _remarks(one),
+        )  # fmt: skip
+    return table
+
+
+def _remarks(one: api.WorkloadView) -> str:
+    said = ["in quarantine"] if one.is_quarantined else []
+    said += [f"observes only until {say_time(one.disabled_until)}"] if one.disabled_until else []
+    return "; ".join((*said, *one.problems))
+
+
+def diff_words(diff: api.DiffView) -> tuple[RenderableType, str]:
+    """Opened in red (it is exposure), closed in green, the largest first."""
+    table = Rows(("", "from", "to", "services", "pairs>", "for example", "when"), heads=3)
+    for box in diff.boxes:
+        mark = Text("+ opens", "red") if box.change == "opened" else Text("- closes", "green")
+        shown = f"{box.example.source} -> {box.example.destination} {box.example.service}"
+        table.add(mark, box.sources, box.destinations, " ".join(box.services[:6]), f"{box.workload_pairs:,}", shown,
+                  ", ".join(box.when))  # fmt: skip
+    more = f" ({diff.more:,} kinds more)" if diff.more else ""
+    said = f"{count(diff.opened, 'workload pair')} opened, {diff.closed:,} closed{more}"
+    return table, said if diff.boxes else "no difference in what passes"
+
+
+def plan_words(planned: api.Planned) -> list[RenderableType]:
+    """What opens and closes, what would break, what is proven."""
+    out: list[RenderableType] = [*diff_words(planned.diff)]
+    failing = [p for p in planned.proofs if p.outcome in ("failed", "unmatched")]
+    for proof in failing:
+        out.append(Text(f"{proof.outcome}: {proof.policy}: {proof.name}: {proof.message}", "bold red"))
+    proven = sum(p.outcome in ("proven", "warning") for p in planned.proofs)
+    out.append(
+        f"{count(proven, 'test')} of {len(planned.proofs)} proven" if planned.proofs else "no test says what must hold"
+    )
+    out += _impact_words(planned.impact)
+    out.append(f"from version {planned.base} to {count(planned.hosts, 'host')}")
+    return out
+
+
+def _impact_words(impact: api.Impact | None) -> list[RenderableType]:
+    if impact is None:
+        return []
+    if not impact.connections:
+        return [Text(f"no traffic of the last {impact.days} days is stored, so what breaks is not known", "yellow")]
+    seen = f"{impact.connections:,} connections of the last {impact.days} days"
+    if not impact.broken:
+        return [Text(f"{seen}: nothing breaks", "green")]
+    table = Rows(("would break", "", "", "", "connections>", "last seen", "nearest fix"), heads=4)
+    for row in impact.broken[:_SHOWN]:
+        last = f"{row.last:%Y-%m-%d %H:%M}"
+        table.add(row.source, "->", row.destination, row.service, f"{row.connections:,}", last, row.hint)
+    more = len(impact.broken) - min(len(impact.broken), _SHOWN) + impact.more
+    return [seen, table, *([f"and {more:,} kinds more"] if more else [])]
+
+
+def rollout_words(rollout: api.RolloutView) -> list[RenderableType]:
+    """How far a version is, and who is behind."""
+    if not rollout.version:
+        return ["nothing was applied yet"]
+    colour = {"done": "green", "stopped": "bold red"}.get(rollout.stage, "yellow")
+    confirmed = f", {rollout.confirmed:,} of {count(rollout.total, 'host')} read it back"
+    head = Text.assemble(f"version {rollout.version}: ", (rollout.stage, colour), confirmed)
+    out: list[RenderableType] = [head]
+    if rollout.problem:
+        out.append(Text(rollout.problem, "bold red"))
+    if rollout.laggards:
+        table = Rows(("host", "state", "why"))
+        for one in rollout.laggards[:_SHOWN]:
+            table.add(one.name, one.state, one.why)
+        out.append(table)
+    return out
+
+
+def contained_words(found: Iterable[api.ContainedView]) -> RenderableType:
+    """A line a quarantine."""
+    table = Rows(("workload", "level", "in force", "peers>", "since", "until", "by", "why", "id"), heads=3)
+    for one in found:
+        state = Text("verified", "green") if one.is_verified else Text(_waiting_for(one), "yellow")
+        peers = f"{one.verified_peers}/{one.peers}"
+        table.add(one.name, one.level, state, peers, say_time(one.since), say_time(one.until), one.by, one.why, one.id)
+    return table
+
+
+def _waiting_for(one: api.ContainedView) -> str:
+    names = [check.name for check in one.pending if check.state == "pending"]
+    if one.own is not None and one.own.state != "verified":
+        names.insert(0, f"{one.own.name} itself ({one.own.state})")
+    return f"pending: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+
+
+def status_words(status: api.Status) -> list[RenderableType]:
+    """The controller's parts, then its fleet."""
+    parts = Rows(("part", "state", ""))
+    for part in status.parts:
+        parts.add(part.name, Text(part.state, _PART_COLOURS[part.state]), part.message)
+    agents = ", ".join(f"{number} {state}" for state, number in sorted(status.agents.items())) or "none"
+    alerts = Text("alerts: ")
+    for severity, number in sorted(status.alerts.items()):
+        alerts.append(f"{number} {severity}  ", _SEVERITY_COLOURS.get(severity, ""))
+    out: list[RenderableType] = [
+        f"{status.name}, Ringfence {status.version}, since {say_time(status.started)}",
+        parts,
+        f"agents: {agents}   workloads: {status.workloads:,}",
+        *rollout_words(status.rollout),
+        alerts if status.alerts else "no open alerts",
+    ]
+    if status.quarantines:
+        said = f"{count(status.quarantines, 'quarantine')}, {status.quarantines_verified} verified"
+        out.append(Text(said, "green" if status.quarantines == status.quarantines_verified else "yellow"))
+    return out
+
+
+def severity_text(severity: str) -> Text:
+    return Text(severity, _SEVERITY_COLOURS.get(severity, ""))

@@ -1,0 +1,261 @@
+"""`ringfence plan`, `apply`, `rollback`, `rollout`, `versions`: the estate's policies to a fleet."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from ringfence.cli.fleet import YesOption, confirm
+from ringfence.cli.fleet_words import diff_words, plan_words, rollout_words
+from ringfence.cli.remote import fleet, parse_duration, say_time
+from ringfence.cli.session import CLEAN, FINDINGS, Session
+from ringfence.cli.tables import Rows
+from ringfence.client.client import Client
+from ringfence.core.errors import InputError
+from ringfence.estate import CONFIG, Estate, read
+from ringfence.wire import api
+from ringfence.wire.messages import Live, Probe
+
+_POLL_S = 1.0
+NoteOption = Annotated[str, typer.Option("--note", help="What it is for, for the audit log.")]
+CanaryOption = Annotated[
+    str, typer.Option("--canary", metavar="WHO", help="Who goes first: a share like 5%, or a selector.")
+]
+LiveOption = Annotated[str, typer.Option("--live", help="Connections that lose permission: keep, drain or cut.")]
+GraceOption = Annotated[str, typer.Option("--grace", metavar="TIME", help="How long `drain` lets them finish.")]
+TrialOption = Annotated[
+    str, typer.Option("--trial", metavar="TIME", help="A host that does not confirm by then goes back; none: no trial.")
+]
+ProbeOption = Annotated[
+    list[str] | None,
+    typer.Option("--probe", metavar="HOST:PORT", help="What every host must still reach for the policy to stay."),
+]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Until every host read it back, or it stopped (exit 1).")]
+WithinOption = Annotated[str, typer.Option("--within", metavar="TIME", help="How long to wait (exit 3 after that).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the root."""
+    fleet(app, "plan", epilog="Example: ringfence plan --days 14")(plan)
+    fleet(app, "apply", epilog="Example: ringfence apply --canary 5% --note 'orders talk to db' --wait")(apply)
+    fleet(app, "rollback", epilog="Example: ringfence rollback 11 --note 'orders cannot reach db'")(rollback)
+    fleet(app, "rollout", epilog="Example: ringfence rollout --go-on")(rollout)
+    fleet(app, "versions", epilog="Example: ringfence versions --diff 11 12")(versions)
+    fleet(app, "propose", epilog="Example: ringfence propose --note 'orders talk to db'")(propose)
+    fleet(app, "proposals", epilog="Example: ringfence proposals --approve 5b1c0d2e9f3a")(proposals)
+
+
+def draft_of(estate: Estate, base: int, note: str = "") -> api.Draft:
+    """The estate's policies and settings as they are written."""
+    folder = estate.root / "policies"
+    files = {str(path.relative_to(folder)): _text(path) for path in estate.policy_files()}
+    settings = estate.root / CONFIG
+    return api.Draft(files, base, _text(settings) if settings.exists() else "", note)
+
+
+def _text(path: Path) -> str:
+    try:
+        return read(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"byte {error.start + 1} of `{path}` is not UTF-8"
+        raise InputError("not-utf8", message, help="save the file as UTF-8") from error
+
+
+def current(client: Client) -> int:
+    """The version in force; 0: none."""
+    return next((one.number for one in client.versions(limit=1)), 0)
+
+
+def plan(
+    session: Session,
+    client: Client,
+    days: Annotated[int, typer.Option(min=0, max=365, help="Of stored traffic to judge; 0: none.")] = 7,
+) -> int:
+    """What the estate's policies would open, close and break on the fleet. Nothing is changed.
+
+    Exit 1 when a test fails, or seen traffic would break.
+    """
+    planned = client.plan(api.Plan(draft_of(session.estate, current(client)), days))
+    session.emit(planned, *plan_words(planned))
+    session.show_findings((*planned.findings, *planned.refusals))
+    is_broken = planned.impact is not None and bool(planned.impact.broken)
+    return FINDINGS if is_broken or any(p.outcome in ("failed", "unmatched") for p in planned.proofs) else CLEAN
+
+
+def apply(
+    session: Session,
+    client: Client,
+    note: NoteOption = "",
+    canary: CanaryOption = "",
+    live: LiveOption = "drain",
+    grace: GraceOption = "60s",
+    trial: TrialOption = "90s",
+    probe: ProbeOption = None,
+    accept_refused: Annotated[
+        bool, typer.Option("--accept-refused", help="Go on although some allows stay closed somewhere.")
+    ] = False,
+    base: Annotated[
+        int | None, typer.Option(help="The version these policies were made from.", show_default="the one in force")
+    ] = None,
+    wait: WaitOption = False,
+    within: WithinOption = "10m",
+    yes: YesOption = False,
+) -> int:
+    """Put the estate's policies in force on the fleet: proven, as a new version, each host on trial.
+
+    Exit 1 when a test fails; nothing is changed then.
+    """
+    how = how_of(canary, live, grace, trial, probe or [], accept_refused=accept_refused)
+    draft = draft_of(session.estate, current(client) if base is None else base, note)
+    if not session.is_json:
+        planned = client.plan(api.Plan(draft))
+        for line in plan_words(planned):
+            session.say(line)
+        confirm(session, f"apply this to {planned.hosts} hosts?", yes=yes)
+    applied = client.apply(api.Apply(draft, how))
+    session.show_findings(applied.findings)
+    return _end(session, client, applied, wait=wait, within=within)
+
+
+def rollback(
+    session: Session,
+    client: Client,
+    version: Annotated[int, typer.Argument(help="The version to go back to; it becomes a new one.")],
+    note: NoteOption = "",
+    canary: CanaryOption = "",
+    live: LiveOption = "drain",
+    grace: GraceOption = "60s",
+    trial: TrialOption = "90s",
+    wait: WaitOption = False,
+    within: WithinOption = "10m",
+) -> int:
+    """Put what an old version says in force, as a new version. A test that fails today is told, and stops nothing."""
+    how = how_of(canary, live, grace, trial, [])
+    applied = client.rollback(api.Rollback(version, current(client), note, how))
+    session.show_findings(applied.findings)
+    return _end(session, client, applied, wait=wait, within=within)
+
+
+def how_of(
+    canary: str, live: str, grace: str, trial: str, probes: list[str], *, accept_refused: bool = False
+) -> api.How:
+    """Raises InputError `bad-canary`, `bad-live`, `bad-duration`, `bad-probe`."""
+    if live not in get_args(Live):
+        raise InputError("bad-live", f"`{live}` is nothing to do with connections", help="one of keep, drain and cut")
+    percent, selector = 0.0, canary
+    if canary.endswith("%"):
+        selector = ""
+        try:
+            percent = float(canary[:-1])
+        except ValueError as error:
+            raise InputError("bad-canary", f"`{canary}` is no share", help="write it like 5%") from error
+    return api.How(
+        live=cast("Live", live),
+        grace_s=int(parse_duration(grace).total_seconds()),
+        trial_s=None if trial == "none" else int(parse_duration(trial).total_seconds()),
+        probes=tuple(map(_probe, probes)),
+        canary=selector,
+        canary_percent=percent,
+        accept_refused=accept_refused,
+    )
+
+
+def _probe(text: str) -> Probe:
+    host, sign, port = text.rpartition(":")
+    if not sign or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise InputError("bad-probe", f"`{text}` is no host and port", help="write it like db.example.com:5432")
+    return Probe(host.strip("[]"), int(port))
+
+
+def _end(session: Session, client: Client, applied: api.Applied, *, wait: bool, within: str) -> int:
+    session.say(f"version {applied.version.number} is published")
+    found = _waited(client, parse_duration(within).total_seconds()) if wait else applied.rollout or client.rollout()
+    session.emit({"version": applied.version, "rollout": found}, *rollout_words(found))
+    return FINDINGS if found.stage == "stopped" else CLEAN
+
+
+def _waited(client: Client, within_s: float) -> api.RolloutView:
+    """Raises InputError `rollout-unfinished`."""
+    end = time.monotonic() + within_s
+    while (found := client.rollout()).stage not in ("done", "stopped"):
+        if time.monotonic() > end:
+            message = f"version {found.version} is {found.stage}: {found.confirmed} of {found.total} hosts read it back"
+            raise InputError("rollout-unfinished", message, help="it goes on; `ringfence rollout` tells how far it is")
+        time.sleep(_POLL_S)
+    return found
+
+
+def rollout(
+    session: Session,
+    client: Client,
+    go_on: Annotated[bool, typer.Option("--go-on", help="Everybody now, whatever the canary says.")] = False,
+    wait: WaitOption = False,
+    within: WithinOption = "10m",
+) -> int:
+    """How far the newest version is, and which hosts are behind. Exit 1 when it stopped."""
+    found = client.go_on() if go_on else client.rollout()
+    if wait:
+        found = _waited(client, parse_duration(within).total_seconds())
+    session.emit(found, *rollout_words(found))
+    return FINDINGS if found.stage == "stopped" else CLEAN
+
+
+def versions(
+    session: Session,
+    client: Client,
+    diff: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="OLD NEW", help="What one opens and closes against another.")
+    ] = None,
+    show: Annotated[int | None, typer.Option(metavar="VERSION", help="The text of one.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many, the newest first.")] = 20,
+) -> int:
+    """Versions of the policies: each a restore point. Exit 1 when --diff finds a difference."""
+    if diff is not None:
+        found = client.diff(*diff)
+        session.emit(found, *diff_words(found))
+        return FINDINGS if found.boxes else CLEAN
+    if show is not None:
+        text = client.version(show)
+        session.emit(text, *(f"# {name}\n{content}" for name, content in sorted(text.files.items())))
+        return CLEAN
+    listed = client.versions(limit=limit)
+    table = Rows(("version>", "at", "by", "note", "files"))
+    for one in listed:
+        table.add(str(one.number), say_time(one.at), one.actor, one.note, " ".join(one.files))
+    session.emit(listed, table if listed else "nothing was published yet")
+    return CLEAN
+
+
+def propose(session: Session, client: Client, note: NoteOption = "") -> int:
+    """Put the estate's policies before a second person, who approves or rejects them."""
+    made = client.propose(draft_of(session.estate, current(client), note))
+    session.emit(made, f"proposal {made.id}: somebody else approves it with `ringfence proposals --approve {made.id}`")
+    return CLEAN
+
+
+def proposals(
+    session: Session,
+    client: Client,
+    approve: Annotated[str | None, typer.Option(metavar="ID", help="Publish that one, and roll it out.")] = None,
+    reject: Annotated[str | None, typer.Option(metavar="ID", help="Decide against that one.")] = None,
+    why: Annotated[str, typer.Option("--why", help="The reason, for the audit log.")] = "",
+    canary: CanaryOption = "",
+    live: LiveOption = "drain",
+    grace: GraceOption = "60s",
+    trial: TrialOption = "90s",
+) -> int:
+    """Policies that wait for a second person."""
+    if approve is not None:
+        applied = client.approve(approve, how_of(canary, live, grace, trial, []))
+        return _end(session, client, applied, wait=False, within="10m")
+    if reject is not None:
+        client.reject(reject, why)
+    found = client.proposals()
+    table = Rows(("id", "at", "by", "note", "from version>", "files"))
+    for one in found:
+        table.add(one.id, say_time(one.at), one.actor, one.note, str(one.base or 0), " ".join(one.files))
+    session.emit(found, table if found else "nothing waits")
+    return CLEAN

@@ -1,0 +1,24 @@
+"""`ringfence status`: the controller and its fleet."""
+
+from __future__ import annotations
+
+import typer
+
+from ringfence.cli.fleet_words import status_words
+from ringfence.cli.remote import fleet
+from ringfence.cli.session import CLEAN, FINDINGS, Session
+from ringfence.client.client import Client
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the root."""
+    fleet(app, "status", epilog="Example: ringfence status")(status)
+
+
+def status(session: Session, client: Client) -> int:
+    """How the controller and its fleet are. Exit 1 when a part fails, or a host has drifted or refuses."""
+    found = client.status()
+    session.emit(found, *status_words(found))
+    wrong = sum(found.agents.get(state, 0) for state in ("drifted", "refused"))
+    is_failed = any(part.state == "failed" for part in found.parts)
+    return FINDINGS if wrong or is_failed or found.rollout.stage == "stopped" else CLEAN
