@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ringfence.cli.fleet_words import workloads_table
+from ringfence.cli.fleet_words import WRONG_STATES, workloads_table
 from ringfence.cli.remote import WhyOption, fleet, in_time, parse_labels, say_labels, say_time
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command, write_out
 from ringfence.cli.tables import Rows, count

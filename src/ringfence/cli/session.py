@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import msgspec
 import typer
@@ -29,7 +29,9 @@ from ringfence.cli.exits import FINDINGS as FINDINGS
 from ringfence.cli.exits import UNREACHABLE as UNREACHABLE
 from ringfence.cli.findings import findings_table
 from ringfence.core.errors import Finding, FindingsError, InputError, Location, RingfenceError, TargetError
-from ringfence.estate import Estate
+
+if TYPE_CHECKING:
+    from ringfence.estate import Estate
 
 _UNBOUNDED = 4096
 """Columns of an output that nobody looks at through a window."""
@@ -91,6 +93,8 @@ class Session:
 
     @functools.cached_property
     def estate(self) -> Estate:
+        from ringfence.estate import Estate  # what asks a controller does without
+
         return Estate.find(self.folder)
 
     def emit(self, document: Any, *renderables: RenderableType) -> None:
