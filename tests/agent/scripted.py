@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from nacl.signing import SigningKey
@@ -13,7 +15,7 @@ from nacl.signing import SigningKey
 from ringfence.agent.clock import Clock
 from ringfence.agent.config import Config
 from ringfence.agent.disk import Trust
-from ringfence.agent.point import How, Point
+from ringfence.agent.point import How, Point, Tried
 from ringfence.agent.run import Agent
 from ringfence.bus.memory import MemoryBroker, MemoryBus
 from ringfence.core.errors import Finding, FindingsError, TargetError
@@ -154,6 +156,39 @@ class Controller:
         return [event.kind for event in self.events]
 
 
+class Note(NamedTuple):
+    """Somebody's commit."""
+
+    text: str
+    is_tampering: bool = True
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Watched:
+    """A subscription that a test writes to."""
+
+    def __init__(self) -> None:
+        self._handle = os.eventfd(0, os.EFD_NONBLOCK)
+        self._notes: list[Note] = []
+
+    def tell(self, text: str) -> None:
+        self._notes.append(Note(text))
+        os.eventfd_write(self._handle, 1)
+
+    def fileno(self) -> int:
+        return self._handle
+
+    def read(self) -> list[Note]:
+        os.eventfd_read(self._handle)
+        notes, self._notes = self._notes, []
+        return notes
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
 class Paper:
     """An enforcement point on paper: what is applied is what is there, unless a test says otherwise."""
 
@@ -165,6 +200,11 @@ class Paper:
         """How often the kernel says no yet."""
         self.state = "realised"
         self.confirmed = 0
+        self.moved: list[tuple[dict[int, list[int]], list[int]]] = []
+        self.on_trial: Tried | None = None
+        self.severed = 0
+        self.generation = 1
+        self._watches: list[Watched] = []
 
     def converge(self, intent: Intent, how: How) -> Observed:
         if self.refusing(intent):
@@ -176,6 +216,45 @@ class Paper:
         self.intent, self.state = intent, "realised"
         return self.observe()
 
+    def move(self, added: Mapping[int, Collection[int]], removed: Collection[int]) -> Observed:
+        """Address by address, as the kernel does it."""
+        assert self.intent is not None
+        if self.failing:
+            self.failing -= 1
+            raise TargetError("kernel-refused", "the kernel refused it")
+        goes = {*removed, *(address for some in added.values() for address in some)}
+        assert {*added} <= {peer.id for peer in self.intent.peers}
+        peers = tuple(
+            msgspec.structs.replace(peer, addresses=tuple(sorted({*peer.addresses} - goes | {*added.get(peer.id, ())})))
+            for peer in self.intent.peers
+        )
+        self.moved.append(({number: sorted(some) for number, some in added.items()}, sorted(removed)))
+        self.intent = msgspec.structs.replace(self.intent, peers=peers)
+        return self.observe()
+
+    def tamper(self) -> None:
+        """Somebody changes the rules."""
+        self.state = "drifted"
+        for watch in self._watches:
+            watch.tell("nft (pid 7): rule added to input")
+
+    def audit(self, intent: Intent) -> tuple[str, ...]:
+        return () if self.state == "realised" and self.intent == intent else ("a rule was added",)
+
+    def tried(self) -> Tried | None:
+        return self.on_trial
+
+    def sever(self) -> int:
+        self.severed += 1
+        return 0
+
+    def watch(self) -> Watched:
+        self._watches.append(Watched())
+        return self._watches[-1]
+
+    def close(self) -> None:
+        pass
+
     def observe(self) -> Observed:
         if self.intent is None:
             return Observed("absent")
@@ -183,9 +262,6 @@ class Paper:
 
     def confirm(self) -> None:
         self.confirmed += 1
-
-    def words(self, intent: Intent) -> tuple[str, ...]:
-        return ("a rule was added",)
 
     def text(self, intent: Intent) -> str:
         return f"table of {intent.name}"

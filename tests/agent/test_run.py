@@ -222,10 +222,11 @@ def test_tampering_is_put_right_and_told_in_words(tmp_path: Path) -> None:
     async def test() -> None:
         async with estate(tmp_path) as (controller, _, point):
             await settle(controller)
-            point.state = "drifted"
+            point.tamper()
             await until(lambda: point.state == "realised")
             await until(lambda: "tampered" in controller.kinds())
-            assert next(e for e in controller.events if e.kind == "tampered").details == ("a rule was added",)
+            event = next(event for event in controller.events if event.kind == "tampered")
+            assert event.details == ("nft (pid 7): rule added to input",)
 
     run(test())
 
@@ -278,7 +279,7 @@ def test_losing_the_controller_changes_no_rule(tmp_path: Path) -> None:
             await settle(controller)
             before = point.intent
             controller.broker.stop()
-            point.state = "drifted"
+            point.tamper()
             await until(lambda: point.state == "realised")
             assert point.intent == before
             controller.broker.start()

@@ -21,7 +21,7 @@ from ringfence.agent import breakglass
 from ringfence.agent.boot import guard
 from ringfence.agent.clock import Clock
 from ringfence.agent.disk import Disk
-from ringfence.agent.point import nftables
+from ringfence.agent.point import NftablesPoint, nftables
 from ringfence.core.intent.pieces import Isolation
 from ringfence.core.net.address import parse_address
 from ringfence.wire.messages import Probe
@@ -117,17 +117,42 @@ def test_packets_are_judged_as_the_controller_said(
 
 
 def test_what_somebody_changes_is_put_right(ground: Ground, servers: dict[int, Listener], tmp_path: Path) -> None:
-    """A rule that opens everything and a flush of the whole rule set are undone by themselves, and told."""
+    """On a kernel whose tables have no owner, a rule that opens everything and a flush of the whole rule set are undone
+    by themselves, and told with what was changed and by what program."""
 
     async def test() -> None:
         controller = Controller()
         await controller.start()
-        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+        async with Host(controller, tmp_path, NftablesPoint(ground.host), netns=ground.host):
             await settle(controller, f"tcp/{PORT}")
-            ground.nft("flush ruleset")
+            await asyncio.to_thread(ground.nft, "insert rule inet ringfence input accept")
             await until(lambda: "tampered" in controller.kinds())
+            told = next(event for event in controller.events if event.kind == "tampered").details
+            assert any("nft (pid " in words and "rule added to input" in words for words in told)
+            await became(servers[OTHER_PORT], False)
+            await asyncio.to_thread(ground.nft, "flush ruleset")
+            await until(lambda: controller.kinds().count("tampered") == 2)
             await became(servers[OTHER_PORT], False)
             await became(servers[PORT], True)
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_nobody_else_can_change_the_rules(ground: Ground, servers: dict[int, Listener], tmp_path: Path) -> None:
+    """While an agent runs the kernel refuses everybody else's hand, and a flush of the whole rule set passes by."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        point = nftables(ground.host)
+        async with Host(controller, tmp_path, point, netns=ground.host):
+            await settle(controller, f"tcp/{PORT}")
+            with pytest.raises(subprocess.CalledProcessError):
+                await asyncio.to_thread(ground.nft, "insert rule inet ringfence input accept")
+            await asyncio.to_thread(ground.nft, "flush ruleset")
+            assert not await asyncio.to_thread(servers[OTHER_PORT].answers)
+            assert "tampered" not in controller.kinds()
         await controller.bus.close()
 
     run(test())

@@ -21,7 +21,7 @@ from real_bus import A, Fleet, open_fleet
 from ringfence.agent import keys
 from ringfence.agent.config import Config
 from ringfence.agent.disk import Trust
-from ringfence.agent.point import nftables
+from ringfence.agent.point import NftablesPoint
 from ringfence.agent.run import Agent
 from ringfence.bus.backoff import Backoff
 from ringfence.bus.jetstream import JetStreamBus, options_for_agent
@@ -71,7 +71,7 @@ async def _agent(fleet: Fleet, controller: Controller, folder: Path, netns: str)
     )
     bus = JetStreamBus(options)
     config = Config(directory=folder, socket=folder / "agent.sock", netns=netns, heartbeat_s=0.5)
-    agents.append(Agent(config, trust, bus, nftables(netns)))
+    agents.append(Agent(config, trust, bus, NftablesPoint(netns)))
     bus.start()
     return agents[0]
 
@@ -91,12 +91,12 @@ def test_a_host_is_enforced_over_the_real_bus(tmp_path: Path) -> None:
                 first = await controller.assigned("tcp/80")
                 await until(lambda: controller.realised and controller.realised[-1].assignment == first)
                 assert controller.realised[-1].state == "realised"
-                assert SCRIPTED not in nftables(netns).target.render(agent.held.intent(agent.clock.now()))  # type: ignore[arg-type]
+                assert SCRIPTED not in NftablesPoint(netns).target.render(agent.held.intent(agent.clock.now()))  # type: ignore[arg-type]
                 await fleet.server.stop()
                 await until(lambda: not agent.bus.is_connected)
-                assert nftables(netns).observe().state == "realised"
-                nftables(netns).remove()
-                await until(lambda: len(agent.spool) and nftables(netns).observe().state == "realised")
+                assert NftablesPoint(netns).observe().state == "realised"
+                await asyncio.to_thread(ground.nft, "flush ruleset")
+                await until(lambda: len(agent.spool) and NftablesPoint(netns).observe().state == "realised")
                 await fleet.server.start()
                 await until(lambda: "tampered" in controller.kinds())
                 await until(lambda: bus.is_connected and agent.bus.is_connected)

@@ -32,7 +32,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audit_s: Seconds = 300.0
     """How often all of the rules are compared with the intent, though nobody touched them."""
     watch_s: Seconds = 0.5
-    """How often the kernel is asked whether anybody touched the rules."""
+    """Between two repairs of rules that somebody keeps changing; the first is at once."""
     flows_s: Seconds = 60.0
     """How often flows are told."""
     spool_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 256 << 20

@@ -3,9 +3,10 @@
     enforcer.news()            something was heard: look again (as often as you like; the newest wins)
     await enforcer.run()       until cancelled; leaves the rules where they are
 
-    converge -> read back -> told                     every change, serialised, in a thread of its own
+    move -> read back -> told                         addresses came or went, nothing else: at the cost of the change
+    converge -> read back -> told                     every other change, serialised, in a thread of its own
     try -> probes and control channel -> confirm      a policy with a trial; else the one before decides again
-    somebody touched the rules -> told -> converge    within `watch_s`
+    somebody touched the rules -> told -> converge    as soon as the kernel says so
 
 INVARIANT: what is told was read back. A refusal changes nothing but what it is about: the policy before it stays, with
 the members and quarantines of now.
@@ -18,7 +19,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
@@ -29,43 +30,41 @@ from ringfence.agent.breakglass import Disabled
 from ringfence.agent.clock import Clock
 from ringfence.agent.disk import Disk, Record
 from ringfence.agent.held import Held
+from ringfence.agent.keeper import Keeper
+from ringfence.agent.members import Moves, moves
 from ringfence.agent.point import Point
+from ringfence.agent.tampering import Tampering
+from ringfence.agent.trial import Trial, Works
 from ringfence.agent.wanted import Wanted, quarantine_of, wanted, widens
 from ringfence.core.errors import FindingsError, RingfenceError, TargetError
 from ringfence.core.intent.model import Intent, Passage
 from ringfence.ports.target import Observed, State
-from ringfence.wire.messages import Event, Probe, Realised
+from ringfence.wire.messages import Event, Realised
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-Works = Callable[[tuple[Probe, ...]], Awaitable[tuple[str, ...]]]
-"""What does not work under the rules of now: the control channel, and these probes."""
 RETRY_S: Final = (1.0, 60.0)
-TRY_AGAIN_S: Final = 0.5
+UNWATCHED_AUDIT_S: Final = 10.0
 _STATES: dict[str, State] = {"not-realised": "drifted", "not-permitted": "unreachable", "unreachable": "unreachable"}
 CLONED = "another host lives under this identity: nothing is opened until one of the two is enrolled again"
+UNCONFIRMED = ("nobody confirmed it in time: no agent ran",)
 
 
 class Timing(NamedTuple):
     """How often the kernel is looked at."""
 
     watch_s: float = 0.5
+    """Between two repairs of what somebody keeps changing; the first is at once."""
     audit_s: float = 300.0
 
 
-class _Trial:
-    """A policy that must prove itself."""
+class Ground(NamedTuple):
+    """What the last converge rested on: while it stands, only addresses can have changed."""
 
-    def __init__(self, revision: int, seconds: float) -> None:
-        self.revision = revision
-        self.until = time.monotonic() + seconds
-        self.problems: tuple[str, ...] = ("it was not tried yet",)
-        self.works = False
-        self.task: asyncio.Task[None] | None = None
-
-    @property
-    def left_s(self) -> float:
-        return self.until - time.monotonic()
+    name: str
+    channel: tuple[Passage, ...]
+    policy: Intent
+    """To the controller's letter, with the members of now."""
 
 
 class Enforcer:
@@ -86,7 +85,7 @@ class Enforcer:
         timing: Timing | None = None,
     ) -> None:
         """`record`: what was on the disk. `on_intent` hears what is in force."""
-        self.held, self.point, self.disk, self.clock = held, point, disk, clock or Clock()
+        self.held, self.point, self.clock = held, point, clock or Clock()
         self.realised = Realised("pending")
         self.disabled: Disabled | None = None
         self.is_cloned = False
@@ -104,22 +103,27 @@ class Enforcer:
         self._news = asyncio.Event()
         self._news.set()
         self._thread = ThreadPoolExecutor(1, "rules")
-        self._writer = ThreadPoolExecutor(1, "disk")
-        self._trial: _Trial | None = None
-        self._seen: tuple[State, str] | None = None
+        self._keeper = Keeper(disk, self._record, self._disk_refused)
+        self._tampering = Tampering(point, self._hear)
+        self._trial: Trial | None = None
+        self._ground: Ground | None = None
         self._turns_at: datetime | None = None
-        self._failures = 0
-        self._audit_at = self._retry_at = 0.0
-        self._is_unsaved = self._is_over = False
-        self._disk_problem = ""
+        self._failures = self._numbered = 0
+        self._audit_at = self._retry_at = self._calm_at = 0.0
+        self._sever_at: list[float] = []
+        self._is_over = self._insists = False
 
     # ---- from outside -----------------------------------------------------------------------------------------------
 
     def news(self) -> None:
         """What is held, disabled, or known of the way to the controller may have changed."""
-        self._is_unsaved = True
         self._retry_at = 0.0
         self._news.set()
+
+    def again(self) -> None:
+        """What is in the kernel may say something else by now, though nobody wrote to it: compare all of it."""
+        self._insists = True
+        self.news()
 
     async def run(self) -> None:
         try:
@@ -129,27 +133,41 @@ class Enforcer:
                 await self._wait()
         finally:
             self._end_trial()
-            self._thread.shutdown(wait=True)
-            if self._is_unsaved and not self._is_over:
-                self._writer.submit(self.disk.save, self._record())
-            self._writer.shutdown(wait=True)
+            self._tampering.close()
+
+    async def close(self) -> None:
+        """Keep what is to be kept, and let go of the rules."""
+        await self._keeper.close()
+        await self._in_thread(self.point.close)
+        self._thread.shutdown(wait=True)
 
     async def step(self) -> None:
         """Bring the kernel to what is wanted now."""
         if self._is_over or time.monotonic() < self._retry_at:
             return
         self._retry_at = 0.0
+        self._tampering.open()
         self._end_disabled()
+        moved = self.held.take_moved()
+        if not await self._follow(moved):
+            await self._whole()
+        if moved is None or moved or self._keeper.is_behind:
+            self._save()
+        await self._sever()
+
+    async def _whole(self) -> None:
+        self._insists = False
         self._try_refused_again()
+        await self._tell_tampering()
         await self._settle_trial()
         found = self.wanted()
+        self._turns_at = self.held.turns_at(self.clock.now())
         if found is None:
             await self._nothing_held()
-        else:
-            await self._haste(found)
-            if not self._is_held_back(found):
-                await self._enforce(found)
-        await self._save()
+            return
+        await self._haste(found)
+        if not self._is_held_back(found):
+            await self._enforce(found)
 
     def wanted(self) -> Wanted | None:
         """What should be in the kernel now; None while nothing is held."""
@@ -164,7 +182,7 @@ class Enforcer:
     @property
     def trial_left_s(self) -> float:
         """How long the policy in force has to prove itself; 0 when it has, or need not."""
-        return max(0.0, self._trial.left_s) if self._trial is not None else 0.0
+        return self._trial.left_s if self._trial is not None else 0.0
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
 
@@ -172,18 +190,15 @@ class Enforcer:
         """Until there is something to do."""
         if self._is_over:
             await asyncio.Future()
-        while not self._news.is_set():
+        while not self._news.is_set() and self._due_in_s():
             try:
-                await asyncio.wait_for(self._news.wait(), self._pause_s())
+                await asyncio.wait_for(self._news.wait(), self._due_in_s())
             except TimeoutError:
-                if self._is_due() or await self._is_touched():
-                    return
+                return
 
-    def _pause_s(self) -> float:
-        return min(self._timing.watch_s, self._due_in_s())
-
-    def _is_due(self) -> bool:
-        return self._due_in_s() == 0.0
+    def _hear(self) -> None:
+        """Put right at once what somebody changed, but not over and over."""
+        asyncio.get_running_loop().call_later(max(0.0, self._calm_at - time.monotonic()), self._news.set)
 
     def _due_in_s(self) -> float:
         """How long until the next retry, turn of the policy, audit, end of a trial or of what is disabled."""
@@ -191,6 +206,7 @@ class Enforcer:
         if self._retry_at:
             return max(0.0, self._retry_at - now)
         left = [self._audit_at - now]
+        left += [at - now for at in self._sever_at]
         if self._trial is not None:
             left.append(self._trial.left_s)
         if self.disabled is not None:
@@ -199,31 +215,60 @@ class Enforcer:
             left.append((self._turns_at - clock.now()).total_seconds())
         return max(0.0, min(left))
 
+    def _begin_audit(self) -> None:
+        """INVARIANT: hosts that started together do not audit together."""
+        most_s = self._timing.audit_s if self._tampering.is_open else min(self._timing.audit_s, UNWATCHED_AUDIT_S)
+        self._audit_at = time.monotonic() + most_s * random.uniform(0.8, 1.0)
+
+    # ---- addresses alone --------------------------------------------------------------------------------------------
+
+    async def _follow(self, moved: set[int] | None) -> bool:
+        """Whether nothing is left to do but what was done: addresses that changed their class."""
+        ground, now = self._ground, self.clock.now()
+        self._ground = None  # whatever fails from here on, the next step goes the whole way
+        if ground is None or moved is None or self._insists or self._tampering or self._is_due():
+            return False
+        if self.disabled is not None or self.is_cloned or self.channel != ground.channel:
+            return False
+        assignment = self.held.assignment
+        if assignment is None or self.held.policy(assignment, now) != ground.name:
+            return False
+        found = moves(ground.policy, self.held.classes_of(moved, now))
+        return found is not None and await self._move(ground, found)
+
+    def _is_due(self) -> bool:
+        turns = self._turns_at is not None and self._turns_at <= self.clock.now()
+        return turns or self._audit_at <= time.monotonic()
+
+    async def _move(self, ground: Ground, found: Moves) -> bool:
+        assert self.in_force is not None
+        if not found.is_empty:
+            try:
+                observed = await self._in_thread(self.point.move, found.added, found.removed)
+            except RingfenceError as error:
+                _log.info("membership goes the whole way: %s", error)
+                return False
+            self._may_sever(observed, grace_s=0.0)
+            self._took(msgspec.structs.replace(self.in_force, peers=found.intent.peers))
+        self._ground = ground._replace(policy=found.intent)
+        told = msgspec.structs.replace(self.realised, change=self.change, at=self._at())
+        self._report(told if found.is_empty else msgspec.structs.replace(told, digest=found.intent.digest))
+        return True
+
     # ---- tampering --------------------------------------------------------------------------------------------------
 
-    async def _is_touched(self) -> bool:
-        """Whether the rules are not those that were read back last. Costs one question while nobody changed any."""
-        if self._seen is None or self._is_over:
-            return False
-        try:
-            found = await self._in_thread(self.point.observe)
-            if (found.state, found.digest) == self._seen or self._has_ended(found):
-                return False
-            words = await self._in_thread(self.point.words, self.in_force) if self.in_force is not None else ()
-        except RingfenceError as error:
-            self._fail(error)
-            return False
-        self._seen = None
-        self._event("tampered", "somebody changed the rules of this host; they are put right", words[:20])
-        return True
-
-    def _has_ended(self, found: Observed) -> bool:
-        """The kernel ended a trial by itself: nobody touched anything."""
-        if self._trial is None or not getattr(found, "is_reverted", False):
-            return False
-        self._trial.until = time.monotonic()
-        self._news.set()
-        return True
+    async def _tell_tampering(self) -> None:
+        """What was heard; when it is time, what everything read anew says, too."""
+        words = self._tampering.take()
+        if self.in_force is not None and self._audit_at <= time.monotonic() and self._trial is None:
+            self._begin_audit()
+            try:
+                words = words or await self._in_thread(self.point.audit, self.in_force)
+            except RingfenceError as error:
+                _log.info("the rules were not audited: %s", error)
+        if words:
+            self._calm_at = time.monotonic() + self._timing.watch_s
+            self._event("tampered", "somebody changed the rules of this host; they are put right", words)
 
     # ---- applying ---------------------------------------------------------------------------------------------------
 
@@ -231,30 +276,29 @@ class Enforcer:
         """While the identity is cloned nothing opens: who is which of the two, nobody here can say."""
         if not self.is_cloned or self.in_force is None or not widens(self.in_force, found.intent):
             return False
-        self._audit_at = time.monotonic() + self._timing.audit_s
+        self._begin_audit()
         self._report(msgspec.structs.replace(self.realised, state="pending", problems=(CLONED,), at=self._at()))
         return True
 
     async def _haste(self, found: Wanted) -> None:
         """A quarantine does not wait for the policy that comes with it."""
         first = quarantine_of(self.in_force, found.intent) if self.in_force is not None else None
-        if first is None:
-            return
         left = self._trial.left_s if self._trial else None
-        if left is None or left > 0:
-            try:
-                await self._in_thread(self.point.converge, first, found.how(left))
-                self._took(first)
-            except RingfenceError as error:
-                _log.warning("a quarantine waits for the policy: %s", error)
+        if first is None or left == 0:
+            return
+        try:
+            await self._in_thread(self.point.converge, first, found.how(left))
+            self._took(first)
+        except RingfenceError as error:
+            _log.warning("a quarantine waits for the policy: %s", error)
 
     async def _enforce(self, found: Wanted) -> None:
-        self._audit_at = time.monotonic() + self._timing.audit_s
-        trial = self._begin_trial(found)
+        self._begin_audit()
         try:
-            observed = await self._in_thread(
-                self.point.converge, found.intent, found.how(trial.left_s if trial else None)
-            )
+            if not await self._begin_trial(found):
+                return
+            how = found.how(self._trial.left_s if self._trial else None)
+            observed = await self._in_thread(self.point.converge, found.intent, how)
         except FindingsError as error:
             self._refuse(found, error)
             return
@@ -263,12 +307,14 @@ class Enforcer:
             return
         self._failures = 0
         self._took(found.intent)
-        await self._look()
-        if trial is not None and trial.task is None:
-            trial.task = asyncio.get_running_loop().create_task(self._try(trial, found))
-        if trial is None and not found.is_reverted and self.disabled is None:
+        self._may_sever(observed, grace_s=found.assignment.grace_s if found.assignment.live == "drain" else 0.0)
+        if self._trial is not None:
+            self._trial.start(self._works, found.trial.probes if found.trial else (), self.news)
+        elif not found.is_reverted and self.disabled is None:
             self._confirm_held(found)
         self._report(self._told(found, observed))
+        if self._trial is None and not found.is_reverted and self.realised.state == "realised":
+            self._ground = Ground(found.name, self.channel, found.policy)
 
     def _refuse(self, found: Wanted, error: FindingsError) -> None:
         """The policy before it stays, over the members and quarantines of now."""
@@ -279,7 +325,8 @@ class Enforcer:
             return
         if problems != self.refusal:
             self._event("policy-refused", f"revision {found.assignment.revision} cannot be enforced here", problems)
-        self.rejected, self.refusal, self._is_unsaved = found.assignment.revision, problems, True
+        self.rejected, self.refusal = found.assignment.revision, problems
+        self._save()
         self._report(msgspec.structs.replace(self.realised, state="refused", problems=problems, at=self._at()))
         self._news.set()
 
@@ -293,9 +340,9 @@ class Enforcer:
         first_s, most_s = RETRY_S
         pause = min(most_s, first_s * 2.0 ** min(self._failures, 16)) * random.uniform(0.5, 1.0)
         self._failures += 1
-        self._retry_at = time.monotonic() + pause
         if self._trial is not None:
-            self._retry_at = min(self._retry_at, max(self._trial.until, time.monotonic()))
+            pause = min(pause, self._trial.left_s)
+        self._retry_at = time.monotonic() + pause
         state: State = "refused" if isinstance(error, FindingsError) else _STATES.get(error.code, "pending")
         if self._failures == 1:
             self._event("not-applied", error.message, (str(error),))
@@ -304,7 +351,7 @@ class Enforcer:
 
     async def _nothing_held(self) -> None:
         """Nothing was heard yet: whatever is in the kernel stays."""
-        self._audit_at = time.monotonic() + self._timing.audit_s
+        self._begin_audit()
         try:
             found = await self._in_thread(self.point.observe)
         except RingfenceError as error:
@@ -313,71 +360,83 @@ class Enforcer:
         state: State = "absent" if found.state == "absent" else "pending"
         self._report(Realised(state, digest=found.digest, at=self._at()))
 
-    async def _look(self) -> None:
-        found = await self._in_thread(self.point.observe)
-        self._seen = (found.state, found.digest)
-
     def _took(self, intent: Intent) -> None:
         self.in_force = intent
         self._on_intent(intent)
 
+    # ---- connections that are refused by now ------------------------------------------------------------------------
+
+    def _may_sever(self, observed: Observed, *, grace_s: float) -> None:
+        """A new generation of connections means that something was taken away: at once, or after the grace."""
+        number = int(getattr(observed, "policy_generation", 0))
+        if self._numbered and number != self._numbered:
+            now = time.monotonic()
+            self._sever_at += {now, now + grace_s}
+        self._numbered = number
+
+    async def _sever(self) -> None:
+        """The rules have cut them already; programs learn of it."""
+        later = [at for at in self._sever_at if at > time.monotonic()]
+        if len(later) == len(self._sever_at):
+            return
+        self._sever_at = later
+        try:
+            await self._in_thread(self.point.sever)
+        except RingfenceError as error:
+            _log.info("programs learn of cut connections by their own timeouts: %s", error)
+
     # ---- trials -----------------------------------------------------------------------------------------------------
 
-    def _begin_trial(self, found: Wanted) -> _Trial | None:
+    async def _begin_trial(self, found: Wanted) -> bool:
+        """False where it was tried before, and the kernel took it back."""
         if found.trial is None:
             self._end_trial()
-            return None
-        if self._trial is None or self._trial.revision != found.assignment.revision:
-            self._end_trial()
-            self._trial = _Trial(found.assignment.revision, found.trial.seconds)
-        return self._trial
-
-    async def _try(self, trial: _Trial, found: Wanted) -> None:
-        """Until everything works through the new policy, or the time is over."""
-        probes = found.trial.probes if found.trial else ()
-        while trial.left_s > 0 and not trial.works:
-            trial.problems = await self._works(probes)
-            trial.works = not trial.problems and trial.left_s > 0
-            if not trial.works:
-                await asyncio.sleep(min(TRY_AGAIN_S, max(trial.left_s, 0.0)))
-        self._news.set()
+            return True
+        if self._trial is not None and self._trial.revision == found.assignment.revision:
+            return True
+        self._end_trial()
+        tried, seconds = await self._in_thread(self.point.tried), float(found.trial.seconds)
+        if tried is not None and tried.policy == found.name:
+            seconds = min(seconds, tried.left_s)
+        if seconds == 0:
+            self._give_up(found.assignment.revision, UNCONFIRMED)
+            self._news.set()
+            return False
+        self._trial = Trial(found.assignment.revision, seconds)
+        return True
 
     async def _settle_trial(self) -> None:
         """Confirm what works; give up what ran out of time."""
         trial = self._trial
-        if trial is None or (not trial.works and trial.left_s > 0):
+        if trial is None or not trial.is_decided:
             return
+        problems = trial.problems
         if trial.works and trial.left_s > 0:
             try:
                 await self._in_thread(self.point.confirm)
-                self._seen = None
-                self._confirm_trial()
+                self._end_trial()
+                self.held.confirm()
+                self._save()
                 return
             except TargetError as error:
-                trial.problems = (error.message,)
-        self._give_up(trial)
+                problems = (error.message,)
+        self._give_up(trial.revision, problems)
 
-    def _confirm_trial(self) -> None:
+    def _give_up(self, revision: int, problems: tuple[str, ...]) -> None:
         self._end_trial()
-        self.held.confirm()
-        self._is_unsaved = True
-
-    def _give_up(self, trial: _Trial) -> None:
-        self._end_trial()
-        self.rejected, self.refusal, self._is_unsaved = trial.revision, (), True
-        self._event(
-            "trial-reverted", f"revision {trial.revision} did not prove itself and is taken back", trial.problems
-        )
+        self.rejected, self.refusal = revision, ()
+        self._save()
+        self._event("trial-reverted", f"revision {revision} did not prove itself and is taken back", problems)
 
     def _end_trial(self) -> None:
         trial, self._trial = self._trial, None
-        if trial is not None and trial.task is not None:
-            trial.task.cancel()
+        if trial is not None:
+            trial.end()
 
     def _confirm_held(self, found: Wanted) -> None:
         if self.held.confirmed is not found.assignment:
             self.held.confirm()
-            self._is_unsaved = True
+            self._save()
 
     def _end_disabled(self) -> None:
         if self.disabled is not None and self.disabled.left_s(self.clock) == 0:
@@ -419,16 +478,13 @@ class Enforcer:
 
     # ---- disk -------------------------------------------------------------------------------------------------------
 
-    async def _save(self) -> None:
+    def _save(self) -> None:
         """Enforced first, then kept: a full disk delays nothing, and what is lost is asked for again."""
-        if not self._is_unsaved or self._is_over:
-            return
-        self._is_unsaved = False
-        problem = await asyncio.get_running_loop().run_in_executor(self._writer, self.disk.save, self._record())
-        self._is_unsaved |= bool(problem)
-        if problem and not self._disk_problem:
-            self._event("disk-refused", f"what this host enforces is kept in memory only: {problem}")
-        self._disk_problem = problem
+        if not self._is_over:
+            self._keeper.save()
+
+    def _disk_refused(self, why: str) -> None:
+        self._event("disk-refused", f"what this host enforces is kept in memory only: {why}")
 
     def _record(self) -> Record:
         return Record(self.held.workload, self.held.snapshot(), self.rejected, self.refusal, self.channel)

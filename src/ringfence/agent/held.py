@@ -17,7 +17,7 @@ from datetime import datetime
 
 import msgspec
 
-from ringfence.core.intent.model import Intent
+from ringfence.core.intent.model import UNKNOWN_CLASS, Intent
 from ringfence.core.intent.pieces import Body, Group, assemble
 from ringfence.wire.messages import (
     Assignment,
@@ -66,6 +66,7 @@ class Held:
         self.groups: dict[str, HeldGroup] = {}
         self._bodies: dict[str, Body] = {}
         self._turned_at: datetime | None = None
+        self._moved: set[int] | None = None
 
     # ---- hearing ----------------------------------------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ class Held:
             return False
         if known is not None and known.networks == new.networks and new.revision <= known.revision:
             return False
-        self.isolations = new
+        self.isolations, self._moved = new, None
         return True
 
     def _pieces(self, pieces: Pieces) -> bool:
@@ -140,18 +141,25 @@ class Held:
 
     def _remove(self, key: str, addresses: Collection[int]) -> None:
         self.groups[key].addresses.difference_update(addresses)
+        self._note(addresses)
+
+    def _note(self, addresses: Collection[int]) -> None:
+        """INVARIANT: an address whose group changed is among the moved ones, or they are not told apart."""
+        if self._moved is not None:
+            self._moved.update(addresses)
 
     def _add(self, key: str, addresses: Collection[int]) -> None:
         """What a group of the same body holds too goes to whichever heard later; the other has missed something."""
         group = self.groups[key]
         group.addresses.update(addresses)
+        self._note(addresses)
         for other in self._rivals(key):
             self._part(group, other, addresses)
 
-    @staticmethod
-    def _part(group: HeldGroup, other: HeldGroup, addresses: Collection[int]) -> None:
+    def _part(self, group: HeldGroup, other: HeldGroup, addresses: Collection[int]) -> None:
         both = other.addresses.intersection(addresses)
         if both:
+            self._note(both)
             behind = other if other.version < group.version else group
             behind.addresses -= both
             behind.is_whole = False
@@ -214,6 +222,7 @@ class Held:
             return False
         self.assignment, self.pending = new, None
         self._turned_at = None  # the controller's word, newer than any time this host's clock has shown
+        self._moved = None
         self._forget_unused()
         return True
 
@@ -241,11 +250,40 @@ class Held:
     def _intent_of(self, assignment: Assignment | None, now: datetime) -> Intent | None:
         if assignment is None:
             return None
-        self._turned_at = max(now, self._turned_at or now)
-        body = self._bodies[_body_at(assignment, self._turned_at)]
+        body = self._body_of(assignment, now)
         groups = {key: self.groups[key].addresses if key in self.groups else () for key in body.groups}
         isolations = self.isolations.isolations if self.isolations is not None else ()
         return assemble(assignment.station, body, groups, isolations)
+
+    def _body_of(self, assignment: Assignment, now: datetime) -> Body:
+        self._turned_at = max(now, self._turned_at or now)
+        return self._bodies[_body_at(assignment, self._turned_at)]
+
+    def policy(self, assignment: Assignment, now: datetime) -> str:
+        """What an assignment's policy of now goes by: another one for each assignment, and for each turn of it."""
+        self._turned_at = max(now, self._turned_at or now)
+        return f"{assignment.revision}.{_body_at(assignment, self._turned_at)[:32]}"
+
+    def take_moved(self) -> set[int] | None:
+        """The addresses that came to a group or left one since last asked; None: something else changed, too."""
+        moved, self._moved = self._moved, set()
+        return moved
+
+    def classes_of(self, addresses: Collection[int], now: datetime) -> dict[int, int]:
+        """What each is under the assignment in force, 0 for nothing; without the host's own, which are no peers."""
+        assert self.assignment is not None
+        body, own = self._body_of(self.assignment, now), self.assignment.station.own
+        groups = [
+            (class_.id, self.groups[key].addresses)
+            for class_ in body.classes
+            for key in class_.groups
+            if key in self.groups
+        ]
+        return {
+            address: next((number for number, some in groups if address in some), UNKNOWN_CLASS)
+            for address in addresses
+            if address not in own
+        }
 
     def turns_at(self, now: datetime) -> datetime | None:
         """When to ask for the intent again, though nothing was heard."""

@@ -8,6 +8,7 @@ INVARIANT: losing the controller changes nothing here but what is told: no timer
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -43,7 +44,6 @@ _log = logging.getLogger(__name__)
 _ANSWER_S = 5.0
 _PAUSES_S = (0.05, 0.5, 2.0, 10.0, 30.0)
 """Before asking again for what did not come."""
-_DRAIN_S = 1.0
 _REPEAT_S = 600.0
 """An event of one kind from the bus is told once in so long."""
 _ORDERS_KEPT: Final = 256
@@ -74,6 +74,8 @@ class Link:
         """When the controller last answered, on the monotonic clock."""
         self._beat, self._order, self._clock, self._heartbeat_s = beat, order, clock, heartbeat_s
         self._asking, self._telling, self._beating = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._kept = asyncio.Event()
+        """Something may wait to be sent."""
         self._again = asyncio.Event()
         """There is a connection again: whoever waits before trying once more need not."""
         self._everything = False
@@ -94,6 +96,11 @@ class Link:
         self._beating.set()
         self._telling.set()
         self._again.set()
+        self._kept.set()
+
+    def beat(self) -> None:
+        """Tell how this host is, now."""
+        self._beating.set()
 
     # ---- hearing ----------------------------------------------------------------------------------------------------
 
@@ -205,15 +212,15 @@ class Link:
     async def _keep_beating(self) -> None:
         while True:
             self._beating.clear()
-            await self.beat()
+            await self.ask_state()
             pause = self._heartbeat_s * random.uniform(0.8, 1.2)
             try:
                 await asyncio.wait_for(self._beating.wait(), pause)
             except TimeoutError:
                 continue
 
-    async def beat(self) -> bool:
-        """Whether the controller answered."""
+    async def ask_state(self) -> bool:
+        """One heartbeat: whether the controller answered."""
         sent = self._beat()
         began = self._clock.wall_s()
         try:
@@ -227,6 +234,8 @@ class Link:
         if not isinstance(expected, Expected):
             return False
         self.answered_at = time.monotonic()
+        if len(self.spool):
+            self._kept.set()
         self._compare(expected, sent.state, began)
         return True
 
@@ -248,6 +257,11 @@ class Link:
         """Durably, whether there is a connection or not."""
         id = self.spool.new_id()
         self.spool.put("events", msgspec.json.encode(Events(id, events=(event,))), id=id)
+        self._kept.set()
+
+    def drain(self) -> None:
+        """Something was kept: send it."""
+        self._kept.set()
 
     def _note(self, kind: str, message: str) -> None:
         """Once in a while: who can send one bad message can send a thousand."""
@@ -258,11 +272,17 @@ class Link:
 
     async def _keep_draining(self) -> None:
         failures = 0
+        self._kept.set()
         while True:
+            await self._something_kept(failures)
             failures = 0 if await self._drain() else failures + 1
-            await asyncio.sleep(
-                _DRAIN_S if not failures else _PAUSES_S[min(failures + 1, 4)] * random.uniform(0.5, 1.5)
-            )
+
+    async def _something_kept(self, failures: int) -> None:
+        """Until there is something to send, or it is time to try again."""
+        pause = _PAUSES_S[min(failures + 1, 4)] * random.uniform(0.5, 1.5) if failures else None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._kept.wait(), pause)
+        self._kept.clear()
 
     async def _drain(self) -> bool:
         """Whether all that waited is safe with the controller."""

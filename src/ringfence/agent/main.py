@@ -20,6 +20,7 @@ from ringfence.agent.config import FILE, Config, read_config
 from ringfence.core.errors import FindingsError, InputError, RingfenceError
 
 DONE, FINDINGS, USAGE, FAILED = 0, 1, 2, 3
+STOP_S = 20.0
 _EXAMPLES = """examples:
   ringfence-agent enrol --token rfj_...            join the controller that made the token
   ringfence-agent status                           what is enforced here, and how it is known
@@ -215,6 +216,19 @@ def _apply_now(config: Config) -> None:
         guard(Disk(config.directory), nftables(config.netns), Clock())
 
 
+def _stop(config: Config) -> None:
+    """End the agent that runs here: until it is gone the rules are its own."""
+    import time
+
+    from ringfence.agent.control import Question, ask
+
+    deadline = time.monotonic() + STOP_S
+    while ask(config.socket, Question("stop")) is not None:
+        if time.monotonic() > deadline:
+            raise RingfenceError("agent-runs-on", "the agent does not end", help="systemctl stop ringfence-agent")
+        time.sleep(0.05)
+
+
 def _uninstall(options: argparse.Namespace, config: Config) -> int:
     from ringfence.agent import uninstall
     from ringfence.agent.control import Question, ask
@@ -223,7 +237,7 @@ def _uninstall(options: argparse.Namespace, config: Config) -> int:
 
     disk, how = Disk(config.directory), uninstall.leave(options.leave)
     uninstall.disable_units()
-    ask(config.socket, Question("stop"))
+    _stop(config)
     uninstall.rules(disk, nftables(config.netns), how)
     uninstall.forget(disk)
     print(f"the agent is gone; the host is left {how}")

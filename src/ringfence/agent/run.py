@@ -106,6 +106,7 @@ class Agent:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self.enforcer.close()
             server.close()
             self.config.socket.unlink(missing_ok=True)
 
@@ -135,7 +136,7 @@ class Agent:
         """What does not, under the rules of now: the controller's answer, a new connection to it, the probes."""
         ways = [Probe(*end) for end in self._servers()]
         answers, blocked, failed = await asyncio.gather(
-            self.link.beat(),
+            self.link.ask_state(),
             probes.failures(ways, netns=self.config.netns),
             probes.failures(wanted, netns=self.config.netns),
         )
@@ -205,6 +206,7 @@ class Agent:
         bundle = await asyncio.to_thread(evidence.bundle, self._evidence(with_command_lines), self.clock.wall_s())
         for part in split(bundle, id):
             self.spool.put("evidence", part)
+        self.link.drain()
         return bundle
 
     def _evidence(self, with_command_lines: bool) -> evidence.Parts:

@@ -19,6 +19,7 @@ from ringfence.agent.point import nftables
 from ringfence.agent.run import Agent
 from ringfence.bus.jetstream import JetStreamBus, options_for_agent
 from ringfence.core.errors import InputError, RingfenceError
+from ringfence.targets.nftables import NftablesTarget
 from ringfence.wire.envelope import Reader
 from ringfence.wire.messages import Event
 
@@ -49,7 +50,10 @@ async def _serve(config: Config) -> None:
     bus, point = JetStreamBus(options), nftables(config.netns)
     agent = Agent(config, trust, bus, point)
     agents.append(agent)
-    agent.observer = Observer(point.target, agent.spool, netns=config.netns, interval_s=config.flows_s)
+    reading = NftablesTarget(config.netns)  # a socket of its own: the one that owns the table is the enforcer's
+    agent.observer = Observer(
+        reading, agent.spool, netns=config.netns, interval_s=config.flows_s, on_told=agent.link.drain
+    )
     renewal = _Renewal(agent, identity)
     agent.renew, agent.renew_now = renewal.keep, renewal.once
     agent.uninstall = partial(_uninstall, agent)

@@ -31,6 +31,8 @@ class Wanted(msgspec.Struct, frozen=True):
     """What the controller means, to the letter: its digest is what is told."""
     intent: Intent
     """With the way to the controller, and with what is disabled."""
+    name: str = ""
+    """What the policy goes by in the kernel."""
     fallback: Intent | None = None
     trial: Trial | None = None
     """It may stay only if it proves itself."""
@@ -39,7 +41,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def how(self, left_s: float | None) -> How:
         """`left_s`: of the trial."""
-        return How(self.assignment.live, float(self.assignment.grace_s), left_s, self.fallback if left_s else None)
+        fallback = self.fallback if left_s else None
+        return How(self.assignment.live, float(self.assignment.grace_s), left_s, fallback, self.name)
 
 
 def wanted(
@@ -59,12 +62,13 @@ def wanted(
         confirmed = held.confirmed if before is not None else None
         policy = before if before is not None else _nothing(policy)
         intent = _dressed(policy, channel, disabled)
-        return Wanted(confirmed or assignment, policy, intent, is_reverted=True)
-    intent = _dressed(policy, channel, disabled)
+        name = held.policy(confirmed, now) if confirmed is not None else ""
+        return Wanted(confirmed or assignment, policy, intent, name, is_reverted=True)
+    intent, name = _dressed(policy, channel, disabled), held.policy(assignment, now)
     if disabled is not None or assignment.trial is None or not _is_new(assignment, held.confirmed):
-        return Wanted(assignment, policy, intent)
+        return Wanted(assignment, policy, intent, name)
     ground = _dressed(before if before is not None else _nothing(policy), channel, None)
-    return Wanted(assignment, policy, intent, ground, assignment.trial)
+    return Wanted(assignment, policy, intent, name, ground, assignment.trial)
 
 
 def at_boot(
