@@ -25,7 +25,9 @@ from ringfence.api import (
     workloads,
 )
 from ringfence.api.common import needs
+from ringfence.api.idempotency import Idempotency
 from ringfence.api.problems import HANDLERS
+from ringfence.api.timing import Timing
 from ringfence.controller.controller import Controller
 from ringfence.wire.api import MAX_BODY_BYTES
 
@@ -56,6 +58,7 @@ def app_of(controller: Controller) -> Litestar:
     return Litestar(
         route_handlers=[Router("/v1", route_handlers=_ROUTERS)],
         guards=[guards.guard],
+        middleware=[Idempotency(controller), Timing(controller)],
         dependencies={
             "desk": Provide(lambda: controller, sync_to_thread=False),
             "who": Provide(guards.principal),

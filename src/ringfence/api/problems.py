@@ -11,6 +11,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
@@ -122,6 +123,15 @@ def broken(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
 def answer(problem: Problem) -> Response[Problem]:
     headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
     return Response(problem, status_code=problem.status, media_type=PROBLEM, headers=headers)
+
+
+async def answer_to(error: RingfenceError, send: Any) -> None:
+    """The same, outside of any route."""
+    problem = problem_of(error)
+    content = msgspec.json.encode(problem)
+    headers = [(b"content-type", PROBLEM.encode()), (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
 HANDLERS: dict[int | type[Exception], Any] = {
