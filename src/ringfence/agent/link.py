@@ -187,7 +187,9 @@ class Link:
         message = self._opened(data)
         if not isinstance(message, Pieces):
             return False
-        self._everything = bool(message.unknown)  # what nobody has any more: the assignment is another by now
+        # Once: what nobody has any more stays unknown for as long as the old policy is in force, and the answer brings
+        # the assignment that replaces it, whose pieces are to be asked for next.
+        self._everything = False
         await self.take(message)
         return True
 
