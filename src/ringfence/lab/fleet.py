@@ -14,7 +14,6 @@ INVARIANT: every process is the keeper's child and dies with it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -27,7 +26,6 @@ from typing import Final, Self, TypeVar
 
 import msgspec
 
-from ringfence.agent import enrol, keys
 from ringfence.agent import main as agent_main
 from ringfence.agent.config import Config
 from ringfence.agent.disk import Disk
@@ -42,7 +40,6 @@ from ringfence.lab.lab import Lab, Program
 from ringfence.lab.probing import Aim, Outcome
 from ringfence.lab.world import Host, Network, World
 from ringfence.ports.state import WrittenException
-from ringfence.wire.join import Admission
 
 Answer = TypeVar("Answer")
 CONTROLLER: Final = "controller"
@@ -64,9 +61,12 @@ def with_controller(world: World) -> World:
 class Fleet:
     """A fleet that is up. Make it with `Fleet.up`. For one thread."""
 
-    def __init__(self, lab: Lab, folder: Path, config: Config) -> None:
+    def __init__(self, lab: Lab, folder: Path, config: Config, unruly: int | None) -> None:
         self.lab, self.folder = lab, folder
+        self._unruly = unruly
         self._config = config
+        self.policy: dict[str, str] = {}
+        """The files of the newest version."""
         self._controller: Program | None = None
         self._agents: dict[str, Program] = {}
         self._frozen: set[int] = set()
@@ -74,8 +74,11 @@ class Fleet:
         self._moved: dict[str, tuple[str, ...]] = {}
 
     @classmethod
-    def up(cls, world: World | str = "shop", *, folder: Path, config: Config | None = None) -> Fleet:
-        """The lab and its controller; hosts join one by one. `config`: of the agents, but for where they keep what.
+    def up(
+        cls, world: World | str = "shop", *, folder: Path, config: Config | None = None, unruly: int | None = None
+    ) -> Fleet:
+        """The lab and its controller; hosts join one by one. `config`: of the agents, but for where they keep what;
+        `unruly`: the seed of a bus that loses, repeats and reorders what hosts are told.
 
         Raises as `Lab.up`.
         """
@@ -83,7 +86,7 @@ class Fleet:
 
         found = find_world(world) if isinstance(world, str) else world
         lab = Lab.up(with_controller(found), flows_dir=folder / "flows", nflog_group=_LAB_LOG_GROUP)
-        fleet = cls(lab, folder, config or Config(heartbeat_s=asked.HEARTBEAT_S, flows_s=5.0))
+        fleet = cls(lab, folder, config or Config(heartbeat_s=asked.HEARTBEAT_S, flows_s=5.0), unruly)
         try:
             fleet.start_controller()
         except BaseException:
@@ -106,7 +109,8 @@ class Fleet:
 
     def start_controller(self) -> None:
         """Return once it answers."""
-        argv = (sys.executable, "-m", asked.__name__, "{fd}", str(self.folder / "controller"), ADDRESS)
+        seed = () if self._unruly is None else (str(self._unruly),)
+        argv = (sys.executable, "-m", asked.__name__, "{fd}", str(self.folder / "controller"), ADDRESS, *seed)
         self._controller = self.lab.start_program(CONTROLLER, argv, log=self.folder / "controller.log")
         self.look(proves=False)
 
@@ -171,7 +175,9 @@ class Fleet:
     def publish(self, files: Mapping[str, str], *, manner: Manner | None = None, canary: str = "") -> int:
         """The number of the new version."""
         request = asked.Publish(dict(files), manner or Manner(), canary)
-        return self.ask(request, asked.Published).version
+        version = self.ask(request, asked.Published).version
+        self.policy = dict(files)
+        return version
 
     def quarantine(
         self, host: str, why: str, *, allow: tuple[WrittenException, ...] = (), seconds: float | None = None
@@ -203,13 +209,12 @@ class Fleet:
         """Enrol a host and start its agent; its UUID."""
         labels = self.lab.world.by_name[name].labels if labels is None else labels
         token = self.ask(asked.Invite(f"{name}-{time.monotonic_ns()}", dict(labels), Mode.both(mode)), asked.Told).text
-        disk = Disk(self.state_of(name))
-        disk.folder.mkdir(parents=True, mode=0o700)
-        csr = asyncio.run(keys.request(disk.folder)).decode()
-        admission = self.ask(asked.Admit(token, csr, name, "lab"), Admission)
-        asyncio.run(_install(disk, admission))
+        self.state_of(name).mkdir(parents=True, mode=0o700)
+        argv = self._agent(name, "enrol", "--token", token)
+        named = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name)
+        self.lab.command(name, *named, *argv)
         self.start_agent(name)
-        return admission.workload
+        return Disk(self.state_of(name)).load_trust().workload
 
     def state_of(self, name: str) -> Path:
         """The state directory of a host's agent."""
@@ -235,6 +240,12 @@ class Fleet:
     def command(self, name: str, *words: str) -> str:
         """`ringfence-agent WORDS` inside a host; what it printed. Raises RingfenceError `lab-command-failed`."""
         return self.lab.command(name, *self._agent(name, *words)).stdout
+
+    def status(self, name: str) -> str:
+        """What `ringfence-agent status` says there, be it good or not."""
+        state = ("--dir", str(self.state_of(name)), "--json")
+        argv = (sys.executable, "-m", agent_main.__name__, "status", *state)
+        return self.lab.command(name, "sh", "-c", '"$@" || true', "status", *argv).stdout
 
     def kill_agent(self, name: str) -> None:
         """As `kill -9`."""
@@ -311,8 +322,8 @@ class Fleet:
         addresses = sorted(a for name in names for a in self.addresses(name) if "." in a)
         some = f"{{ {', '.join(addresses)} }}" if addresses else ""
         rules = [f"ip saddr {some} ip daddr {ADDRESS} drop", f"ip daddr {some} ip saddr {ADDRESS} drop"] if some else []
-        chain = f"chain cut {{ type filter hook forward priority 0; {'; '.join(rules)}{';' if rules else ''} }}"
-        text = f"table inet cut {{ }}\nflush table inet cut\ntable inet cut {{ {chain} }}\n"
+        chain = ("chain cut {", "type filter hook forward priority 0", *rules, "}")
+        text = "\n".join(("table inet cut {", "}", "flush table inet cut", "table inet cut {", *chain, "}", ""))
         namespaces.load_rules(namespaces.name_of(self.lab.lab_id, namespaces.ROUTER), text)
 
     # ---- probes -----------------------------------------------------------------------------------------------------
@@ -334,10 +345,6 @@ class Prober:
 
     def close(self) -> None:
         self._channel.close()
-
-
-async def _install(disk: Disk, admission: Admission) -> None:
-    await enrol._install(disk, admission, f"https://{ADDRESS}:8443", is_enrolment=True)
 
 
 def _is_gone(pid: int) -> bool:

@@ -1,8 +1,9 @@
 """A real controller as a process of a lab, asked over a channel.
 
-    python -m ringfence.lab.fleet_controller FD DIRECTORY ADDRESS
+    python -m ringfence.lab.fleet_controller FD DIRECTORY ADDRESS [SEED]
 
-The channel stands in for people only. Agents reach it as they reach any controller: over TLS, from their own networks.
+The channel stands in for people only. Agents reach it as they reach any controller: over TLS, from their own networks,
+by its API to enrol and by its bus ever after.
 
 INVARIANT: an answer means what the API's means: what it acknowledges is in the state.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from ringfence.api.serve import Api, listen
 from ringfence.controller import audit
 from ringfence.controller.access import invite, make_profile
 from ringfence.controller.changes import relabel, set_mode
@@ -33,10 +35,11 @@ from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.compile import IntentCompiler
 from ringfence.core.labels.selector import parse_selector
+from ringfence.core.net.address import format_address
 from ringfence.core.world import World
 from ringfence.lab.channel import Done, answer_requests
+from ringfence.lab.unruly import UnrulyBus
 from ringfence.ports.state import AuditEntry, Change, PairingProfile, WrittenException
-from ringfence.wire.join import Admission
 from ringfence.wire.messages import Realised
 
 HEARTBEAT_S = 1.0
@@ -55,15 +58,6 @@ class Told(msgspec.Struct, frozen=True):
     """A word in answer."""
 
     text: str
-
-
-class Admit(msgspec.Struct, frozen=True, tag="admit"):
-    """A host that joins by a token."""
-
-    token: str
-    csr: str
-    hostname: str
-    machine: str
 
 
 class Relabel(msgspec.Struct, frozen=True, tag="relabel"):
@@ -113,6 +107,7 @@ class HostLook(msgspec.Struct, frozen=True):
 
     name: str
     uuid: str
+    addresses: tuple[str, ...]
     is_online: bool
     is_told: bool
     """It heard everything there is for it."""
@@ -159,7 +154,7 @@ class AuditChecked(msgspec.Struct, frozen=True):
     """(action, subject) of each entry."""
 
 
-Request = Invite | Admit | Relabel | SetMode | Publish | Quarantine | Release | Look | CheckAudit
+Request = Invite | Relabel | SetMode | Publish | Quarantine | Release | Look | CheckAudit
 
 
 class _Answering:
@@ -172,8 +167,6 @@ class _Answering:
         request = msgspec.msgpack.decode(body, type=Request)
         if isinstance(request, Invite):
             return await self._invite(request)
-        if isinstance(request, Admit):
-            return await self._admit(request)
         if isinstance(request, Relabel | SetMode):
             return await self._change(request)
         if isinstance(request, Publish):
@@ -192,14 +185,6 @@ class _Answering:
             return invite(tx, request.profile, url=controller.settings.url, ca=ca, by=ROOT.name, at=now)
 
         return Told(await controller.state.write(work))
-
-    async def _admit(self, request: Admit) -> Admission:
-        controller = self._controller
-        uuid, issued = await controller.joining.enrol(request.token, request.csr, request.hostname, request.machine)
-        await controller.refresh(uuid)
-        certificate, bundle = issued.certificate.decode(), controller.authority.bundle.decode()
-        keys, urls = controller.signing.trusted, controller.fabric.urls
-        return Admission(uuid, certificate, bundle, keys, urls, controller.authority.trust_domain)
 
     async def _change(self, request: Relabel | SetMode) -> Done:
         controller, uuid, now = self._controller, self._uuid(request.host), self._controller.clock()
@@ -260,7 +245,9 @@ class _Answering:
         seen = controller.presence.seen.get(uuid)
         is_told = seen is not None and seen.heartbeat.state == controller.distributor.expected(uuid)
         realised = controller.realised(uuid)
-        return HostLook(name, uuid, controller.is_online(uuid), is_told, realised, intended.get(uuid, ""))
+        leases = controller.reconciler.inputs.inventory.by_uuid[uuid].addresses
+        addresses = tuple(format_address(lease.address) for lease in leases)
+        return HostLook(name, uuid, addresses, controller.is_online(uuid), is_told, realised, intended.get(uuid, ""))
 
     def _intended(self) -> dict[str, str]:
         """What each host should enforce, by UUID: compiled anew, by no way that news travel."""
@@ -289,20 +276,26 @@ class _Answering:
         return AuditChecked(len(entries), problem, tuple((one.action, one.subject) for one in entries))
 
 
-async def serve(sock: socket.socket, folder: Path, address: str) -> None:
-    """Be the controller until the channel closes."""
+async def serve(sock: socket.socket, folder: Path, address: str, unruly: int | None) -> None:
+    """Be the controller until the channel closes. `unruly`: the seed of a bus that loses, repeats and reorders."""
     controller = Controller(Settings(folder, names=(address,)))
+    if unruly is not None:
+        controller.fabric.bus = UnrulyBus(controller.fabric.bus, unruly)  # type: ignore[assignment]
+    listening = listen("0.0.0.0", controller.settings.port)
     await controller.start()
+    api = Api(controller, listening)
+    await api.start()
     try:
         await answer_requests(sock, _Answering(controller).answer)
     finally:
+        await api.stop()
         await controller.close()
 
 
 def main() -> None:
-    fd, folder, address = sys.argv[1:]
+    fd, folder, address, *unruly = sys.argv[1:]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(socket.socket(fileno=int(fd)), Path(folder), address))
+    asyncio.run(serve(socket.socket(fileno=int(fd)), Path(folder), address, int(unruly[0]) if unruly else None))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A TCP probe is a connection of its own; it passed when the handshake was over, and it passed cleanly when the kernel had
 to send nothing twice (tcp(7), TCP_INFO), so that a gap shorter than a retransmission shows. A UDP probe is a datagram
-from a port of its own, and its answer. A held probe is one connection that echoes for as long as it lives.
+from a port of its own, and its answer. A held probe is one connection, or one pair of UDP ports, that goes on for as
+long as it lives; then another is begun.
 
 INVARIANT: times are of CLOCK_MONOTONIC, which all processes of a machine share; a probe's span contains the moment at
 which its packets were judged.
@@ -22,7 +23,7 @@ import msgspec
 from ringfence.lab import talk
 from ringfence.lab.channel import answer_requests
 
-Kind = Literal["tcp", "udp", "held"]
+Kind = Literal["tcp", "udp", "held-tcp", "held-udp"]
 _TCP_INFO_RETRANSMITTED: Final = 100
 """Where `tcpi_total_retrans` is in struct tcp_info (linux/tcp.h)."""
 
@@ -91,7 +92,7 @@ class _Probing:
         return Outcomes(tuple(taken))
 
     async def _keep(self, number: int, aim: Aim) -> None:
-        if aim.kind == "held":
+        if aim.kind in ("held-tcp", "held-udp"):
             while True:
                 await self._hold(number, aim)
                 await asyncio.sleep(aim.every_s)
@@ -104,7 +105,8 @@ class _Probing:
 
     async def _hold(self, number: int, aim: Aim) -> None:
         """One connection, until an echo does not come; each echo is an outcome."""
-        with socket.socket(_family(aim), socket.SOCK_STREAM) as sock:
+        is_stream = aim.kind == "held-tcp"
+        with socket.socket(_family(aim), socket.SOCK_STREAM if is_stream else socket.SOCK_DGRAM) as sock:
             loop, began = asyncio.get_running_loop(), time.monotonic()
             try:
                 _prepare(sock, aim)
@@ -112,7 +114,7 @@ class _Probing:
                 while True:
                     began = time.monotonic()
                     await asyncio.wait_for(_echo(sock), aim.timeout_s)
-                    self._outcomes.append(Outcome(number, began, time.monotonic(), True, _retransmitted(sock) == 0))
+                    self._outcomes.append(Outcome(number, began, time.monotonic(), True))
                     await asyncio.sleep(aim.every_s)
             except (OSError, TimeoutError):
                 self._outcomes.append(Outcome(number, began, time.monotonic(), False))

@@ -1,0 +1,111 @@
+"""What may pass at a moment, of a fleet that is changed and broken all the time, by the engine's answer.
+
+Each change that is asked for begins an epoch. A host enforces some epoch between the newest it said it had read back and
+the newest there is; what passes must be allowed by each end in one of the epochs it may be in.
+"""
+
+from __future__ import annotations
+
+import bisect
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from ringfence.core.engine import Engine
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Lease, Mode, Workload
+from ringfence.core.net.address import parse_address
+from ringfence.core.net.service import TCP, UDP, point
+from ringfence.core.policy.parse import parse_policies
+from ringfence.core.world import Endpoint, Flow, Quarantine, World
+from ringfence.lab.probing import Outcome
+
+
+class Try(NamedTuple):
+    """One path that is tried all the time."""
+
+    source: str
+    destination: str
+    transport: str
+    port: int
+
+
+class Estate(NamedTuple):
+    """What people asked for, as of some moment."""
+
+    labels: Mapping[str, Mapping[str, str]]
+    policies: Mapping[str, str]
+    quarantined: frozenset[str] = frozenset()
+
+
+class _Epoch(NamedTuple):
+    begins: float
+    lets: dict[Try, tuple[bool, bool]]
+    """(the source's end, the destination's end)."""
+
+
+class Model:
+    """Every epoch there was, and how far each host was known to be, when."""
+
+    def __init__(self, tries: Iterable[Try], addresses: Mapping[str, str], uuids: Mapping[str, str]) -> None:
+        self.tries, self._addresses, self._uuids = tuple(tries), addresses, uuids
+        self._epochs: list[_Epoch] = []
+        self._floors: dict[str, list[tuple[float, int]]] = {name: [(0.0, 0)] for name in uuids}
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        return frozenset(self._floors)
+
+    @property
+    def epoch(self) -> int:
+        return len(self._epochs) - 1
+
+    def begin(self, estate: Estate) -> None:
+        """Before it is asked for: from now on it may be in force anywhere."""
+        self._epochs.append(_Epoch(time.monotonic(), self._judge(estate)))
+
+    def _judge(self, estate: Estate) -> dict[Try, tuple[bool, bool]]:
+        workloads = {name: self._workload(name, labels) for name, labels in estate.labels.items()}
+        quarantines = tuple(Quarantine(self._uuids[name]) for name in sorted(estate.quarantined))
+        policies = parse_policies(dict(estate.policies)).raise_if_errors()
+        engine = Engine.compile(World(Inventory(workloads.values()), policies, quarantines, at=datetime.now(UTC)))
+        return {one: self._ends(engine, workloads, one) for one in self.tries}
+
+    def _workload(self, name: str, labels: Mapping[str, str]) -> Workload:
+        address = parse_address(self._addresses[name])
+        return Workload(
+            name=name, uuid=self._uuids[name], labels=dict(labels), addresses=(Lease(address),),
+            mode=Mode.both("enforce"),
+        )  # fmt: skip
+
+    def _ends(self, engine: Engine, workloads: Mapping[str, Workload], one: Try) -> tuple[bool, bool]:
+        ends = (Endpoint(workloads[n], parse_address(self._addresses[n])) for n in (one.source, one.destination))
+        service = point(TCP if one.transport == "tcp" else UDP, one.port)
+        said = {end.end: end.verdict == "allowed" for end in engine.decide(Flow(*ends, service)).ends}
+        return said["source"], said["destination"]
+
+    def settled(self, host: str, epoch: int) -> None:
+        """The host said that it read back what is meant as of this epoch: it goes back to none before."""
+        if self._floors[host][-1][1] < epoch:
+            self._floors[host].append((time.monotonic(), epoch))
+
+    def lets(self, one: Try) -> bool:
+        """Whether it passes now, when everybody has everything."""
+        return all(self._epochs[-1].lets[one])
+
+    def is_legal(self, one: Try, outcome: Outcome) -> bool:
+        """Whether what passed may have."""
+        newest = bisect.bisect_right([epoch.begins for epoch in self._epochs], outcome.ended) - 1
+        return all(
+            any(self._epochs[k].lets[one][end] for k in range(self._floor(host, outcome.began), newest + 1))
+            for end, host in enumerate((one.source, one.destination))
+        )
+
+    def _floor(self, host: str, at: float) -> int:
+        known = self._floors[host]
+        return known[bisect.bisect_right([when for when, _ in known], at) - 1][1]
+
+    def words(self, one: Try, outcome: Outcome) -> str:
+        floors = [self._floor(host, outcome.began) for host in (one.source, one.destination)]
+        return f"{one} passed at {outcome.began:.3f}; its ends were at epoch {floors} or later, of {self.epoch}"
