@@ -130,9 +130,6 @@ _TARGETS = {
         "process to process on one host is not controlled", "name hosts, or split them"
     ),
     "process-quarantine-unsupported": Code("a process cannot be quarantined alone", "quarantine its host"),
-    "quarantine-exception-partial": Code(
-        "a quarantine exception picks only some of a workload's addresses", "name the workload by labels instead"
-    ),
     "process-mode-unsupported": Code("a process has another mode than its host", "give both the same mode"),
     "process-part-narrower": Code(
         "a process may do less than the rest of its host", "close it for the whole host, and allow the others by name"
@@ -353,6 +350,7 @@ _AGENT = {
     "controller-unknown": Code("who answers does not prove to be the controller", "make a new token, check the name"),
     "controller-unreachable": Code("the controller does not answer", "check the way there, then try again"),
     "agent-not-running": Code("no agent answers on this host", "systemctl start ringfence-agent"),
+    "agent-runs-on": Code("the agent does not end when told to", "systemctl stop ringfence-agent"),
     "agent-refused": Code("the agent answers root only", "run as root"),
     "evidence-too-large": Code("a bundle of evidence is too large", "ask for less at once"),
     "state-not-writable": Code("the agent's state directory cannot be written", "run as root"),

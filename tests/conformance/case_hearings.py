@@ -13,14 +13,6 @@ from conformance.realised import Estate, Realise, Ruling, disagreement
 from ringfence.core.errors import RingfenceError
 from ringfence.core.world import Flow, World
 
-_BY_ADDRESS = (
-    "a peer that an exception picks at some addresses stays closed at all: `quarantine-exception-partial`. Missing"
-    " are the addresses beside each of `IsolationException.peers`, a `Passage.local` made of them, and a match on the"
-    " local address where the nftables target renders passages and reads them back"
-)
-GAPS = {"quarantine/an exception for some addresses of a peer holds at those [1]": _BY_ADDRESS}
-"""Probes that the nftables target answers more strictly than the design. One that agrees must leave this list."""
-
 _LAPSES = "the process may do less than its host, which would lapse when it starts anew: `process-part-narrower`"
 REFUSED_WHOLE = {
     "processes/its own labels override its host's [1]": _LAPSES,
@@ -78,8 +70,8 @@ def disagreements(heard: Iterable[Heard], realise: Realise) -> Iterator[str]:
             differs = " / ".join(_differences(question, estate.rule_on))
         except (AssertionError, RingfenceError) as refusal:
             differs = str(refusal)
-        if bool(differs) != (question.about in GAPS):
-            yield f"{question.about}: {differs or 'agrees now; take it off the list'}"
+        if differs:
+            yield f"{question.about}: {differs}"
 
 
 def _differences(question: Heard, rule_on: Callable[[Hearing], Ruling]) -> Iterator[str]:

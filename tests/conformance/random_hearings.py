@@ -8,7 +8,7 @@ from random import Random
 from typing import NamedTuple
 
 from conformance.hearings import Hearing, Unheard, at_its_time, hearings, worst
-from conformance.realised import Estate, Realise, disagreement, is_accepted, is_closed_exception
+from conformance.realised import Estate, Realise, disagreement, is_accepted, is_half_isolated
 from core.strategies import random_flow, random_world, smallest
 
 from ringfence.core.decide import decide
@@ -55,11 +55,12 @@ def differences(asked: list[Question], realise: Realise) -> Iterator[tuple[Quest
 
 
 def difference(question: Question, estate: Estate) -> str:
-    """How the tables differ from the oracle; nothing where a gap that has its case in `GAPS` explains it."""
+    """How the tables differ from the oracle; nothing where a host's intent may not be applied at all, or an
+    address is half isolated."""
     if not all(is_accepted(estate.intent(hearing.host)) for hearing in question.hearings):
         return ""
     rulings = [(hearing, estate.rule_on(hearing)) for hearing in question.hearings]
-    if any(is_closed_exception(hearing, said) for hearing, said in rulings):
+    if any(is_half_isolated(hearing, said) for hearing, said in rulings):
         return ""
     found = [f"{h.end} {h.host.name}: {text}" for h, said in rulings if (text := disagreement(h, said))]
     together, wanted = worst(said.verdict for _, said in rulings), decide(question.world, question.flow).verdict

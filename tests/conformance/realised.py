@@ -192,10 +192,13 @@ def disagreement(hearing: Hearing, said: Ruling) -> str | None:
     return None if said == wanted else f"{said} is not {wanted}"
 
 
-def is_closed_exception(hearing: Hearing, said: Ruling) -> bool:
-    """A quarantine's exception that stays closed (`GAPS`): the table is stricter than the oracle, never wider."""
+def is_half_isolated(hearing: Hearing, said: Ruling) -> bool:
+    """Some of the address's holders are isolated, others judged by policy: an exception of the one closes, to be safe,
+    as no passage says both."""
     is_stricter = said.verdict == "blocked" != hearing.verdict
-    return is_stricter and said.step == "quarantine" and any(want.reason == "quarantine" for want in hearing.wanted)
+    return (
+        is_stricter and said.step == "quarantine" and len({want.reason == "quarantine" for want in hearing.wanted}) > 1
+    )
 
 
 def _wanted_step(want: EndVerdict) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import msgspec
 import pytest
-from conformance.case_hearings import GAPS, Heard, case_hearings, disagreements
+from conformance.case_hearings import Heard, case_hearings, disagreements
 from conformance.hearings import REASONS, REFUSED
 from conformance.random_hearings import differences, questions, shown
 from conformance.realised import Estate, on_paper
@@ -84,7 +84,7 @@ def observing(intent: Intent) -> Intent:
 
 
 def is_default(question: Heard) -> bool:
-    return decide(question.world, question.flow).reason == "default" and question.about not in GAPS
+    return decide(question.world, question.flow).reason == "default"
 
 
 def test_an_answer_that_is_wrong_is_noticed() -> None:

@@ -64,7 +64,13 @@ def judge(intent: Intent, p: Probe) -> Expected:
 
 
 def _passes(passages: tuple[Passage, ...], p: Probe) -> bool:
-    return any(x.direction == p.direction and p.remote in x.remote and p.point in x.services for x in passages)
+    return any(
+        x.direction == p.direction
+        and p.remote in x.remote
+        and p.point in x.services
+        and (not x.local or p.local in x.local)
+        for x in passages
+    )
 
 
 def random_intent(seed: int, *, units: tuple[str, ...] = ()) -> Intent:
@@ -127,7 +133,8 @@ def _passages(rng: random.Random, count: int) -> Iterator[Passage]:
     for _ in range(count):
         remote = union(parse_cidr(c) for c in rng.sample(CIDRS, 2)) | _points(tuple(rng.sample(REMOTE, 1)))
         services = union(parse_service(s) for s in rng.sample(SERVICES, 2))
-        yield Passage(rng.choice(DIRECTIONS), remote, services)
+        local = _points(tuple(rng.sample(OWN, rng.randint(1, 2)))) if rng.random() < 0.4 else EMPTY
+        yield Passage(rng.choice(DIRECTIONS), remote, services, local)
 
 
 def probes(intent: Intent, seed: int, count: int) -> list[Probe]:

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 from nft_ground import Ground, passes
+from nft_intents import OWN
 from test_nftables_lasting import OTHER4, PEER4, PEER6, PEERS, Way, intent, talk
 from test_nftables_trial import NEW, OLD
 
 from ringfence.core.errors import TargetError
-from ringfence.core.intent.model import PeerClass
+from ringfence.core.identity.workload import Mode
+from ringfence.core.intent.model import Intent, Part, PeerClass
+from ringfence.core.intent.pieces import Body, ClassPlan, Station, assemble
 from ringfence.core.net.address import V4_BASE, parse_address, parse_cidr
 from ringfence.targets.nftables import NftablesTarget
 from ringfence.targets.nftables.layout import digest_of
@@ -162,3 +165,29 @@ def test_a_class_the_policy_does_not_know_is_refused(ground: Ground) -> None:
         ground.target.apply_membership({9: [PEER4]})
 
     assert error.value.code == "class-unknown"
+
+
+def alone(*members: int) -> Intent:
+    """A host that is a class of its own, and whoever else is of it, as an agent assembles it from pieces."""
+    cells = tuple(c for part in OPEN.parts for c in part.cells if c.peer == 1)
+    body = Body((ClassPlan(1, "app=one", ("one",)),), (Part("in", cells),))
+    station = Station("uuid", "host", Mode.both("enforce"), tuple(sorted(OWN)))
+    return assemble(station, body, {"one": (*OWN, *members)}, ())
+
+
+def test_the_first_and_the_last_member_are_one_element_each(ground: Ground) -> None:
+    """A class that only the host itself is in has its cells: whoever joins it, or leaves it empty, moves an element."""
+    ground.target.converge(alone())
+
+    ground.target.apply_membership({1: [PEER4]})
+
+    assert is_as_read(ground, ground.target)
+    assert NftablesTarget(ground.host).verify(alone(PEER4)).state == "realised"
+    live = talk(ground, Way("tcp", "in", False), PEER4)
+    assert live.works()
+
+    ground.target.apply_membership({}, [PEER4])
+
+    assert is_as_read(ground, ground.target)
+    assert NftablesTarget(ground.host).verify(alone()).state == "realised"
+    assert not passes(live.client, live.server, within_s=BRIEFLY_S)

@@ -3,16 +3,15 @@
 Worked out from the inventory alone, not from the policy index: isolating a workload moves no class and compiles no
 rule again, so it is as fast in a large estate as in a small one.
 
-INVARIANT: an exception picks a host only if it picks it at every one of its addresses, and an address that several
-workloads hold only if it picks all of them: what is not told apart errs towards closed.
+INVARIANT: an exception picks a host at the addresses it picks, and an address that several workloads hold only if it
+picks all of them: what is not told apart errs towards closed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from ringfence.core.errors import Finding
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload
 from ringfence.core.intent.pieces import Isolation, IsolationException
@@ -37,21 +36,6 @@ def isolations_of(
     live = live_quarantines(quarantines, at)
     isolated = frozenset(q.workload for q in live)
     return tuple(map(_Resolver(inventory, at, networks, holders, isolated).isolation, live)) if live else ()
-
-
-def partial_exceptions(
-    quarantines: Iterable[Quarantine], inventory: Inventory, at: datetime, workload: Workload
-) -> Iterator[Finding]:
-    """Exceptions of others' quarantines that hold at some of this host's addresses only."""
-    own = [lease.address for lease in workload.live_addresses(at)]
-    for quarantine in live_quarantines(quarantines, at):
-        for exception in quarantine.allow if quarantine.workload != workload.uuid else ():
-            picked = [_is_one(exception.peers, workload, address, inventory) for address in own]
-            if any(picked) and not all(picked):
-                words = ", ".join(peer.text for peer in exception.peers)
-                message = f"the quarantine exception for `{words}` picks only some addresses of `{workload.name}`"
-                help_ = "it stays closed here; name the workload by labels instead"
-                yield Finding("quarantine-exception-partial", message, "warning", help=help_, subject=workload.name)
 
 
 class _Resolver:
@@ -80,15 +64,22 @@ class _Resolver:
         }
 
     def _exception(self, exception: QuarantineException) -> IsolationException:
-        picked = tuple(sorted(w.uuid for w in self.inventory.workloads if self._picks(exception.peers, w)))
-        return IsolationException(exception.direction, self._reach(exception.peers), exception.services, picked)
+        places = [(w.uuid, *self._places(exception.peers, w)) for w in self.inventory.workloads]
+        return IsolationException(
+            exception.direction,
+            self._reach(exception.peers),
+            exception.services,
+            tuple(sorted(uuid for uuid, here, is_all in places if is_all and here)),
+            tuple(sorted((uuid, _points(here)) for uuid, here, is_all in places if here and not is_all)),
+        )
 
-    def _picks(self, peers: tuple[Peer, ...], workload: Workload) -> bool:
-        """Whether the peers pick this host at every one of its addresses (a passage does not tell them apart)."""
+    def _places(self, peers: tuple[Peer, ...], workload: Workload) -> tuple[list[int], bool]:
+        """At which of its addresses the peers pick a host, and whether these are all it has."""
         if not workload.is_controlled or workload.kind == "process":
-            return False
-        own = workload.live_addresses(self.at)
-        return bool(own) and all(_is_one(peers, workload, lease.address, self.inventory) for lease in own)
+            return [], False
+        own = [lease.address for lease in workload.live_addresses(self.at)]
+        here = [address for address in own if _is_one(peers, workload, address, self.inventory)]
+        return here, len(here) == len(own)
 
     def _reach(self, peers: tuple[Peer, ...]) -> IntervalSet:
         """Every address, held or not, that is one of the peers."""

@@ -21,7 +21,7 @@ import msgspec
 
 from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import Direction, Mode
-from ringfence.core.net.intervals import IntervalSet
+from ringfence.core.net.intervals import EMPTY, IntervalSet
 from ringfence.core.policy.model import Action
 
 UNKNOWN_CLASS = 0
@@ -59,12 +59,18 @@ class Part(msgspec.Struct, frozen=True):
     """The process (systemd unit, cgroup or path) this part is for; None means every process no other part names."""
 
 
-class Passage(msgspec.Struct, frozen=True):
+class Passage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Traffic that passes outright: remote addresses and services in one direction."""
 
     direction: Direction
     remote: IntervalSet
     services: IntervalSet
+    local: IntervalSet = EMPTY
+    """The host's own addresses it is for; empty means all of them."""
+
+    def __post_init__(self) -> None:
+        if not self.local:  # the default itself, so that equal passages are written, and digested, alike
+            msgspec.structs.force_setattr(self, "local", EMPTY)
 
 
 class Intent(msgspec.Struct, frozen=True):

@@ -20,8 +20,8 @@ import msgspec
 
 from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import Direction, Mode
-from ringfence.core.intent.model import UNKNOWN_CLASS, Intent, Part, Passage, PeerClass
-from ringfence.core.net.intervals import IntervalSet, union
+from ringfence.core.intent.model import Intent, Part, Passage, PeerClass
+from ringfence.core.net.intervals import EMPTY, IntervalSet, union
 
 
 class ClassPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -68,6 +68,9 @@ class IsolationException(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     remote: IntervalSet
     services: IntervalSet
     peers: tuple[str, ...] = ()
+    """Those that are picked at every one of their addresses."""
+    partly: tuple[tuple[str, IntervalSet], ...] = ()
+    """Those that are picked at some of their own addresses, with these."""
 
 
 class Isolation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -117,7 +120,7 @@ def assemble(
         mode=station.mode,
         own=station.own,
         peers=peers,
-        parts=_parts(body, peers),
+        parts=body.parts,
         failsafe=station.failsafe,
         is_quarantined=bool(mine),
         isolated=tuple(sorted({address for one in others for address in one.addresses})),
@@ -131,21 +134,10 @@ def assemble(
 def _peers(
     classes: Iterable[ClassPlan], groups: Mapping[str, Collection[int]], own: frozenset[int]
 ) -> Iterator[PeerClass]:
+    """A class that nobody is in, or the host alone, is one too: whoever joins it is one address more."""
     for class_ in classes:
         addresses = {address for key in class_.groups for address in groups[key]} - own
-        if addresses or class_.ranges:
-            yield PeerClass(class_.id, class_.text, tuple(sorted(addresses)), class_.ranges)
-
-
-def _parts(body: Body, peers: tuple[PeerClass, ...]) -> tuple[Part, ...]:
-    """The parts, less the cells of classes that are nobody but the host itself."""
-    if len(peers) == len(body.classes):
-        return body.parts
-    present = {UNKNOWN_CLASS, *(peer.id for peer in peers)}
-    return tuple(
-        msgspec.structs.replace(part, cells=tuple(cell for cell in part.cells if cell.peer in present))
-        for part in body.parts
-    )
+        yield PeerClass(class_.id, class_.text, tuple(sorted(addresses)), class_.ranges)
 
 
 def _passages(workload: str, mine: list[Isolation], others: list[Isolation]) -> Iterator[Passage]:
@@ -155,13 +147,13 @@ def _passages(workload: str, mine: list[Isolation], others: list[Isolation]) -> 
     """
     whole = union((*(one.clear for one in others), *(one.shared for one in others)))
     for addresses, excepted in _excepted(workload, others):
-        for direction, services in excepted:
+        for direction, services, local in excepted:
             if not mine and (free := addresses & whole):
-                yield Passage(direction, free, services)
+                yield Passage(direction, free, services, local)
             for exception in (x for one in mine for x in one.exceptions):
                 both, common = exception.remote & addresses, exception.services & services
                 if exception.direction == direction and both and common:
-                    yield Passage(direction, both, common)
+                    yield Passage(direction, both, common, local)
     everyone = union(_points(one.addresses) for one in others)
     for exception in (x for one in mine for x in one.exceptions):
         if free := exception.remote - everyone:
@@ -169,7 +161,7 @@ def _passages(workload: str, mine: list[Isolation], others: list[Isolation]) -> 
 
 
 def _sorted(passages: Iterable[Passage]) -> tuple[Passage, ...]:
-    return tuple(sorted(passages, key=lambda p: (p.direction, p.remote.ranges, p.services.ranges)))
+    return tuple(sorted(passages, key=lambda p: (p.direction, p.remote.ranges, p.services.ranges, p.local.ranges)))
 
 
 def _excepted(workload: str, isolations: list[Isolation]) -> Iterator[tuple[IntervalSet, list[_Excepted]]]:
@@ -178,7 +170,7 @@ def _excepted(workload: str, isolations: list[Isolation]) -> Iterator[tuple[Inte
     holders: dict[int, set[str]] = {}
     for one in isolations:
         theirs.setdefault(one.workload, []).extend(
-            (_OPPOSITE[x.direction], x.services) for x in one.exceptions if workload in x.peers
+            (_OPPOSITE[x.direction], x.services, here) for x in one.exceptions for here in _places(x, workload)
         )
         for address in one.addresses:
             holders.setdefault(address, set()).add(one.workload)
@@ -190,14 +182,33 @@ def _excepted(workload: str, isolations: list[Isolation]) -> Iterator[tuple[Inte
         yield _points(addresses), reduce(_common, rest, first)
 
 
+def _places(exception: IsolationException, workload: str) -> Iterator[IntervalSet]:
+    """At which of a host's own addresses it is one of the peers: nowhere, at some, or (empty) at all."""
+    if workload in exception.peers:
+        yield EMPTY
+    yield from (here for uuid, here in exception.partly if uuid == workload)
+
+
 def _common(some: list[_Excepted], others: list[_Excepted]) -> list[_Excepted]:
-    pairs = ((d, mine & theirs) for d, mine in some for direction, theirs in others if direction == d)
-    return [(direction, services) for direction, services in pairs if services]
+    return [
+        (direction, services, here)
+        for direction, mine, local in some
+        for other, theirs, there in others
+        if other == direction and (services := mine & theirs) and (here := _both(local, there)) is not None
+    ]
+
+
+def _both(some: IntervalSet, others: IntervalSet) -> IntervalSet | None:
+    """The addresses in both, where empty means all; None: there are none."""
+    if not some or not others:
+        return some or others
+    return some & others or None
 
 
 def _points(addresses: Iterable[int]) -> IntervalSet:
     return IntervalSet.of((address, address) for address in addresses)
 
 
-_Excepted = tuple[Direction, IntervalSet]
+_Excepted = tuple[Direction, IntervalSet, IntervalSet]
+"""Direction, services, and at which own addresses (empty: all)."""
 _OPPOSITE: dict[Direction, Direction] = {"in": "out", "out": "in"}

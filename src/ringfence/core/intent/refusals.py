@@ -11,14 +11,12 @@ from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.rules import RuleRef
 from ringfence.core.errors import Finding, Severity
 from ringfence.core.identity.workload import Workload
-from ringfence.core.intent.isolate import live_quarantines, partial_exceptions
+from ringfence.core.intent.isolate import live_quarantines
 
 
 def refusals_of(engine: Engine, workload: Workload) -> tuple[Finding, ...]:
     """The refusals of one host, at the addresses it is known to have."""
-    world = engine.world
-    partial = partial_exceptions(world.quarantines, world.inventory, world.at, workload)
-    return (*_conditions(engine, workload), *_processes(engine, workload), *partial)
+    return (*_conditions(engine, workload), *_processes(engine, workload))
 
 
 def _conditions(engine: Engine, workload: Workload) -> Iterator[Finding]:

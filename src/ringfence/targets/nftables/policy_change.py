@@ -145,10 +145,10 @@ class _Comparison:
     @cached_property
     def _pairs(self) -> list[tuple[int, int]]:
         """(class before, class now) of every address; several classes of which none is left are nobody's."""
-        now = {UNKNOWN_CLASS, *(peer.id for peer in self.new.peers)}
+        now = _present(self.new)
         if self.old is None:
             return [(UNKNOWN_CLASS, number) for number in sorted(now)]
-        before = {UNKNOWN_CLASS, *(peer.id for peer in self.old.peers)}
+        before = _present(self.old)
         same = {(number, number) for number in now & before}
         return sorted(same | moves(self.old.peers, self.new.peers))
 
@@ -189,7 +189,7 @@ class _Comparison:
             if self.new.mode.of(direction) != "enforce" or (self.old and self.old.mode.of(direction) == "enforce"):
                 continue
             for local, unit, _, after in self._places(direction):
-                for number in sorted({UNKNOWN_CLASS, *(p.id for p in self.new.peers)}):
+                for number in sorted(_present(self.new)):
                     for cell in self._by_class(after).get(number, ()):
                         if cell.action == "allow":
                             key = (direction, local, cell.services, unit, cell.rule, None)
@@ -234,6 +234,11 @@ def _blocks(mode: ModeName, action: str) -> bool:
     return mode == "enforce" or (mode == "selective" and action in ("deny", "forbid"))
 
 
+def _present(intent: Intent) -> set[int]:
+    """The classes that somebody is in; of all others nothing passes or ceases to."""
+    return {UNKNOWN_CLASS, *(peer.id for peer in intent.peers if peer.addresses or peer.ranges)}
+
+
 def _texts(intent: Intent) -> dict[int, str]:
     return {peer.id: peer.text for peer in intent.peers if peer.text}
 
@@ -243,14 +248,15 @@ def _addresses(addresses: Iterable[int], ranges: Iterable[tuple[int, int]]) -> I
 
 
 def _span_of(passage: Passage) -> Passage:
-    return Passage(passage.direction, passage.remote, passage.services)
+    return Passage(passage.direction, passage.remote, passage.services, passage.local)
 
 
 def _is_within(passage: Passage, others: Iterable[Passage]) -> bool:
     """Whether all of it passes by the others."""
     left = [(passage.remote, passage.services)]
     for other in others:
-        if other.direction == passage.direction:
+        is_here = not other.local or (bool(passage.local) and other.local.covers(passage.local))
+        if other.direction == passage.direction and is_here:
             left = [piece for remote, services in left for piece in _cut(remote, services, other)]
     return not left
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ringfence.core.identity.workload import Direction, Mode, ModeName
 from ringfence.core.intent.model import Cell, Intent, Part, Passage, PeerClass
-from ringfence.core.net.address import V4_BASE
+from ringfence.core.net.address import EVERYWHERE, LAST, V4_BASE, V4_LAST, is_v4
 from ringfence.core.net.intervals import EMPTY, IntervalSet
 from ringfence.core.policy.model import Action
 from ringfence.targets.nftables import expressions as x
@@ -312,15 +312,19 @@ def _passages(layout: Layout, chain: str, direction: Direction) -> Iterator[Pass
     for rule in layout.chains[chain].rules if chain in layout.chains else ():
         if rule.expressions[-1:] != (x.Verdict(x.GOTO, "remember"),):
             continue
-        remote = next(e.set_name for e in rule.expressions if isinstance(e, x.Lookup))
-        base = V4_BASE if layout.sets[remote].key == (IPV4,) else 0
-        addresses = IntervalSet.of((base + lo, base + hi) for lo, hi, _ in _intervals(layout, remote))
-        yield Passage(direction, addresses, _matched_services(rule, remote))
+        ends = [e.set_name for e in rule.expressions if isinstance(e, x.Lookup)]
+        remote, *own = (_addresses(layout, name) for name in ends)
+        yield Passage(direction, remote, _matched_services(rule), *own)
 
 
-def _matched_services(rule: Rule, remote: str) -> IntervalSet:
-    """The service matches after the address: a run of protocols, or one protocol and a run of its ports or types."""
-    at = next(i for i, e in enumerate(rule.expressions) if isinstance(e, x.Lookup) and e.set_name == remote)
+def _addresses(layout: Layout, name: str) -> IntervalSet:
+    base = V4_BASE if layout.sets[name].key == (IPV4,) else 0
+    return IntervalSet.of((base + lo, base + hi) for lo, hi, _ in _intervals(layout, name))
+
+
+def _matched_services(rule: Rule) -> IntervalSet:
+    """The service matches after the addresses: a run of protocols, or one protocol and a run of its ports or types."""
+    at = max(i for i, e in enumerate(rule.expressions) if isinstance(e, x.Lookup))
     protocols, details = (0, 255), None
     loaded: x.Expression | None = None
     for e in rule.expressions[at + 1 : -1]:
@@ -415,12 +419,27 @@ def _normal_cells(
 
 
 def normal_passages(passages: Iterable[Passage], direction: Direction) -> tuple[tuple[object, object], ...]:
-    """Remote addresses cut where any passage begins or ends, each run with all the services that pass there."""
+    """The host's own addresses cut where any passage begins or ends, each run with all that passes there."""
     mine = [p for p in passages if p.direction == direction]
-    edges = sorted({edge for p in mine for lo, hi in p.remote for edge in (lo, hi + 1)})
+    edges = {edge for p in mine for lo, hi in p.local for edge in (lo, hi + 1)}
+    found: dict[object, list[tuple[int, int]]] = {}
+    for lo, following in pairwise(sorted({0, V4_BASE, V4_LAST + 1, LAST + 1} | edges)):
+        family = _V4 if is_v4(lo) else EVERYWHERE - _V4
+        if what := _normal_remotes([p for p in mine if not p.local or lo in p.local], family):
+            found.setdefault(what, []).append((lo, following - 1))
+    return tuple(sorted((IntervalSet.of(where).ranges, what) for what, where in found.items()))
+
+
+def _normal_remotes(passages: list[Passage], family: IntervalSet) -> tuple[tuple[object, object], ...]:
+    """Remote addresses of a family cut likewise, each run with all the services that pass there."""
+    remotes = [(p.remote & family, p.services) for p in passages]
+    edges = sorted({edge for remote, _ in remotes for lo, hi in remote for edge in (lo, hi + 1)})
     by_services: dict[tuple[Span, ...], list[tuple[int, int]]] = {}
     for lo, hi in pairwise(edges):
-        ranges = IntervalSet.of(r for p in mine if lo in p.remote for r in p.services)
+        ranges = IntervalSet.of(r for remote, services in remotes if lo in remote for r in services)
         if spans := tuple(spans_of(ranges)):
             by_services.setdefault(spans, []).append((lo, hi - 1))
     return tuple(sorted((IntervalSet.of(where).ranges, spans) for spans, where in by_services.items()))
+
+
+_V4 = IntervalSet(((V4_BASE, V4_LAST),))

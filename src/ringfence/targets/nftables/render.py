@@ -288,19 +288,23 @@ def _passage_rules(draft: Draft, kind: str, view: View, passages: tuple[Passage,
         if passage.direction != view.direction:
             continue
         for family in FAMILIES:
-            remote = _remote(draft, f"{kind}_{index}_{SUFFIX[family]}", family, view, passage.remote)
-            rules += [rule(*remote, *match, s.goto("remember")) for match in service_matches(passage.services, view)
-                      if remote is not None]  # fmt: skip
+            ends = _ends(draft, f"{kind}_{index}", family, view, passage)
+            rules += [rule(*ends, *match, s.goto("remember")) for match in service_matches(passage.services, view)
+                      if ends is not None]  # fmt: skip
     return rules
 
 
-def _remote(draft: Draft, name: str, family: Family, view: View, remote: IntervalSet) -> tuple[Statement, ...] | None:
-    """Match the remote address; None when the passage has none of this family."""
-    elements = address_set(remote)[family]
-    if not elements:
-        return None
-    set_name = draft.put_ranges(name, ADDRESS_FIELDS[family], "none", elements)
-    return (s.address_in(family, view.remote, set_name),)
+def _ends(draft: Draft, name: str, family: Family, view: View, passage: Passage) -> tuple[Statement, ...] | None:
+    """Match the remote address, and the host's own where not all are meant; None when there are none of this family."""
+    matches: list[Statement] = []
+    for field, which, ranges in ((view.remote, "", passage.remote), (view.local, "own", passage.local)):
+        elements = address_set(ranges)[family]
+        if elements:
+            set_name = draft.put_ranges(f"{name}_{which}{SUFFIX[family]}", ADDRESS_FIELDS[family], "none", elements)
+            matches.append(s.address_in(family, field, set_name))
+        elif ranges or not which:
+            return None
+    return tuple(matches)
 
 
 def service_matches(services: IntervalSet, view: View) -> Iterator[tuple[Statement, ...]]:
