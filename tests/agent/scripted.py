@@ -201,6 +201,7 @@ class Paper:
         self.state = "realised"
         self.confirmed = 0
         self.moved: list[tuple[dict[int, list[int]], list[int]]] = []
+        self.isolations: list[Intent] = []
         self.on_trial: Tried | None = None
         self.severed = 0
         self.generation = 1
@@ -230,6 +231,15 @@ class Paper:
         )
         self.moved.append(({number: sorted(some) for number, some in added.items()}, sorted(removed)))
         self.intent = msgspec.structs.replace(self.intent, peers=peers)
+        return self.observe()
+
+    def isolate(self, intent: Intent) -> Observed:
+        assert self.intent is not None
+        fields = ("is_quarantined", "isolated", "quarantine_passages")
+        now = msgspec.structs.replace(self.intent, **{field: getattr(intent, field) for field in fields})
+        assert now == intent, "more than quarantine changed"
+        self.isolations.append(intent)
+        self.intent = intent
         return self.observe()
 
     def tamper(self) -> None:

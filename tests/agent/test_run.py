@@ -117,7 +117,7 @@ def test_a_quarantine_does_not_wait_for_the_policy_beside_it(tmp_path: Path) -> 
             agent.held.take(assignment)
             agent.enforcer.news()
             await until(lambda: is_realised(controller, 13))
-            first, second = (intent for intent, _ in point.applied[count : count + 2])
+            first, second = point.isolations[-1], point.applied[count][0]
             assert first.isolated == second.isolated == (bad,)
             assert first.parts == before.parts
             assert second.parts != before.parts

@@ -10,20 +10,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nft_ground import Ground
-from scripted import OTHER, UUID, Controller, Host, body, trial, until
+from scripted import OTHER, UUID, WEB, Controller, Host, body, trial, until
 
 from ringfence.agent import breakglass
 from ringfence.agent.boot import guard
 from ringfence.agent.clock import Clock
 from ringfence.agent.disk import Disk
-from ringfence.agent.point import NftablesPoint, nftables
-from ringfence.core.intent.pieces import Isolation
+from ringfence.agent.point import How, NftablesPoint, nftables
+from ringfence.core.intent.model import Cell, Intent, Part
+from ringfence.core.intent.pieces import Body, ClassPlan, Isolation
 from ringfence.core.net.address import parse_address
+from ringfence.core.net.service import parse_service
+from ringfence.ports.target import Observed
+from ringfence.targets.nftables.cgroups import hierarchy
 from ringfence.wire.messages import Probe
 
 pytestmark = [
@@ -265,41 +271,102 @@ def test_break_glass_observes_and_quarantine_still_bites(
     run(test())
 
 
-_TRIAL = """
-import sys
+_AGENT = """
+import asyncio, sys
 from pathlib import Path
-from scripted import OWN, UUID, body
-from ringfence.agent.point import How, nftables
-from ringfence.core.identity.workload import Mode
-from ringfence.core.intent.pieces import Station, assemble
-from ringfence.core.net.address import parse_address
-good, bad = (assemble(Station(UUID, "web-1", Mode.both("enforce"), OWN), body(f"tcp/{port}"),
-    {"web": (parse_address("10.1.0.1"),)}, ()) for port in (8080, 8081))
-point = nftables(sys.argv[1])
-point.converge(good, How())
-point.converge(bad, How(trial_s=3.0, fallback=good))
-print("on trial", flush=True)
-sys.stdin.read()
+from scripted import Controller, Host, body, trial, until
+from ringfence.agent.point import nftables
+from ringfence.wire.messages import Probe
+
+async def main(netns, folder, seconds):
+    controller = Controller()
+    await controller.start()
+    async with Host(controller, Path(folder), nftables(netns), netns=netns) as agent:
+        await controller.say(controller.move(added=["10.1.0.1"]))
+        await controller.say(controller.assign(body("tcp/8080")))
+        await until(lambda: controller.realised and controller.realised[-1].assignment == 12)
+        failing = trial(int(seconds), Probe("172.20.0.1", 9))
+        await controller.say(controller.assign(body("tcp/8081"), trial=failing))
+        await until(lambda: controller.realised[-1].on_trial)
+        await asyncio.sleep(0.3)
+        print("on trial", flush=True)
+        await asyncio.Future()
+
+asyncio.run(main(*sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("fate", [signal.SIGSTOP, signal.SIGKILL])
-def test_a_trial_ends_without_the_agent(ground: Ground, servers: dict[int, Listener], fate: signal.Signals) -> None:
-    """Frozen or killed in the middle of a trial: the kernel itself goes back to the policy before."""
+@contextmanager
+def agent_on_trial(ground: Ground, folder: Path, seconds: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A whole agent in a process of its own, in the middle of a trial that nothing will confirm."""
     path = os.pathsep.join(sys.path)
     child = subprocess.Popen(
-        [sys.executable, "-c", _TRIAL, ground.host], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-c", _AGENT, ground.host, str(folder), str(seconds)], stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"on trial\n"
-        child.send_signal(fate)
-        asyncio.run(became(servers[PORT], True))
-        assert not servers[OTHER_PORT].answers()
+        yield child
     finally:
         child.kill()
         child.communicate()
+
+
+@pytest.mark.parametrize("fate", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_trial_ends_without_the_agent(
+    ground: Ground, servers: dict[int, Listener], tmp_path: Path, fate: signal.Signals
+) -> None:
+    """Frozen or killed in the middle of a trial: the kernel itself goes back to the policy before."""
+    with agent_on_trial(ground, tmp_path, 4) as child:
+        child.send_signal(fate)
+        asyncio.run(became(servers[PORT], True))
+        assert not servers[OTHER_PORT].answers()
+
+
+def test_what_the_kernel_took_back_is_not_tried_again(
+    ground: Ground, servers: dict[int, Listener], tmp_path: Path
+) -> None:
+    """An agent that was killed in a trial, and comes back after its end, tells that it was reverted, and leaves it."""
+    with agent_on_trial(ground, tmp_path, 3) as child:
+        child.kill()
+        asyncio.run(became(servers[PORT], True))
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await until(lambda: "trial-reverted" in controller.kinds())
+            await until(lambda: controller.realised and controller.realised[-1].is_reverted)
+            assert not any(told.on_trial for told in controller.realised)
+            assert await asyncio.to_thread(servers[PORT].answers)
+            assert not await asyncio.to_thread(servers[OTHER_PORT].answers)
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_a_restart_in_a_trial_has_the_time_that_is_left(
+    ground: Ground, servers: dict[int, Listener], tmp_path: Path
+) -> None:
+    """An agent that was killed in a trial goes on with it: it neither begins anew nor ends early."""
+    with agent_on_trial(ground, tmp_path, 60) as child:
+        before = nftables(ground.host).observe()
+        child.kill()
+        child.wait()
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        controller.answers = False
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host) as agent:
+            await until(lambda: agent.enforcer.realised.on_trial)
+            assert agent.enforcer.trial_left_s <= before.trial_left_s
+            assert await asyncio.to_thread(servers[OTHER_PORT].answers)
+            controller.answers = True
+        await controller.bus.close()
+
+    run(test())
 
 
 def test_a_host_under_quarantine_is_one_word_from_free(
@@ -352,3 +419,150 @@ def test_uninstall_leaves_what_the_word_says(ground: Ground, servers: dict[int, 
     rules(disk, point, "open")
     assert servers[OTHER_PORT].answers()
     assert point.observe().state == "absent"
+
+
+def test_members_and_quarantines_move_without_a_new_policy(
+    ground: Ground, servers: dict[int, Listener], tmp_path: Path
+) -> None:
+    """They are elements in the kernel: no whole intent is applied, and what is told is the digest of the whole one."""
+    point = Counting(ground.host)
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, point, netns=ground.host) as agent:
+            await settle(controller, f"tcp/{PORT}")
+            await until(lambda: agent.enforcer.channel == () and point.converged)
+            count = point.converged
+            for news in (
+                lambda: controller.move(added=["10.1.0.2", "fd00::7"]),
+                lambda: controller.move(removed=["10.1.0.1"]),
+                lambda: controller.isolate(Isolation(OTHER, (parse_address("10.1.0.2"),))),
+                lambda: controller.isolate(),
+            ):
+                message = news()
+                await controller.say(message)
+                await until(partial(_is_told, controller, message.revision))
+                meant = agent.held.intent(agent.clock.now())
+                assert meant is not None
+                assert controller.realised[-1].digest == meant.digest
+                assert NftablesPoint(ground.host).audit(meant) == ()
+            assert point.converged == count
+            await became(servers[PORT], True, "10.1.0.2")
+            await became(servers[PORT], False)
+        await controller.bus.close()
+
+    run(test())
+
+
+def _is_told(controller: Controller, revision: int) -> bool:
+    return revision in (controller.realised[-1].change, controller.realised[-1].isolations)
+
+
+class Counting(NftablesPoint):
+    """The kernel, and how often a whole intent was applied."""
+
+    converged = 0
+
+    def converge(self, intent: Intent, how: How) -> Observed:
+        self.converged += 1
+        return super().converge(intent, how)
+
+
+def test_a_connection_that_is_cut_ends_for_the_program(ground: Ground, tmp_path: Path) -> None:
+    """A program that only listens learns at once that its connection is refused by now."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await settle(controller, f"tcp/{PORT}")
+            with (
+                ground.socket_in(ground.host, socket.AF_INET, socket.SOCK_STREAM) as listening,
+                ground.socket_in(ground.peer, socket.AF_INET, socket.SOCK_STREAM) as calling,
+            ):
+                listening.bind(("172.20.0.2", PORT))
+                listening.listen(1)
+                calling.bind(("10.1.0.1", 0))
+                await asyncio.to_thread(calling.connect, ("172.20.0.2", PORT))
+                accepted, _ = await asyncio.to_thread(listening.accept)
+                accepted.settimeout(15)
+                await controller.say(controller.move(removed=["10.1.0.1"]))
+                with pytest.raises(ConnectionAbortedError):
+                    await asyncio.to_thread(accepted.recv, 1)
+                accepted.close()
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_an_address_that_comes_to_the_host_is_told_at_once(ground: Ground, tmp_path: Path) -> None:
+    """The next heartbeat would be in an hour: the news of an address does not wait for it."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        point = nftables(ground.host)
+        async with Host(controller, tmp_path, point, netns=ground.host, heartbeat_s=3600):
+            await until(lambda: controller.beats)
+            await asyncio.to_thread(ground.run, ground.host, "ip addr add 172.20.0.77/24 dev v")
+            await until(
+                lambda: any(parse_address("172.20.0.77") in i.addresses for i in controller.beats[-1].interfaces)
+            )
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_a_restarted_unit_is_followed(ground: Ground, servers: dict[int, Listener], tmp_path: Path) -> None:
+    """A rule about a process matches the control group of now, though systemd made it anew."""
+    root = hierarchy()
+    if root is None:
+        pytest.skip("no cgroup v2 here")
+    group = root / f"{ground.prefix}.service"
+    group.mkdir()
+    allowed = Cell(1, parse_service("any"), "allow", "shop/unit")
+    made = Body((ClassPlan(1, WEB, (WEB,)),), (Part("in"), Part("out", (allowed,), unit=group.name), Part("out")))
+
+    async def reaches() -> bool:
+        return await asyncio.to_thread(_call_from, group, ground)
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        with ground.socket_in(ground.peer, socket.AF_INET, socket.SOCK_STREAM) as listening:
+            listening.bind(("10.1.0.1", PORT))
+            listening.listen(64)
+            async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host) as agent:
+                await controller.say(controller.move(added=["10.1.0.1"]))
+                await controller.say(controller.assign(made))
+                await until(lambda: agent.enforcer.realised.state == "realised")
+                assert await reaches()
+                number = group.stat().st_ino
+                group.rmdir()
+                group.mkdir()
+                assert group.stat().st_ino != number
+                deadline = time.monotonic() + 15
+                while not await reaches():
+                    assert time.monotonic() < deadline, "the unit is not followed"
+        await controller.bus.close()
+
+    try:
+        run(test())
+    finally:
+        group.rmdir()
+
+
+_CALL = """
+import socket, sys
+calling = socket.socket()
+calling.settimeout(0.5)
+sys.exit(calling.connect_ex(("10.1.0.1", 8080)) != 0)
+"""
+
+
+def _call_from(group: Path, ground: Ground) -> bool:
+    """Whether a program in the control group gets through to the client."""
+    joining = f'echo $$ > {group}/cgroup.procs && exec "$@"'
+    command = ["ip", "netns", "exec", ground.host, sys.executable, "-c", _CALL]
+    return subprocess.run(["sh", "-c", joining, "sh", *command], check=False, timeout=30).returncode == 0

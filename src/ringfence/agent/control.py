@@ -126,4 +126,4 @@ def ask(path: Path, question: Question) -> Answer | None:
         content = b""
         while len(content) < _MAX_BYTES and (data := sock.recv(1 << 16)):
             content += data
-    return msgspec.json.decode(content, type=Answer)
+    return msgspec.json.decode(content, type=Answer) if content else None  # it ended as it was asked

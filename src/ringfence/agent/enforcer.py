@@ -3,7 +3,7 @@
     enforcer.news()            something was heard: look again (as often as you like; the newest wins)
     await enforcer.run()       until cancelled; leaves the rules where they are
 
-    move -> read back -> told                         addresses came or went, nothing else: at the cost of the change
+    move, isolate -> read back -> told                members and quarantines: at the cost of the change
     converge -> read back -> told                     every other change, serialised, in a thread of its own
     try -> probes and control channel -> confirm      a policy with a trial; else the one before decides again
     somebody touched the rules -> told -> converge    as soon as the kernel says so
@@ -29,17 +29,18 @@ import msgspec
 from ringfence.agent.breakglass import Disabled
 from ringfence.agent.clock import Clock
 from ringfence.agent.disk import Disk, Record
-from ringfence.agent.held import Held
+from ringfence.agent.held import Held, News
 from ringfence.agent.keeper import Keeper
-from ringfence.agent.members import Moves, moves
 from ringfence.agent.point import Point
+from ringfence.agent.severing import Severing
+from ringfence.agent.swift import Ground, Swift
 from ringfence.agent.tampering import Tampering
 from ringfence.agent.trial import Trial, Works
 from ringfence.agent.wanted import Wanted, quarantine_of, wanted, widens
 from ringfence.core.errors import FindingsError, RingfenceError, TargetError
 from ringfence.core.intent.model import Intent, Passage
 from ringfence.ports.target import Observed, State
-from ringfence.wire.messages import Event, Realised
+from ringfence.wire.messages import Assignment, Event, Realised
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -56,15 +57,6 @@ class Timing(NamedTuple):
     watch_s: float = 0.5
     """Between two repairs of what somebody keeps changing; the first is at once."""
     audit_s: float = 300.0
-
-
-class Ground(NamedTuple):
-    """What the last converge rested on: while it stands, only addresses can have changed."""
-
-    name: str
-    channel: tuple[Passage, ...]
-    policy: Intent
-    """To the controller's letter, with the members of now."""
 
 
 class Enforcer:
@@ -105,12 +97,13 @@ class Enforcer:
         self._thread = ThreadPoolExecutor(1, "rules")
         self._keeper = Keeper(disk, self._record, self._disk_refused)
         self._tampering = Tampering(point, self._hear)
+        self._severing = Severing()
+        self._swift = Swift(held, point, self._in_thread, self._took)
         self._trial: Trial | None = None
         self._ground: Ground | None = None
         self._turns_at: datetime | None = None
-        self._failures = self._numbered = 0
+        self._failures = 0
         self._audit_at = self._retry_at = self._calm_at = 0.0
-        self._sever_at: list[float] = []
         self._is_over = self._insists = False
 
     # ---- from outside -----------------------------------------------------------------------------------------------
@@ -148,12 +141,19 @@ class Enforcer:
         self._retry_at = 0.0
         self._tampering.open()
         self._end_disabled()
-        moved = self.held.take_moved()
-        if not await self._follow(moved):
+        news = self.held.take_news()
+        if not await self._follow(news):
             await self._whole()
-        if moved is None or moved or self._keeper.is_behind:
+        if news.is_any or self._keeper.is_behind:
             self._save()
-        await self._sever()
+        if self._severing.take():
+            await self._sever()
+
+    async def _sever(self) -> None:
+        try:
+            await self._in_thread(self.point.sever)
+        except RingfenceError as error:
+            _log.info("programs learn of cut connections by their own timeouts: %s", error)
 
     async def _whole(self) -> None:
         self._insists = False
@@ -206,7 +206,8 @@ class Enforcer:
         if self._retry_at:
             return max(0.0, self._retry_at - now)
         left = [self._audit_at - now]
-        left += [at - now for at in self._sever_at]
+        if self._severing.next_at is not None:
+            left.append(self._severing.next_at - now)
         if self._trial is not None:
             left.append(self._trial.left_s)
         if self.disabled is not None:
@@ -220,40 +221,26 @@ class Enforcer:
         most_s = self._timing.audit_s if self._tampering.is_open else min(self._timing.audit_s, UNWATCHED_AUDIT_S)
         self._audit_at = time.monotonic() + most_s * random.uniform(0.8, 1.0)
 
-    # ---- addresses alone --------------------------------------------------------------------------------------------
+    # ---- the swift way ----------------------------------------------------------------------------------------------
 
-    async def _follow(self, moved: set[int] | None) -> bool:
-        """Whether nothing is left to do but what was done: addresses that changed their class."""
+    async def _follow(self, news: News) -> bool:
+        """Whether nothing is left to do but what was done: members and quarantines that changed."""
         ground, now = self._ground, self.clock.now()
         self._ground = None  # whatever fails from here on, the next step goes the whole way
-        if ground is None or moved is None or self._insists or self._tampering or self._is_due():
+        if ground is None or news.moved is None or self._insists or self._tampering or self._is_due():
             return False
-        if self.disabled is not None or self.is_cloned or self.channel != ground.channel:
+        if self.disabled is not None or self.is_cloned or not ground.stands(self.held, now, self.channel):
             return False
-        assignment = self.held.assignment
-        if assignment is None or self.held.policy(assignment, now) != ground.name:
+        after = self._ground = await self._swift.step(ground, news, now)
+        if after is None:
             return False
-        found = moves(ground.policy, self.held.classes_of(moved, now))
-        return found is not None and await self._move(ground, found)
+        told = msgspec.structs.replace(self.realised, change=self.change, isolations=self._isolations(), at=self._at())
+        self._report(told if after is ground else msgspec.structs.replace(told, digest=after.policy.digest))
+        return True
 
     def _is_due(self) -> bool:
         turns = self._turns_at is not None and self._turns_at <= self.clock.now()
         return turns or self._audit_at <= time.monotonic()
-
-    async def _move(self, ground: Ground, found: Moves) -> bool:
-        assert self.in_force is not None
-        if not found.is_empty:
-            try:
-                observed = await self._in_thread(self.point.move, found.added, found.removed)
-            except RingfenceError as error:
-                _log.info("membership goes the whole way: %s", error)
-                return False
-            self._may_sever(observed, grace_s=0.0)
-            self._took(msgspec.structs.replace(self.in_force, peers=found.intent.peers))
-        self._ground = ground._replace(policy=found.intent)
-        told = msgspec.structs.replace(self.realised, change=self.change, at=self._at())
-        self._report(told if found.is_empty else msgspec.structs.replace(told, digest=found.intent.digest))
-        return True
 
     # ---- tampering --------------------------------------------------------------------------------------------------
 
@@ -287,8 +274,7 @@ class Enforcer:
         if first is None or left == 0:
             return
         try:
-            await self._in_thread(self.point.converge, first, found.how(left))
-            self._took(first)
+            self._took(first, await self._in_thread(self.point.isolate, first))
         except RingfenceError as error:
             _log.warning("a quarantine waits for the policy: %s", error)
 
@@ -306,15 +292,14 @@ class Enforcer:
             self._fail(error)
             return
         self._failures = 0
-        self._took(found.intent)
-        self._may_sever(observed, grace_s=found.assignment.grace_s if found.assignment.live == "drain" else 0.0)
+        self._took(found.intent, observed, found.assignment)
         if self._trial is not None:
             self._trial.start(self._works, found.trial.probes if found.trial else (), self.news)
         elif not found.is_reverted and self.disabled is None:
             self._confirm_held(found)
         self._report(self._told(found, observed))
         if self._trial is None and not found.is_reverted and self.realised.state == "realised":
-            self._ground = Ground(found.name, self.channel, found.policy)
+            self._ground = Ground(found.name, self.channel, found.policy, found.intent)
 
     def _refuse(self, found: Wanted, error: FindingsError) -> None:
         """The policy before it stays, over the members and quarantines of now."""
@@ -360,30 +345,11 @@ class Enforcer:
         state: State = "absent" if found.state == "absent" else "pending"
         self._report(Realised(state, digest=found.digest, at=self._at()))
 
-    def _took(self, intent: Intent) -> None:
+    def _took(self, intent: Intent, observed: Observed, by: Assignment | None = None) -> None:
+        """`by`: whose word says what becomes of live connections; else they were cut."""
+        self._severing.note(observed, grace_s=by.grace_s if by is not None and by.live == "drain" else 0.0)
         self.in_force = intent
         self._on_intent(intent)
-
-    # ---- connections that are refused by now ------------------------------------------------------------------------
-
-    def _may_sever(self, observed: Observed, *, grace_s: float) -> None:
-        """A new generation of connections means that something was taken away: at once, or after the grace."""
-        number = int(getattr(observed, "policy_generation", 0))
-        if self._numbered and number != self._numbered:
-            now = time.monotonic()
-            self._sever_at += {now, now + grace_s}
-        self._numbered = number
-
-    async def _sever(self) -> None:
-        """The rules have cut them already; programs learn of it."""
-        later = [at for at in self._sever_at if at > time.monotonic()]
-        if len(later) == len(self._sever_at):
-            return
-        self._sever_at = later
-        try:
-            await self._in_thread(self.point.sever)
-        except RingfenceError as error:
-            _log.info("programs learn of cut connections by their own timeouts: %s", error)
 
     # ---- trials -----------------------------------------------------------------------------------------------------
 
@@ -456,7 +422,7 @@ class Enforcer:
             state=state,
             assignment=found.assignment.revision,
             change=self.change,
-            isolations=self.held.isolations.revision if self.held.isolations else 0,
+            isolations=self._isolations(),
             digest=found.policy.digest if is_proven else observed.digest,
             problems=problems,
             on_trial=self._trial is not None,
@@ -464,6 +430,9 @@ class Enforcer:
             policy_version=found.assignment.policy_version,
             at=self._at(),
         )
+
+    def _isolations(self) -> int:
+        return self.held.isolations.revision if self.held.isolations else 0
 
     def _report(self, told: Realised) -> None:
         before, self.realised = self.realised, told

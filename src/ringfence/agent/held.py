@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -51,6 +52,18 @@ class Snapshot(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     turned_at: datetime | None = None
 
 
+class News(NamedTuple):
+    """What changed of what is to be enforced."""
+
+    moved: set[int] | None
+    """Addresses that came to a group or left one; None: more than membership and quarantine changed."""
+    is_isolated_anew: bool
+
+    @property
+    def is_any(self) -> bool:
+        return self.moved is None or bool(self.moved) or self.is_isolated_anew
+
+
 class Held:
     """The pieces one host holds."""
 
@@ -67,6 +80,7 @@ class Held:
         self._bodies: dict[str, Body] = {}
         self._turned_at: datetime | None = None
         self._moved: set[int] | None = None
+        self._is_isolated_anew = False
 
     # ---- hearing ----------------------------------------------------------------------------------------------------
 
@@ -108,7 +122,7 @@ class Held:
             return False
         if known is not None and known.networks == new.networks and new.revision <= known.revision:
             return False
-        self.isolations, self._moved = new, None
+        self.isolations, self._is_isolated_anew = new, True
         return True
 
     def _pieces(self, pieces: Pieces) -> bool:
@@ -264,10 +278,23 @@ class Held:
         self._turned_at = max(now, self._turned_at or now)
         return f"{assignment.revision}.{_body_at(assignment, self._turned_at)[:32]}"
 
-    def take_moved(self) -> set[int] | None:
-        """The addresses that came to a group or left one since last asked; None: something else changed, too."""
-        moved, self._moved = self._moved, set()
-        return moved
+    def take_news(self) -> News:
+        """What changed since last asked."""
+        news = News(self._moved, self._is_isolated_anew)
+        self._moved, self._is_isolated_anew = set(), False
+        return news
+
+    def isolated(self, intent: Intent) -> Intent:
+        """The same with the quarantines of now."""
+        assert self.assignment is not None
+        isolations = self.isolations.isolations if self.isolations is not None else ()
+        bare = assemble(self.assignment.station, Body(), {}, isolations)
+        return msgspec.structs.replace(
+            intent,
+            is_quarantined=bare.is_quarantined,
+            isolated=bare.isolated,
+            quarantine_passages=bare.quarantine_passages,
+        )
 
     def classes_of(self, addresses: Collection[int], now: datetime) -> dict[int, int]:
         """What each is under the assignment in force, 0 for nothing; without the host's own, which are no peers."""

@@ -146,17 +146,17 @@ def _status(options: argparse.Namespace, config: Config) -> int:
 
 
 def _preflight(options: argparse.Namespace, config: Config) -> int:
-    from ringfence.agent.preflight import look
+    from ringfence.agent.preflight import lines, look
 
     facts, findings = look(config)
     if options.json:
         print(msgspec.json.encode({"facts": facts, "findings": findings}).decode())
     else:
-        for name, value in msgspec.structs.asdict(facts).items():
-            print(f"{name.replace('_', ' '):24}{value}")
+        for name, value in lines(facts):
+            print(f"{name:24}{value}")
         for finding in findings:
             print(finding)
-    return FINDINGS if findings else DONE
+    return FINDINGS if any(finding.severity != "info" for finding in findings) else DONE
 
 
 def _evidence(options: argparse.Namespace, config: Config) -> int:
@@ -231,7 +231,6 @@ def _stop(config: Config) -> None:
 
 def _uninstall(options: argparse.Namespace, config: Config) -> int:
     from ringfence.agent import uninstall
-    from ringfence.agent.control import Question, ask
     from ringfence.agent.disk import Disk
     from ringfence.agent.point import nftables
 

@@ -1,7 +1,8 @@
 """The enforcement point as the agent drives it: what it asks of a target, so that a policy can be tried and reverted.
 
-    converge   the whole intent, proven                 move    a few addresses, at the cost of the change
-    watch      who writes to the rules, as it happens   audit   all of it, read anew
+    converge        the whole intent, proven                 audit   all of it, read anew
+    move, isolate   a few addresses, at the cost of the change
+    watch           who writes to the rules, as it happens
 
 INVARIANT: the kernel itself ends a trial that was not confirmed: nobody has to be alive for it.
 INVARIANT: where the kernel can, the table belongs to this process alone as long as it lives, and its rules outlive it.
@@ -71,6 +72,10 @@ class Point(Protocol):
     def move(self, added: Mapping[int, Collection[int]], removed: Collection[int]) -> Observed:
         """Addresses that are of a class from now on, and those that are of none. Raises like `converge`."""
 
+    def isolate(self, intent: Intent) -> Observed:
+        """The quarantines of an intent that is in force but for them, for what is on trial, too. Raises like
+        `converge`; TargetError `policy-differs` where something else is in force."""
+
     def observe(self) -> Observed: ...
 
     def audit(self, intent: Intent) -> tuple[str, ...]:
@@ -117,6 +122,9 @@ class NftablesPoint:
 
     def move(self, added: Mapping[int, Collection[int]], removed: Collection[int]) -> Observed:
         return self.target.apply_membership(added, removed)
+
+    def isolate(self, intent: Intent) -> Observed:
+        return self.target.apply_isolation(intent)
 
     def observe(self) -> Observed:
         return self.target.observe()

@@ -22,9 +22,9 @@ from ringfence.agent.config import Config
 from ringfence.agent.disk import Disk
 from ringfence.core.errors import Finding, RingfenceError
 from ringfence.targets.nftables import NftablesTarget
+from ringfence.targets.nftables import preflight as nft
 
 FREE_BYTES: Final = 512 << 20
-CONNTRACK_SHARE: Final = 0.8
 _TIMEOUT_S: Final = 5.0
 _TIME_ERROR = 5
 """What adjtimex(2) returns while nobody disciplines the clock."""
@@ -39,31 +39,43 @@ class Facts(msgspec.Struct, frozen=True):
     table: str
     """What is in the kernel of ours."""
     free_bytes: int
-    conntrack_used: int
-    conntrack_max: int
+    kernel_facts: nft.Facts | None
+    """Features as probed, and other firewalls; None: not to be known."""
     is_clock_disciplined: bool
     is_enrolled: bool
     interfaces: int
 
 
 def look(config: Config) -> tuple[Facts, tuple[Finding, ...]]:
-    table, kernel_finding = _table(config)
+    table, kernel_facts, kernel_findings = _kernel(config)
     folder = _existing(config.directory)
-    used, most = host.conntrack_fill(config.netns)
     facts = Facts(
         host=socket.gethostname(),
         kernel=platform.release(),
         machine=host.machine(),
         table=table,
         free_bytes=shutil.disk_usage(folder).free,
-        conntrack_used=used,
-        conntrack_max=most,
+        kernel_facts=kernel_facts,
         is_clock_disciplined=_is_clock_disciplined(),
         is_enrolled=(config.directory / keys.IDENTITY).exists(),
         interfaces=len(host.interfaces(config.netns)),
     )
-    found = (*kernel_finding, *judge(facts, is_writable=os.access(folder, os.W_OK)), *_controller(config))
+    found = (*kernel_findings, *judge(facts, is_writable=os.access(folder, os.W_OK)), *_controller(config))
     return facts, found
+
+
+def lines(facts: Facts) -> Iterator[tuple[str, object]]:
+    """For people."""
+    for name, value in msgspec.structs.asdict(facts).items():
+        if name != "kernel_facts":
+            yield name.replace("_", " "), value
+    if facts.kernel_facts is None:
+        return
+    there = [name for name, is_there in facts.kernel_facts.features.items() if is_there]
+    yield "kernel features", ", ".join(there) or "none"
+    beside = [f"{one.family} {one.table} ({one.owner or 'unknown'})" for one in facts.kernel_facts.neighbours]
+    yield "other firewalls", ", ".join(beside) or "none"
+    yield "connections tracked", f"{facts.kernel_facts.conntrack_used} of {facts.kernel_facts.conntrack_max}"
 
 
 def judge(facts: Facts, *, is_writable: bool) -> Iterator[Finding]:
@@ -75,9 +87,6 @@ def judge(facts: Facts, *, is_writable: bool) -> Iterator[Finding]:
         yield Finding(
             "disk-nearly-full", message, "warning", help="enforcement goes on without a disk; telemetry may be lost"
         )
-    if facts.conntrack_max and facts.conntrack_used > CONNTRACK_SHARE * facts.conntrack_max:
-        message = f"{facts.conntrack_used} of {facts.conntrack_max} connections are tracked"
-        yield Finding("conntrack-nearly-full", message, "warning", help="raise net.netfilter.nf_conntrack_max")
     if not facts.is_clock_disciplined:
         yield Finding("clock-not-disciplined", "nobody keeps this host's clock right", "warning",
                       help="run an NTP client: dates of policies and certificates depend on it")  # fmt: skip
@@ -85,11 +94,13 @@ def judge(facts: Facts, *, is_writable: bool) -> Iterator[Finding]:
         yield Finding("no-addresses", "no interface has an address", "warning", help="enrol when the network is up")
 
 
-def _table(config: Config) -> tuple[str, tuple[Finding, ...]]:
+def _kernel(config: Config) -> tuple[str, nft.Facts | None, tuple[Finding, ...]]:
+    """What is in the kernel of ours, what it can, and who else judges packets there."""
     try:
-        return NftablesTarget(config.netns).observe().state, ()
+        facts = nft.observe_facts(config.netns)
+        return NftablesTarget(config.netns).observe().state, facts, nft.check(facts)
     except RingfenceError as error:
-        return "unreachable", (error.as_finding(),)
+        return "unreachable", None, (error.as_finding(),)
 
 
 def _controller(config: Config) -> Iterator[Finding]:

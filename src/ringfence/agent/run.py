@@ -23,6 +23,7 @@ import msgspec
 
 from ringfence import __version__
 from ringfence.agent import breakglass, evidence, host, probes
+from ringfence.agent.addresses import Addresses
 from ringfence.agent.clock import Clock
 from ringfence.agent.config import Config
 from ringfence.agent.control import Answer, Question, Status, serve
@@ -33,6 +34,7 @@ from ringfence.agent.link import Link
 from ringfence.agent.observe import Observer
 from ringfence.agent.point import Point
 from ringfence.agent.spool import Spool
+from ringfence.agent.units import Units
 from ringfence.agent.wanted import passages_to
 from ringfence.core.intent.model import Intent
 from ringfence.core.net.address import parse_address
@@ -64,6 +66,7 @@ class Agent:
         self.certificate_until = 0.0
         self.instance = secrets.token_hex(8)
         self._machine = host.machine()
+        self._units = Units(lambda: self.enforcer.again())
         self._faults: dict[str, str] = {}
         self._done = asyncio.Event()
         self._build()
@@ -91,7 +94,8 @@ class Agent:
         server = await serve(self.config.socket, self.respond)
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "enforcer": self.enforcer.run, "link": self.link.run, "channel": self._keep_channel,
-            "watchdog": self._keep_watchdog,
+            "watchdog": self._keep_watchdog, "units": self._units.run,
+            "addresses": Addresses(self.config.netns, self.link.beat).run,
         }  # fmt: skip
         if self.observer is not None:
             parts["observer"] = self.observer.run
@@ -171,6 +175,7 @@ class Agent:
         self.link.tell_realised(realised)
 
     def _on_intent(self, intent: Intent) -> None:
+        self._units.follow({part.unit for part in intent.parts if part.unit})
         if self.observer is not None:
             self.observer.intent = intent
 
