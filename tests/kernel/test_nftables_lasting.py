@@ -7,6 +7,8 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +20,7 @@ from ringfence.core.identity.workload import Direction, Mode
 from ringfence.core.intent.model import Cell, Intent, Part, PeerClass
 from ringfence.core.net.address import format_address, is_v4, parse_address
 from ringfence.core.net.service import parse_service
+from ringfence.targets.nftables.cgroups import hierarchy
 from ringfence.targets.nftables.revision import Live
 
 pytestmark = [
@@ -323,3 +326,73 @@ def test_a_host_talking_to_itself_is_left_alone(ground: Ground) -> None:
 
     assert ground.target.sever() == 0
     assert inner.works()
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.protocol == "tcp"], ids=str)
+@pytest.mark.parametrize("by", ["isolation", "policy"])
+def test_peers_of_severed_connections_learn_at_once(ground: Ground, way: Way, by: str) -> None:
+    """Ended as the rules change, a connection is reset to the peer as well; what stays allowed stays."""
+    ground.target.converge(OPEN)
+    cut = talk(ground, way)
+    stays = talk(ground, Way("tcp", "in", False), OTHER4)
+
+    if by == "isolation":
+        ground.target.apply_isolation(msgspec.structs.replace(OPEN, isolated=(PEER4, PEER6)), severs=True)
+    else:
+        ground.target.converge(intent(("in", 2, "tcp/80", "allow")), severs=True)
+
+    host, peer = ("server", "client") if way.direction == "in" else ("client", "server")
+    assert ending(cut, peer) == "ConnectionResetError"
+    assert ending(cut, host) == "ConnectionAbortedError"
+    assert stays.works()
+
+
+@pytest.mark.parametrize("live", ["keep", "drain"])
+def test_what_is_to_last_is_not_severed_as_the_rules_change(ground: Ground, live: Live) -> None:
+    """Sockets that may go on under the rules to come are left alone, and so are they by a quarantine later."""
+    ground.target.converge(OPEN)
+    lasting = talk(ground, Way("tcp", "in", False))
+    later = intent(("in", 2, "tcp/80", "allow"))
+    ground.target.converge(later, live=live, grace_s=LONG_S, severs=True)
+    assert lasting.works()
+
+    ground.target.apply_isolation(msgspec.structs.replace(later, isolated=(OTHER4,)), severs=True)
+
+    assert lasting.works()
+
+
+@pytest.mark.parametrize("is_of_unit", [True, False])
+def test_processes_are_told_apart_when_connections_are_severed(ground: Ground, is_of_unit: bool) -> None:
+    """Where a process has a rule of its own, its sockets go by that one and all others by the host's."""
+    root = hierarchy()
+    if root is None:
+        pytest.skip("cgroup v2 is not mounted")
+    group = root / f"{ground.prefix}.service"
+    group.mkdir()
+    try:
+        ground.target.converge(OPEN)
+        with moved_to(group if is_of_unit else None, root):
+            live = talk(ground, Way("tcp", "in", False))
+        cells = (Cell(1, parse_service("tcp/80"), "allow", "p/own"),)
+        parts = (Part("in", cells, unit=group.name), Part("in"), Part("out"))
+
+        ground.target.converge(msgspec.structs.replace(OPEN, parts=parts))
+
+        assert ground.target.sever() == (0 if is_of_unit else 1)
+        assert ending(live, "server") == ("waits" if is_of_unit else "ConnectionAbortedError")
+    finally:
+        group.rmdir()
+
+
+@contextmanager
+def moved_to(group: Path | None, root: Path) -> Iterator[None]:
+    """This process in another control group: what it opens belongs there for good."""
+    if group is None:
+        yield
+        return
+    before = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+    try:
+        yield
+    finally:
+        (root / before.removeprefix("0::").strip("/") / "cgroup.procs").write_text(str(os.getpid()))

@@ -27,6 +27,30 @@ def hierarchy() -> Path | None:
     return min(found, key=lambda path: (_BASE not in (path, *path.parents), len(path.parts)), default=None)
 
 
+def lineages(root: Path | None = None) -> dict[int, tuple[int, ...]]:
+    """Every control group there is by its kernel id: its ancestors' ids from level 1 down, its own last."""
+    root = root or hierarchy()
+    if root is None:
+        return {}
+    found: dict[int, tuple[int, ...]] = {root.stat().st_ino: ()}
+    waiting: list[tuple[Path, tuple[int, ...]]] = [(root, ())]
+    while waiting:
+        folder, above = waiting.pop()
+        for below in _folders(folder):
+            lineage = (*above, below.inode())
+            found[below.inode()] = lineage
+            waiting.append((Path(below.path), lineage))
+    return found
+
+
+def _folders(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:  # the group has ended meanwhile
+        return []
+
+
 def named_units(units: Iterable[str]) -> tuple[dict[str, CgroupRef], tuple[Finding, ...]]:
     """Every unit by its own name or path, for a table that is shown and not applied, whatever machine this is.
 

@@ -11,16 +11,17 @@ from __future__ import annotations
 import operator
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from ringfence.core.identity.workload import Direction
 from ringfence.core.net.address import V4_BASE, is_v4
 from ringfence.core.net.service import ICMP, ICMPV6, TCP
 from ringfence.targets.nftables import expressions as x
-from ringfence.targets.nftables.layout import DORMANT, Chain, Hash, Interval, Layout
+from ringfence.targets.nftables.layout import DORMANT, Chain, Hash, Interval, Layout, as_rows
 from ringfence.targets.nftables.services import REPLY_TYPES
 
 Ending = Literal["accept", "drop", "reject", "unknown"]
@@ -28,6 +29,8 @@ State = Literal["new", "established", "related", "invalid"]
 _STATE_BITS = {"invalid": 1, "established": 2, "related": 4, "new": 8}
 _SYN = 0x02
 _DEVICE = 2
+_MANY = 1024
+"""A table of more elements is not worth a dictionary for the few packets a host is asked about."""
 _HOOK_NUMBERS = {"input": 1, "output": 3}
 
 
@@ -261,7 +264,7 @@ class Machine:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._hashes: dict[str, dict[bytes, bytes]] = {}
+        self._tables: dict[str, Callable[[bytes], bytes | None]] = {}
 
     def run(self, packet: Packet) -> Outcome:
         base = next((c for c in self.layout.chains.values() if self._is_base(c, packet)), None)
@@ -284,17 +287,35 @@ class Machine:
         def look(register: int) -> tuple[bool, bytes | int | str | None]:
             key = run.load(register, length)
             if isinstance(elements, Hash):
-                table = self._table(name, elements)
-                return key in table, table.get(key)
+                value = self._table(name, elements)(key)
+                return value is not None, value
             return _in_intervals(elements, int.from_bytes(key, "big"))
 
         return look
 
-    def _table(self, name: str, elements: Hash) -> Mapping[bytes, bytes]:
-        if name not in self._hashes:
-            rows = zip(elements.keys, elements.values, strict=True)
-            self._hashes[name] = {key.tobytes(): value.tobytes() for key, value in rows}
-        return self._hashes[name]
+    def _table(self, name: str, elements: Hash) -> Callable[[bytes], bytes | None]:
+        """What the timers say is in a set whose elements come and go; a large table is searched as it is."""
+        if name not in self._tables:
+            if name in self.layout.timers:
+                self._tables[name] = dict.fromkeys(self.layout.timers[name], b"").get
+            elif len(elements) >= _MANY:
+                self._tables[name] = _search(elements)
+            else:
+                rows = zip(elements.keys, elements.values, strict=True)
+                self._tables[name] = {key.tobytes(): value.tobytes() for key, value in rows}.get
+        return self._tables[name]
+
+
+def _search(elements: Hash) -> Callable[[bytes], bytes | None]:
+    """INVARIANT: elements of a layout are sorted by key."""
+    rows = as_rows(elements.keys)
+
+    def look(key: bytes) -> bytes | None:
+        row = as_rows(np.frombuffer(key, np.uint8).reshape(1, -1))[0]
+        at = int(np.searchsorted(rows, row))
+        return elements.values[at].tobytes() if at < len(rows) and rows[at] == row else None
+
+    return look
 
 
 def _in_intervals(intervals: tuple[Interval, ...], key: int) -> tuple[bool, int | str | None]:

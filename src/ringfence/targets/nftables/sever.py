@@ -11,11 +11,13 @@ without SOCK_DESTROY (CONFIG_INET_DIAG_DESTROY) cuts all the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from ringfence.core.errors import TargetError
 from ringfence.core.net.address import parse_cidr
 from ringfence.core.net.service import TCP
 from ringfence.targets.nftables import conntrack
+from ringfence.targets.nftables.cgroups import lineages
 from ringfence.targets.nftables.evaluate import Machine, Packet
 from ringfence.targets.nftables.expressions import SocketGroup
 from ringfence.targets.nftables.layout import Layout
@@ -25,18 +27,19 @@ from ringfence.targets.nftables.sockets import Connected, Socket, destroy, liste
 _LOOPBACK = parse_cidr("127.0.0.0/8") | parse_cidr("::1/128")
 _ACK = 0x10
 _ANY_PORT = 0
+Lineage = tuple[int, ...]
 
 
-def sever(netns: str | None, netlink: Netlink, layout: Layout) -> int:
+def sever(netns: str | None, netlink: Netlink, layout: Layout, cgroup_root: Path | None = None) -> int:
     """End what the rules refuse; returns how many sockets were.
 
-    0 where processes have rules of their own, which a socket alone does not tell. Raises TargetError
-    `sockets-unreadable`, `kernel-lacks-feature`.
+    Of rules that are about to come (`layout.timers` says what lasts then) the peers are told too: the resets go out
+    while the old rules stand. Where processes have rules of their own, a socket whose control group is not known is
+    left alone. Raises TargetError `sockets-unreadable`, `kernel-lacks-feature`.
     """
-    if any(isinstance(e, SocketGroup) for c in layout.chains.values() for r in c.rules for e in r.expressions):
-        return 0
+    groups = lineages(cgroup_root) if _has_processes(layout) else None
     try:
-        return destroy(netns, tuple(_refused(netns, layout, conntrack.tcp_marks(netlink))))
+        return destroy(netns, tuple(_refused(netns, layout, conntrack.tcp_marks(netlink), groups)))
     except OSError as error:
         raise TargetError(
             "kernel-lacks-feature",
@@ -45,21 +48,30 @@ def sever(netns: str | None, netlink: Netlink, layout: Layout) -> int:
         ) from error
 
 
-def _refused(netns: str | None, layout: Layout, marks: Mapping[conntrack.Tuple, int]) -> Iterator[Socket]:
+def _has_processes(layout: Layout) -> bool:
+    return any(isinstance(e, SocketGroup) for c in layout.chains.values() for r in c.rules for e in r.expressions)
+
+
+def _refused(
+    netns: str | None, layout: Layout, marks: Mapping[conntrack.Tuple, int], groups: Mapping[int, Lineage] | None
+) -> Iterator[Socket]:
+    """`groups`: every control group, where that decides anything."""
     machine, known = Machine(layout), dict[Packet, bool]()
     sockets = listed(netns)
     ends = {(s.local, s.remote) for s, _ in sockets}
     for found, connected in sockets:
         if found.remote[0] in _LOOPBACK or (found.remote, found.local) in ends:
             continue
-        packet = _next(found, connected, marks)
+        if groups is not None and found.cgroup not in groups:
+            continue
+        packet = _next(found, connected, marks, groups[found.cgroup] if groups is not None else ())
         if packet not in known:
             known[packet] = machine.run(packet).ending in ("drop", "reject")
         if known[packet]:
             yield found
 
 
-def _next(found: Socket, connected: Connected, marks: Mapping[conntrack.Tuple, int]) -> Packet:
+def _next(found: Socket, connected: Connected, marks: Mapping[conntrack.Tuple, int], lineage: Lineage) -> Packet:
     """A packet of the connection in its original direction, as conntrack knows it, else as the sockets tell."""
     ways = [(found.local, found.remote), (found.remote, found.local)]
     source, destination = next((way for way in ways if way in marks), (connected.client, connected.server))
@@ -73,4 +85,5 @@ def _next(found: Socket, connected: Connected, marks: Mapping[conntrack.Tuple, i
         tcp_flags=_ACK if mark is not None else 0x02,
         state="established" if mark is not None else "new",
         mark=mark or 0,
+        cgroups=lineage,
     )

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from typing import NamedTuple
 from ringfence.core.errors import TargetError
 from ringfence.core.net.address import V4_BASE
 from ringfence.targets.nftables.netlink import in_namespace
+from ringfence.targets.nftables.wire import attribute_map
 
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 4, 20, 21
 _REQUEST_DUMP, _REQUEST_ACK, _ERROR, _DONE = 0x301, 0x5, 2, 3
@@ -32,6 +34,8 @@ _HEADER = struct.Struct("=IHHII")
 _REQUEST_ID = struct.Struct("=BBBBI")
 _REQUEST = struct.Struct("=BBBBI48x")
 _SOCKET = struct.Struct("!BBxxHH16s16s")
+_FIXED_BYTES, _CGROUP_ID = 72, 21
+"""Of `struct inet_diag_msg`, after which attributes come (inet_diag.h)."""
 _TIMEOUT_S = 60
 
 
@@ -54,6 +58,8 @@ class Socket(NamedTuple):
     family: int
     id: bytes
     """`struct inet_diag_sockid`: with its cookie, this socket and no later one."""
+    cgroup: int = 0
+    """The kernel id of its control group (INET_DIAG_CGROUP_ID); 0: not told."""
 
 
 def connections(netns: str | None) -> tuple[Connected, ...]:
@@ -148,7 +154,8 @@ def _socket(body: bytes) -> Socket:
     """`struct inet_diag_msg` (inet_diag.h)."""
     family, state, source_port, destination_port, source, destination = _SOCKET.unpack_from(body)
     ends = (_address(family, source), source_port), (_address(family, destination), destination_port)
-    return Socket(state, *ends, family, body[4:52])
+    cgroup = attribute_map(body[_FIXED_BYTES:]).get(_CGROUP_ID, b"")
+    return Socket(state, *ends, family, body[4:52], int.from_bytes(cgroup, sys.byteorder))
 
 
 def _address(family: int, raw: bytes) -> int:

@@ -72,7 +72,7 @@ def plan_to(
         changes.cleanup,
         changes.summary,
         found.intent,
-        wanted,
+        msgspec.structs.replace(wanted, timers=terms.timers(now, has_trial=has_trial)),
         found.policy_generation,
         found.generation or None,
         size=changes.size,

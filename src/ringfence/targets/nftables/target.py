@@ -248,6 +248,7 @@ class NftablesTarget:
         grace_s: float = 60.0,
         policy: str = "",
         fallback: Intent | None = None,
+        severs: bool = False,
     ) -> Realised:
         """Observe, plan, apply and prove, again if someone else changed the rule set meanwhile.
 
@@ -260,6 +261,8 @@ class NftablesTarget:
         fallback: the confirmed policy's intent with the membership of now. Without it, the confirmed generation follows
             what can be told of it, and withholds the rest.
 
+        severs: end the host's TCP sockets that lose permission as the rules change: programs and peers learn of it.
+
         Raises TargetError `not-realised` when what was read back still differs, `no-confirmed-policy` where a trial has
         nothing to fall back on.
         """
@@ -270,6 +273,8 @@ class NftablesTarget:
             found = self.verify(intent)
             plan = self._as_owned(self.plan(intent, found, how))
             try:
+                if severs and plan.judges_again:
+                    self._sever(plan.layout)
                 self.apply(plan)
                 self._rest(plan, found)
                 break
@@ -280,6 +285,8 @@ class NftablesTarget:
         if found.state not in ("realised", "refused"):
             raise TargetError("not-realised", f"what was read back differs: {'; '.join(found.differences[:3])}")
         self._proof = (_seal(found), intent)
+        if severs and found.layout is not None:
+            self._sever(found.layout)
         return found
 
     def _rest(self, plan: Plan, found: Realised) -> None:
@@ -331,13 +338,13 @@ class NftablesTarget:
             return seen
         raise AssertionError("every attempt returns or raises")
 
-    def apply_isolation(self, intent: Intent) -> Realised:
+    def apply_isolation(self, intent: Intent, *, severs: bool = False) -> Realised:
         """The quarantines of an intent that is in force but for them, at the cost of the change.
 
         A policy on trial stays on trial: both generations are bound. Proven by reading back what was sent (the
         elements, the exceptions, the rules a quarantine is in), while the kernel's rule set generation shows that
         nobody else wrote; a whole audit is `observe`. After somebody else wrote, and where no policy of ours is in
-        force, it is a `converge`.
+        force, it is a `converge`. `severs`: as there.
 
         Raises TargetError `policy-differs` where more than quarantine differs from what is in force, and like
         `converge`; FindingsError where the intent may not be planned.
@@ -348,15 +355,19 @@ class NftablesTarget:
             found = self._last or self.observe()
             standing = found.in_force
             if standing is None or not found.is_untouched or (found.trial is not None and not found.on_trial):
-                return self.converge(intent, policy=standing.policy if standing is not None else "")
+                return self.converge(intent, policy=standing.policy if standing is not None else "", severs=severs)
             self._prove(intent, found)
             moved = changed_isolation(found, intent, self._now())
             if moved is None:
-                return self._asrefusal_of(found, intent)
+                return self._as_refused(found, intent)
+            if severs and moved.plan.judges_again:
+                self._sever(moved.plan.layout)
             if self._is_sent(moved, is_last=attempt == ATTEMPTS - 1):
                 seen = self._read_back(moved)
                 self._proof = (_seal(moved.after), intent)
-                return self._asrefusal_of(seen, intent)
+                if severs and seen.layout is not None:
+                    self._sever(seen.layout)
+                return self._as_refused(seen, intent)
         raise AssertionError("every attempt returns or raises")
 
     def _prove(self, intent: Intent, found: Realised) -> None:
@@ -372,7 +383,7 @@ class NftablesTarget:
                 help="converge to the whole intent",
             )
 
-    def _asrefusal_of(self, found: Realised, intent: Intent) -> Realised:
+    def _as_refused(self, found: Realised, intent: Intent) -> Realised:
         reduced, _ = self._reduced(intent)
         if reduced is intent or found.state != "realised":
             return found
@@ -466,10 +477,11 @@ class NftablesTarget:
         TargetError `sockets-unreadable`, `conntrack-unreadable`, `kernel-lacks-feature`.
         """
         layout = self.observe().layout
-        if layout is None:
-            return 0
+        return self._sever(layout) if layout is not None else 0
+
+    def _sever(self, layout: Layout) -> int:
         with self._netlink() as netlink:
-            return sever(self.netns, netlink, layout)
+            return sever(self.netns, netlink, layout, self._cgroup_root)
 
     def remove(self) -> None:
         """Delete our table: the explicit end of enforcement. Nothing else ever does."""
