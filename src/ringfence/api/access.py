@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Router, delete, get, post
+from litestar.params import FromPath, JSONBody
 
 from ringfence.api.common import Desk, Who, needs
 from ringfence.api.guards import ANYBODY
@@ -30,12 +31,12 @@ async def tokens(desk: Desk, who: Who) -> list[TokenView]:
 
 
 @post("/tokens", opt=needs("tokens"), summary="A token for somebody, told once.")
-async def grant(desk: Desk, who: Who, data: Grant) -> Secret:
+async def grant(desk: Desk, who: Who, data: JSONBody[Grant]) -> Secret:
     return Secret(await desk.granting.grant(data, by=who))
 
 
 @delete("/tokens/{id:str}", opt=needs("tokens"), summary="A token is refused from now on.")
-async def revoke(desk: Desk, who: Who, id: str) -> None:
+async def revoke(desk: Desk, who: Who, id: FromPath[str]) -> None:
     await desk.granting.revoke(id, by=who)
 
 
@@ -45,7 +46,7 @@ async def profiles(desk: Desk, who: Who) -> list[ProfileView]:
 
 
 @post("/profiles", opt=needs("enrol"), summary="A new pairing profile.")
-async def make_profile(desk: Desk, who: Who, data: NewProfile) -> ProfileView:
+async def make_profile(desk: Desk, who: Who, data: JSONBody[NewProfile]) -> ProfileView:
     return await desk.granting.make_profile(data, by=who)
 
 
@@ -55,12 +56,12 @@ async def invitations(desk: Desk, who: Who) -> list[InvitationView]:
 
 
 @post("/invitations", opt=needs("enrol"), summary="A join token, told once.")
-async def invite(desk: Desk, who: Who, data: Invite) -> Secret:
+async def invite(desk: Desk, who: Who, data: JSONBody[Invite]) -> Secret:
     return Secret(await desk.granting.invite(data, by=who))
 
 
 @delete("/invitations/{id:str}", opt=needs("enrol"), summary="Nobody joins by it any more.")
-async def disinvite(desk: Desk, who: Who, id: str) -> None:
+async def disinvite(desk: Desk, who: Who, id: FromPath[str]) -> None:
     await desk.granting.disinvite(id, by=who)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Router, get, post
+from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, needs
@@ -25,7 +26,7 @@ async def ca(desk: Desk) -> bytes:
     request_max_body_size=_BODY_BYTES,
     summary="Join: a certificate for a join token.",
 )
-async def enrol(desk: Desk, data: Request) -> Admission:
+async def enrol(desk: Desk, data: JSONBody[Request]) -> Admission:
     """The token is the proof: nobody else is let in."""
     return await desk.enrol(data)
 
@@ -37,7 +38,7 @@ async def enrol(desk: Desk, data: Request) -> Admission:
     request_max_body_size=_BODY_BYTES,
     summary="A new certificate for an old one.",
 )
-async def renew(desk: Desk, data: Request) -> Admission:
+async def renew(desk: Desk, data: JSONBody[Request]) -> Admission:
     """The proof is a signature with the key of the old certificate."""
     return await desk.renew(data)
 

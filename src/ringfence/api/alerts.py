@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 from litestar import Router, get, post
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 from litestar.status_codes import HTTP_200_OK
@@ -17,23 +18,23 @@ from ringfence.wire.api import Handle, Page
 
 
 @get("/alerts", opt=needs("read"), summary="Alerts, the most severe first.")
-async def alerts(desk: Desk, all: bool = False, after: After = "", limit: Limit = 200) -> Page[Alert]:
+async def alerts(desk: Desk, all: FromQuery[bool] = False, after: After = "", limit: Limit = 200) -> Page[Alert]:
     """`all`: closed ones, too, as far as they are remembered."""
     return desk.attending.page(is_all=all, after=after, limit=limit)
 
 
 @get("/alerts/{id:str}", opt=needs("read"), summary="One alert.")
-async def alert(desk: Desk, id: str) -> Alert:
+async def alert(desk: Desk, id: FromPath[str]) -> Alert:
     return desk.attending.get(id)
 
 
 @post("/alerts/{id:str}/acknowledge", opt=needs("alerts"), status_code=HTTP_200_OK, summary="Somebody looks after it.")
-async def acknowledge(desk: Desk, who: Who, id: str, data: Handle) -> Alert:
+async def acknowledge(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[Handle]) -> Alert:
     return await desk.attending.acknowledge(id, why=data.why, by=who)
 
 
 @post("/alerts/{id:str}/resolve", opt=needs("alerts"), status_code=HTTP_200_OK, summary="Somebody says it is over.")
-async def resolve(desk: Desk, who: Who, id: str, data: Handle) -> Alert:
+async def resolve(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[Handle]) -> Alert:
     return await desk.attending.resolve(id, why=data.why, by=who)
 
 

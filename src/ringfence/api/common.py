@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from litestar.params import Dependency, Parameter
+from litestar.di import NamedDependency
+from litestar.params import PathParameter, QueryParameter, SkipValidation
 
 from ringfence.controller.access import Principal
 from ringfence.controller.controller import Controller
 
-Who = Annotated[Principal, Dependency(skip_validation=True)]
-Desk = Annotated[Controller, Dependency(skip_validation=True)]
-Limit = Annotated[int, Parameter(ge=1, le=1000, description="At most so many.")]
-After = Annotated[str, Parameter(max_length=500, description="What the page before said in `next`.")]
+Who = NamedDependency[SkipValidation[Principal]]
+Desk = NamedDependency[SkipValidation[Controller]]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="At most so many.")]
+After = Annotated[str, QueryParameter(max_length=500, description="What the page before said in `next`.")]
+Number = Annotated[int, PathParameter(ge=0, le=2**31 - 1)]
+Before = Annotated[int, QueryParameter(ge=0, le=2**31 - 1, description="Only those with smaller numbers.")]
 
 
 def needs(right: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from litestar import Router, get, post
+from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, Who, needs
@@ -20,7 +21,7 @@ async def quarantines(desk: Desk) -> list[ContainedView]:
 
 
 @post("/quarantines", opt=needs("quarantine"), summary="Isolate workloads, now.")
-async def quarantine(desk: Desk, who: Who, data: Contain) -> list[ContainedView]:
+async def quarantine(desk: Desk, who: Who, data: JSONBody[Contain]) -> list[ContainedView]:
     lasts = timedelta(seconds=data.for_s) if data.for_s is not None else None
     uuids = desk.workloads.pick(data.workloads)
     made = await desk.containing.quarantine(
@@ -31,7 +32,7 @@ async def quarantine(desk: Desk, who: Who, data: Contain) -> list[ContainedView]
 
 
 @post("/quarantines/release", opt=needs("release"), status_code=HTTP_200_OK, summary="End quarantines.")
-async def release(desk: Desk, who: Who, data: Release) -> Done:
+async def release(desk: Desk, who: Who, data: JSONBody[Release]) -> Done:
     uuids = desk.workloads.pick(data.workloads)
     return Done(await desk.containing.release(uuids, why=data.why, by=who))
 

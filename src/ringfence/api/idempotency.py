@@ -1,7 +1,8 @@
 """The same request twice is carried out once: `Idempotency-Key`, on every POST that carries one.
 
 The answer to the first is the answer to the second, for a day. Answers hold secrets (tokens told once), so they are
-kept in memory only: after a restart what must not happen twice is refused by what it changes (a version's base, a name).
+kept in memory only: after a restart what must not happen twice is refused by what it changes (a version's base, a
+name).
 
 INVARIANT: a key belongs to one token and one request; the token is asked about again before an old answer is given.
 """

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from litestar import Router, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from ringfence.api.common import Desk, Limit, Who, needs
+from ringfence.api.common import Before, Desk, Limit, Number, Who, needs
 from ringfence.controller.applying import diff_view, draft_of, proposal_view, version_view
 from ringfence.wire.api import (
     Applied,
@@ -26,37 +24,35 @@ from ringfence.wire.api import (
     VersionView,
 )
 
-_Before = Annotated[int, Parameter(query="before", ge=0, description="Only versions with smaller numbers.")]
-
 
 @get("/versions", opt=needs("read"), summary="Versions, the newest first.")
-async def versions(desk: Desk, before: _Before = 0, limit: Limit = 50) -> list[VersionView]:
+async def versions(desk: Desk, before: Before = 0, limit: Limit = 50) -> list[VersionView]:
     return [version_view(one) for one in await desk.versions.page(before=before, limit=limit)]
 
 
 @get("/versions/{number:int}", opt=needs("read"), summary="One version, whole.")
-async def version(desk: Desk, number: int) -> VersionText:
+async def version(desk: Desk, number: Number) -> VersionText:
     found = await desk.versions.get(number)
     return VersionText(found.number, found.files, found.settings)
 
 
 @get("/versions/{old:int}/diff/{new:int}", opt=needs("read"), summary="What one opens and closes against another.")
-async def diff(desk: Desk, old: int, new: int) -> DiffView:
+async def diff(desk: Desk, old: Number, new: Number) -> DiffView:
     return diff_view(await desk.versions.diff(old, new))
 
 
 @post("/plan", opt=needs("read"), status_code=HTTP_200_OK, summary="What a draft would do. Nothing is changed.")
-async def plan(desk: Desk, who: Who, data: Plan) -> Planned:
+async def plan(desk: Desk, who: Who, data: JSONBody[Plan]) -> Planned:
     return await desk.applying.plan(data, by=who)
 
 
 @post("/apply", opt=needs("publish"), summary="Put a draft in force, and roll it out.")
-async def apply(desk: Desk, who: Who, data: Apply) -> Applied:
+async def apply(desk: Desk, who: Who, data: JSONBody[Apply]) -> Applied:
     return await desk.applying.apply(data, by=who)
 
 
 @post("/rollback", opt=needs("publish"), summary="Back to what an old version says.")
-async def rollback(desk: Desk, who: Who, data: Rollback) -> Applied:
+async def rollback(desk: Desk, who: Who, data: JSONBody[Rollback]) -> Applied:
     return await desk.applying.rollback(data, by=who)
 
 
@@ -79,17 +75,17 @@ async def proposals(desk: Desk) -> list[ProposalView]:
 
 
 @post("/proposals", opt=needs("propose"), summary="Put a draft before a second person.")
-async def propose(desk: Desk, who: Who, data: Draft) -> ProposalView:
+async def propose(desk: Desk, who: Who, data: JSONBody[Draft]) -> ProposalView:
     return proposal_view(await desk.versions.propose(draft_of(data), by=who))
 
 
 @post("/proposals/{id:str}/approve", opt=needs("approve"), summary="Publish what somebody else proposed.")
-async def approve(desk: Desk, who: Who, id: str, data: How) -> Applied:
+async def approve(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[How]) -> Applied:
     return await desk.applying.approve(id, data, by=who)
 
 
 @post("/proposals/{id:str}/reject", opt=needs("read"), status_code=HTTP_200_OK, summary="Decide against it.")
-async def reject(desk: Desk, who: Who, id: str, data: Reason) -> None:
+async def reject(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[Reason]) -> None:
     """Whoever proposed it may take it back; others need the right to approve."""
     await desk.versions.reject(id, by=who, at=desk.clock(), why=data.why)
 

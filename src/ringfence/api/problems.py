@@ -113,6 +113,13 @@ def _why(error: HTTPException) -> str:
     return "; ".join(said) or error.detail or "the request cannot be read"
 
 
+def too_deep(_: Request[Any, Any, Any], error: RecursionError) -> Response[Problem]:
+    """A body that is nested beyond reading, which the decoder says this way."""
+    if "deserializing" not in str(error):
+        return broken(_, error)
+    return answer(_problem(400, "bad-request", "the body is nested too deeply", "compare with /v1/openapi.json"))
+
+
 def broken(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """A fault of ours."""
     _log.error("a request failed", exc_info=error)
@@ -138,5 +145,6 @@ HANDLERS: dict[int | type[Exception], Any] = {
     RingfenceError: refuse,
     BusError: unreachable,
     HTTPException: misread,
+    RecursionError: too_deep,
     Exception: broken,
 }

@@ -9,24 +9,23 @@ from pathlib import Path
 from typing import Annotated
 
 from litestar import Router, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import File, Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
-from ringfence.api.common import Desk, Limit, Who, needs
+from ringfence.api.common import Before, Desk, Limit, Who, needs
 from ringfence.controller.backing_up import back_up
 from ringfence.controller.reviewing import audit_page, check_audit
 from ringfence.ports.state import AuditEntry
 from ringfence.wire.api import AskEvidence, AuditChecked, BackUp, EvidenceView
 
 _PIECE_BYTES = 1 << 20
-_Before = Annotated[int, Parameter(query="before", ge=0, description="Only entries with smaller numbers.")]
-_Word = Annotated[str, Parameter(max_length=200)]
+_Word = Annotated[str, QueryParameter(max_length=200)]
 
 
 @get("/audit", opt=needs("audit"), summary="Who did what, the latest first.")
 async def audit(
-    desk: Desk, before: _Before = 0, limit: Limit = 100, actor: _Word = "", action: _Word = "", subject: _Word = ""
+    desk: Desk, before: Before = 0, limit: Limit = 100, actor: _Word = "", action: _Word = "", subject: _Word = ""
 ) -> list[AuditEntry]:
     return await audit_page(desk.state, before=before, limit=limit, actor=actor, action=action, subject=subject)
 
@@ -42,18 +41,18 @@ async def evidence(desk: Desk) -> list[EvidenceView]:
 
 
 @post("/evidence", opt=needs("evidence"), status_code=HTTP_202_ACCEPTED, summary="Ask a host for a bundle.")
-async def ask(desk: Desk, who: Who, data: AskEvidence) -> EvidenceView:
+async def ask(desk: Desk, who: Who, data: JSONBody[AskEvidence]) -> EvidenceView:
     return await desk.collecting.ask(data, by=who)
 
 
 @get("/evidence/{id:str}", opt=needs("evidence"), summary="One bundle (tar.gz).", media_type="application/gzip")
-async def bundle(desk: Desk, id: str) -> File:
+async def bundle(desk: Desk, id: FromPath[str]) -> File:
     view, path = await asyncio.to_thread(desk.collecting.path, id)
     return File(path, filename=f"{view.name}-{view.id}.tar.gz", media_type="application/gzip")
 
 
 @post("/backup", opt=needs("backup"), status_code=HTTP_200_OK, summary="The state, the CA and the keys as one file.")
-async def backup(desk: Desk, who: Who, data: BackUp) -> Stream:
+async def backup(desk: Desk, who: Who, data: JSONBody[BackUp]) -> Stream:
     """Whoever has it unsealed has the estate."""
     path = desk.settings.directory / f".backup-{secrets.token_hex(8)}"
     await back_up(desk.state, desk.settings.directory, path, passphrase=data.passphrase, by=who, at=desk.clock())

@@ -6,45 +6,45 @@ import asyncio
 from typing import Annotated
 
 from litestar import Router, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.wire.api import DiffView, Done, Page, Reason, Relabel, SetMode, WorkloadView
 
-_Chosen = Annotated[str, Parameter(query="selector", max_length=2000, description="A label selector.")]
+_Chosen = Annotated[str, QueryParameter(name="selector", max_length=2000, description="A label selector.")]
 
 
 @get("/workloads", opt=needs("read"), summary="Workloads by name.")
 async def workloads(
-    desk: Desk, selector: _Chosen = "", after: After = "", limit: Limit = 200, agents: bool = False
+    desk: Desk, selector: _Chosen = "", after: After = "", limit: Limit = 200, agents: FromQuery[bool] = False
 ) -> Page[WorkloadView]:
     """`agents`: only those with an agent of ours."""
     return await desk.workloads.page(selector, after=after, limit=limit, hosts_only=agents)
 
 
 @get("/workloads/{name:str}", opt=needs("read"), summary="One, by name or UUID.")
-async def workload(desk: Desk, name: str) -> WorkloadView:
+async def workload(desk: Desk, name: FromPath[str]) -> WorkloadView:
     return await desk.workloads.get(name)
 
 
 @post("/labels/plan", opt=needs("read"), status_code=HTTP_200_OK, summary="What new labels would open and close.")
-async def plan_labels(desk: Desk, data: Relabel) -> DiffView:
+async def plan_labels(desk: Desk, data: JSONBody[Relabel]) -> DiffView:
     return await asyncio.to_thread(desk.workloads.plan_labels, data)
 
 
 @post("/labels", opt=needs("label"), status_code=HTTP_200_OK, summary="Put labels on workloads, or take them off.")
-async def label(desk: Desk, who: Who, data: Relabel) -> Done:
+async def label(desk: Desk, who: Who, data: JSONBody[Relabel]) -> Done:
     return Done(await desk.workloads.relabel(data, by=who))
 
 
 @post("/modes", opt=needs("mode"), status_code=HTTP_200_OK, summary="How strictly workloads are held.")
-async def mode(desk: Desk, who: Who, data: SetMode) -> Done:
+async def mode(desk: Desk, who: Who, data: JSONBody[SetMode]) -> Done:
     return Done(await desk.workloads.set_mode(data, by=who))
 
 
 @post("/workloads/{name:str}/retire", opt=needs("enrol"), status_code=HTTP_200_OK, summary="A workload is gone.")
-async def retire(desk: Desk, who: Who, name: str, data: Reason) -> Done:
+async def retire(desk: Desk, who: Who, name: FromPath[str], data: JSONBody[Reason]) -> Done:
     await desk.retire(desk.workloads.find(name).uuid, why=data.why, by=who)
     return Done(1)
 
@@ -55,7 +55,7 @@ async def retire(desk: Desk, who: Who, name: str, data: Reason) -> Done:
     status_code=HTTP_200_OK,
     summary="A host may not speak to the controller any more.",
 )
-async def revoke(desk: Desk, who: Who, name: str, data: Reason) -> Done:
+async def revoke(desk: Desk, who: Who, name: FromPath[str], data: JSONBody[Reason]) -> Done:
     """How many connections were ended. The host keeps its last policy; enrol it again to let it back."""
     return Done(await desk.revoke(desk.workloads.find(name).uuid, why=data.why, by=who))
 

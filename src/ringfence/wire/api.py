@@ -21,7 +21,9 @@ PROBLEM = "application/problem+json"
 T = TypeVar("T")
 Text = Annotated[str, msgspec.Meta(max_length=2000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
-Seconds = Annotated[int, msgspec.Meta(ge=1)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""What every database can hold."""
+Seconds = Annotated[int, msgspec.Meta(ge=1, le=10 * 365 * 86_400)]
 Labels = dict[str, str]
 
 
@@ -103,7 +105,7 @@ class NewProfile(_Asked, frozen=True):
     name: Name
     labels: Labels
     mode: Mode = Mode()
-    uses: int | None = None
+    uses: Number | None = None
     expires: datetime | None = None
 
 
@@ -121,7 +123,7 @@ class Invite(_Asked, frozen=True):
     """A join token of a profile."""
 
     profile: Name
-    uses: int | None = None
+    uses: Number | None = None
     expires: datetime | None = None
 
 
@@ -283,7 +285,7 @@ class Draft(_Asked, frozen=True):
     """Policies somebody would have in force."""
 
     files: dict[str, str]
-    base: int
+    base: Number
     """The version it was made from; 0: there was none."""
     settings: str = ""
     """The text of `ringfence.toml`."""
@@ -334,8 +336,8 @@ class Apply(_Asked, frozen=True):
 class Rollback(_Asked, frozen=True):
     """Back to what an old version says."""
 
-    to: int
-    base: int
+    to: Number
+    base: Number
     note: Text = ""
     how: How = How()
 

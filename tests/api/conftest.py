@@ -1,0 +1,15 @@
+"""One controller for the tests that leave it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from serving import Serving, serving
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A controller with nothing in it but one profile."""
+    with serving(tmp_path_factory.mktemp("controller") / "c") as made:
+        yield made
