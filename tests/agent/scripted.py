@@ -75,6 +75,7 @@ class Controller:
         self.is_cloned = False
         self.offset_s = 0.0
         self.answers = True
+        self.answers_to = UUID
         self.realised: list[Realised] = []
         self.beats: list[Heartbeat] = []
         self.events: list[Event] = []
@@ -127,7 +128,9 @@ class Controller:
             return None
         revision = self.assignment.revision if self.assignment else 0
         state = digest_of_state(revision, self.isolations.revision, {WEB: self.group.version})
-        expected = Expected(state if self.assignment else "", time.time() + self.offset_s, self.is_cloned)
+        state = state if self.assignment else ""
+        nonce = self.beats[-1].nonce
+        expected = Expected(state, time.time() + self.offset_s, self.is_cloned, self.answers_to, nonce)
         return seal(expected, self.key)
 
     async def _ask(self, _: str, data: bytes) -> bytes | None:
@@ -140,6 +143,7 @@ class Controller:
             self.isolations if fetch.isolations else None,
             tuple(self.bodies[digest] for digest in fetch.bodies if digest in self.bodies),
             (self.group,) if WEB in fetch.groups else (),
+            workload=self.answers_to,
         )
         return seal(pieces, self.key)
 

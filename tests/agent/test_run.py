@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -305,7 +306,7 @@ def test_a_restarted_agent_enforces_what_it_was_told_before_anybody_speaks(tmp_p
 
 
 def test_an_order_is_carried_out_once_and_not_too_late(tmp_path: Path) -> None:
-    """Evidence arrives once for an order said twice; an order past its time does nothing."""
+    """An order said twice, past its time, for somebody else, without an end or good for long: one of them is done."""
 
     async def test() -> None:
         async with estate(tmp_path) as (controller, agent, _):
@@ -316,11 +317,38 @@ def test_an_order_is_carried_out_once_and_not_too_late(tmp_path: Path) -> None:
                 done.append(order.id)
 
             agent.link._order = carry
-            for order in (Order("a", "evidence"), Order("a", "evidence"), Order("b", "evidence", until=1.0)):
+            soon = time.time() + 60
+            first = Order("a", "evidence", until=soon, workload=UUID)
+            for order in (
+                first,
+                first,
+                Order("b", "evidence", until=1.0, workload=UUID),
+                Order("d", "uninstall", "open", until=soon, workload="somebody else"),
+                Order("e", "uninstall", "open", workload=UUID),
+                Order("f", "evidence", until=soon + 86400, workload=UUID),
+            ):
                 await controller.say(order)
-            await controller.say(Order("c", "evidence"))
+            await controller.say(Order("c", "evidence", until=soon, workload=UUID))
             await until(lambda: "c" in done)
             assert done == ["a", "c"]
+
+    run(test())
+
+
+def test_an_answer_to_somebody_else_is_no_answer(tmp_path: Path) -> None:
+    """Sealed answers name whom they are for and which heartbeat they answer: exchanged by the bus they change nothing."""
+
+    async def test() -> None:
+        async with estate(tmp_path) as (controller, agent, _):
+            await until(lambda: agent.link.answered_at)
+            controller.answers_to, controller.is_cloned = "somebody else", True
+            before = agent.link.answered_at
+            seen = len(controller.beats)
+            agent.link.beat()
+            await until(lambda: len(controller.beats) > seen)
+            await asyncio.sleep(0.1)
+            assert agent.link.answered_at == before
+            assert not agent.enforcer.is_cloned
 
     run(test())
 

@@ -126,6 +126,8 @@ class Held:
         return True
 
     def _pieces(self, pieces: Pieces) -> bool:
+        if pieces.workload != self.workload:
+            return False
         changed = False
         for body in pieces.bodies:
             if body.digest in self._missing_bodies():

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -47,6 +48,8 @@ _PAUSES_S = (0.05, 0.5, 2.0, 10.0, 30.0)
 _REPEAT_S = 600.0
 """An event of one kind from the bus is told once in so long."""
 _ORDERS_KEPT: Final = 256
+_ORDER_S: Final = 900.0
+"""An order that would be good for longer is none: it could be given again after a restart."""
 Orders = Callable[[Order], Awaitable[None]]
 Beat = Callable[[], Heartbeat]
 
@@ -130,9 +133,10 @@ class Link:
             self._asking.set()
 
     async def _carry_out(self, order: Order) -> None:
-        """Once, and not when it is too late."""
+        """Once, by whom it is for, and not when it is too late."""
         now = self._clock.wall_s() + self._clock.offset_s
-        if order.id in self._orders or (order.until and now > order.until):
+        is_in_time = now <= order.until <= now + _ORDER_S
+        if order.workload != self.uuid or order.id in self._orders or not is_in_time:
             return
         self._orders[order.id] = None
         if len(self._orders) > _ORDERS_KEPT:
@@ -223,7 +227,7 @@ class Link:
 
     async def ask_state(self) -> bool:
         """One heartbeat: whether the controller answered."""
-        sent = self._beat()
+        sent = msgspec.structs.replace(self._beat(), nonce=secrets.token_hex(8))
         began = self._clock.wall_s()
         try:
             data = await self.bus.request(
@@ -233,7 +237,7 @@ class Link:
             _log.debug("a heartbeat was not answered: %s", error)
             return False
         expected = self._opened(data)
-        if not isinstance(expected, Expected):
+        if not isinstance(expected, Expected) or (expected.workload, expected.nonce) != (self.uuid, sent.nonce):
             return False
         self.answered_at = time.monotonic()
         if len(self.spool):

@@ -76,7 +76,7 @@ class Collecting:
             )
         )
         argument = _WITH_COMMAND_LINES if asked.with_command_lines else ""
-        await self._order(workload.uuid, Order(id_, "evidence", argument, (now + _VALID).timestamp()))
+        await self._order(workload.uuid, Order(id_, "evidence", argument, (now + _VALID).timestamp(), workload.uuid))
         return view
 
     def _open(self, view: EvidenceView) -> None:

@@ -68,7 +68,7 @@ class Presence:
             _log.warning("a heartbeat of `%s` cannot be read: %s", uuid, error)
             return None
         is_cloned = await self._take(uuid, heartbeat, now)
-        return self._seal(Expected(self._expected(uuid), time.time(), is_cloned))
+        return self._seal(Expected(self._expected(uuid), time.time(), is_cloned, uuid, heartbeat.nonce))
 
     async def _take(self, uuid: str, heartbeat: Heartbeat, now: float) -> bool:
         known = self.seen.get(uuid)

@@ -117,6 +117,8 @@ class Pieces(_Message, frozen=True):
     groups: tuple[GroupState, ...] = ()
     unknown: tuple[str, ...] = ()
     """Bodies and groups asked for that are nobody's any more, or none of this host's business."""
+    workload: str = ""
+    """Whom it is for: nobody else takes it, whoever delivers it."""
 
 
 class Expected(_Message, frozen=True):
@@ -128,6 +130,10 @@ class Expected(_Message, frozen=True):
     """The controller's clock."""
     is_cloned: bool = False
     """Another host lives under the same identity."""
+    workload: str = ""
+    """Whom it is for."""
+    nonce: str = ""
+    """That of the heartbeat it answers: an answer is good once."""
 
 
 class Order(_Message, frozen=True):
@@ -137,7 +143,9 @@ class Order(_Message, frozen=True):
     what: Literal["evidence", "resync", "renew", "uninstall"]
     argument: str = ""
     until: float = 0.0
-    """After this (seconds since the epoch) it is too late."""
+    """After this (seconds since the epoch) it is too late. An order without an end is none."""
+    workload: str = ""
+    """Whom it is for."""
 
 
 Down = Assignment | Change | Isolations | Pieces | Expected | Order
@@ -211,6 +219,8 @@ class Heartbeat(_Said, frozen=True):
     lost: int = 0
     """Telemetry records lost since the agent started, for any reason."""
     disabled_until: float = 0.0
+    nonce: str = ""
+    """Random, for the answer to repeat."""
 
 
 class Violation(_Said, frozen=True):
