@@ -157,3 +157,11 @@ def test_evidence_is_whole_or_absent() -> None:
         evidence.join([*parts[:-1], other[-1]])
     with pytest.raises(InputError):
         evidence.read_part(b"nonsense")
+
+
+def test_every_setting_can_be_set(tmp_path: Path) -> None:
+    """Folders, too: a file may name each key."""
+    path = tmp_path / "agent.toml"
+    path.write_text('directory = "/srv/ringfence"\nsocket = "/run/r.sock"\nheartbeat_s = 5\n')
+    found = read_config(path)
+    assert (found.directory, found.socket, found.heartbeat_s) == (Path("/srv/ringfence"), Path("/run/r.sock"), 5.0)

@@ -41,7 +41,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_config(path: Path = FILE, *, directory: Path | None = None) -> Config:
     """The file's, or the defaults where there is none; `directory` beats it. Raises InputError `bad-agent-config`."""
     try:
-        config = msgspec.convert(tomllib.loads(path.read_text()), Config)
+        config = msgspec.convert(tomllib.loads(path.read_text()), Config, dec_hook=_path)
     except FileNotFoundError:
         config = Config()
     except (OSError, ValueError) as error:
@@ -54,3 +54,9 @@ def read_config(path: Path = FILE, *, directory: Path | None = None) -> Config:
     if directory is None or directory == config.directory:
         return config
     return msgspec.structs.replace(config, directory=directory, socket=directory / "agent.sock")
+
+
+def _path(_: type, value: object) -> Path:
+    if not isinstance(value, str):
+        raise ValueError(f"`{value}` is no path")
+    return Path(value)

@@ -1,6 +1,6 @@
 """An intent after a few addresses became of other classes, at the cost of the change. Pure.
 
-INVARIANT: what this makes of an intent is what assembling the whole from the pieces makes (proven in tests/fleet).
+INVARIANT: what this makes of an intent is what assembling the whole from the pieces makes (proven in tests/agent).
 Where more than membership would change with it (a class gets its first address or loses its last, and its cells with
 it), it makes nothing.
 """

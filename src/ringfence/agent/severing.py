@@ -6,8 +6,12 @@ INVARIANT: nothing depends on this. What drains is looked at again when its grac
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from ringfence.ports.target import Observed
+
+SETTLE_S: Final = 0.1
+"""Looking through all sockets waits a moment, so that the next change does not wait for it."""
 
 
 class Severing:
@@ -22,7 +26,7 @@ class Severing:
         number = int(getattr(observed, "policy_generation", 0))
         if self._number and number != self._number:
             now = time.monotonic()
-            self._at |= {now, now + grace_s}
+            self._at |= {now + SETTLE_S, now + grace_s + SETTLE_S}
         self._number = number
 
     @property

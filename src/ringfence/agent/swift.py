@@ -3,7 +3,7 @@
 It starts where a whole converge ended, and goes on as long as nothing else changed. Whatever it cannot express goes the
 whole way: another policy, a trial, a class that gets its first address or loses its last.
 
-INVARIANT: the intent it ends at is the one the whole way ends at (proven in tests/fleet).
+INVARIANT: the intent it ends at is the one the whole way ends at (proven in tests/agent).
 """
 
 from __future__ import annotations
