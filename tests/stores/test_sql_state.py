@@ -48,7 +48,11 @@ EVERYTHING: tuple[s.Record, ...] = (
     s.PolicyVersion(2, LATER, "bob", "", {}, "[x]", "d2", 1),
     s.Proposal("p1", NOW, "ann", "n", {"a": "b"}, "", "d", 1, "published", LATER, "bob", 2),
     s.WorkloadChange(1, NOW, "ann", "u-web", "labels", "{}", '{"a":"b"}'),
-    s.QuarantineRecord("q1", "u-web", "full", "malware", "ann", NOW, (s.WrittenException("u-db", "tcp/22", "in"),)),
+    s.QuarantineRecord(
+        *("q1", "u-web", "full", "malware", "ann", NOW),
+        exceptions=(s.WrittenException("u-db", "tcp/22", "in"),),
+        addresses=(Lease(5), Lease((1 << 128) - 1, "blue")),
+    ),
     s.Rollout("r1", 1, "running", NOW, ("u-web",)),
     s.AgentRecord("u-web", NOW, "i", "1.0", '{"x":1}', ""),
     s.Alert("a1", "drift", "u-web", "warning", "open", 1, NOW, NOW, "web", "drifted"),
@@ -501,7 +505,7 @@ def test_an_old_state_is_brought_forward_with_all_it_holds(new_state: NewState) 
         migrations.migrate(connection, to=1)
         connection.exec_driver_sql(
             "INSERT INTO workloads VALUES ('u-web','web','{\"app\":\"shop\",\"role\":\"web\"}',1772503800123456,'host',"
-            "'agent','observe','observe',NULL,NULL,'{\"ranges\":[]}',NULL,NULL,false)"
+            "'agent','observe','observe',NULL,NULL,'{\"ranges\":[]}',NULL,NULL,false,'',NULL)"
         )
         assert migrations.version_of(connection) == 1
     engine.dispose()
@@ -509,6 +513,28 @@ def test_an_old_state_is_brought_forward_with_all_it_holds(new_state: NewState) 
     assert look(place, lambda view: view.find(s.WorkloadRecord)) == [WEB]
     run(place, decided(*(one for one in EVERYTHING if isinstance(one, s.PolicyVersion | s.Proposal | s.AuditHead))))
     assert nullable_keys_aside(schema_of(place)) == nullable_keys_aside(schema_of(_fresh(new_state)))
+
+
+@pytest.mark.parametrize("address", [-1, 1 << 128])
+def test_what_is_no_address_is_not_written(place: str | Path, address: int) -> None:
+    """A number outside the 128 bits is refused where it would be stored."""
+    run(place, decided(WEB))
+
+    with pytest.raises(Exception, match="is no address"):
+        run(place, lambda tx: tx.put(s.LeaseRecord("main", address, WEB.uuid)))
+    assert look(place, lambda view: view.count(s.LeaseRecord)) == 0
+
+
+def test_a_row_whose_address_cannot_be_read_hides_no_other(place: str | Path) -> None:
+    """It is nobody's address; the rest of the table is as it was."""
+    run(place, decided(WEB, s.LeaseRecord("main", 7, WEB.uuid)))
+    engine = create_engine(engines.url_of(place))
+    with engine.begin() as connection:
+        for text in ("-0000000000000000000000000000001", "nonsense"):
+            connection.exec_driver_sql(f"INSERT INTO leases VALUES ('main','{text}','{WEB.uuid}',0,NULL,'agent')")
+    engine.dispose()
+
+    assert sorted(lease.address for lease in look(place, lambda view: view.find(s.LeaseRecord))) == [-1, -1, 7]
 
 
 def _fresh(new_state: NewState) -> str | Path:

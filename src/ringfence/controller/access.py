@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -21,6 +21,8 @@ from ringfence.controller import audit
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.workload import Mode
 from ringfence.core.labels.selector import LABEL_KEY, LABEL_VALUE, Labels, Requirement, Selector, parse_selector
+from ringfence.core.net.address import HOLDABLE, format_ranges, parse_cidr
+from ringfence.core.net.intervals import IntervalSet, union
 from ringfence.ports.state import ApiToken, Change, JoinTokenRecord, PairingProfile, View, Where
 from ringfence.wire.join import Join, parse_join
 
@@ -155,11 +157,45 @@ def revoke(tx: Change, id_: str, *, by: str, at: datetime) -> None:
 def make_profile(tx: Change, profile: PairingProfile) -> None:
     """A new profile, by and at the time it names. Raises StateError `record-exists`."""
     _check_limits(profile.created, profile.expires, profile.uses_left)
+    _check_ranges(profile.ranges)
     tx.add(profile)
     details = {"labels": profile.labels, "mode": profile.mode, "uses": profile.uses_left, "expires": profile.expires}
+    details["ranges"] = format_ranges(profile.ranges)
     audit.record(
         tx, at=profile.created, actor=profile.created_by, action="profile.make", subject=profile.name, details=details
     )
+
+
+def set_ranges(tx: Change, profile: str, ranges: IntervalSet, *, by: str, at: datetime) -> None:
+    """Other addresses that hosts of a profile may hold. What they hold, they keep. Raises InputError
+    `record-missing`, `bad-grant`."""
+    _check_ranges(ranges)
+    known = tx.get(PairingProfile, profile)
+    if known is None:
+        raise _missing(f"there is no pairing profile `{profile}`")
+    tx.update(PairingProfile, Where("name", profile), ranges=ranges)
+    details = {"before": format_ranges(known.ranges), "after": format_ranges(ranges)}
+    audit.record(tx, at=at, actor=by, action="profile.ranges", subject=profile, details=details)
+
+
+def parse_ranges(texts: Iterable[str]) -> IntervalSet:
+    """CIDRs and addresses, as somebody wrote them. Raises InputError `bad-grant`."""
+    found = []
+    for text in texts:
+        try:
+            found.append(parse_cidr(text))
+        except ValueError as error:
+            help_ = "write it like `10.1.0.0/16` or `203.0.113.7`"
+            raise InputError("bad-grant", f"`{text}` is no range: {error}", help=help_) from error
+    ranges = union(found)
+    _check_ranges(ranges)
+    return ranges
+
+
+def _check_ranges(ranges: IntervalSet) -> None:
+    if not ranges & HOLDABLE:
+        message = "no host could hold an address in no range"
+        raise InputError("bad-grant", message, help="name a range of addresses that hosts have, like `10.0.0.0/8`")
 
 
 def invite(

@@ -11,6 +11,7 @@ import uuid as uuid_
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -50,9 +51,13 @@ class Joining:
     def __init__(self, state: State, authority: Authority, revoked: Revoked, clock: Callable[[], datetime]) -> None:
         self._state, self._authority, self._revoked, self._clock = state, authority, revoked, clock
 
-    async def enrol(self, token: str, csr: str, hostname: str, machine: str) -> tuple[str, Issued]:
-        """(UUID of the new workload, its certificate). Raises AccessError `join-refused`, InputError `bad-token`,
-        `bad-csr`."""
+    async def enrol(
+        self, token: str, csr: str, hostname: str, machine: str, *, source: int | None = None
+    ) -> tuple[str, Issued]:
+        """(UUID of the new workload, its certificate). `source`: the address it asks from, which it may hold then.
+
+        Raises AccessError `join-refused`, InputError `bad-token`, `bad-csr`.
+        """
         join, now = parse_join(token), self._clock()
         uuid = uuid_.uuid4()
         issued = self._authority.issue_svid(csr.encode(), uuid, now=now)
@@ -60,7 +65,8 @@ class Joining:
         def work(tx: Change) -> None:
             welcome = redeem(tx, join.id, join.secret, by=hostname, at=now)
             name = _free_name(tx, hostname)
-            tx.add(_record(welcome, str(uuid), name, workload_uri(self._authority.trust_domain, uuid), now))
+            record = _record(welcome, str(uuid), name, workload_uri(self._authority.trust_domain, uuid), now)
+            tx.add(msgspec.structs.replace(record, enrolled_from=source))
             tx.add(_certificate(issued, str(uuid)))
             details = {"name": name, "profile": welcome.profile, "machine": machine, "serial": issued.serial}
             audit.record(tx, at=now, actor=f"join/{join.id}", action="agent.enrol", subject=str(uuid), details=details)
@@ -132,7 +138,15 @@ def _refused(why: str) -> AccessError:
 def _record(welcome: Welcome, uuid: str, name: str, spiffe: str, now: datetime) -> WorkloadRecord:
     mode = welcome.mode
     return WorkloadRecord(
-        uuid, name, welcome.labels, now, mode_in=mode.inbound, mode_out=mode.outbound, spiffe=spiffe, last_seen=now
+        uuid,
+        name,
+        welcome.labels,
+        now,
+        mode_in=mode.inbound,
+        mode_out=mode.outbound,
+        spiffe=spiffe,
+        last_seen=now,
+        profile=welcome.profile,
     )
 
 

@@ -20,6 +20,7 @@ import msgspec
 
 from ringfence.core.errors import RingfenceError
 from ringfence.core.identity.workload import Direction, Kind, Lease, Mode, ModeName, Workload
+from ringfence.core.net.address import PRIVATE
 from ringfence.core.net.intervals import IntervalSet
 
 
@@ -48,6 +49,10 @@ class WorkloadRecord(Record, frozen=True):
     spiffe: str | None = None
     last_seen: datetime | None = None
     is_stale: bool = False
+    profile: str = ""
+    """The pairing profile it joined by, whose ranges its addresses must be in."""
+    enrolled_from: int | None = None
+    """The address it joined from, as the controller saw it."""
 
     @staticmethod
     def of(workload: Workload, created: datetime) -> WorkloadRecord:
@@ -108,6 +113,8 @@ class PairingProfile(Record, frozen=True):
     uses_left: int | None = None
     """None: as many as like."""
     expires: datetime | None = None
+    ranges: IntervalSet = PRIVATE
+    """Addresses its hosts may hold, besides the one they joined from."""
 
 
 class JoinTokenRecord(Record, frozen=True):
@@ -219,6 +226,8 @@ class QuarantineRecord(Record, frozen=True):
     by: str
     since: datetime
     exceptions: tuple[WrittenException, ...] = ()
+    addresses: tuple[Lease, ...] = ()
+    """Every address the workload held since it began: isolated until it ends, whoever holds them by then."""
     until: datetime | None = None
     released_at: datetime | None = None
     released_by: str = ""

@@ -88,6 +88,9 @@ Documentation and benchmarking ranges count as unicast: laboratories route them,
 INTERNET_RANGE = GLOBAL_UNICAST - PRIVATE
 """What `internet` means, before every workload's address is taken out."""
 
+HOLDABLE = GLOBAL_UNICAST | PRIVATE
+"""What a host can have as its own: unicast, neither loopback nor unspecified (RFC 4291 section 2.5.2)."""
+
 LOOPBACK = _cidrs("127.0.0.0/8", "::1/128")
 _V4_LOOPBACK = parse_cidr("127.0.0.0/8").ranges[0]
 

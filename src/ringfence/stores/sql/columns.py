@@ -6,6 +6,7 @@ canonical JSON.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,10 +14,15 @@ import msgspec
 from sqlalchemy import BigInteger, Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
+from ringfence.core.net.address import LAST
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 UNBOUNDED = -(1 << 62)
 """The start of a lease that has none: a key has no NULL."""
+NOWHERE = -1
+"""What is read where no address was written: one bad row must not hide the others, and nobody holds this one."""
+_HEX = re.compile(r"[0-9a-f]{32}")
 
 
 class Time(TypeDecorator[datetime]):
@@ -52,10 +58,14 @@ class Address(TypeDecorator[int]):
     cache_ok = True
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
+        if value is not None and not 0 <= value <= LAST:
+            raise ValueError(f"{value} is no address")
         return None if value is None else f"{value:032x}"
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
-        return None if value is None else int(value, 16)
+        if value is None:
+            return None
+        return int(value, 16) if _HEX.fullmatch(value) else NOWHERE
 
 
 class Json(TypeDecorator[Any]):

@@ -18,6 +18,7 @@ _FIRST = (
          uuid TEXT PRIMARY KEY, name TEXT NOT NULL, labels TEXT NOT NULL, created BIGINT NOT NULL, kind TEXT NOT NULL,
          origin TEXT NOT NULL, mode_in TEXT NOT NULL, mode_out TEXT NOT NULL, host TEXT, unit TEXT,
          services TEXT NOT NULL, spiffe TEXT, last_seen BIGINT, is_stale BOOLEAN NOT NULL,
+         profile TEXT NOT NULL, enrolled_from TEXT,
          CONSTRAINT workloads_name UNIQUE (name))""",
     """CREATE TABLE leases (
          network TEXT NOT NULL, address TEXT NOT NULL,
@@ -28,7 +29,7 @@ _FIRST = (
     "CREATE INDEX leases_workload ON leases (workload)",
     """CREATE TABLE profiles (
          name TEXT PRIMARY KEY, labels TEXT NOT NULL, created BIGINT NOT NULL, created_by TEXT NOT NULL,
-         mode TEXT NOT NULL, uses_left BIGINT, expires BIGINT)""",
+         mode TEXT NOT NULL, uses_left BIGINT, expires BIGINT, ranges TEXT NOT NULL)""",
     """CREATE TABLE join_tokens (
          id TEXT PRIMARY KEY, hash TEXT NOT NULL, profile TEXT NOT NULL, created BIGINT NOT NULL,
          created_by TEXT NOT NULL, uses_left BIGINT, expires BIGINT, revoked_at BIGINT,
@@ -50,8 +51,8 @@ _FIRST = (
     "CREATE INDEX workload_changes_uuid ON workload_changes (uuid)",
     """CREATE TABLE quarantines (
          id TEXT PRIMARY KEY, workload TEXT NOT NULL, level TEXT NOT NULL, why TEXT NOT NULL, by TEXT NOT NULL,
-         since BIGINT NOT NULL, exceptions TEXT NOT NULL, until BIGINT, released_at BIGINT,
-         released_by TEXT NOT NULL)""",
+         since BIGINT NOT NULL, exceptions TEXT NOT NULL, addresses TEXT NOT NULL, until BIGINT,
+         released_at BIGINT, released_by TEXT NOT NULL)""",
     "CREATE INDEX quarantines_workload ON quarantines (workload)",
     """CREATE TABLE rollouts (
          id TEXT PRIMARY KEY, version BIGINT NOT NULL REFERENCES versions (number), state TEXT NOT NULL,

@@ -21,6 +21,7 @@ METADATA = MetaData()
 SCHEMA_VERSION = Table("schema_version", METADATA, Column("version", BigInteger, primary_key=True, autoincrement=False))
 _SPECIAL: Mapping[tuple[type[s.Record], str], TypeEngine[Any]] = {
     (s.LeaseRecord, "address"): Address(),
+    (s.WorkloadRecord, "enrolled_from"): Address(),
     (s.LeaseRecord, "start"): Start(),
 }
 _WORKLOAD = {"references": "workloads.uuid", "ondelete": "CASCADE"}
