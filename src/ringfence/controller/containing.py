@@ -102,7 +102,7 @@ class Containing:
                 by.demand_workload("quarantine", workload.labels)
                 _release(tx, uuid, by.name, now)
                 records.append(
-                    QuarantineRecord(secrets.token_hex(6), uuid, level, why, by.name, now, exceptions, until)
+                    QuarantineRecord(secrets.token_hex(6), uuid, level, why, by.name, now, exceptions, until=until)
                 )
                 details = {"id": records[-1].id, "level": level, "why": why, "until": until, "allow": exceptions}
                 audit.record(tx, at=now, actor=by.name, action="quarantine.begin", subject=uuid, details=details)

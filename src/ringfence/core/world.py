@@ -12,7 +12,7 @@ import msgspec
 
 from ringfence.core.errors import Location
 from ringfence.core.identity.inventory import Inventory
-from ringfence.core.identity.workload import Direction, Mode, Workload, utc
+from ringfence.core.identity.workload import Direction, Lease, Mode, Workload, utc
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.policy.model import Peer, Policy
 
@@ -36,6 +36,8 @@ class Quarantine(msgspec.Struct, frozen=True):
     workload: str
     allow: tuple[QuarantineException, ...] = ()
     until: datetime | None = None
+    addresses: tuple[Lease, ...] = ()
+    """Bound besides those the workload holds now: what it held since it began, whoever holds them by now."""
 
 
 class Failsafe(msgspec.Struct, frozen=True):
