@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ringfence.core.errors import TargetError
 from ringfence.core.net.address import V4_BASE, is_v4
@@ -33,6 +33,7 @@ _BE_LIBERAL = 0x08
 _LASTING_S, _ENDING_S = 432_000, 120
 """The kernel's own for established and for closing TCP (nf_conntrack_proto_tcp.c); the next packet sets it anew."""
 _AF_INET, _AF_INET6 = 2, 10
+_MOST_QUESTIONS = 2000
 
 
 def forget(netlink: Netlink, generations: range) -> int:
@@ -103,12 +104,18 @@ Tuple = tuple[tuple[int, int], tuple[int, int]]
 """(source, destination), each an address and a port."""
 
 
-def tcp_marks(netlink: Netlink) -> dict[Tuple, int]:
-    """The mark of every TCP connection, by its original direction. Raises TargetError `conntrack-unreadable`."""
+def tcp_marks(netlink: Netlink, connections: Collection[Tuple] | None = None) -> dict[Tuple, int]:
+    """The marks of TCP connections asked for either way round, by their original direction; of many, or None, all.
+
+    The kernel's table is one for all namespaces and a dump walks the whole of it, a question costs a lookup. Raises
+    TargetError `conntrack-unreadable`.
+    """
     try:
-        families = ((f, netlink.request(SUBSYS_CTNETLINK << 8 | _CT_GET, DUMP, b"", family=f)) for f in (2, 10))
-        found = [(_read_tuple(parts), as_int(parts.get(_MARK, b""))) for _, bodies in families
-                 for parts in map(attribute_map, bodies)]  # fmt: skip
+        if connections is None or len(connections) > _MOST_QUESTIONS:
+            bodies = [body for family in (_AF_INET, _AF_INET6) for body in _ask(netlink, family, DUMP, b"")]
+        else:
+            bodies = [body for ends in connections for body in _one(netlink, *ends)]
+        found = [(_read_tuple(parts), as_int(parts.get(_MARK, b""))) for parts in map(attribute_map, bodies)]
     except Refused as refusal:
         raise TargetError(
             "conntrack-unreadable",
@@ -116,6 +123,20 @@ def tcp_marks(netlink: Netlink) -> dict[Tuple, int]:
             help="load the kernel module nf_conntrack_netlink",
         ) from refusal
     return {ends: mark for ends, mark in found if ends is not None}
+
+
+def _one(netlink: Netlink, source: tuple[int, int], destination: tuple[int, int]) -> list[bytes]:
+    family = _AF_INET if is_v4(source[0]) else _AF_INET6
+    try:
+        return _ask(netlink, family, 0, nested(_TUPLE_ORIG, *_tuple(source, destination)))
+    except Refused as refusal:
+        if refusal.errno != errno.ENOENT:
+            raise
+        return []
+
+
+def _ask(netlink: Netlink, family: int, flags: int, body: bytes) -> list[bytes]:
+    return netlink.request(SUBSYS_CTNETLINK << 8 | _CT_GET, flags, body, family=family)
 
 
 def _read_tuple(parts: dict[int, bytes]) -> Tuple | None:

@@ -39,7 +39,7 @@ def sever(netns: str | None, netlink: Netlink, layout: Layout, cgroup_root: Path
     """
     groups = lineages(cgroup_root) if _has_processes(layout) else None
     try:
-        return destroy(netns, tuple(_refused(netns, layout, conntrack.tcp_marks(netlink), groups)))
+        return destroy(netns, tuple(_refused(netns, netlink, layout, groups)))
     except OSError as error:
         raise TargetError(
             "kernel-lacks-feature",
@@ -53,15 +53,15 @@ def _has_processes(layout: Layout) -> bool:
 
 
 def _refused(
-    netns: str | None, layout: Layout, marks: Mapping[conntrack.Tuple, int], groups: Mapping[int, Lineage] | None
+    netns: str | None, netlink: Netlink, layout: Layout, groups: Mapping[int, Lineage] | None
 ) -> Iterator[Socket]:
     """`groups`: every control group, where that decides anything."""
     machine, known = Machine(layout), dict[Packet, bool]()
     sockets = listed(netns)
     ends = {(s.local, s.remote) for s, _ in sockets}
-    for found, connected in sockets:
-        if found.remote[0] in _LOOPBACK or (found.remote, found.local) in ends:
-            continue
+    outside = [(s, c) for s, c in sockets if s.remote[0] not in _LOOPBACK and (s.remote, s.local) not in ends]
+    marks = conntrack.tcp_marks(netlink, [(s.local, s.remote) for s, _ in outside])
+    for found, connected in outside:
         if groups is not None and found.cgroup not in groups:
             continue
         packet = _next(found, connected, marks, groups[found.cgroup] if groups is not None else ())
