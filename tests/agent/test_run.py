@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from scripted import OTHER, OWN, UUID, Controller, Host, Paper, body, trial, unt
 from ringfence.agent.run import Agent
 from ringfence.core.intent.pieces import Isolation
 from ringfence.core.net.address import parse_address
-from ringfence.wire.messages import Order, Probe
+from ringfence.wire.messages import Order, Probe, Upcoming
 
 
 @asynccontextmanager
@@ -377,5 +378,24 @@ def test_a_heartbeat_says_how_the_host_is(tmp_path: Path) -> None:
             assert beat.rss_bytes > 0
             assert beat.machine
             assert msgspec.json.encode(beat)
+
+    run(test())
+
+
+def test_a_policy_turns_at_its_time_without_news(tmp_path: Path) -> None:
+    """A scheduled body comes into force when its time comes, with no message, heartbeat or audit in between."""
+
+    async def test() -> None:
+        async with estate(tmp_path) as (controller, agent, point):
+            later = body("tcp/81")
+            controller.bodies[later.digest] = later
+            await controller.say(controller.move(added=["10.0.0.1"]))
+            turns = Upcoming(datetime.now(UTC) + timedelta(seconds=2), later.digest)
+            made = controller.assign(body("tcp/80"), schedule=(turns,))
+            await controller.say(made)
+            await until(lambda: is_realised(controller, made.revision))
+            controller.answers = False
+            await until(lambda: point.intent and any("tcp/81" in c.rule for p in point.intent.parts for c in p.cells))
+            assert agent.held.policy(made, agent.clock.now()).endswith(later.digest[:32])
 
     run(test())

@@ -35,6 +35,7 @@ from ringfence.agent.point import Point
 from ringfence.agent.severing import Severing
 from ringfence.agent.swift import Ground, Swift
 from ringfence.agent.tampering import Tampering
+from ringfence.agent.telling import Telling, isolations_of, realised_of
 from ringfence.agent.trial import Trial, Works
 from ringfence.agent.wanted import Wanted, quarantine_of, wanted, widens
 from ringfence.core.errors import FindingsError, RingfenceError, TargetError
@@ -78,7 +79,7 @@ class Enforcer:
     ) -> None:
         """`record`: what was on the disk. `on_intent` hears what is in force."""
         self.held, self.point, self.clock = held, point, clock or Clock()
-        self.realised = Realised("pending")
+        self._telling = Telling(self.clock, tell, on_realised)
         self.disabled: Disabled | None = None
         self.is_cloned = False
         self.change = 0
@@ -90,7 +91,7 @@ class Enforcer:
         self.channel: tuple[Passage, ...] = record.channel if record else ()
         self.in_force: Intent | None = None
         """As last read back; None: nothing was yet."""
-        self._works, self._tell, self._on_realised, self._on_intent = works, tell, on_realised, on_intent
+        self._works, self._on_intent = works, on_intent
         self._timing = timing or Timing()
         self._news = asyncio.Event()
         self._news.set()
@@ -180,6 +181,11 @@ class Enforcer:
         await self._in_thread(work)
 
     @property
+    def realised(self) -> Realised:
+        """As told last."""
+        return self._telling.realised
+
+    @property
     def trial_left_s(self) -> float:
         """How long the policy in force has to prove itself; 0 when it has, or need not."""
         return self._trial.left_s if self._trial is not None else 0.0
@@ -234,8 +240,8 @@ class Enforcer:
         after = self._ground = await self._swift.step(ground, news, now)
         if after is None:
             return False
-        told = msgspec.structs.replace(self.realised, change=self.change, isolations=self._isolations(), at=self._at())
-        self._report(told if after is ground else msgspec.structs.replace(told, digest=after.policy.digest))
+        digest = self.realised.digest if after is ground else after.policy.digest
+        self._telling.change(change=self.change, isolations=isolations_of(self.held), digest=digest)
         return True
 
     def _is_due(self) -> bool:
@@ -255,7 +261,7 @@ class Enforcer:
                 _log.info("the rules were not audited: %s", error)
         if words:
             self._calm_at = time.monotonic() + self._timing.watch_s
-            self._event("tampered", "somebody changed the rules of this host; they are put right", words)
+            self._telling.event("tampered", "somebody changed the rules of this host; they are put right", words)
 
     # ---- applying ---------------------------------------------------------------------------------------------------
 
@@ -264,7 +270,7 @@ class Enforcer:
         if not self.is_cloned or self.in_force is None or not widens(self.in_force, found.intent):
             return False
         self._begin_audit()
-        self._report(msgspec.structs.replace(self.realised, state="pending", problems=(CLONED,), at=self._at()))
+        self._telling.change(state="pending", problems=(CLONED,))
         return True
 
     async def _haste(self, found: Wanted) -> None:
@@ -297,7 +303,10 @@ class Enforcer:
             self._trial.start(self._works, found.trial.probes if found.trial else (), self.news)
         elif not found.is_reverted and self.disabled is None:
             self._confirm_held(found)
-        self._report(self._told(found, observed))
+        told = realised_of(
+            found, observed, self.held, change=self.change, refusal=self.refusal, is_disguised=self.disabled is not None
+        )
+        self._telling.report(msgspec.structs.replace(told, on_trial=self._trial is not None))
         if self._trial is None and not found.is_reverted and self.realised.state == "realised":
             self._ground = Ground(found.name, self.channel, found.policy, found.intent)
 
@@ -309,10 +318,12 @@ class Enforcer:
             self._fail(error)
             return
         if problems != self.refusal:
-            self._event("policy-refused", f"revision {found.assignment.revision} cannot be enforced here", problems)
+            self._telling.event(
+                "policy-refused", f"revision {found.assignment.revision} cannot be enforced here", problems
+            )
         self.rejected, self.refusal = found.assignment.revision, problems
         self._save()
-        self._report(msgspec.structs.replace(self.realised, state="refused", problems=problems, at=self._at()))
+        self._telling.change(state="refused", problems=problems)
         self._news.set()
 
     def _try_refused_again(self) -> None:
@@ -330,9 +341,9 @@ class Enforcer:
         self._retry_at = time.monotonic() + pause
         state: State = "refused" if isinstance(error, FindingsError) else _STATES.get(error.code, "pending")
         if self._failures == 1:
-            self._event("not-applied", error.message, (str(error),))
+            self._telling.event("not-applied", error.message, (str(error),))
         problems = (f"{error.code}: {error.message}",)
-        self._report(msgspec.structs.replace(self.realised, state=state, problems=problems, at=self._at()))
+        self._telling.change(state=state, problems=problems)
 
     async def _nothing_held(self) -> None:
         """Nothing was heard yet: whatever is in the kernel stays."""
@@ -343,7 +354,7 @@ class Enforcer:
             self._fail(error)
             return
         state: State = "absent" if found.state == "absent" else "pending"
-        self._report(Realised(state, digest=found.digest, at=self._at()))
+        self._telling.report(Realised(state, digest=found.digest))
 
     def _took(self, intent: Intent, observed: Observed, by: Assignment | None = None) -> None:
         """`by`: whose word says what becomes of live connections; else they were cut."""
@@ -392,7 +403,7 @@ class Enforcer:
         self._end_trial()
         self.rejected, self.refusal = revision, ()
         self._save()
-        self._event("trial-reverted", f"revision {revision} did not prove itself and is taken back", problems)
+        self._telling.event("trial-reverted", f"revision {revision} did not prove itself and is taken back", problems)
 
     def _end_trial(self) -> None:
         trial, self._trial = self._trial, None
@@ -407,43 +418,7 @@ class Enforcer:
     def _end_disabled(self) -> None:
         if self.disabled is not None and self.disabled.left_s(self.clock) == 0:
             self.disabled = None
-            self._event("enabled", "the time of a break-glass is over; policy is enforced again")
-
-    # ---- telling ----------------------------------------------------------------------------------------------------
-
-    def _told(self, found: Wanted, observed: Observed) -> Realised:
-        """Whatever the disguise, the digest of a proven intent is the digest of what the controller meant."""
-        is_proven = observed.digest == found.intent.digest and self.disabled is None
-        state = observed.state
-        problems = tuple(observed.differences)
-        if found.is_reverted and self.refusal:
-            state, problems = "refused", self.refusal
-        return Realised(
-            state=state,
-            assignment=found.assignment.revision,
-            change=self.change,
-            isolations=self._isolations(),
-            digest=found.policy.digest if is_proven else observed.digest,
-            problems=problems,
-            on_trial=self._trial is not None,
-            is_reverted=found.is_reverted and not self.refusal,
-            policy_version=found.assignment.policy_version,
-            at=self._at(),
-        )
-
-    def _isolations(self) -> int:
-        return self.held.isolations.revision if self.held.isolations else 0
-
-    def _report(self, told: Realised) -> None:
-        before, self.realised = self.realised, told
-        if msgspec.structs.replace(told, at=0.0) != msgspec.structs.replace(before, at=0.0):
-            self._on_realised(told)
-
-    def _event(self, kind: str, message: str, details: tuple[str, ...] = ()) -> None:
-        self._tell(Event(self._at(), kind, message, details))
-
-    def _at(self) -> float:
-        return self.clock.wall_s()
+            self._telling.event("enabled", "the time of a break-glass is over; policy is enforced again")
 
     # ---- disk -------------------------------------------------------------------------------------------------------
 
@@ -453,7 +428,7 @@ class Enforcer:
             self._keeper.save()
 
     def _disk_refused(self, why: str) -> None:
-        self._event("disk-refused", f"what this host enforces is kept in memory only: {why}")
+        self._telling.event("disk-refused", f"what this host enforces is kept in memory only: {why}")
 
     def _record(self) -> Record:
         return Record(self.held.workload, self.held.snapshot(), self.rejected, self.refusal, self.channel)

@@ -36,6 +36,7 @@ from ringfence.agent.point import Point
 from ringfence.agent.spool import Spool
 from ringfence.agent.units import Units
 from ringfence.agent.wanted import passages_to
+from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Intent
 from ringfence.core.net.address import parse_address
 from ringfence.ports.bus import Bus
@@ -182,13 +183,13 @@ class Agent:
     def heartbeat(self) -> Heartbeat:
         used, most = host.conntrack_fill(self.config.netns)
         stats, disabled, policy = self.spool.stats(), self.enforcer.disabled, self.enforcer.in_force
-        more = {"mode": policy.mode} if policy is not None else {}
         return Heartbeat(
             at=self.clock.wall_s(), instance=self.instance, machine=self._machine, version=__version__,
             protocol=PROTOCOL, state=self.held.state, realised=self.enforcer.realised,
             interfaces=host.interfaces(self.config.netns), conntrack_used=used, conntrack_max=most,
             rss_bytes=host.rss_bytes(), cpu_s=host.cpu_s(), spool_bytes=stats.disk_bytes + stats.memory_bytes,
-            lost=self._lost(), disabled_until=disabled.until if disabled else 0.0, **more,
+            lost=self._lost(), disabled_until=disabled.until if disabled else 0.0,
+            mode=policy.mode if policy is not None else Mode(),
         )  # fmt: skip
 
     def _lost(self) -> int:
