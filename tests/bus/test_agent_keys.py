@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from real_bus import DOMAIN, PATIENCE_S, A, B, connection, open_fleet
 
 from ringfence.agent.keys import IDENTITY, NEXT_KEY, Grant, Identity, context, describe, install, request
@@ -80,6 +81,21 @@ def test_a_renewal_changes_key_and_certificate_together(home: Path, authority: A
         context(home)
 
     asyncio.run(story())
+
+
+def test_a_request_is_for_the_same_key_until_a_grant_for_it_is_installed(home: Path, authority: Authority) -> None:
+    """Asked again after a lost answer, a host asks for the key it asked for before: another one would be a clone's."""
+
+    def key(csr: bytes) -> bytes:
+        der, spki = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        return x509.load_pem_x509_csr(csr).public_key().public_bytes(der, spki)
+
+    first, second = requested(home), requested(home)
+    installed(home, grant_for(authority, first), datetime.now(UTC), is_enrolment=True)
+    (home / NEXT_KEY).write_bytes(b"torn")
+    (home / NEXT_KEY).chmod(0o600)
+
+    assert key(first) == key(second) != key(requested(home))
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(home: Path, tmp_path: Path, authority: Authority) -> None:

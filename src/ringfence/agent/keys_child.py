@@ -12,6 +12,7 @@ as a `keys.Failed`, with exit code 1.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
 import sys
@@ -56,12 +57,25 @@ def _done(what: str, directory: Path) -> bytes:
 
 
 def requested(directory: Path) -> bytes:
-    """A request for a new P-256 key (RFC 2986). It says nothing but the key: who this is, the controller knows."""
+    """A request for the next P-256 key (RFC 2986). It says nothing but the key: who this is, the controller knows.
+
+    The key stays the same until a grant for it is installed: an answer that was lost can be asked for again, and
+    whoever asks for another key is a clone.
+    """
+    key = _next_key(directory)
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM)
+
+
+def _next_key(directory: Path) -> ec.EllipticCurvePrivateKey:
+    content = read_secret(directory / NEXT_KEY)
+    if content is not None:
+        with contextlib.suppress(ValueError, TypeError):
+            return _key(content)
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_secret(directory / NEXT_KEY, pem)
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.PEM)
+    return key
 
 
 def installed(directory: Path, grant: Grant, now: datetime, *, is_enrolment: bool) -> Identity:

@@ -1,20 +1,22 @@
 """Who joins the estate, and who must leave: certificates for tokens, renewal, revocation.
 
 INVARIANT: a certificate is recorded, together with the workload it names and the use of the token, before anybody gets
-it; what is revoked is refused from the moment the revocation is stored.
+it; what is revoked is refused from the moment the revocation is stored, requests in flight included. A key is replaced
+by one other key: whoever asks for a second one is refused, and told of as a clone.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import uuid as uuid_
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ringfence.controller import audit
@@ -27,6 +29,8 @@ from ringfence.wire.join import parse_join, renewal_of
 
 LATE = timedelta(days=30)
 """So long after its end a certificate may be exchanged for a new one: a host that was switched off comes back."""
+AGAIN = timedelta(days=3)
+"""So long a renewal whose answer was lost may be asked for again, for the same key: a weekend."""
 
 
 class Revoked:
@@ -37,9 +41,20 @@ class Revoked:
         self.workloads: set[str] = set()
 
     def load(self, view: View) -> None:
-        self.serials = {one.serial for one in view.find(Certificate, Where("revoked_at", None, "!="))}
+        revoked = view.find(Certificate, Where("revoked_at", None, "!="))
         known = {record.uuid for record in view.find(WorkloadRecord)}
-        self.workloads = {one.uuid for one in view.find(Certificate)} - known
+        gone = {one.uuid for one in view.find(Certificate)} - known
+        self.serials |= {one.serial for one in revoked}
+        self.workloads |= {one.uuid for one in revoked} | gone
+
+    def add(self, uuid: str, serials: Iterable[str]) -> None:
+        """A workload is revoked, whatever else it is given."""
+        self.serials |= set(serials)
+        self.workloads.add(uuid)
+
+    def is_gone(self, uuid: str) -> bool:
+        """Whether nothing that a workload says is to be heard."""
+        return uuid in self.workloads
 
     def __call__(self, serial: str, workload: uuid_.UUID) -> bool:
         return serial in self.serials or str(workload) in self.workloads
@@ -50,6 +65,8 @@ class Joining:
 
     def __init__(self, state: State, authority: Authority, revoked: Revoked, clock: Callable[[], datetime]) -> None:
         self._state, self._authority, self._revoked, self._clock = state, authority, revoked, clock
+        self.on_fork: Callable[[str, str], Awaitable[None]] = _nobody
+        """Called with a workload's UUID, and the serial of a certificate that was to be replaced a second time."""
 
     async def enrol(
         self, token: str, csr: str, hostname: str, machine: str, *, source: int | None = None
@@ -67,7 +84,7 @@ class Joining:
             name = _free_name(tx, hostname)
             record = _record(welcome, str(uuid), name, workload_uri(self._authority.trust_domain, uuid), now)
             tx.add(msgspec.structs.replace(record, enrolled_from=source))
-            tx.add(_certificate(issued, str(uuid)))
+            tx.add(_certificate(issued, str(uuid), machine))
             details = {"name": name, "profile": welcome.profile, "machine": machine, "serial": issued.serial}
             audit.record(tx, at=now, actor=f"join/{join.id}", action="agent.enrol", subject=str(uuid), details=details)
 
@@ -75,9 +92,11 @@ class Joining:
         return str(uuid), issued
 
     async def renew(self, certificate: str, csr: str, signature: str) -> tuple[str, Issued]:
-        """The same for who can prove to have the key of a certificate that is not revoked, and not long over.
+        """The same for who can prove to have the key of a certificate that is not revoked, not long over, and not
+        replaced by one for another key.
 
-        `signature`: base64 of ECDSA with SHA-256 over `renewal_of(csr)`. Raises AccessError `renewal-refused`.
+        `signature`: base64 of ECDSA with SHA-256 over `renewal_of(csr)`. Raises AccessError `renewal-refused`,
+        InputError `bad-csr`.
         """
         now = self._clock()
         old = _proven(certificate, csr, signature)
@@ -89,19 +108,16 @@ class Joining:
         if now > old.not_valid_after_utc + LATE:
             raise _refused("ended too long ago")
         issued = self._authority.issue_svid(csr.encode(), uuid, now=now)
-
-        def work(tx: Change) -> None:
-            if tx.get(WorkloadRecord, str(uuid)) is None:
-                raise _refused("is of a workload that is gone")
-            tx.add(_certificate(issued, str(uuid)))
-            details = {"serial": issued.serial, "before": serial_of(old)}
-            audit.record(tx, at=now, actor=str(uuid), action="agent.renew", subject=str(uuid), details=details)
-
-        await self._state.write(work)
+        try:
+            await self._state.write(lambda tx: _renewed(tx, str(uuid), serial_of(old), issued, now))
+        except _Fork as fork:
+            await self.on_fork(str(uuid), serial_of(old))
+            raise _refused("was replaced already by one for another key") from fork
         return str(uuid), issued
 
     async def revoke(self, uuid: str, *, why: str, by: str) -> int:
-        """No certificate of the workload is good any more: how many that were. Raises InputError `unknown-workload`."""
+        """The workload is refused for good: how many of its certificates were not yet. Raises InputError
+        `unknown-workload`."""
         now = self._clock()
 
         def work(tx: Change) -> list[str]:
@@ -115,8 +131,40 @@ class Joining:
             return serials
 
         serials = await self._state.write(work)
-        self._revoked.serials |= set(serials)
+        self._revoked.add(uuid, serials)
         return len(serials)
+
+
+class _Fork(Exception):
+    """A key was to be replaced by a second one."""
+
+
+def _renewed(tx: Change, uuid: str, serial: str, issued: Issued, now: datetime) -> None:
+    """Replace a certificate. Raises AccessError `renewal-refused`, _Fork."""
+    old = tx.get(Certificate, serial)
+    if old is None or old.uuid != uuid:
+        raise _refused("is not one that was given out here")
+    if tx.get(WorkloadRecord, uuid) is None:
+        raise _refused("is of a workload that is gone")
+    if tx.count(Certificate, Where("uuid", uuid), Where("revoked_at", None, "!=")):
+        raise _refused("is revoked")
+    new = _certificate(issued, uuid, old.machine)
+    alike = (Where("uuid", uuid), Where("key", old.key))
+    heirs = {one.renewed_by for one in tx.find(Certificate, *alike) if one.renewed_by is not None}
+    if heirs and not _is_again(tx, heirs, new, now):
+        raise _Fork
+    tx.add(new)
+    tx.update(Certificate, *alike, Where("renewed_by", None), renewed_by=new.serial)
+    details = {"serial": new.serial, "before": serial}
+    audit.record(tx, at=now, actor=uuid, action="agent.renew", subject=uuid, details=details)
+
+
+def _is_again(tx: Change, heirs: Iterable[str], new: Certificate, now: datetime) -> bool:
+    """Whether a renewal is the one there was: for the same key, lately, and nothing came of it."""
+    found = [one for heir in heirs if (one := tx.get(Certificate, heir)) is not None]
+    same = tx.find(Certificate, Where("uuid", new.uuid), Where("key", new.key))
+    is_same = bool(found) and all(one.key == new.key and now - one.not_before <= AGAIN for one in found)
+    return is_same and all(one.renewed_by is None for one in same)
 
 
 def _proven(certificate: str, csr: str, signature: str) -> x509.Certificate:
@@ -150,8 +198,17 @@ def _record(welcome: Welcome, uuid: str, name: str, spiffe: str, now: datetime) 
     )
 
 
-def _certificate(issued: Issued, uuid: str) -> Certificate:
-    return Certificate(issued.serial, uuid, issued.fingerprint, issued.not_before, issued.not_after)
+def _certificate(issued: Issued, uuid: str, machine: str) -> Certificate:
+    key = x509.load_pem_x509_certificate(issued.certificate).public_key()
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    digest = hashlib.sha256(spki).hexdigest()
+    return Certificate(
+        issued.serial, uuid, issued.fingerprint, issued.not_before, issued.not_after, key=digest, machine=machine
+    )
+
+
+async def _nobody(*_: object) -> None:
+    """Nobody is told."""
 
 
 def _free_name(tx: Change, hostname: str) -> str:

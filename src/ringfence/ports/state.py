@@ -140,6 +140,12 @@ class Certificate(Record, frozen=True):
     not_after: datetime
     revoked_at: datetime | None = None
     why: str = ""
+    key: str = ""
+    """Digest of the public key."""
+    renewed_by: str | None = None
+    """The serial of the certificate that replaced it."""
+    machine: str = ""
+    """Digest of the identifiers of the machine that enrolled."""
 
 
 class ApiToken(Record, frozen=True):

@@ -37,7 +37,8 @@ _FIRST = (
     "CREATE INDEX join_tokens_profile ON join_tokens (profile)",
     """CREATE TABLE certificates (
          serial TEXT PRIMARY KEY, uuid TEXT NOT NULL, fingerprint TEXT NOT NULL, not_before BIGINT NOT NULL,
-         not_after BIGINT NOT NULL, revoked_at BIGINT, why TEXT NOT NULL)""",
+         not_after BIGINT NOT NULL, revoked_at BIGINT, why TEXT NOT NULL, key TEXT NOT NULL, renewed_by TEXT,
+         machine TEXT NOT NULL)""",
     "CREATE INDEX certificates_uuid ON certificates (uuid)",
     """CREATE TABLE api_tokens (
          id TEXT PRIMARY KEY, hash TEXT NOT NULL, name TEXT NOT NULL, roles TEXT NOT NULL, created BIGINT NOT NULL,
