@@ -337,7 +337,7 @@ def test_an_order_is_carried_out_once_and_not_too_late(tmp_path: Path) -> None:
 
 
 def test_an_answer_to_somebody_else_is_no_answer(tmp_path: Path) -> None:
-    """Sealed answers name whom they are for and which heartbeat they answer: exchanged by the bus they change nothing."""
+    """Sealed answers name whom they are for and which heartbeat they answer: exchanged, they change nothing."""
 
     async def test() -> None:
         async with estate(tmp_path) as (controller, agent, _):
