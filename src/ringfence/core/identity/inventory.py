@@ -32,6 +32,24 @@ class Inventory:
         self._live: tuple[datetime, frozenset[int]] | None = None
         """The last answer of `live_addresses`, with its time."""
 
+    def ignoring(self, keys: Iterable[str]) -> Inventory:
+        """The same workloads, other labels of which make no identities. Asked again, the same object."""
+        wanted = frozenset(keys)
+        if wanted == self.ignore:
+            return self
+        known = self._otherwise.get(wanted)
+        if known is None:
+            known = self._otherwise[wanted] = Inventory((), ignore=wanted)
+            known._row = self._row
+            shared = ("workloads", "_positions", "by_name", "by_uuid", "_leases", "_processes")
+            known.__dict__.update({name: self.__dict__[name] for name in shared if name in self.__dict__})
+        return known
+
+    @cached_property
+    def _otherwise(self) -> dict[frozenset[str], Inventory]:
+        """By the keys they ignore."""
+        return {}
+
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
         return self._row.flat()
