@@ -22,7 +22,7 @@ from strategies import (
 )
 
 from ringfence.agent.held import Held
-from ringfence.controller.desired import Desired, Inputs, News, Version
+from ringfence.controller.desired import Desired, Inputs, Manner, News, Version
 from ringfence.controller.isolating import Isolating
 from ringfence.core.engine.engine import Engine
 from ringfence.core.errors import InputError
@@ -41,7 +41,8 @@ replace = msgspec.structs.replace
 def random_inputs(rng: Random) -> Inputs:
     world = random_world(rng)
     inventory = Inventory(world.inventory.workloads, ignore=world.inventory.ignore)
-    return Inputs(inventory, Version(1, world.policies), NOW, world.failsafe, world.names)
+    version = Version(1, world.policies, Manner(), world.failsafe, world.names, inventory.ignore)
+    return Inputs(inventory, version, NOW)
 
 
 class Fleet:
@@ -155,12 +156,12 @@ def random_news(rng: Random, desired: Desired, step: int) -> News:
     if kind == "go" and len(hosts) > 2 and not inventory.processes_of(one.name):
         return desired.remove_workload(one.uuid)
     if kind == "policy":
-        return desired.follow(replace(inputs, base=Version(step + 2, (random_policy(rng, "p"),)), next=None))
+        return desired.follow(replace(inputs, base=_version(rng, desired, step + 2, "p"), next=None))
     if kind == "later":
         return desired.follow(replace(inputs, at=inputs.at + timedelta(minutes=rng.choice((1, 90, 2000)))))
     if kind == "canary":
         ahead = frozenset(w.uuid for w in hosts if rng.random() < 0.5)
-        version = inputs.next or Version(step + 2, (random_policy(rng, "p"), random_policy(rng, "q")))
+        version = inputs.next or _version(rng, desired, step + 2, "p", "q")
         return desired.follow(replace(inputs, next=version, ahead=ahead))
     changes = {
         "relabel": {"labels": random_labels(rng)},
@@ -170,11 +171,18 @@ def random_news(rng: Random, desired: Desired, step: int) -> News:
     return desired.put_workload(replace(one, **changes.get(kind, {"mode": random_mode(rng)})))
 
 
+def _version(rng: Random, desired: Desired, number: int, *policies: str) -> Version:
+    """Another version, with settings of its own."""
+    failsafe = (random_failsafe(rng),) if rng.random() < 0.5 else ()
+    said = tuple(random_policy(rng, name) for name in policies)
+    return Version(number, said, Manner(), failsafe, desired.inputs.base.names)
+
+
 def compiled(inputs: Inputs, quarantines: tuple[Quarantine, ...], me: Workload) -> Intent:
     """The intent of one host, from nothing but the inputs."""
     version = inputs.next if inputs.next is not None and me.uuid in inputs.ahead else inputs.base
-    inventory = Inventory(inputs.inventory.workloads, ignore=inputs.inventory.ignore)
-    world = World(inventory, version.policies, (), inputs.failsafe, inputs.names, inputs.at)
+    inventory = Inventory(inputs.inventory.workloads, ignore=version.ignore)
+    world = World(inventory, version.policies, (), version.failsafe, version.names, inputs.at)
     intent = IntentCompiler(Engine.compile(world)).compile(me)
     isolated = IntentCompiler(Engine.compile(replace(world, policies=(), quarantines=quarantines))).compile(me)
     return replace(
@@ -234,7 +242,8 @@ def test_failsafe_is_everybodys_news() -> None:
     rng = Random(1)
     desired = Desired(random_inputs(rng))
     failsafe = (random_failsafe(rng),)
-    news = desired.follow(replace(desired.inputs, failsafe=failsafe))
+    version = replace(desired.inputs.base, failsafe=failsafe)
+    news = desired.follow(replace(desired.inputs, base=version))
     assert set(news.assignments) == {w.uuid for w in desired.hosts}
 
 

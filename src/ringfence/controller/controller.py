@@ -29,7 +29,6 @@ from ringfence.controller.attending import Attending
 from ringfence.controller.ca import Authority, Issued
 from ringfence.controller.collecting import Collecting
 from ringfence.controller.containing import Containing
-from ringfence.controller.desired import Inputs
 from ringfence.controller.distribute import Distributor
 from ringfence.controller.estate import (
     ahead_of,
@@ -38,7 +37,7 @@ from ringfence.controller.estate import (
     read_estate,
     read_workload,
     settings_of,
-    world_of,
+    world_in,
 )
 from ringfence.controller.fabric import Fabric
 from ringfence.controller.granting import Granting
@@ -172,6 +171,7 @@ class Controller:
         )
         self.reconciler.on_news, self.reconciler.on_isolations = self.distributor.tell, self.distributor.isolate
         self.presence.on_addresses, self.presence.on_clone = self._lease, self._cloned
+        self.joining.on_fork = self._forked
         await self.distributor.serve()
         await bus.subscribe(subjects.UP_EVERYONE.format("beat"), self.presence.beat)
         await bus.subscribe(subjects.UP_EVERYONE.format("done"), self._done)
@@ -294,6 +294,11 @@ class Controller:
         name = workload.name if workload is not None else uuid
         await self.watching.note(occurrences.clone(name, self.clock(), instances, self.watching.ground))
 
+    async def _forked(self, uuid: str, serial: str) -> None:
+        workload = self.reconciler.inputs.inventory.by_uuid.get(uuid)
+        name = workload.name if workload is not None else uuid
+        await self.watching.note(occurrences.forked(name, self.clock(), serial, self.watching.ground))
+
     async def _published(self, version: PolicyVersion) -> None:
         await self.watching.note(occurrences.policy_change(version))
 
@@ -350,21 +355,14 @@ class Controller:
 
     def _world_of(self, settings: str) -> World:
         """Settings as text -> the world they make of the estate as it is."""
-        inputs: Inputs = self.reconciler.inputs
-        read = world_of_settings(settings, inputs, self.clock())
+        read = world_in(settings, self.reconciler.inputs.inventory, self.clock())
         return msgspec.structs.replace(read, quarantines=self.reconciler.quarantines)
 
     def world(self) -> World:
-        """What is in force now: the newest version's policies, which every host has or is about to have."""
+        """What is in force now: the version that most hosts have."""
         inputs = self.reconciler.inputs
-        return World(
-            inputs.inventory,
-            (inputs.next or inputs.base).policies,
-            self.reconciler.quarantines,
-            inputs.failsafe,
-            inputs.names,
-            self.clock(),
-        )
+        world = self.rollouts.running.world(inputs.inventory, self.clock())
+        return msgspec.structs.replace(world, quarantines=self.reconciler.quarantines)
 
     async def enrol(self, asked: Request) -> Admission:
         """Let a host in that has a join token. Raises as `Joining.enrol`."""
@@ -401,13 +399,6 @@ class Controller:
     async def order(self, uuid: str, order: Order) -> None:
         """Something a host is to do once, now. Raises BusError."""
         await self.distributor.order(uuid, order)
-
-
-def world_of_settings(settings: str, inputs: Inputs, at: datetime) -> World:
-    """The world that settings make of the inventory there is."""
-    from ringfence.controller.estate import Held
-
-    return world_of(Held(inputs.inventory.workloads, (), ()), settings, at)
 
 
 async def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -63,6 +63,16 @@ class Version(msgspec.Struct, frozen=True):
     number: int
     policies: tuple[Policy, ...] = ()
     manner: Manner = Manner()
+    failsafe: tuple[Failsafe, ...] = ()
+    names: dict[str, tuple[Answer, ...]] = {}
+    ignore: frozenset[str] = frozenset()
+    """Label keys that make no identities under it."""
+    problem: str = ""
+    """Why it cannot be read, here and now: its hosts keep what they have."""
+
+    def world(self, inventory: Inventory, at: datetime) -> World:
+        """The world under this version and its own settings, without quarantines."""
+        return World(inventory.ignoring(self.ignore), self.policies, (), self.failsafe, self.names, at)
 
 
 class Inputs(msgspec.Struct, frozen=True):
@@ -71,12 +81,22 @@ class Inputs(msgspec.Struct, frozen=True):
     inventory: Inventory
     base: Version
     at: datetime
-    failsafe: tuple[Failsafe, ...] = ()
-    names: dict[str, tuple[Answer, ...]] = {}
     next: Version | None = None
     """A version being rolled out."""
     ahead: frozenset[str] = frozenset()
     """The hosts (UUIDs) that have the next version already."""
+    is_held: bool = False
+    """Every host keeps what it has: nothing is told but quarantine."""
+
+    def version_of(self, uuid: str) -> Version:
+        """The version a host is to have."""
+        return self.next if self.next is not None and uuid in self.ahead else self.base
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """Those in use that can be read."""
+        every = (self.base,) if self.next is None else (self.base, self.next)
+        return tuple(one for one in every if not one.problem)
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -137,7 +157,8 @@ class _Compiled:
 
     def __init__(self, version: Version, inputs: Inputs) -> None:
         self.version, self._inputs = version, inputs
-        self.live = LiveEngine(_world(inputs, version.policies, inputs.at))
+        self._inventory = inputs.inventory
+        self.live = LiveEngine(version.world(inputs.inventory, inputs.at))
         self.compiler = IntentCompiler(self.live.engine)
         self.upcoming = tuple(_turns(version, inputs))
 
@@ -158,12 +179,7 @@ class _Compiled:
 
     def covers(self, inputs: Inputs) -> bool:
         """Whether compiling over these would give the same."""
-        mine = self._inputs
-        return inputs.inventory is self.live.engine.world.inventory and (inputs.failsafe, inputs.names, inputs.at) == (
-            mine.failsafe,
-            mine.names,
-            mine.at,
-        )
+        return inputs.inventory is self._inventory and inputs.at == self._inputs.at
 
     @property
     def compiled_at(self) -> datetime:
@@ -285,6 +301,28 @@ class Desired:
         """When dates, windows or leases change the answer next: follow the time then."""
         return min((turn for one in self._compiled for turn in one.turns), default=None)
 
+    def is_held(self, workload: Workload) -> bool:
+        """Whether a host keeps what it has, whatever else is so: its version cannot be read, or nobody is told."""
+        return self.inputs.is_held or bool(self.inputs.version_of(workload.uuid).problem)
+
+    @property
+    def _told_hosts(self) -> Iterable[Workload]:
+        return (w for w in self.hosts if not self.is_held(w))
+
+    def networks_of(self, uuid: str) -> Networks | None:
+        """The networks of a host; None: it is none."""
+        assignment = self.assignments.get(uuid)
+        if assignment is not None:
+            return frozenset(assignment.networks)
+        workload = self.inputs.inventory.by_uuid.get(uuid)
+        return _networks(workload, self.inputs.at) if workload is not None and _is_host(workload) else None
+
+    @property
+    def everywhere(self) -> set[Networks]:
+        """Every set of networks that some host is in."""
+        found = {frozenset(one.networks) for one in tuple(self.assignments.values())}
+        return found | {_networks(w, self.inputs.at) for w in self.hosts if self.is_held(w)}
+
     def engine_of(self, uuid: str) -> LiveEngine:
         """The index that judges for a host: that of its version."""
         return self._compiled_for(uuid).live
@@ -296,7 +334,11 @@ class Desired:
         """
         assignment = self.assignments.get(uuid)
         if assignment is None:
-            return Pieces(unknown=(*fetch.bodies, *fetch.groups))
+            known = self.inputs.inventory.by_uuid.get(uuid)
+            is_held = known is not None and self.is_held(known)
+            if is_held:
+                return Pieces(workload=uuid)
+            return Pieces(unknown=(*fetch.bodies, *fetch.groups), workload=uuid)
         named = {assignment.station.body, *(upcoming.body for upcoming in assignment.schedule)}
         networks = frozenset(assignment.networks)
         groups: list[GroupState] = []
@@ -314,6 +356,7 @@ class Desired:
             tuple(self._bodies[digest] for digest in fetch.bodies if digest in named),
             tuple(groups),
             tuple(unknown),
+            uuid,
         )
 
     def expected_state(self, uuid: str, isolations: int) -> str:
@@ -339,17 +382,17 @@ class Desired:
         """Compile the versions in use; those that would come out the same are kept."""
         inputs = msgspec.structs.replace(self.inputs, at=at) if at else self.inputs
         kept = [one for one in self._compiled if one.covers(inputs)]
-        wanted = [inputs.base] if inputs.next is None else [inputs.base, inputs.next]
         self._compiled = [
             next((one for one in kept if one.version == version), None) or _Compiled(version, inputs)
-            for version in wanted
+            for version in inputs.versions
         ]
-        for host in self.hosts:  # every network set a host is in
+        for host in self._told_hosts:  # every network set a host is in
             for _ in self._compiled_for(host.uuid).bodies(host):
                 pass
 
     def _compiled_for(self, uuid: str) -> _Compiled:
-        return self._compiled[-1] if uuid in self.inputs.ahead else self._compiled[0]
+        version = self.inputs.version_of(uuid)
+        return next(one for one in self._compiled if one.version == version)
 
     def _compare(self, known: Mapping[GroupId, _Group]) -> dict[GroupId, GroupChange]:
         """All groups anew, against those known before."""
@@ -414,6 +457,8 @@ class Desired:
         heard: dict[str, int] = {}
         for position, (group_id, _) in enumerate(every):
             for uuid in self._spanning.get(group_id, ()):
+                if (known := self.inputs.inventory.by_uuid.get(uuid)) is not None and self.is_held(known):
+                    continue
                 heard[uuid] = heard.get(uuid, 0) | 1 << position
         by_message: dict[int, list[str]] = {}
         for uuid, which in heard.items():
@@ -428,13 +473,13 @@ class Desired:
 
     def _is_host_now(self, uuid: str) -> bool:
         workload = self.inputs.inventory.by_uuid.get(uuid)
-        return workload is not None and _is_host(workload)
+        return workload is not None and _is_host(workload) and not self.is_held(workload)
 
     # ---- hosts ------------------------------------------------------------------------------------------------------
 
     def _assign(self, touched: set[str] | None = None, bodies: Collection[str] = ()) -> dict[str, Assignment]:
         """Every assignment that is another than before."""
-        hosts = self.hosts if touched is None else self._hosts_among(touched)
+        hosts = self._told_hosts if touched is None else self._hosts_among(touched)
         new = {host.uuid: self._assignment(host) for host in hosts}
         new |= {
             host.uuid: self._embodied(host) for host in self._hosts_among(self._running(bodies)) if host.uuid not in new
@@ -459,7 +504,7 @@ class Desired:
 
     def _hosts_among(self, uuids: Iterable[str]) -> list[Workload]:
         found = (self.inputs.inventory.by_uuid.get(uuid) for uuid in uuids)
-        return [workload for workload in found if workload is not None and _is_host(workload)]
+        return [one for one in found if one is not None and _is_host(one) and not self.is_held(one)]
 
     def _assignment(self, host: Workload) -> Assignment:
         compiled = self._compiled_for(host.uuid)
@@ -568,15 +613,15 @@ def _is_host(workload: Workload) -> bool:
     return workload.is_controlled and workload.kind != "process"
 
 
+def _networks(workload: Workload, at: datetime) -> Networks:
+    return frozenset(lease.network for lease in workload.live_addresses(at)) or frozenset(("main",))
+
+
 def _difference(group_id: GroupId, old: _Group, new: _Group) -> GroupChange:
     before, after = set(old.addresses), set(new.addresses)
     return GroupChange(
         group_id[1], old.version, new.version, tuple(sorted(after - before)), tuple(sorted(before - after))
     )
-
-
-def _world(inputs: Inputs, policies: tuple[Policy, ...], at: datetime) -> World:
-    return World(inputs.inventory, policies, (), inputs.failsafe, inputs.names, at)
 
 
 def _turns(version: Version, inputs: Inputs) -> Iterable[tuple[datetime, IntentCompiler]]:
@@ -585,24 +630,26 @@ def _turns(version: Version, inputs: Inputs) -> Iterable[tuple[datetime, IntentC
     if not any(_is_timed(ref.rule.conditions) for ref in refs):
         return
     at, end = inputs.at, inputs.at + HORIZON
-    inputs = _held_still(inputs)
+    inventory, names = _held_still(version, inputs)
+    still = msgspec.structs.replace(version, names=names)
     for _ in range(MAX_UPCOMING):
         times = (next_change(ref.rule.conditions, at) for ref in refs)
         following = min((time for time in times if time is not None), default=None)
         if following is None or following > end:
             break
         at = following
-        yield at, _compiler(inputs, version.policies, at, ())
-    untimed = tuple(map(_untimed, version.policies))
-    yield max(end, at + timedelta(minutes=1)), _compiler(inputs, untimed, at, version.policies)
+        yield at, IntentCompiler(Engine(still.world(inventory, at)))
+    untimed = msgspec.structs.replace(still, policies=tuple(map(_untimed, version.policies)))
+    engine = Engine(untimed.world(inventory, at), refine_by=version.policies)  # the same classes, the same groups
+    yield max(end, at + timedelta(minutes=1)), IntentCompiler(engine)
 
 
-def _held_still(inputs: Inputs) -> Inputs:
-    """The same with addresses and names as they are now, whatever their leases say: only policy turns."""
-    at, inventory = inputs.at, inputs.inventory
-    workloads = (_still(workload, at) for workload in inventory.workloads)
-    names = {name: tuple(Answer(a.addresses) for a in said if a.is_live(at)) for name, said in inputs.names.items()}
-    return msgspec.structs.replace(inputs, inventory=Inventory(workloads, ignore=inventory.ignore), names=names)
+def _held_still(version: Version, inputs: Inputs) -> tuple[Inventory, dict[str, tuple[Answer, ...]]]:
+    """Addresses and names as they are now, whatever their leases say: only policy turns."""
+    at = inputs.at
+    inventory = Inventory((_still(workload, at) for workload in inputs.inventory.workloads), ignore=version.ignore)
+    names = {name: tuple(Answer(a.addresses) for a in said if a.is_live(at)) for name, said in version.names.items()}
+    return inventory, names
 
 
 def _still(workload: Workload, at: datetime) -> Workload:
@@ -619,8 +666,3 @@ def _untimed(policy: Policy) -> Policy:
     """The policy less every allow that depends on the time."""
     kept = tuple(rule for rule in policy.rules if not _is_timed(rule.conditions))
     return msgspec.structs.replace(policy, rules=kept)
-
-
-def _compiler(inputs: Inputs, policies: tuple[Policy, ...], at: datetime, like: tuple[Policy, ...]) -> IntentCompiler:
-    """`like`: policies whose classes these share, so that their groups are the same ones."""
-    return IntentCompiler(Engine(_world(inputs, policies, at), refine_by=like))

@@ -98,10 +98,10 @@ class Distributor:
     def pieces(self, uuid: str, fetch: Fetch) -> Pieces:
         """What a host asked for, as far as it is its business."""
         pieces = self._desired.answer(uuid, fetch)
-        assignment = self._desired.assignments.get(uuid)
-        if not fetch.isolations or assignment is None:
+        networks = self._desired.networks_of(uuid)
+        if not fetch.isolations or networks is None:
             return pieces
-        return msgspec.structs.replace(pieces, isolations=self._isolating.of(frozenset(assignment.networks)))
+        return msgspec.structs.replace(pieces, isolations=self._isolating.of(networks))
 
     def expected(self, uuid: str) -> str:
         """The digest of state of an agent that heard everything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import msgspec
 
 from ringfence.controller.desired import Inputs, Manner, Version
 from ringfence.controller.rollout import ahead_in
-from ringfence.core.errors import InputError
+from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.labels.selector import parse_selector
@@ -32,6 +33,7 @@ from ringfence.ports.state import (
 )
 from ringfence.settings import Settings, failsafe_of, names_of, parse_settings
 
+_log = logging.getLogger(__name__)
 UNDERWAY = ("canary", "spreading", "stopped")
 """States of a rollout whose version is not everybody's yet."""
 
@@ -116,17 +118,17 @@ def policies_of(version: PolicyVersion, ignore: Iterable[str]) -> tuple[Policy, 
 
 
 def inputs_of(held: Held, at: datetime, ahead: frozenset[str] = frozenset()) -> Inputs:
-    """Everything the desired state is a function of. Raises FindingsError."""
-    settings = settings_of(held.newest)
+    """Everything the desired state is a function of; each version with its own settings.
+
+    INVARIANT: a version that cannot be read here and now stops nothing: it says so, and its hosts keep what they have.
+    """
     is_underway = held.underway is not None
     base = held.newest if not is_underway else (held.versions[1] if len(held.versions) > 1 else None)
     return Inputs(
-        inventory=Inventory(held.workloads, ignore=settings.identity.ignore),
-        base=_version(base, held, settings),
+        inventory=Inventory(held.workloads),
+        base=_version(base, held),
         at=at,
-        failsafe=failsafe_of(settings),
-        names=names_of(settings),
-        next=_version(held.newest, held, settings) if is_underway else None,
+        next=_version(held.newest, held) if is_underway else None,
         ahead=ahead,
     )
 
@@ -139,20 +141,31 @@ def ahead_of(held: Held) -> frozenset[str]:
     return ahead_in(held.underway.state, held.underway.canary, hosts)
 
 
-def _version(version: PolicyVersion | None, held: Held, settings: Settings) -> Version:
+def _version(version: PolicyVersion | None, held: Held) -> Version:
     if version is None:
         return Version(0)
     rollout = held.rollouts.get(version.number)
-    manner = msgspec.json.decode(rollout.manner, type=Manner) if rollout is not None and rollout.manner else Manner()
-    return Version(version.number, policies_of(version, settings.identity.ignore), manner)
+    try:
+        said = version_of(version)
+        text = rollout.manner if rollout is not None else ""
+        return msgspec.structs.replace(said, manner=msgspec.json.decode(text, type=Manner)) if text else said
+    except (RingfenceError, ValueError) as error:
+        _log.error("version %d cannot be read; its hosts keep what they have: %s", version.number, error)
+        return Version(version.number, problem=str(error))
 
 
-def world_of(held: Held, settings: str, at: datetime) -> World:
-    """The world that settings make of the estate; its policies are the newest version's. Raises FindingsError."""
+def version_of(version: PolicyVersion) -> Version:
+    """What a version says, with its own settings. Raises FindingsError."""
+    settings = settings_of(version)
+    ignore = frozenset(settings.identity.ignore)
+    policies = policies_of(version, ignore)
+    return Version(version.number, policies, Manner(), failsafe_of(settings), names_of(settings), ignore)
+
+
+def world_in(settings: str, inventory: Inventory, at: datetime) -> World:
+    """The world that settings make of an inventory; it has no policies. Raises FindingsError."""
     read = settings_in(settings)
-    inventory = Inventory(held.workloads, ignore=read.identity.ignore)
-    policies = policies_of(held.newest, read.identity.ignore) if held.newest is not None else ()
-    return World(inventory, policies, quarantines_of(held.quarantines), failsafe_of(read), names_of(read), at)
+    return World(inventory.ignoring(read.identity.ignore), (), (), failsafe_of(read), names_of(read), at)
 
 
 # ---- quarantine -----------------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ async def parts(controller: Controller) -> list[Part]:
     }
     found = [await _answered(name, ask) for name, ask in asked.items()]
     found += [*_bus(controller), *_loops(controller), *_certificates(controller), _incoming(controller)]
+    found += _policies(controller)
     found += await _sinks(controller)
     return found
 
@@ -79,6 +80,15 @@ async def _state(controller: Controller) -> Part:
 async def _flows(controller: Controller) -> Part:
     totals = await asyncio.to_thread(controller.flows.totals)
     return Part("flow store", "ok", f"{totals.connections:,} connections")
+
+
+def _policies(controller: Controller) -> Iterator[Part]:
+    """Versions in use that cannot be read."""
+    inputs = controller.reconciler.inputs
+    for version in (inputs.base, inputs.next):
+        if version is not None and version.problem:
+            message = f"version {version.number} cannot be read, and its hosts keep what they have: {version.problem}"
+            yield Part("policies", "failed", message)
 
 
 def _bus(controller: Controller) -> Iterator[Part]:

@@ -157,7 +157,7 @@ class Reconciler:
 
     @property
     def _everywhere(self) -> set[frozenset[str]]:
-        return {frozenset(one.networks) for one in tuple(self.desired.assignments.values())}
+        return self.desired.everywhere
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -12,7 +12,7 @@ import msgspec
 
 from ringfence.controller import audit
 from ringfence.controller.access import Principal
-from ringfence.controller.desired import Manner
+from ringfence.controller.desired import Manner, Version
 from ringfence.controller.estate import UNDERWAY, inputs_of, read_estate
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollout import Progress, Standing, ahead_in, choose, next_stage, standing
@@ -81,7 +81,7 @@ class Rollouts:
         ahead = self._ahead(held.underway)
         inputs = inputs_of(held, self._clock(), ahead)
         await self._reconciler.change(
-            lambda known: msgspec.structs.replace(inputs, inventory=known.inventory, at=known.at)
+            lambda known: msgspec.structs.replace(inputs, inventory=known.inventory, at=known.at, is_held=known.is_held)
         )
 
     def _ahead(self, rollout: Rollout | None) -> frozenset[str]:
@@ -128,6 +128,20 @@ class Rollouts:
     @property
     def hosts(self) -> list[Workload]:
         return [w for w in self._reconciler.inputs.inventory.workloads if w.is_controlled and w.kind != "process"]
+
+    @property
+    def running(self) -> Version:
+        """The version that most hosts have: the one under way only when more than half of them said so."""
+        inputs, hosts = self._reconciler.inputs, self.hosts
+        coming = inputs.next
+        if coming is None or coming.problem:
+            return inputs.base
+        have = sum(
+            (said := self._realised(host.uuid)) is not None and said.policy_version == coming.number
+            for host in hosts
+            if host.uuid in inputs.ahead
+        )
+        return coming if 2 * have > len(hosts) else inputs.base
 
     def standings(self) -> tuple[Standing, ...]:
         """Where each host is, in the version that should be its own."""

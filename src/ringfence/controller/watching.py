@@ -1,6 +1,7 @@
 """What is told by agents, certificates and people -> alerts -> notices, in the state and out to the sinks.
 
-INVARIANT: a message an agent kept durably is counted, stored and told before the bus forgets it.
+INVARIANT: a message an agent kept durably is counted, stored and told before the bus forgets it; one that is handed out
+again because that failed is counted once.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -31,6 +32,9 @@ _log = logging.getLogger(__name__)
 _STEP_S: Final = 1.0
 _SLOW_S: Final = 30.0
 _REMEMBERED: Final = 50_000
+_MACHINES: Final = 8
+_LIVES_S: Final = 90.0
+"""Machines heard within so long both live."""
 
 
 class Watching:
@@ -50,7 +54,9 @@ class Watching:
         self.alerts = Alerts()
         self.teller = Teller(self.alerts, state, dispatcher.put)
         self._since = clock()
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seen: OrderedDict[str, bool] = OrderedDict()
+        """Messages that were counted, and whether what they said is stored and told."""
+        self._machines = Machines()
         self.listeners: set[Callable[[Violation, Occurrence], None]] = set()
         """Called with each violation, as it comes: the live view."""
 
@@ -77,6 +83,8 @@ class Watching:
             certificates, isolations = await self._state.read(_slow)
             names = {w.uuid: w.name for w in self._reconciler.inputs.inventory.workloads}
             held = {names[uuid]: one for uuid, one in certificates.items() if uuid in names}
+            for found in self._machines.moved({u: one.machine for u, one in certificates.items()}, now, ground, names):
+                self.alerts.note(found, now)
             self.alerts.present("certificate", occurrences.certificates(held, now, ground), now)
             self.alerts.present("quarantine", occurrences.quarantines(isolations, now, ground), now)
         async with self._turn:
@@ -91,6 +99,7 @@ class Watching:
             if workload is None:
                 continue
             heard[workload.name] = occurrences.moment(seen.at)
+            self._machines.hear(uuid, seen.heartbeat.machine, seen.at)
             told = msgspec.structs.replace(seen.heartbeat, realised=seen.realised)
             for one in occurrences.beat(told, workload.name, now, ground):
                 found[one.kind].append(one)
@@ -102,8 +111,8 @@ class Watching:
     def ground(self) -> Ground:
         """What occurrences are read against."""
         inputs = self._reconciler.inputs
-        policies = (inputs.next or inputs.base).policies
-        return Ground(inputs.inventory, occurrences.jewels_of(policies))
+        policies = [policy for version in inputs.versions for policy in version.policies]
+        return Ground(inputs.inventory.ignoring(inputs.base.ignore), occurrences.jewels_of(policies))
 
     async def note(self, occurrence: Occurrence) -> None:
         """Something happened here: a policy change, a clone."""
@@ -117,9 +126,19 @@ class Watching:
         except ValueError as error:
             _log.warning("events of `%s` cannot be read, and are lost: %s", uuid, error)
             return
-        if self._is_known(f"{uuid} {events.sequence}"):
+        name = f"{uuid} {events.sequence}"
+        if self._seen.get(name):
             return
-        now, ground = self._clock(), self.ground
+        now = self._clock()
+        if name not in self._seen:
+            self._count(uuid, events, now)
+            self._mark(name, is_told=False)
+        async with self._turn:
+            await self.teller.step(now)
+        self._mark(name, is_told=True)
+
+    def _count(self, uuid: str, events: Events, now: datetime) -> None:
+        ground = self.ground
         workload = self._reconciler.inputs.inventory.by_uuid.get(uuid)
         host = workload.name if workload is not None else uuid
         for violation in events.violations:
@@ -133,16 +152,45 @@ class Watching:
             self.alerts.note(told, now)
             self.metrics.occurred(told.kind)
         self.metrics.lost(0, suppressed=events.suppressed)
-        async with self._turn:
-            await self.teller.step(now)
 
-    def _is_known(self, name: str) -> bool:
-        if name in self._seen:
-            return True
-        self._seen[name] = None
+    def _mark(self, name: str, *, is_told: bool) -> None:
+        self._seen[name] = is_told
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
-        return False
+
+
+class Machines:
+    """Which machines answered as each workload lately."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, dict[str, float]] = {}
+        """UUID -> machine -> seconds since the epoch."""
+        self._told: dict[str, tuple[str, bool]] = {}
+
+    def hear(self, uuid: str, machine: str, at_s: float) -> None:
+        heard = self._heard.setdefault(uuid, {})
+        heard[machine] = at_s
+        if len(heard) > _MACHINES:
+            del heard[min(heard, key=heard.__getitem__)]
+
+    def moved(
+        self, enrolled: Mapping[str, str], now: datetime, ground: Ground, names: Mapping[str, str]
+    ) -> Iterator[Occurrence]:
+        """Workloads (by UUID, with the machine that enrolled) that answer from another one; each state told once."""
+        line = now.timestamp() - _LIVES_S
+        for uuid in self._heard.keys() - names.keys():
+            del self._heard[uuid]
+            self._told.pop(uuid, None)
+        for uuid, heard in self._heard.items():
+            first = enrolled.get(uuid, "")
+            others = [machine for machine, at_s in heard.items() if machine not in ("", first) and at_s >= line]
+            if not first or not others:
+                self._told.pop(uuid, None)
+                continue
+            state = (min(others), heard.get(first, 0.0) >= line)
+            if self._told.get(uuid) != state:
+                self._told[uuid] = state
+                yield occurrences.moved(names[uuid], now, ground, other_lives=state[1])
 
 
 def _slow(view: View) -> tuple[Mapping[str, Certificate], list[QuarantineRecord]]:

@@ -252,16 +252,15 @@ class _Answering:
     def _intended(self) -> dict[str, str]:
         """What each host should enforce, by UUID: compiled anew, by no way that news travel."""
         inputs, quarantines = self._controller.reconciler.inputs, self._controller.reconciler.quarantines
-        inventory = Inventory(inputs.inventory.workloads, ignore=inputs.inventory.ignore)
+        inventory = Inventory(inputs.inventory.workloads)
         at = self._controller.clock()
         engines: dict[int, IntentCompiler] = {}
-        bare = World(inventory, (), quarantines, inputs.failsafe, inputs.names, at)
+        bare = World(inventory, (), quarantines, at=at)
         isolating, digests = IntentCompiler(Engine.compile(bare)), {}
         for host in inventory.workloads:
-            version = inputs.next if inputs.next is not None and host.uuid in inputs.ahead else inputs.base
+            version = inputs.version_of(host.uuid)
             if version.number not in engines:
-                world = msgspec.structs.replace(bare, policies=version.policies, quarantines=())
-                engines[version.number] = IntentCompiler(Engine.compile(world))
+                engines[version.number] = IntentCompiler(Engine.compile(version.world(inventory, at)))
             intent, isolated = engines[version.number].compile(host), isolating.compile(host)
             parts = ("is_quarantined", "isolated", "quarantine_passages")
             intent = msgspec.structs.replace(intent, **{part: getattr(isolated, part) for part in parts})

@@ -1,0 +1,125 @@
+"""What hosts run while versions come, stop and go: each version under its own settings, and nothing else counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringfence.controller import audit
+from ringfence.controller.controller import Controller, Settings
+from ringfence.controller.health import parts
+from ringfence.core.net.address import parse_address
+from ringfence.ports.state import Change, LeaseRecord, PolicyVersion, Rollout, WorkloadRecord
+from ringfence.wire.messages import Fetch
+
+NOW = datetime(2026, 3, 3, tzinfo=UTC)
+WEB, DB = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+RULE = "  - allow: {from: role=web, to: role=db, service: tcp/5432}\n"
+FIRST = {"p.yaml": f"policy: p\nowner: o\nrules:\n{RULE}"}
+BY_APP = {"p.yaml": "policy: p\nowner: o\nrules:\n  - allow: {from: app=a, to: app=b, service: tcp/5432}\n"}
+FAILSAFE = '[[failsafe]]\ndirection = "in"\ncidr = "0.0.0.0/0"\nservice = "any"\n'
+IGNORING = '[identity]\nignore = ["role"]\n'
+
+
+def estate(files: dict[str, str], settings: str, stage: str, canary: tuple[str, ...]) -> Callable[[Change], None]:
+    """Two hosts that run version 1, and a second version on its way."""
+
+    def work(tx: Change) -> None:
+        for uuid, name, address in ((WEB, "web", "10.0.0.1"), (DB, "db", "10.0.0.2")):
+            labels = {"role": name, "app": name[0]}
+            tx.add(WorkloadRecord(uuid, name, labels, NOW, mode_in="enforce", mode_out="enforce"))
+            tx.add(LeaseRecord("main", parse_address(address), uuid, NOW, None, "agent"))
+        tx.add(PolicyVersion(1, NOW, "ann", "first", FIRST, "", "d1"))
+        tx.add(PolicyVersion(2, NOW, "bob", "second", files, settings, "d2", 1))
+        tx.add(Rollout("r1", 1, "done", NOW), Rollout("r2", 2, stage, NOW, canary))
+        audit.record(tx, at=NOW, actor="test", action="test", subject="test", details={})
+
+    return work
+
+
+def with_controller(
+    folder: Path, filled: Callable[[Change], None], *works: Callable[[Controller], Awaitable[Any]]
+) -> list[Any]:
+    """What each answers, or what it raised; no bus, no API."""
+
+    async def run() -> list[Any]:
+        controller = Controller(Settings(folder, bus_port=0), clock=lambda: NOW)
+        await controller.state.write(filled)
+        await controller._start_desired()
+        answers: list[Any] = []
+        for work in works:
+            try:
+                answers.append(await work(controller))
+            except Exception as error:
+                answers.append(error)
+        await controller.reconciler.close()
+        await controller.state.close()
+        controller.flows.close()
+        return answers
+
+    return asyncio.run(run())
+
+
+async def told(controller: Controller) -> dict[str, tuple[int, int]]:
+    """The version of each host, and how many failsafe passages come with it."""
+    every = controller.reconciler.desired.assignments
+    return {uuid: (one.policy_version, len(one.station.failsafe)) for uuid, one in every.items()}
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("canary", {WEB: (2, 1), DB: (1, 0)}),
+        ("stopped", {WEB: (1, 0), DB: (1, 0)}),
+        ("done", {WEB: (2, 1), DB: (2, 1)}),
+    ],
+)
+def test_settings_bind_who_has_their_version(tmp_path: Path, stage: str, expected: dict[str, Any]) -> None:
+    """A failsafe passage opens at the hosts of its version only: not beside a canary, not after a stop."""
+    assert with_controller(tmp_path, estate(FIRST, FAILSAFE, stage, (WEB,)), told) == [expected]
+
+
+def test_versions_may_ignore_other_labels(tmp_path: Path) -> None:
+    """A version that ignores a label the one before selects on stops nothing: each is read with its own settings."""
+
+    async def body_sizes(controller: Controller) -> dict[str, int]:
+        desired = controller.reconciler.desired
+        return {uuid: len(desired.engine_of(uuid).engine.rules) for uuid in desired.assignments}
+
+    versions, rules = with_controller(tmp_path, estate(BY_APP, IGNORING, "canary", (WEB,)), told, body_sizes)
+
+    assert versions == {WEB: (2, 0), DB: (1, 0)}
+    assert rules == {WEB: 1, DB: 1}
+
+
+@pytest.mark.parametrize("what", ["files", "settings"])
+def test_a_version_nobody_can_read_stops_nothing(tmp_path: Path, what: str) -> None:
+    """The controller starts, says so, tells the hosts of that version nothing but quarantine, and serves the others."""
+    files = {"p.yaml": "policy: [\n"} if what == "files" else FIRST
+    settings = "not toml" if what == "settings" else ""
+
+    async def answer(controller: Controller) -> Any:
+        desired = controller.reconciler.desired
+        return desired.answer(WEB, Fetch(assignment=True, bodies=("b",), groups=("g",)))
+
+    async def isolate(controller: Controller) -> Any:
+        from ringfence.core.world import Quarantine
+
+        return [sorted(one.networks) for one in await controller.reconciler.isolate((Quarantine(DB),))]
+
+    async def health(controller: Controller) -> Any:
+        return [one.state for one in await parts(controller) if one.name == "policies"]
+
+    versions, pieces, isolations, said = with_controller(
+        tmp_path, estate(files, settings, "canary", (WEB,)), told, answer, isolate, health
+    )
+
+    assert versions == {DB: (1, 0)}
+    assert (pieces.assignment, pieces.unknown, pieces.groups) == (None, (), ())
+    assert isolations == [["main"]]
+    assert said == ["failed"]
