@@ -163,6 +163,27 @@ def clone(host: str, at: datetime, instances: Iterable[str], ground: Ground) -> 
     return _about("clone", host, at, f"two hosts answer as {host} (instances {both}); neither is trusted more", ground)
 
 
+def forked(host: str, at: datetime, serial: str, ground: Ground) -> Occurrence:
+    """Somebody has the key of a certificate that its host has replaced."""
+    message = f"somebody else has a key of {host}: its certificate {serial}, replaced already, was to be renewed again"
+    return _about("clone", host, at, message, ground, topic="key")
+
+
+def moved(host: str, at: datetime, ground: Ground, *, other_lives: bool) -> Occurrence:
+    """A host answers from another machine than the one that enrolled, which may still be there."""
+    if other_lives:
+        message = f"two machines answer as {host}, the one that enrolled and another; neither is trusted more"
+        return _about("clone", host, at, message, ground, topic="machine")
+    message = f"{host} is on another machine than the one that enrolled: an image that was copied, or new hardware"
+    return _about("agent", host, at, message, ground, topic="machine")
+
+
+def false_flows(host: str, at: datetime, rows: int, ground: Ground) -> Occurrence:
+    """A host reported traffic between others."""
+    message = f"{host} reports connections of hosts that it is not ({rows:,} rows in a minute); they are dropped"
+    return _about("tampering", host, at, message, ground, topic="flows")
+
+
 def policy_change(version: PolicyVersion) -> Occurrence:
     """Somebody published."""
     note = f": {version.note}" if version.note else ""

@@ -1,0 +1,107 @@
+"""What agents keep durably is counted once, and stored and told before the bus forgets it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import msgspec
+import pytest
+from databases import opened
+
+from ringfence.bus.memory import MemoryBroker, MemoryBus
+from ringfence.controller.metrics import Metrics
+from ringfence.controller.occurrences import Ground
+from ringfence.controller.presence import Presence
+from ringfence.controller.reconcile import Reconciler
+from ringfence.controller.watching import Machines, Watching
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Workload
+from ringfence.notify.dispatcher import Dispatcher
+from ringfence.ports.notifier import Notice
+from ringfence.ports.state import Alert, State
+from ringfence.wire import subjects
+from ringfence.wire.messages import Event, Events
+
+A = "11111111-1111-4111-8111-111111111111"
+NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)
+INVENTORY = Inventory([Workload("web", A)])
+GROUND = Ground(INVENTORY)
+
+
+class _Outbox:
+    """Takes notices, but for the first few times."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.heard = failures, list[Notice]()
+
+    async def put(self, notices: Sequence[Notice]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("no space left on device")
+        self.heard.extend(notices)
+
+
+def _watching(state: State, outbox: _Outbox) -> Watching:
+    reconciler = cast(Reconciler, SimpleNamespace(inputs=SimpleNamespace(inventory=INVENTORY)))
+    presence = Presence(lambda _: "", lambda _: b"")
+    return Watching(state, reconciler, presence, cast(Dispatcher, outbox), Metrics(), lambda: NOW)
+
+
+def test_what_could_not_be_stored_is_handed_out_again_and_counted_once(
+    place: str | Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outbox refuses twice: the bus keeps the message until it is told and stored, with a count of one."""
+    monkeypatch.setattr(Watching, "ground", GROUND)
+
+    async def go() -> None:
+        async with opened(place) as state:
+            outbox, bus = _Outbox(2), MemoryBus(MemoryBroker())
+            watching = _watching(state, outbox)
+            await watching.start(bus)
+            events = Events("1", events=(Event(NOW.timestamp(), "tampering", "a chain is gone"),))
+            for id_ in ("first", "again"):
+                await bus.keep(subjects.kept(A, "events"), msgspec.json.encode(events), id=id_)
+            broker = bus._broker
+            while broker._kept:
+                await asyncio.sleep(0.01)
+            stored = await state.read(lambda view: view.find(Alert))
+            assert [(one.kind, one.count) for one in stored] == [("tampering", 1)]
+            assert (len(outbox.heard), outbox.failures) == (1, 0)
+            await bus.close()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_two_machines_under_one_name_are_a_clone() -> None:
+    """The one that enrolled and another, both heard within the last moments; told once while it stays so."""
+    machines, at = Machines(), NOW.timestamp()
+    machines.hear(A, "enrolled", at - 20)
+    machines.hear(A, "another", at - 5)
+    found = list(machines.moved({A: "enrolled"}, NOW, GROUND, {A: "web"}))
+    assert [(one.kind, one.subject) for one in found] == [("clone", "web")]
+    assert list(machines.moved({A: "enrolled"}, NOW, GROUND, {A: "web"})) == []
+
+
+def test_another_machine_alone_is_a_hint() -> None:
+    """A restored image or new hardware: worth a look, no alarm; and an alarm as soon as the first one is back."""
+    machines, later = Machines(), NOW + timedelta(minutes=5)
+    machines.hear(A, "enrolled", NOW.timestamp())
+    machines.hear(A, "another", later.timestamp() - 1)
+    (found,) = machines.moved({A: "enrolled"}, later, GROUND, {A: "web"})
+    assert (found.kind, found.severity) == ("agent", "warning")
+    machines.hear(A, "enrolled", later.timestamp())
+    assert [one.kind for one in machines.moved({A: "enrolled"}, later, GROUND, {A: "web"})] == ["clone"]
+
+
+def test_the_machine_that_enrolled_is_no_news() -> None:
+    """Nor is one where nobody wrote down which it was, nor what is of no workload any more."""
+    machines = Machines()
+    machines.hear(A, "enrolled", NOW.timestamp())
+    assert list(machines.moved({A: "enrolled"}, NOW, GROUND, {A: "web"})) == []
+    assert list(machines.moved({A: ""}, NOW, GROUND, {A: "web"})) == []
+    assert list(machines.moved({A: "other"}, NOW, GROUND, {})) == []
