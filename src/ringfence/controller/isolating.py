@@ -1,6 +1,8 @@
 """Quarantines as the hosts of each set of networks need them: worked out from the inventory, apart from all policy.
 
 INVARIANT: nothing is compiled here, so isolating a workload waits for nothing. A revision stands for one content.
+
+Following costs what changed since the last time. It may run in any one thread at a time, and `of` in all.
 """
 
 from __future__ import annotations
@@ -13,8 +15,7 @@ import msgspec
 
 from ringfence.controller.desired import Mark
 from ringfence.core.identity.inventory import Inventory
-from ringfence.core.identity.workload import Workload
-from ringfence.core.intent.isolate import isolations_of
+from ringfence.core.intent.isolate import Resolver
 from ringfence.core.world import Quarantine
 from ringfence.wire.messages import Isolations
 
@@ -28,6 +29,7 @@ class Isolating:
         """`revision`: one that was never used before; `remembered`: by networks, what was told before a restart."""
         self.revision = revision
         self._told: dict[Networks, Isolations] = {}
+        self._resolver: Resolver | None = None
         self._before = dict(remembered or {})
 
     def of(self, networks: Networks) -> Isolations | None:
@@ -42,10 +44,13 @@ class Isolating:
         everywhere: Iterable[Networks],
     ) -> tuple[Isolations, ...]:
         """What is news: every set of networks whose hosts need other quarantines than they were told."""
+        if self._resolver is None:
+            self._resolver = Resolver(quarantines, inventory, at)
+        else:
+            self._resolver.follow(quarantines, inventory, at)
         news: list[Isolations] = []
         for networks in sorted(set(everywhere), key=sorted):
-            holders = _holders(inventory, networks, at) if quarantines else {}
-            isolations = isolations_of(quarantines, inventory, at, networks, holders)
+            isolations = self._resolver.isolations(networks)
             known = self._told.get(networks)
             if known is not None and known.isolations == isolations:
                 continue
@@ -75,12 +80,3 @@ def _name(networks: Networks) -> str:
 def _digest(told: Isolations) -> str:
     content = msgspec.json.encode(msgspec.structs.replace(told, revision=0), order="deterministic")
     return hashlib.sha256(content).hexdigest()[:32]
-
-
-def _holders(inventory: Inventory, networks: Networks, at: datetime) -> Mapping[int, list[Workload]]:
-    holders: dict[int, list[Workload]] = {}
-    for workload in inventory.workloads:
-        for lease in workload.addresses if workload.kind != "process" else ():
-            if lease.network in networks and lease.is_live(at):
-                holders.setdefault(lease.address, []).append(workload)
-    return holders

@@ -98,6 +98,12 @@ class Inventory:
                 touched[key] = (kept + own) or None
         return touched
 
+    def since(self, earlier: Inventory) -> tuple[list[Workload], list[Workload]]:
+        """The workloads that are no more as they were in an earlier inventory, as they were and as they are; some may
+        be in both and alike. Costs what changed where one came of the other by `replacing`."""
+        pairs = earlier._row.differing(self._row)
+        return [one for one, _ in pairs if one is not None], [one for _, one in pairs if one is not None]
+
     @cached_property
     def _positions(self) -> Index[str, int]:
         return {workload.uuid: position for position, workload in enumerate(self.workloads)}

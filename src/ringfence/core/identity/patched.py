@@ -6,7 +6,7 @@ INVARIANT: neither the shared part nor the changes are ever altered once a snaps
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -83,3 +83,16 @@ class PatchedRow(Generic[V]):
             elif position < self._length:
                 out.append(value)
         return tuple(out)
+
+    def differing(self, other: PatchedRow[V]) -> list[tuple[V | None, V | None]]:
+        """(here, there) wherever they are not the same value, None beyond an end. Costs what changed, but for rows of
+        different bases."""
+        if self._base is not other._base:
+            return [pair for pair in zip_longest(self.flat(), other.flat()) if pair[0] is not pair[1]]
+        ends = sorted((len(self), len(other)))
+        places = self._changes.keys() | other._changes.keys() | set(range(*ends))
+        pairs = ((self._at(place), other._at(place)) for place in sorted(places))
+        return [pair for pair in pairs if pair[0] is not pair[1]]
+
+    def _at(self, position: int) -> V | None:
+        return self[position] if position < len(self) else None

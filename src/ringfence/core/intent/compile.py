@@ -123,8 +123,8 @@ class IntentCompiler:
     def isolations(self, networks: Networks) -> tuple[Isolation, ...]:
         """Every live quarantine, resolved, as the hosts of some networks need it."""
         if networks not in self._isolations:
-            world, holders = self.engine.world, self._membership(networks).holders
-            self._isolations[networks] = isolations_of(world.quarantines, world.inventory, world.at, networks, holders)
+            world = self.engine.world
+            self._isolations[networks] = isolations_of(world.quarantines, world.inventory, world.at, networks)
         return self._isolations[networks]
 
     # ---- following a change -------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 Worked out from the inventory alone, not from the policy index: isolating a workload moves no class and compiles no
 rule again, so it is as fast in a large estate as in a small one.
 
+INVARIANT: a quarantine binds every address its workload holds or held while it lasts: nothing the isolated host says
+of itself, or leaves unsaid, takes one out.
 INVARIANT: an exception picks a host at the addresses it picks, and an address that several workloads hold only if it
 picks all of them: what is not told apart errs towards closed.
 """
@@ -13,15 +15,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from ringfence.core.identity.inventory import Inventory
-from ringfence.core.identity.workload import Workload
+from ringfence.core.identity.workload import Lease, Workload
+from ringfence.core.intent.picks import Networks, Picks, points
 from ringfence.core.intent.pieces import Isolation, IsolationException
-from ringfence.core.net.address import EVERYWHERE, INTERNET_RANGE, PRIVATE
-from ringfence.core.net.intervals import EMPTY, IntervalSet
-from ringfence.core.policy.model import Cidr, Everywhere, Peer, Workloads
+from ringfence.core.policy.model import Peer
 from ringfence.core.world import Quarantine, QuarantineException
-
-Holders = Mapping[int, list[Workload]]
-"""Per live address of some networks, who holds it."""
 
 
 def live_quarantines(quarantines: Iterable[Quarantine], at: datetime) -> tuple[Quarantine, ...]:
@@ -29,91 +27,92 @@ def live_quarantines(quarantines: Iterable[Quarantine], at: datetime) -> tuple[Q
     return tuple(q for q in quarantines if q.until is None or at < q.until)
 
 
+def bound_addresses(*known: Iterable[Lease]) -> tuple[Lease, ...]:
+    """All of these addresses as a quarantine binds them: sorted, each once, whenever it was."""
+    return tuple(Lease(*key) for key in sorted({(lease.address, lease.network) for some in known for lease in some}))
+
+
 def isolations_of(
-    quarantines: Iterable[Quarantine], inventory: Inventory, at: datetime, networks: frozenset[str], holders: Holders
+    quarantines: Iterable[Quarantine], inventory: Inventory, at: datetime, networks: Networks
 ) -> tuple[Isolation, ...]:
-    """Every live quarantine as the hosts of some networks need it. `holders`: who holds what there."""
+    """Every live quarantine as the hosts of some networks need it."""
     live = live_quarantines(quarantines, at)
-    isolated = frozenset(q.workload for q in live)
-    return tuple(map(_Resolver(inventory, at, networks, holders, isolated).isolation, live)) if live else ()
+    return Resolver(live, inventory, at).isolations(networks) if live else ()
 
 
-class _Resolver:
-    def __init__(
-        self, inventory: Inventory, at: datetime, networks: frozenset[str], holders: Holders, isolated: frozenset[str]
-    ) -> None:
-        self.inventory, self.at, self.networks, self.holders = inventory, at, networks, holders
-        self.isolated = isolated
+class Resolver:
+    """Quarantines over an inventory, both of which change: what an exception means is worked out once and kept up."""
 
-    def isolation(self, quarantine: Quarantine) -> Isolation:
-        addresses = tuple(sorted(self._addresses(quarantine)))
-        exceptions = tuple(map(self._exception, quarantine.allow))
-        holders = {address: {w.uuid for w in self.holders.get(address, ())} for address in addresses}
-        clear = _points(address for address, here in holders.items() if len(here) <= 1)
-        shared = _points(address for address, here in holders.items() if len(here) > 1 and here <= self.isolated)
-        return Isolation(quarantine.workload, addresses, exceptions, quarantine.until, clear, shared)
+    def __init__(self, quarantines: Iterable[Quarantine], inventory: Inventory, at: datetime) -> None:
+        self._inventory, self._at = inventory, at
+        self._turning = {one.uuid for one in inventory.workloads if _is_turning(one)}
+        self._picks: dict[tuple[Peer, ...], Picks] = {}
+        self._take(quarantines)
 
-    def _addresses(self, quarantine: Quarantine) -> set[int]:
-        """The workload's addresses, in every network but where somebody else holds them here: isolating one address
-        too many closes, never opens."""
-        workload = self.inventory.by_uuid.get(quarantine.workload)
-        return {
-            lease.address
-            for lease in (workload.live_addresses(self.at) if workload else ())
-            if lease.network in self.networks or lease.address not in self.holders
-        }
+    def follow(self, quarantines: Iterable[Quarantine], inventory: Inventory, at: datetime) -> None:
+        """What there is now instead. Costs what changed."""
+        before, after = self._changes(inventory, at)
+        self._inventory, self._at = inventory, at
+        for picks in self._picks.values() if before or after else ():
+            picks.follow(before, after, inventory, at)
+        self._take(quarantines)
 
-    def _exception(self, exception: QuarantineException) -> IsolationException:
-        places = [(w.uuid, *self._places(exception.peers, w)) for w in self.inventory.workloads]
-        return IsolationException(
-            exception.direction,
-            self._reach(exception.peers),
-            exception.services,
-            tuple(sorted(uuid for uuid, here, is_all in places if is_all and here)),
-            tuple(sorted((uuid, _points(here)) for uuid, here, is_all in places if here and not is_all)),
+    def isolations(self, networks: Networks) -> tuple[Isolation, ...]:
+        """Every live quarantine as the hosts of some networks need it."""
+        bound = [(one, self._addresses(one, networks)) for one in self._live]
+        holders = {address: self._holders(address, networks) for _, addresses in bound for address in addresses}
+        for one, addresses in bound:
+            for address in addresses:
+                holders[address].add(one.workload)
+        return tuple(self._isolation(one, addresses, holders, networks) for one, addresses in bound)
+
+    def _changes(self, inventory: Inventory, at: datetime) -> tuple[list[Workload], list[Workload]]:
+        """The workloads to look at again, as they were and as they are."""
+        before, after = inventory.since(self._inventory) if inventory is not self._inventory else ([], [])
+        self._turning -= {one.uuid for one in before}
+        if at != self._at and self._turning:
+            turning = [inventory.by_uuid[uuid] for uuid in self._turning]
+            before, after = [*before, *turning], [*after, *turning]
+        self._turning |= {one.uuid for one in after if _is_turning(one)}
+        return before, after
+
+    def _take(self, quarantines: Iterable[Quarantine]) -> None:
+        self._live = live_quarantines(quarantines, self._at)
+        self._isolated = frozenset(one.workload for one in self._live)
+        wanted = {exception.peers for one in self._live for exception in one.allow}
+        self._picks = {peers: self._picks.get(peers) or Picks(peers, self._inventory, self._at) for peers in wanted}
+
+    def _isolation(
+        self, quarantine: Quarantine, addresses: list[int], holders: Mapping[int, set[str]], networks: Networks
+    ) -> Isolation:
+        alone = [address for address in addresses if len(holders[address]) == 1]
+        shared = [a for a in addresses if len(holders[a]) > 1 and holders[a] <= self._isolated]
+        return Isolation(
+            quarantine.workload,
+            tuple(addresses),
+            tuple(self._exception(exception, networks) for exception in quarantine.allow),
+            quarantine.until,
+            points(alone),
+            points(shared),
         )
 
-    def _places(self, peers: tuple[Peer, ...], workload: Workload) -> tuple[list[int], bool]:
-        """At which of its addresses the peers pick a host, and whether these are all it has."""
-        if not workload.is_controlled or workload.kind == "process":
-            return [], False
-        own = [lease.address for lease in workload.live_addresses(self.at)]
-        here = [address for address in own if _is_one(peers, workload, address, self.inventory)]
-        return here, len(here) == len(own)
+    def _addresses(self, quarantine: Quarantine, networks: Networks) -> list[int]:
+        """What it binds, sorted, in every network but where somebody else holds it here: isolating one address too
+        many closes, never opens."""
+        workload = self._inventory.by_uuid.get(quarantine.workload)
+        live = workload.live_addresses(self._at) if workload is not None else ()
+        every = {(lease.network, lease.address) for lease in (*quarantine.addresses, *live)}
+        return sorted({a for network, a in every if network in networks or not self._holders(a, networks)})
 
-    def _reach(self, peers: tuple[Peer, ...]) -> IntervalSet:
-        """Every address, held or not, that is one of the peers."""
-        held = {
-            address: all(_is_one(peers, holder, address, self.inventory) for holder in here)
-            for address, here in self.holders.items()
-        }
-        bare = IntervalSet.of(r for peer in peers for r in _addresses_named(peer).ranges)
-        return (bare - _points(held)) | _points(address for address, is_one in held.items() if is_one)
+    def _holders(self, address: int, networks: Networks) -> set[str]:
+        holders = self._inventory.holders
+        return {one.uuid for network in networks for one in holders(address, self._at, network)}
 
-
-def _is_one(peers: Iterable[Peer], workload: Workload, address: int, inventory: Inventory) -> bool:
-    """Whether a workload at one of its addresses is one of the peers."""
-    return any(_is(peer, workload, address, inventory) for peer in peers)
+    def _exception(self, exception: QuarantineException, networks: Networks) -> IsolationException:
+        picks = self._picks[exception.peers]
+        return IsolationException(exception.direction, picks.reach(networks), exception.services, *picks.places)
 
 
-def _is(peer: Peer, workload: Workload, address: int, inventory: Inventory) -> bool:
-    if isinstance(peer, Workloads):
-        labels = inventory.labels_of(workload)
-        return all(selector.matches(labels) for selector in peer.selectors)
-    if isinstance(peer, Everywhere) and peer.word == "internet":
-        return False  # the internet is what no workload holds
-    return address in _addresses_named(peer)
-
-
-def _addresses_named(peer: Peer) -> IntervalSet:
-    """The addresses a peer names when nobody holds them."""
-    if isinstance(peer, Cidr):
-        return peer.addresses
-    return _WORDS[peer.word] if isinstance(peer, Everywhere) else EMPTY
-
-
-def _points(addresses: Iterable[int]) -> IntervalSet:
-    return IntervalSet.of((address, address) for address in addresses)
-
-
-_WORDS = {"anyone": EVERYWHERE, "internet": INTERNET_RANGE, "private": PRIVATE}
+def _is_turning(workload: Workload) -> bool:
+    """Whether its addresses depend on the time."""
+    return any(lease.start is not None or lease.end is not None for lease in workload.addresses)
