@@ -262,6 +262,9 @@ _CONTROLLER = {
     "unknown-level": Code("there is no such level of quarantine", "use one of those that are named"),
     "bad-exception": Code("what is to pass a quarantine cannot be read", "write it like `role=forensics tcp/22 in`"),
     "not-quarantined": Code("none of the workloads is in quarantine", "see `ringfence status`"),
+    "still-connected": Code(
+        "a host was revoked, and its connection is not known to have ended", "look again in a few seconds"
+    ),
     "renewal-refused": Code("a certificate cannot be renewed", "enrol the host again with a join token"),
     "workload-quarantined": Code("a workload in quarantine is to be removed", "release it first"),
     "no-policies": Code("there is no policy to publish", "write one, were it one without rules"),

@@ -50,6 +50,7 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "state-closed": 503,
         "state-unwritable": 503,
         "bus-unavailable": 503,
+        "still-connected": 503,
         "internal-error": 500,
     }
 )

@@ -39,8 +39,9 @@ from ringfence.controller.estate import (
     settings_of,
     world_in,
 )
-from ringfence.controller.fabric import Fabric
+from ringfence.controller.fabric import SWEEP_S, Fabric
 from ringfence.controller.granting import Granting
+from ringfence.controller.hearing import Hearing
 from ringfence.controller.incoming import Incoming
 from ringfence.controller.joining import Joining, Revoked
 from ringfence.controller.metrics import Metrics
@@ -51,6 +52,7 @@ from ringfence.controller.signing import SigningKeys
 from ringfence.controller.versions import Versions
 from ringfence.controller.watching import Watching
 from ringfence.controller.workloads import Workloads
+from ringfence.core.errors import RingfenceError
 from ringfence.core.world import World
 from ringfence.notify.dispatcher import Dispatcher
 from ringfence.notify.outbox import Outbox
@@ -165,7 +167,8 @@ class Controller:
         await self.state.read(self.revoked.load)
         await self._start_desired()
         await self.fabric.start()
-        bus = self.fabric.bus
+        self.fabric.exit.add(map(UUID, self.revoked.workloads))
+        bus = Hearing(self.fabric.bus, self.revoked.is_gone)
         self.distributor = Distributor(
             bus, lambda: self.signing.current, self.reconciler.desired, self.reconciler.isolating
         )
@@ -179,7 +182,6 @@ class Controller:
         await self.dispatcher.start()
         await self.watching.start(bus)
         await self.collecting.start(bus)
-        await self.fabric.sweep(lambda uuid: str(uuid) in self.revoked.workloads)
         for work in (
             self.reconciler.keep_turning,
             self.watching.keep_telling,
@@ -187,6 +189,7 @@ class Controller:
             lambda: self._every("rollout", 1.0, self.rollouts.advance),
             lambda: self._every("flows", 15.0, self._store_flows),
             lambda: self._every("silence", 5.0, self._silence),
+            lambda: self._every("revoked hosts", SWEEP_S, self._show_out),
             lambda: self._every("retention", 3600.0, self._retain),
             lambda: self._every("audit", 3600.0, self._sign_audit),
             lambda: self._every("certificate", 3600.0, self._certify),
@@ -388,13 +391,21 @@ class Controller:
     async def retire(self, uuid: str, *, why: str, by: Principal) -> None:
         """A workload is gone, and its agent is shown out. Raises as `changes.retire`."""
         await self.workloads.retire(uuid, self.revoked, why=why, by=by)
-        await self.fabric.show_out(UUID(uuid))
+        await self.fabric.exit.show_out(UUID(uuid))
 
     async def revoke(self, uuid: str, *, why: str, by: Principal) -> int:
-        """A host may not speak to us any more: how many connections were ended."""
+        """A host may not speak to us any more: how many connections were ended, all there were. Raises RingfenceError
+        `still-connected` where that is not known: it is refused all the same."""
         by.demand("certificates")
         await self.joining.revoke(uuid, why=why, by=by.name)
-        return await self.fabric.show_out(UUID(uuid))
+        shown = await self.fabric.exit.show_out(UUID(uuid))
+        if shown.is_out:
+            return shown.ended
+        message = f"`{uuid}` is refused and not heard any more, but may still be connected"
+        raise RingfenceError("still-connected", message, help="it is tried every few seconds; `ringfence status` tells")
+
+    async def _show_out(self) -> None:
+        await self.fabric.exit.sweep()
 
     async def order(self, uuid: str, order: Order) -> None:
         """Something a host is to do once, now. Raises BusError."""

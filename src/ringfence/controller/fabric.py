@@ -1,16 +1,17 @@
 """The controller's end of the bus: the server child (or somebody else's server), who may enter, and the connections.
 
-INVARIANT: whoever is revoked is refused before they are shown out, so they cannot come straight back.
+INVARIANT: whoever is revoked is refused before they are shown out, so they cannot come straight back; they are looked for
+again and again until they are not found any more, for a connection may be on its way while one looks.
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from cryptography import x509
@@ -27,10 +28,66 @@ _log = logging.getLogger(__name__)
 _CONNECT_S: Final = 30.0
 _STORE_BYTES: Final = 2 << 30
 RENEW_BEFORE: Final = timedelta(days=10)
+SWEEP_S: Final = 3.0
+_CLEAN: Final = 3
+"""So often in a row a workload is not found until it is gone: longer than it takes to be let in."""
+_LOOKS: Final = 3
+
+
+class Shown(NamedTuple):
+    """What showing a workload out came to."""
+
+    ended: int
+    """Connections."""
+    is_out: bool
+    """Whether none was left when last looked for."""
+
+
+class Exit:
+    """Those who must leave, until they have."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self.leaving: dict[UUID, int] = {}
+        """How often in a row nothing was found of each."""
+
+    def add(self, uuids: Iterable[UUID]) -> None:
+        self.leaving |= dict.fromkeys(uuids, 0)
+
+    async def show_out(self, uuid: UUID) -> Shown:
+        """End every connection of a workload that was revoked, now, and by `sweep` whatever appears later."""
+        self.add((uuid,))
+        ended = 0
+        for _ in range(_LOOKS):
+            try:
+                found = await self._door.close_to(uuid)
+            except BusError as error:
+                _log.warning("whether `%s` is connected is not known: %s", uuid, error)
+                return Shown(ended, is_out=False)
+            if not found:
+                return Shown(ended, is_out=True)
+            ended += found
+        return Shown(ended, is_out=False)
+
+    async def sweep(self) -> int:
+        """End what is found of those who are leaving: how many connections. Raises BusError while nobody can say."""
+        if not self.leaving:
+            return 0
+        found: set[UUID] = set()
+
+        def is_unwanted(uuid: UUID) -> bool:
+            if uuid in self.leaving:
+                found.add(uuid)
+            return uuid in found
+
+        ended = await self._door.sweep(is_unwanted)
+        counts = {uuid: 0 if uuid in found else clean + 1 for uuid, clean in self.leaving.items()}
+        self.leaving = {uuid: clean for uuid, clean in counts.items() if clean < _CLEAN}
+        return ended
 
 
 class Fabric:
-    """NATS as this controller uses it. `bus` is for everything, `door` for showing out."""
+    """NATS as this controller uses it. `bus` is for everything, `exit` for showing out."""
 
     def __init__(
         self,
@@ -57,8 +114,7 @@ class Fabric:
         self.callout = Callout(seeds.issuer, authority, is_revoked)
         self.bus = self._connection(CONTROLLER_INBOX, seeds.controller)
         self._system = self._connection("_INBOX", seeds.system)
-        self.door = Door(self._system)
-        self._is_revoked = is_revoked
+        self.exit = Exit(Door(self._system))
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -84,21 +140,6 @@ class Fabric:
             await connection.close()
         if self.server is not None:
             await self.server.stop()
-
-    async def show_out(self, uuid: UUID) -> int:
-        """End every connection of a workload that was revoked: how many."""
-        try:
-            return await self.door.close_to(uuid)
-        except BusError as error:
-            _log.warning("`%s` stays connected until its rights end: %s", uuid, error)
-            return 0
-
-    async def sweep(self, is_unwanted: Callable[[UUID], bool]) -> None:
-        """Show out whoever was revoked while nobody looked."""
-        try:
-            await self.door.sweep(is_unwanted)
-        except BusError as error:
-            _log.warning("who is connected is not known: %s", error)
 
     def _connection(self, inbox: str, seed: str) -> JetStreamBus:
         own_url = self._url or f"tls://localhost:{self.server.port if self.server else 0}"
