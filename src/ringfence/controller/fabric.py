@@ -1,7 +1,7 @@
 """The controller's end of the bus: the server child (or somebody else's server), who may enter, and the connections.
 
-INVARIANT: whoever is revoked is refused before they are shown out, so they cannot come straight back; they are looked for
-again and again until they are not found any more, for a connection may be on its way while one looks.
+INVARIANT: whoever is revoked is refused before they are shown out, so they cannot come straight back; they are looked
+for until they are not found any more, for a connection may be on its way while one looks.
 """
 
 from __future__ import annotations
