@@ -20,7 +20,8 @@ from ringfence.controller.estate import exception_of, quarantines_of, read_workl
 from ringfence.controller.reconcile import Reconciler
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Workload
-from ringfence.ports.state import Change, QuarantineRecord, State, Where, WrittenException
+from ringfence.core.intent.isolate import bound_addresses
+from ringfence.ports.state import Change, QuarantineRecord, State, View, Where, WrittenException
 from ringfence.wire.messages import Realised
 
 LEVELS: Mapping[str, tuple[WrittenException, ...]] = {
@@ -43,6 +44,9 @@ class HostCheck(msgspec.Struct, frozen=True):
     state: Literal["verified", "pending", "unreachable"]
 
 
+Force = Literal["verified", "partly", "pending"]
+
+
 class Contained(msgspec.Struct, frozen=True):
     """A quarantine and how far it is in force."""
 
@@ -53,12 +57,27 @@ class Contained(msgspec.Struct, frozen=True):
     verified_peers: int
     peers: int
     pending: tuple[HostCheck, ...] = ()
+    """The peers that did not read it back: those that are heard and have yet to, and those that are not heard."""
+
+    @property
+    def state(self) -> Force:
+        """`verified`: read back by the host itself, where an agent runs, and by every peer. `partly`: by all that are
+        heard; the unreachable may be as they were. `pending`: somebody who is heard has yet to, or nobody did."""
+        states = {one.state for one in self.pending} | ({self.own.state} if self.own is not None else set())
+        if "pending" in states or not (self.verified_peers or "verified" in states):
+            return "pending"
+        return "partly" if "unreachable" in states else "verified"
+
+    @property
+    def unreachable(self) -> tuple[HostCheck, ...]:
+        """Hosts of which nothing is known, the isolated one first."""
+        own = () if self.own is None else (self.own,)
+        return tuple(one for one in (*own, *self.pending) if one.state == "unreachable")
 
     @property
     def is_verified(self) -> bool:
-        """Read back on the host itself, where an agent runs, and by every peer that is heard; by somebody at all."""
-        own = self.verified_peers > 0 if self.own is None else self.own.state == "verified"
-        return own and not any(one.state == "pending" for one in self.pending)
+        """Read back by everybody: who is unreachable verified nothing (law 10)."""
+        return self.state == "verified"
 
 
 class Containing:
@@ -100,9 +119,10 @@ class Containing:
             for uuid in wanted:
                 workload = _known(read_workload(tx, uuid), uuid)
                 by.demand_workload("quarantine", workload.labels)
+                bound = bound_addresses(workload.addresses, *(one.addresses for one in _live(tx, now, uuid)))
                 _release(tx, uuid, by.name, now)
                 records.append(
-                    QuarantineRecord(secrets.token_hex(6), uuid, level, why, by.name, now, exceptions, until=until)
+                    QuarantineRecord(secrets.token_hex(6), uuid, level, why, by.name, now, exceptions, bound, until)
                 )
                 details = {"id": records[-1].id, "level": level, "why": why, "until": until, "allow": exceptions}
                 audit.record(tx, at=now, actor=by.name, action="quarantine.begin", subject=uuid, details=details)
@@ -144,30 +164,44 @@ class Containing:
     async def live(self) -> tuple[QuarantineRecord, ...]:
         """The quarantines in force."""
         now = self._clock()
-        found = await self._state.read(lambda view: view.find(QuarantineRecord, Where("released_at", None)))
-        return tuple(one for one in found if one.until is None or one.until > now)
+        return await self._state.read(lambda view: _live(view, now))
 
     async def standing(
         self, realised: Callable[[str], Realised | None], is_online: Callable[[str], bool]
     ) -> tuple[Contained, ...]:
-        """How far each quarantine is in force."""
+        """How far each quarantine is in force. The callables are asked from another thread."""
         records = await self.live()
+        return await asyncio.to_thread(self._standing, records, realised, is_online) if records else ()
+
+    def _standing(
+        self,
+        records: tuple[QuarantineRecord, ...],
+        realised: Callable[[str], Realised | None],
+        is_online: Callable[[str], bool],
+    ) -> tuple[Contained, ...]:
+        """Each host is looked at once; what is common to all quarantines is shared by them."""
         inventory = self._reconciler.inputs.inventory
-        checks = {uuid: self._check(uuid, realised, is_online) for uuid in self._reconciler.desired.assignments}
+        assignments = tuple(self._reconciler.desired.assignments.items())
+        checks = {uuid: self._check(uuid, one.networks, realised, is_online) for uuid, one in assignments}
+        behind = tuple(one for one in checks.values() if one.state != "verified")
+        late = {one.uuid for one in behind}
         out = []
         for record in records:
-            workload = inventory.by_uuid.get(record.workload)
-            others = [check for uuid, check in checks.items() if uuid != record.workload]
-            pending = tuple(check for check in others if check.state != "verified")
-            own, name = checks.get(record.workload), workload.name if workload else record.workload
-            out.append(Contained(record, name, own, len(others) - len(pending), len(others), pending))
+            workload, own = inventory.by_uuid.get(record.workload), checks.get(record.workload)
+            pending = tuple(one for one in behind if one is not own) if record.workload in late else behind
+            peers = len(checks) - (own is not None)
+            name = workload.name if workload else record.workload
+            out.append(Contained(record, name, own, peers - len(pending), peers, pending))
         return tuple(out)
 
     def _check(
-        self, uuid: str, realised: Callable[[str], Realised | None], is_online: Callable[[str], bool]
+        self,
+        uuid: str,
+        networks: tuple[str, ...],
+        realised: Callable[[str], Realised | None],
+        is_online: Callable[[str], bool],
     ) -> HostCheck:
-        networks = frozenset(self._reconciler.desired.assignments[uuid].networks)
-        told = self._reconciler.isolating.of(networks)
+        told = self._reconciler.isolating.of(frozenset(networks))
         workload = self._reconciler.inputs.inventory.by_uuid.get(uuid)
         name = workload.name if workload else uuid
         said = realised(uuid)
@@ -175,6 +209,13 @@ class Containing:
             return HostCheck(uuid, name, "unreachable")
         is_there = told is None or said.isolations >= told.revision
         return HostCheck(uuid, name, "verified" if is_there and said.state in ("realised", "refused") else "pending")
+
+
+def _live(view: View, now: datetime, *workloads: str) -> tuple[QuarantineRecord, ...]:
+    """The quarantines in force, of these workloads or of all."""
+    whose = (Where("workload", workloads, "in"),) if workloads else ()
+    found = view.find(QuarantineRecord, Where("released_at", None), *whose)
+    return tuple(one for one in found if one.until is None or one.until > now)
 
 
 def _release(tx: Change, uuid: str, by: str, now: datetime) -> int:

@@ -15,7 +15,7 @@ from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.labels.selector import parse_selector
-from ringfence.core.net.address import parse_address, parse_cidr
+from ringfence.core.net.address import HOLDABLE, parse_address, parse_cidr
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.net.service import parse_service
 from ringfence.core.policy.model import WORDS, Cidr, Everywhere, Peer, Policy, Workloads
@@ -36,6 +36,10 @@ from ringfence.settings import Settings, failsafe_of, names_of, parse_settings
 _log = logging.getLogger(__name__)
 UNDERWAY = ("canary", "spreading", "stopped")
 """States of a rollout whose version is not everybody's yet."""
+
+
+ROLLED_OUT = ("done", "passed")
+"""States of one whose version every host was told: it ended, or another began while it spread."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -77,7 +81,9 @@ def _rollouts(view: View, versions: Iterable[PolicyVersion]) -> dict[int, Rollou
 
 def base_of(view: View, number: int) -> PolicyVersion | None:
     """The version that every host has while another is rolled out: the newest that was rolled out before it."""
-    done = view.find(Rollout, Where("version", number, "<"), Where("state", "done"), order="-version", limit=1)
+    done = view.find(
+        Rollout, Where("version", number, "<"), Where("state", ROLLED_OUT, "in"), order="-version", limit=1
+    )
     return view.get(PolicyVersion, done[0].version) if done else None
 
 
@@ -97,9 +103,10 @@ def read_workload(view: View, uuid: str) -> Workload | None:
 
 
 def record_to_workload(record: WorkloadRecord, leases: Iterable[LeaseRecord]) -> Workload:
-    """The workload with the addresses it holds now: when that began is history, no condition."""
+    """The workload with the addresses it holds now: when that began is history, no condition. A row that holds what no
+    host can have is skipped: it must not keep the others from being followed."""
     workload = record.workload()
-    addresses = sorted({(lease.network, lease.address) for lease in leases})
+    addresses = sorted({(lease.network, lease.address) for lease in leases if lease.address in HOLDABLE})
     return msgspec.structs.replace(workload, addresses=tuple(Lease(address, network) for network, address in addresses))
 
 
@@ -174,7 +181,8 @@ def world_in(settings: str, inventory: Inventory, at: datetime) -> World:
 def quarantines_of(records: Iterable[QuarantineRecord]) -> tuple[Quarantine, ...]:
     """Records as the core judges them. An exception that cannot be read passes nothing."""
     return tuple(
-        Quarantine(record.workload, tuple(map(exception_of, record.exceptions)), record.until) for record in records
+        Quarantine(record.workload, tuple(map(exception_of, record.exceptions)), record.until, record.addresses)
+        for record in records
     )
 
 

@@ -66,7 +66,7 @@ class Isolating:
 
     def remember(self) -> dict[str, Mark]:
         """What to give the next one after a restart."""
-        return {_name(networks): Mark(told.revision, _digest(told)) for networks, told in self._told.items()}
+        return {_name(networks): Mark(told.revision, _digest(told)) for networks, told in tuple(self._told.items())}
 
     def turns_at(self, quarantines: Iterable[Quarantine], at: datetime) -> datetime | None:
         """When the next quarantine ends."""

@@ -3,7 +3,10 @@
     state (workloads, policies, rollout, quarantines) -> Desired, Isolating -> News -> the bus
 
 INVARIANT: a revision is taken from the state before it is used, in blocks, so that none is used twice whatever crashes.
-INVARIANT: quarantine waits for nothing: it is worked out beside whatever is being compiled.
+INVARIANT: quarantine waits for nothing: it is worked out in a thread of its own, beside whatever is being compiled, and
+an address an isolated workload came to is isolated before anything it might be granted is told.
+INVARIANT: a quarantine binds every address its workload held since it began. They are written down, so that neither
+the isolated host nor a restart sheds one.
 INVARIANT: what is remembered for a restart is gone from the disk before anything newer is told. What became as it was
 again would else keep its old revision after a crash, and who heard of the change between would never take it.
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -21,12 +24,16 @@ from typing import TypeVar
 import msgspec
 
 from ringfence.bus.secrets import read_secret, remove_secret, write_secret
+from ringfence.controller import audit
 from ringfence.controller.desired import Desired, Inputs, News, Remembered
 from ringfence.controller.isolating import Isolating
-from ringfence.core.identity.workload import Workload
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Lease, Workload
+from ringfence.core.intent.isolate import bound_addresses, live_quarantines
+from ringfence.core.net.address import format_address
 from ringfence.core.world import Quarantine
-from ringfence.ports.state import Change, State
-from ringfence.wire.messages import Isolations
+from ringfence.ports.state import Change, QuarantineRecord, State, StateError, Where
+from ringfence.wire.messages import Assignment, Isolations
 
 _log = logging.getLogger(__name__)
 REVISIONS, ISOLATIONS = "revision", "isolations"
@@ -43,11 +50,16 @@ class Reconciler:
         """`memory`: a file for what lets agents be after a restart; without it they ask again, no more."""
         self._state, self._memory, self._clock = state, memory, clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compiler")
+        self._isolator = ThreadPoolExecutor(1, thread_name_prefix="isolator")
         self._turn = asyncio.Lock()
         self._limit = 0
         self._is_dirty = False
         self._is_remembered = True
         self._changes = 0
+        self._everywhere: frozenset[frozenset[str]] = frozenset()
+        """Every set of networks that some host is in, or was."""
+        self._written: dict[str, tuple[Lease, ...]] = {}
+        """The addresses bound by quarantines, by workload, as the state has them."""
         self.desired: Desired
         self.isolating: Isolating
         self.inputs: Inputs
@@ -57,21 +69,25 @@ class Reconciler:
 
     async def start(self, inputs: Inputs, quarantines: tuple[Quarantine, ...]) -> None:
         """Compile what is; tell nobody: agents that have it hear nothing, the others ask."""
-        self.inputs, self.quarantines = inputs, quarantines
+        self.inputs = inputs
+        self._take(quarantines)
         revision, isolations = await self._state.write(_new_blocks)
         self._limit = revision + BLOCK
         remembered = await asyncio.to_thread(self._recall)
         remembered = msgspec.structs.replace(remembered, revision=revision)
         self.desired = await self._in_thread(lambda: Desired(inputs, remembered))
         self.isolating = Isolating(isolations, remembered.isolations)
-        self.isolating.follow(quarantines, inputs.inventory, inputs.at, self._everywhere)
+        self._everywhere = _networks_of(self.desired.assignments)
+        await self._resolve(inputs.at)
         self._is_dirty = True
         await self._forget()
         await self.remember()
+        await self._write_bound()
 
     async def close(self) -> None:
         await self.remember()
         self._thread.shutdown()
+        self._isolator.shutdown()
 
     # ---- changes ----------------------------------------------------------------------------------------------------
 
@@ -100,13 +116,16 @@ class Reconciler:
 
     async def isolate(self, quarantines: tuple[Quarantine, ...]) -> tuple[Isolations, ...]:
         """The quarantines there are from now on. At once."""
-        self.quarantines = quarantines
-        return await self._isolate()
+        self._take(quarantines)
+        news = await self._isolate()
+        await self._write_bound()
+        return news
 
     async def turn(self) -> None:
         """Time went by."""
         now = self._clock()
         await self._isolate(at=now)
+        await self._write_bound()
         turns = self.desired.turns_at
         if turns is not None and turns <= now:
             await self.change(lambda inputs: msgspec.structs.replace(inputs, at=now))
@@ -129,18 +148,42 @@ class Reconciler:
 
     # ---- one change at a time ---------------------------------------------------------------------------------------
 
-    def _hold(self, inventory: object) -> None:
+    def _hold(self, inventory: Inventory) -> None:
         self.inputs = msgspec.structs.replace(self.inputs, inventory=inventory)
+        self.quarantines = tuple(map(self._binding, self.quarantines))
+
+    def _take(self, quarantines: Iterable[Quarantine]) -> None:
+        """What the state has, with what was bound since it was read."""
+        bound = {one.workload: one.addresses for one in live_quarantines(self.quarantines, self._clock())}
+        taken = tuple(quarantines)
+        self._written = {one.workload: one.addresses for one in taken}
+        self.quarantines = tuple(self._binding(one, bound.get(one.workload, ())) for one in taken)
+
+    def _binding(self, quarantine: Quarantine, besides: tuple[Lease, ...] = ()) -> Quarantine:
+        """A quarantine that binds what its workload holds now, too; one that ended binds no more."""
+        now = self._clock()
+        if not live_quarantines((quarantine,), now):
+            return quarantine
+        workload = self.inputs.inventory.by_uuid.get(quarantine.workload)
+        held = workload.live_addresses(now) if workload is not None else ()
+        addresses = bound_addresses(quarantine.addresses, besides, held)
+        if addresses == quarantine.addresses:
+            return quarantine
+        return msgspec.structs.replace(quarantine, addresses=addresses)
 
     async def _follow(self, work: Callable[[], News]) -> None:
         """Work out what a change means, and tell it. In the order of the changes."""
+        isolated = asyncio.ensure_future(self._isolate())  # at once, whatever is being compiled
         async with self._turn:
+            await isolated
             await self._keep_ahead()
             news = await self._in_thread(work)
+            self._everywhere |= _networks_of(news.assignments)
             if not news.is_empty:
                 await self._forget()
             await self.on_news(news)
         await self._isolate()
+        await self._write_bound()
 
     async def _keep_ahead(self) -> None:
         if self.desired.revision + 2 >= self._limit:
@@ -148,16 +191,30 @@ class Reconciler:
             self.desired.revision = max(self.desired.revision, self._limit - BLOCK)
 
     async def _isolate(self, at: datetime | None = None) -> tuple[Isolations, ...]:
-        inputs = self.inputs
-        news = self.isolating.follow(self.quarantines, inputs.inventory, at or self._clock(), self._everywhere)
+        news = await self._resolve(at or self._clock())
         if news:
             await self._forget()
             await self.on_isolations(news)
         return news
 
-    @property
-    def _everywhere(self) -> set[frozenset[str]]:
-        return self.desired.everywhere
+    async def _resolve(self, at: datetime) -> tuple[Isolations, ...]:
+        """What is news of quarantines. Asked for in order, it is worked out in order."""
+        what = (self.quarantines, self.inputs.inventory, at, self._everywhere)
+        return await asyncio.get_running_loop().run_in_executor(self._isolator, self.isolating.follow, *what)
+
+    async def _write_bound(self) -> None:
+        """What quarantines bind that the state does not have yet. What cannot be written is told all the same, and
+        written at the next turn."""
+        now = self._clock()
+        fresh = {q.workload: q.addresses for q in self.quarantines if q.addresses != self._written.get(q.workload)}
+        if not fresh:
+            return
+        try:
+            written = await self._state.write(lambda tx: _bind(tx, fresh, now))
+        except StateError:
+            _log.exception("the addresses that quarantines bind are not written; it is tried again")
+            return
+        self._written |= {uuid: addresses for uuid, addresses in written.items() if uuid in self._written}
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -202,6 +259,24 @@ def _block(tx: Change, counter: str) -> int:
 
 def _new_blocks(tx: Change) -> tuple[int, int]:
     return _block(tx, REVISIONS), _block(tx, ISOLATIONS)
+
+
+def _networks_of(assignments: Mapping[str, Assignment]) -> frozenset[frozenset[str]]:
+    return frozenset(map(frozenset, {one.networks for one in tuple(assignments.values())}))
+
+
+def _bind(tx: Change, fresh: Mapping[str, tuple[Lease, ...]], now: datetime) -> dict[str, tuple[Lease, ...]]:
+    """Add addresses to the quarantines in force: what the state has was bound already, and stays."""
+    for uuid, addresses in fresh.items():
+        for record in tx.find(QuarantineRecord, Where("workload", uuid), Where("released_at", None)):
+            bound = bound_addresses(record.addresses, addresses)
+            if bound == record.addresses:
+                continue
+            tx.update(QuarantineRecord, Where("id", record.id), addresses=bound)
+            new = [f"{one.network} {format_address(one.address)}" for one in bound if one not in record.addresses]
+            details = {"id": record.id, "addresses": new}
+            audit.record(tx, at=now, actor="controller", action="quarantine.bind", subject=uuid, details=details)
+    return dict(fresh)
 
 
 async def _nobody(_: object) -> None:

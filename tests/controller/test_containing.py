@@ -1,0 +1,288 @@
+"""Containment: nothing but its release or its end takes an address out of a quarantine, and none is called verified
+that was not read back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ringfence.controller import audit
+from ringfence.controller.access import Principal
+from ringfence.controller.containing import Contained, Containing
+from ringfence.controller.desired import News
+from ringfence.controller.estate import inputs_of, quarantines_of, read_estate
+from ringfence.controller.reconcile import Reconciler
+from ringfence.core.identity.workload import Lease, Workload
+from ringfence.core.net.address import parse_address
+from ringfence.ports.state import AuditEntry, Change, LeaseRecord, QuarantineRecord, StateError, Where, WorkloadRecord
+from ringfence.stores.sql import SqlState
+from ringfence.wire.messages import Isolations, Realised
+
+NOW = datetime(2026, 3, 3, tzinfo=UTC)
+NETWORKS = frozenset({"main"})
+BY = Principal("ann", ("administrator",))
+replace = msgspec.structs.replace
+
+
+def ip(last: int) -> int:
+    return parse_address(f"10.0.0.{last}")
+
+
+def host(name: str, *lasts: int) -> Workload:
+    return Workload(
+        name=name, uuid=f"u-{name}", labels={"role": name}, addresses=tuple(Lease(ip(last)) for last in lasts)
+    )
+
+
+class Estate:
+    """A controller's containment over a state on disk, with what it told."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.now = place, NOW
+        self.told: list[str] = []
+
+    async def make(self, *hosts: Workload) -> None:
+        def work(tx: Change) -> None:
+            audit.record(tx, at=NOW, actor="test", action="test")
+            tx.add(*(WorkloadRecord.of(one, NOW) for one in hosts))
+            tx.add(*(LeaseRecord("main", lease.address, one.uuid, NOW) for one in hosts for lease in one.addresses))
+
+        state = SqlState(self.place / "state.sqlite")
+        await state.write(work)
+        await state.close()
+        await self.start()
+
+    async def start(self) -> None:
+        self.state = SqlState(self.place / "state.sqlite")
+        self.reconciler = Reconciler(self.state, self.place / "remembered.json", lambda: self.now)
+        self.containing = Containing(self.state, self.reconciler, lambda: self.now)
+        held = await self.state.read(read_estate)
+        await self.reconciler.start(inputs_of(held, self.now), quarantines_of(held.quarantines))
+        self.reconciler.on_isolations, self.reconciler.on_news = self._isolations, self._news
+
+    async def stop(self) -> None:
+        await self.reconciler.close()
+        await self.state.close()
+
+    async def crash(self) -> None:
+        """The next one knows what the state has, and no more."""
+        await self.stop()
+        await self.start()
+
+    async def lease(self, one: Workload) -> None:
+        """What the state has of a host's addresses, followed."""
+
+        def work(tx: Change) -> None:
+            tx.remove(LeaseRecord, Where("workload", one.uuid))
+            tx.add(*(LeaseRecord("main", lease.address, one.uuid, NOW) for lease in one.addresses))
+
+        await self.state.write(work)
+        await self.reconciler.put_workload(one)
+
+    async def quarantine(self, *uuids: str, lasts: timedelta | None = None) -> None:
+        await self.containing.quarantine(uuids, why="worm", by=BY, lasts=lasts)
+
+    async def standing(self, said: dict[str, str]) -> Contained:
+        """How far the only quarantine is; what each host heard says of it."""
+        revision = self.reconciler.isolating.of(NETWORKS)
+        assert revision is not None
+        states = {"new": Realised("realised", isolations=revision.revision), "old": Realised("realised")}
+        found = await self.containing.standing(lambda uuid: states.get(said.get(uuid, "")), said.__contains__)
+        assert len(found) == 1
+        return found[0]
+
+    @property
+    def isolated(self) -> set[int]:
+        """What the hosts are told to isolate: the last number of each address."""
+        told = self.reconciler.isolating.of(NETWORKS)
+        assert told is not None
+        return {address & 0xFF for one in told.isolations for address in one.addresses}
+
+    async def _isolations(self, news: Iterable[Isolations]) -> None:
+        self.told.append("isolations")
+
+    async def _news(self, news: News) -> None:
+        self.told.append("news")
+
+
+def run(place: Path, story: Callable[[Estate], Awaitable[None]], *hosts: Workload) -> None:
+    async def go() -> None:
+        estate = Estate(place)
+        await estate.make(*(hosts or (host("bad", 1), host("db", 2))))
+        await story(estate)
+        await estate.stop()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["running", "restarted"])
+def test_nothing_an_isolated_host_says_lifts_its_isolation(tmp_path: Path, is_restarted: bool) -> None:
+    """INVARIANT: a quarantine binds every address its workload held when it began or came to since. That it names none
+    any more, or other ones, or is silent until its leases end, takes none out; nor does a restart."""
+
+    async def story(estate: Estate) -> None:
+        await estate.quarantine("u-bad")
+        for lasts in ((1, 9), (), (7,), ()):
+            await estate.lease(host("bad", *lasts))
+        if is_restarted:
+            await estate.crash()
+        assert estate.isolated == {1, 7, 9}
+
+    run(tmp_path, story)
+
+
+def test_a_bound_address_is_isolated_whoever_holds_it(tmp_path: Path) -> None:
+    """What the isolated host gave up and another got stays isolated, and is not called the isolated host's alone."""
+
+    async def story(estate: Estate) -> None:
+        await estate.quarantine("u-bad")
+        await estate.lease(host("bad"))
+        await estate.lease(host("db", 2, 1))
+        told = estate.reconciler.isolating.of(NETWORKS)
+        assert told is not None
+        assert (estate.isolated, bool(told.isolations[0].clear)) == ({1}, False)
+
+    run(tmp_path, story)
+
+
+def test_release_and_expiry_free_what_was_bound(tmp_path: Path) -> None:
+    """A quarantine that is over binds nothing, and a later one binds what is held then."""
+
+    async def story(estate: Estate) -> None:
+        await estate.quarantine("u-bad")
+        await estate.lease(host("bad", 9))
+        await estate.containing.release(["u-bad"], why="clean", by=BY)
+        assert estate.isolated == set()
+        await estate.quarantine("u-bad", lasts=timedelta(hours=1))
+        assert estate.isolated == {9}
+        estate.now += timedelta(hours=2)
+        await estate.reconciler.turn()
+        await estate.lease(host("bad", 8))
+        assert estate.isolated == set()
+        await estate.quarantine("u-bad")
+        assert estate.isolated == {8}
+
+    run(tmp_path, story)
+
+
+def test_isolated_anew_is_isolated_no_less(tmp_path: Path) -> None:
+    """Another level for a host in quarantine keeps what was bound."""
+
+    async def story(estate: Estate) -> None:
+        await estate.quarantine("u-bad")
+        await estate.lease(host("bad", 9))
+        await estate.containing.quarantine(["u-bad"], why="worm", by=BY, level="forensics")
+        assert estate.isolated == {1, 9}
+
+    run(tmp_path, story)
+
+
+def test_what_is_bound_is_audited_once(tmp_path: Path) -> None:
+    """An address that came during a quarantine has one entry, and is in the record."""
+
+    async def story(estate: Estate) -> None:
+        await estate.quarantine("u-bad")
+        for lasts in ((1, 9), (1,), (1, 9)):
+            await estate.lease(host("bad", *lasts))
+        entries = await estate.state.read(lambda view: view.find(AuditEntry, Where("action", "quarantine.bind")))
+        assert ["10.0.0.9" in one.details for one in entries] == [True]
+        (record,) = await estate.state.read(lambda view: view.find(QuarantineRecord))
+        assert [lease.address & 0xFF for lease in record.addresses] == [1, 9]
+
+    run(tmp_path, story)
+
+
+def test_what_could_not_be_written_is_isolated_and_written_later(tmp_path: Path) -> None:
+    """A state that cannot be written delays no isolation; the next turn writes what is bound."""
+
+    async def story(estate: Estate) -> None:
+        await estate.quarantine("u-bad")
+        write = estate.state.write
+
+        async def broken(work: Callable[[Change], object]) -> object:
+            raise StateError("state-unwritable", "the disk is full", help="make room")
+
+        estate.state.write = broken  # type: ignore[method-assign, assignment]
+        await estate.reconciler.put_workload(host("bad", 9))
+        assert estate.isolated == {1, 9}
+        estate.state.write = write  # type: ignore[method-assign]
+        await estate.reconciler.turn()
+        await estate.crash()
+        assert estate.isolated == {1, 9}
+
+    run(tmp_path, story)
+
+
+def test_a_new_address_is_isolated_before_it_is_granted(tmp_path: Path) -> None:
+    """An isolated host's new address is told as isolated before the change that makes it a member of anything."""
+
+    async def story(estate: Estate) -> None:
+        await estate.quarantine("u-bad")
+        estate.told.clear()
+        await estate.lease(host("bad", 1, 9))
+        assert estate.told[:2] == ["isolations", "news"]
+
+    run(tmp_path, story)
+
+
+def test_isolation_does_not_wait_for_the_compiler(tmp_path: Path) -> None:
+    """While a change is being compiled, a quarantine is worked out and told; so is an isolated host's new address."""
+
+    async def story(estate: Estate) -> None:
+        compiling, goes_on = threading.Event(), threading.Event()
+        put = estate.reconciler.desired.put_workload
+
+        def slow(workload: Workload) -> News:
+            compiling.set()
+            assert goes_on.wait(30)
+            return put(workload)
+
+        estate.reconciler.desired.put_workload = slow  # type: ignore[method-assign]
+        first = asyncio.create_task(estate.reconciler.put_workload(host("db", 3)))
+        try:
+            assert await asyncio.to_thread(compiling.wait, 30)
+            await asyncio.wait_for(estate.quarantine("u-bad"), 30)
+            assert estate.isolated == {1}
+            second = asyncio.create_task(estate.reconciler.put_workload(host("bad", 1, 9)))
+            while estate.isolated != {1, 9}:
+                await asyncio.sleep(0)
+            assert not first.done()
+        finally:
+            goes_on.set()
+        await asyncio.gather(first, second)
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "peers", "unreachable"),
+    [
+        ({"u-bad": "new", "u-db": "new", "u-web": "new"}, "verified", 2, []),
+        ({"u-bad": "new", "u-db": "new", "u-web": "old"}, "pending", 1, []),
+        ({"u-bad": "old", "u-db": "new", "u-web": "new"}, "pending", 2, []),
+        ({"u-bad": "new", "u-db": "new"}, "partly", 1, ["web"]),
+        ({"u-db": "new"}, "partly", 1, ["bad", "web"]),
+        ({"u-db": "old", "u-bad": "new"}, "pending", 0, ["web"]),
+        ({"u-bad": "new", "u-db": "nothing yet"}, "partly", 0, ["db", "web"]),
+        ({}, "pending", 0, ["bad", "db", "web"]),
+    ],
+)
+def test_only_what_was_read_back_everywhere_is_verified(
+    tmp_path: Path, said: dict[str, str], state: str, peers: int, unreachable: list[str]
+) -> None:
+    """Who is not heard verified nothing (law 10): then it is verified in part, and they are named."""
+
+    async def story(estate: Estate) -> None:
+        await estate.quarantine("u-bad")
+        found = await estate.standing(said)
+        assert (found.state, found.is_verified) == (state, state == "verified")
+        assert (found.verified_peers, found.peers) == (peers, 2)
+        assert sorted(one.name for one in found.unreachable) == unreachable
+
+    run(tmp_path, story, host("bad", 1), host("db", 2), host("web", 3))
