@@ -1,6 +1,6 @@
 """What may pass at a moment, of a fleet that is changed and broken all the time, by the engine's answer.
 
-Each change that is asked for begins an epoch. A host enforces some epoch between the newest it said it had read back and
+Each change that is asked for begins an epoch. A host enforces some epoch between the newest it said it read back and
 the newest there is; what passes must be allowed by each end in one of the epochs it may be in.
 """
 
