@@ -255,6 +255,9 @@ _CONTROLLER = {
     "test-unmatched": Code("a test proves nothing: an end picks nobody", "correct its ends"),
     "unknown-version": Code("there is no such version of the policies", "look at the list of versions"),
     "unknown-proposal": Code("there is no such proposal", "look at the list of proposals"),
+    "unrolled-changes": Code(
+        "the newest version was stopped, or only its canary has it", "look through all that comes with it"
+    ),
     "version-conflict": Code("somebody published meanwhile", "look at their version, then publish again"),
     "bad-canary": Code("the canary is no share of the hosts", "give 1 to 100 percent, or a selector"),
     "no-rollout": Code("no rollout is under way", "apply a version first"),

@@ -65,7 +65,7 @@ def plan_words(planned: api.Planned) -> list[RenderableType]:
         f"{count(proven, 'test')} of {len(planned.proofs)} proven" if planned.proofs else "no test says what must hold"
     )
     out += _impact_words(planned.impact)
-    out.append(f"from version {planned.base} to {count(planned.hosts, 'host')}")
+    out.append(f"from version {planned.against}, which hosts have, to {count(planned.hosts, 'host')}")
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Literal, cast, get_args
 
 import typer
 
@@ -32,6 +32,9 @@ TrialOption = Annotated[
 ProbeOption = Annotated[
     list[str] | None,
     typer.Option("--probe", metavar="HOST:PORT", help="What every host must still reach for the policy to stay."),
+]
+RefusedOption = Annotated[
+    bool, typer.Option("--accept-refused", help="Go on although some allows stay closed somewhere.")
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Until every host read it back, or it stopped (exit 1).")]
 WithinOption = Annotated[str, typer.Option("--within", metavar="TIME", help="How long to wait (exit 3 after that).")]
@@ -94,9 +97,7 @@ def apply(
     grace: GraceOption = "60s",
     trial: TrialOption = "90s",
     probe: ProbeOption = None,
-    accept_refused: Annotated[
-        bool, typer.Option("--accept-refused", help="Go on although some allows stay closed somewhere.")
-    ] = False,
+    accept_refused: RefusedOption = False,
     base: Annotated[
         int | None, typer.Option(help="The version these policies were made from.", show_default="the one in force")
     ] = None,
@@ -129,11 +130,12 @@ def rollback(
     live: LiveOption = "drain",
     grace: GraceOption = "60s",
     trial: TrialOption = "90s",
+    accept_refused: RefusedOption = False,
     wait: WaitOption = False,
     within: WithinOption = "10m",
 ) -> int:
     """Put what an old version says in force, as a new version. A test that fails today is told, and stops nothing."""
-    how = how_of(canary, live, grace, trial, [])
+    how = how_of(canary, live, grace, trial, [], accept_refused=accept_refused)
     applied = client.rollback(api.Rollback(version, current(client), note, how))
     session.show_findings(applied.findings)
     return _end(session, client, applied, wait=wait, within=within)
@@ -191,6 +193,7 @@ def _waited(client: Client, within_s: float) -> api.RolloutView:
 def rollout(
     session: Session,
     client: Client,
+    what: Annotated[Literal["status"], typer.Argument(help="Nothing else can be asked.")] = "status",
     go_on: Annotated[bool, typer.Option("--go-on", help="Everybody now, whatever the canary says.")] = False,
     wait: WaitOption = False,
     within: WithinOption = "10m",
@@ -246,10 +249,12 @@ def proposals(
     live: LiveOption = "drain",
     grace: GraceOption = "60s",
     trial: TrialOption = "90s",
+    accept_refused: RefusedOption = False,
 ) -> int:
     """Policies that wait for a second person."""
     if approve is not None:
-        applied = client.approve(approve, how_of(canary, live, grace, trial, []))
+        how = how_of(canary, live, grace, trial, [], accept_refused=accept_refused)
+        applied = client.approve(approve, how)
         return _end(session, client, applied, wait=False, within="10m")
     if reject is not None:
         client.reject(reject, why)

@@ -23,10 +23,9 @@ from ringfence.controller.workloads import parse
 from ringfence.core.engine import Engine
 from ringfence.core.engine.diff import Box, Diff
 from ringfence.core.engine.prove import Proof
-from ringfence.core.errors import Finding, FindingsError, InputError, errors_among
+from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode
 from ringfence.core.insight.simulate import simulate
-from ringfence.core.intent.refusals import refusals_of
 from ringfence.core.world import World
 from ringfence.ports.flow_store import FlowStore
 from ringfence.ports.state import PolicyVersion, Proposal
@@ -63,26 +62,20 @@ class Applying:
         draft = draft_of(asked.draft)
         judged = await self._versions.judge(draft)
         opened = await self._versions.preview(draft)
-        current = await self._versions.current()
+        running = await self._versions.running()
         world = msgspec.structs.replace(self._world_of(draft.settings), policies=judged.policies)
-        refusals = await asyncio.to_thread(self._refusals, world)
         impact = await asyncio.to_thread(self._impact, world, asked.days) if asked.days else None
         return api.Planned(
             base=draft.base,
             diff=diff_view(opened),
             findings=judged.findings,
             proofs=tuple(map(proof_view, judged.proofs)),
-            refusals=refusals,
+            refusals=judged.refusals,
             impact=impact,
             hosts=len(self._rollouts.hosts),
-            settings_changed=draft.settings != (current.settings if current else ""),
+            settings_changed=draft.settings != (running.settings if running else ""),
+            against=running.number if running else 0,
         )
-
-    def _refusals(self, world: World) -> tuple[Finding, ...]:
-        """What enforcement points cannot express, each said once."""
-        engine = Engine.compile(world)
-        found = {finding: None for host in self._rollouts.hosts for finding in refusals_of(engine, host)}
-        return tuple(sorted(found, key=lambda f: f.sort_key))
 
     def _impact(self, world: World, days: int) -> api.Impact:
         """Stored traffic that passes today and would not, were the draft enforced."""
@@ -101,26 +94,27 @@ class Applying:
     # ---- apply ------------------------------------------------------------------------------------------------------
 
     async def apply(self, asked: api.Apply, *, by: Principal) -> api.Applied:
-        """Publish a draft and begin to roll it out. Raises as `Versions.publish` and `Rollouts.begin`, and
-        FindingsError for rules that some host cannot express."""
+        """Publish a draft and begin to roll it out. Raises as `Versions.publish` and `Rollouts.begin`."""
         by.demand("rollout")
         manner, canary = self._manner(asked.how), self._canary(asked.how)
         draft = draft_of(asked.draft)
-        await self._check_refusals(draft, accept=asked.how.accept_refused)
-        return await self._roll_out(await self._versions.publish(draft, by=by), manner, canary, by)
+        published = await self._versions.publish(draft, by=by, accept_refused=asked.how.accept_refused)
+        return await self._roll_out(published, manner, canary, by)
 
     async def rollback(self, asked: api.Rollback, *, by: Principal) -> api.Applied:
         """What an old version says, as a new one. Raises as `Versions.rollback` and `Rollouts.begin`."""
         by.demand("rollout")
         manner, canary = self._manner(asked.how), self._canary(asked.how)
-        published = await self._versions.rollback(asked.to, by=by, base=asked.base, note=asked.note)
+        published = await self._versions.rollback(
+            asked.to, by=by, base=asked.base, note=asked.note, accept_refused=asked.how.accept_refused
+        )
         return await self._roll_out(published, manner, canary, by)
 
     async def approve(self, id_: str, how: api.How, *, by: Principal) -> api.Applied:
         """Publish what somebody else proposed, and begin to roll it out. Raises as `Versions.approve`."""
         by.demand("rollout")
         manner, canary = self._manner(how), self._canary(how)
-        published = await self._versions.approve(id_, by=by)
+        published = await self._versions.approve(id_, by=by, accept_refused=how.accept_refused)
         return await self._roll_out(published, manner, canary, by)
 
     async def _roll_out(self, published: Published, manner: Manner, canary: Canary, by: Principal) -> api.Applied:
@@ -144,14 +138,6 @@ class Applying:
         if canary.selector is not None or canary.percent:
             choose(self._rollouts.hosts, percent=canary.percent, selector=canary.selector)
         return canary
-
-    async def _check_refusals(self, draft: Draft, *, accept: bool) -> None:
-        """A refused deny or forbid stops it; a refused allow must be accepted. Raises FindingsError."""
-        policies = (await self._versions.judge(draft)).policies
-        world = msgspec.structs.replace(self._world_of(draft.settings), policies=policies)
-        refusals = await asyncio.to_thread(self._refusals, world)
-        if errors_among(refusals) or (refusals and not accept):
-            raise FindingsError(refusals)
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 

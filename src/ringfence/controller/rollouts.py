@@ -16,6 +16,7 @@ from ringfence.controller.desired import Manner, Version
 from ringfence.controller.estate import UNDERWAY, inputs_of, read_estate
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollout import Progress, Standing, ahead_in, choose, next_stage, standing
+from ringfence.controller.versions import demand_changed
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Workload
 from ringfence.core.labels.selector import Selector
@@ -61,6 +62,7 @@ class Rollouts:
         rollout = Rollout(secrets.token_hex(6), version.number, stage, now, chosen, text)
 
         def work(tx: Change) -> None:
+            tx.update(Rollout, Where("state", "spreading"), state="passed", finished=now)
             tx.update(Rollout, Where("state", UNDERWAY, "in"), state="superseded", finished=now)
             tx.add(rollout)
             details = {"version": version.number, "canary": len(chosen), "manner": manner}
@@ -119,11 +121,23 @@ class Rollouts:
         await self.load()
 
     async def go_on(self, *, by: Principal) -> None:
-        """Everybody, though the canary is not done or stopped it. Raises InputError `no-rollout`."""
+        """Everybody, though the canary is not done or stopped it. Raises InputError `no-rollout`, AccessError
+        `outside-scope` for who may not change all that comes with it."""
         by.demand("rollout")
         if self.current is None:
             raise InputError("no-rollout", "no rollout is under way", help="apply a version first")
+        self._demand_scope(by)
         await self._enter(self.current, "spreading", "")
+
+    def _demand_scope(self, by: Principal) -> None:
+        """The right over all that the version under way changes. Raises AccessError."""
+        base, coming = self._reconciler.inputs.base, self._reconciler.inputs.next
+        if coming is None:
+            return
+        demand_changed("rollout", base.policies, coming.policies, by)
+        settings = (base.failsafe, base.names, base.ignore) != (coming.failsafe, coming.names, coming.ignore)
+        if settings or base.problem or coming.problem:
+            by.demand_scope("rollout", None, "the settings")
 
     @property
     def hosts(self) -> list[Workload]:

@@ -17,22 +17,24 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ringfence.controller import audit
-from ringfence.controller.access import AccessError, Principal
+from ringfence.controller.access import AccessError, Principal, Right
+from ringfence.controller.estate import base_of
 from ringfence.core.engine import Engine
 from ringfence.core.engine.diff import Diff, diff
 from ringfence.core.engine.prove import Proof, prove
-from ringfence.core.errors import Finding, FindingsError, InputError, Location
+from ringfence.core.errors import Finding, FindingsError, InputError, Location, RingfenceError, errors_among
 from ringfence.core.identity.workload import Mode
+from ringfence.core.intent.refusals import refusals_of
 from ringfence.core.policy.check import check
 from ringfence.core.policy.model import Policy
 from ringfence.core.policy.parse import parse_policies
 from ringfence.core.world import World
-from ringfence.ports.state import Change, PolicyVersion, Proposal, State, View, Where
+from ringfence.ports.state import Change, PolicyVersion, Proposal, Rollout, State, View, Where
 
 WorldOf = Callable[[str], World]
 """Settings as text -> the world they make of the inventory, now; its policies do not matter. Raises FindingsError."""
@@ -64,6 +66,8 @@ class Judged(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     """Warnings, and the tests that fail where that was not refused."""
     proofs: tuple[Proof, ...] = ()
+    refusals: tuple[Finding, ...] = ()
+    """What hosts cannot express, each said once: such allows stay closed there."""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -91,6 +95,10 @@ class Versions:
         """Raises InputError `unknown-version`."""
         return await self._state.read(lambda view: _version(view, number))
 
+    async def running(self) -> PolicyVersion | None:
+        """The version that hosts have: not one that was stopped, nor one that only a canary has."""
+        return await self._state.read(running_version)
+
     async def policies(self, number: int) -> tuple[Policy, ...]:
         """What a version says. Raises InputError `unknown-version`."""
         version = await self.get(number)
@@ -107,37 +115,51 @@ class Versions:
 
     async def diff(self, old: int, new: int) -> Diff:
         """What one version opens and closes against another, over the inventory as it is."""
-        before, after = await self.policies(old), await self.policies(new)
-        world = self._world_of((await self.get(new)).settings)
-        return await asyncio.to_thread(diff, world, before, after)
+        return await asyncio.to_thread(self._diff, await self.get(old), await self.get(new))
 
     async def judge(self, draft: Draft) -> Judged:
         """What a draft says and whether its tests hold; whoever may publish it. Failing tests are findings here.
         Raises FindingsError (what cannot be read), InputError `no-policies`, `not-a-policy`."""
-        return await asyncio.to_thread(self._judge, draft, may=lambda _: None, accept_failing=True)
+        had = await self._state.read(_had)
+        judged = await asyncio.to_thread(self._judge, draft, may=lambda _: None, accept_failing=True)
+        return msgspec.structs.replace(judged, findings=(*_unseen(draft, had), *judged.findings))
 
     async def preview(self, draft: Draft) -> Diff:
-        """What a draft would open and close against its base. Raises FindingsError, InputError `unknown-version`."""
-        before = await self.policies(draft.base) if draft.base else ()
-        after = await asyncio.to_thread(self._policies, draft)
-        return await asyncio.to_thread(diff, self._world_of(draft.settings), before, after)
+        """What a draft would open and close against what hosts have. Raises FindingsError."""
+        return await asyncio.to_thread(self._diff, await self.running(), draft)
+
+    def _diff(self, old: PolicyVersion | None, new: PolicyVersion | Draft) -> Diff:
+        """Over labels that both tell apart: what only one of them ignores is an identity to the other."""
+        world, after = self._world_of(new.settings), self._policies(new)
+        if old is None:
+            return diff(world, (), after)
+        ignore = world.inventory.ignore & self._world_of(old.settings).inventory.ignore
+        both = msgspec.structs.replace(world, inventory=world.inventory.ignoring(ignore))
+        return diff(both, self._policies(old), after)
 
     # ---- publishing ------------------------------------------------------------------------------------------------
 
-    async def publish(self, draft: Draft, *, by: Principal) -> Published:
-        """Put a draft in force. Raises FindingsError (what cannot be read, tests that fail), AccessError `not-allowed`,
-        `outside-scope`, `needs-approval`, InputError `version-conflict`, `nothing-changed`, `no-policies`."""
+    async def publish(self, draft: Draft, *, by: Principal, accept_refused: bool = False) -> Published:
+        """Put a draft in force. `accept_refused`: although some allows stay closed somewhere.
+
+        Raises FindingsError (what cannot be read, tests that fail, what hosts cannot express), AccessError
+        `not-allowed`, `outside-scope`, `needs-approval`, InputError `version-conflict`, `nothing-changed`,
+        `no-policies`.
+        """
         by.demand("publish")
         if self._needs_approval:
             help_ = "propose them; somebody with the role `approver` publishes them"
             raise AccessError("needs-approval", "policies take a second person here", help=help_)
         judged = await self._prepare(draft, by)
+        _refuse(judged, accept=accept_refused)
         version = await self._state.write(
             lambda tx: _put_in_force(tx, draft, by=by.name, at=judged.at, action="policy.publish")
         )
         return Published(version, judged.findings, judged.proofs)
 
-    async def rollback(self, number: int, *, by: Principal, base: int, note: str = "") -> Published:
+    async def rollback(
+        self, number: int, *, by: Principal, base: int, note: str = "", accept_refused: bool = False
+    ) -> Published:
         """Put the content of an old version in force, as a new one.
 
         A test that fails today is told and kept in the audit log, but refuses nothing: the way back must stay open.
@@ -147,6 +169,7 @@ class Versions:
         draft = Draft(old.files, base, old.settings, note or f"back to version {number}")
         by.demand("publish")
         judged = await self._prepare(draft, by, accept_failing=True)
+        _refuse(judged, accept=accept_refused)
         failing = [finding.message for finding in judged.findings if finding.code in _REFUSING.values()]
         details: dict[str, object] = {"restores": number, "failing": failing}
         version = await self._state.write(
@@ -156,16 +179,31 @@ class Versions:
 
     async def _prepare(self, draft: Draft, by: Principal, *, accept_failing: bool = False) -> Judged:
         """Everything about a draft that takes time, and who may do it."""
-        base = await self._state.read(lambda view: _base(view, draft))
-        before = await asyncio.to_thread(self._policies, base) if base else ()
-        if draft.settings != (base.settings if base else ""):
+        had, befores = await self._befores(draft)
+        if any(draft.settings != (one.settings if one else "") for one in had[:2]) or None in befores:
             by.demand("guardrail")
             by.demand_scope("guardrail", None, "the settings")
 
         def may(after: tuple[Policy, ...]) -> None:
-            _demand(by, before, after)
+            for before in befores:
+                _demand(by, before or (), after)
 
-        return await asyncio.to_thread(self._judge, draft, may=may, accept_failing=accept_failing)
+        judged = await asyncio.to_thread(self._judge, draft, may=may, accept_failing=accept_failing)
+        return msgspec.structs.replace(judged, findings=(*_unseen(draft, had), *judged.findings))
+
+    async def _befores(self, draft: Draft) -> tuple[Had, list[tuple[Policy, ...] | None]]:
+        """What a draft changes: the newest version, and the one that hosts have. None: it cannot be read (any more).
+
+        Raises InputError `version-conflict`, `nothing-changed`.
+        """
+
+        def look(view: View) -> Had:
+            _base(view, draft)
+            return _had(view)
+
+        had = await self._state.read(look)
+        versions = [had.newest] if had.newest is had.running else [had.newest, had.running]
+        return had, await asyncio.to_thread(lambda: list(map(self._readable, versions)))
 
     def _judge(
         self, draft: Draft, *, may: Callable[[tuple[Policy, ...]], None], accept_failing: bool = False
@@ -184,7 +222,15 @@ class Versions:
         if failing and not accept_failing:
             raise FindingsError(failing)
         warnings = check(policies, world.inventory, world.at, names=world.names)
-        return Judged(policies, world.at, (*failing, *warnings), proofs)
+        refusals = refusals_in(msgspec.structs.replace(world, policies=policies))
+        return Judged(policies, world.at, (*failing, *warnings), proofs, refusals)
+
+    def _readable(self, version: PolicyVersion | None) -> tuple[Policy, ...] | None:
+        """What a version says, if it can be read."""
+        try:
+            return self._policies(version) if version is not None else ()
+        except RingfenceError:
+            return None
 
     def _policies(self, version: PolicyVersion | Draft) -> tuple[Policy, ...]:
         ignore = self._world_of(version.settings).inventory.ignore
@@ -196,6 +242,7 @@ class Versions:
         """Put a draft before a second person. It must be such that it could be published; raises as `publish`."""
         by.demand("propose")
         judged = await self._prepare(draft, by)
+        _refuse(judged, accept=True)
         proposal = Proposal(
             secrets.token_hex(6), judged.at, by.name, draft.note, draft.files, draft.settings, draft.digest, draft.base
         )
@@ -210,7 +257,7 @@ class Versions:
         await self._state.write(work)
         return proposal
 
-    async def approve(self, id_: str, *, by: Principal) -> Published:
+    async def approve(self, id_: str, *, by: Principal, accept_refused: bool = False) -> Published:
         """Publish what somebody else proposed. Raises as `publish`, and InputError `unknown-proposal`,
         `proposal-decided`, AccessError `own-proposal`."""
         by.demand("approve")
@@ -219,15 +266,15 @@ class Versions:
             help_ = "ask somebody else with the role `approver`"
             raise AccessError("own-proposal", "nobody approves their own proposal", help=help_)
         draft = Draft(proposal.files, proposal.base or 0, proposal.settings, proposal.note)
-        base = await self._state.read(lambda view: _base(view, draft))
-        before = await asyncio.to_thread(self._policies, base) if base else ()
+        had, befores = await self._befores(draft)
 
         def may(after: tuple[Policy, ...]) -> None:
-            for name, versions in _changed(before, after):
-                for policy in versions:
-                    by.demand_scope("approve", policy.scope, f"the policy `{name}`")
+            for before in befores:
+                demand_changed("approve", before or (), after, by)
 
         judged = await asyncio.to_thread(self._judge, draft, may=may)
+        judged = msgspec.structs.replace(judged, findings=(*_unseen(draft, had), *judged.findings))
+        _refuse(judged, accept=accept_refused)
 
         def work(tx: Change) -> PolicyVersion:
             _pending(tx, id_)
@@ -257,6 +304,56 @@ class Versions:
 def newest(view: View) -> PolicyVersion | None:
     """The version in force."""
     return next(iter(view.find(PolicyVersion, order="-number", limit=1)), None)
+
+
+class Had(NamedTuple):
+    """What there was before a draft."""
+
+    newest: PolicyVersion | None
+    running: PolicyVersion | None
+    """What hosts have."""
+    stage: str = ""
+    """Of the rollout of the newest, if hosts have another."""
+
+
+def running_version(view: View) -> PolicyVersion | None:
+    """The version that hosts have."""
+    return _had(view).running
+
+
+def _had(view: View) -> Had:
+    now = newest(view)
+    if now is None:
+        return Had(None, None)
+    rollouts = view.find(Rollout, Where("version", now.number), order="-started", limit=1)
+    if rollouts and rollouts[0].state in ("canary", "stopped"):
+        return Had(now, base_of(view, now.number), rollouts[0].state)
+    return Had(now, now)
+
+
+def _unseen(draft: Draft, had: Had) -> Iterator[Finding]:
+    """That changes come along which hosts do not have yet."""
+    if had.newest is None or not had.stage or (had.running is not None and had.running.digest == draft.digest):
+        return
+    which = f"version {had.running.number}" if had.running is not None else "none"
+    how = "was stopped" if had.stage == "stopped" else "is only at its canary"
+    message = f"version {had.newest.number} {how}: hosts have {which}, and what it changed comes with this"
+    help_ = "look through the whole difference, or begin from the version hosts have"
+    yield Finding("unrolled-changes", message, "warning", help=help_, subject=f"version {had.newest.number}")
+
+
+def refusals_in(world: World) -> tuple[Finding, ...]:
+    """What the enforcement points of a world cannot express, each said once."""
+    engine = Engine.compile(world)
+    hosts = (w for w in world.inventory.workloads if w.is_controlled and w.kind != "process")
+    found = {finding: None for host in hosts for finding in refusals_of(engine, host)}
+    return tuple(sorted(found, key=lambda f: f.sort_key))
+
+
+def _refuse(judged: Judged, *, accept: bool) -> None:
+    """A refused deny, forbid or quarantine stops it; a refused allow must be accepted. Raises FindingsError."""
+    if errors_among(judged.refusals) or (judged.refusals and not accept):
+        raise FindingsError(judged.refusals)
 
 
 def _version(view: View, number: int) -> PolicyVersion:
@@ -319,6 +416,13 @@ def _decide(tx: Change, id_: str, *, state: str, by: Principal, at: datetime, ve
 
 
 # ---- who may change what --------------------------------------------------------------------------------------------
+
+
+def demand_changed(right: Right, before: Iterable[Policy], after: Iterable[Policy], by: Principal) -> None:
+    """The right over all that differs. Raises AccessError."""
+    for name, versions in _changed(before, after):
+        for policy in versions:
+            by.demand_scope(right, policy.scope, f"the policy `{name}`")
 
 
 def _demand(by: Principal, before: Iterable[Policy], after: Iterable[Policy]) -> None:

@@ -311,6 +311,8 @@ class Planned(msgspec.Struct, frozen=True):
     hosts: int = 0
     """Enforcement points it goes to."""
     settings_changed: bool = False
+    against: int = 0
+    """The version that hosts have, which it is compared with; 0: none."""
 
 
 class How(_Asked, frozen=True):
