@@ -11,11 +11,17 @@ from typing import Any
 import pytest
 
 from ringfence.controller import audit
+from ringfence.controller.access import Principal
 from ringfence.controller.controller import Controller, Settings
+from ringfence.controller.desired import Manner
 from ringfence.controller.health import parts
+from ringfence.controller.rollouts import Canary
+from ringfence.controller.versions import Draft
+from ringfence.core.labels.selector import parse_selector
 from ringfence.core.net.address import parse_address
+from ringfence.core.world import Quarantine
 from ringfence.ports.state import Change, LeaseRecord, PolicyVersion, Rollout, WorkloadRecord
-from ringfence.wire.messages import Fetch
+from ringfence.wire.messages import Fetch, Realised
 
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
 WEB, DB = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -108,8 +114,6 @@ def test_a_version_nobody_can_read_stops_nothing(tmp_path: Path, what: str) -> N
         return desired.answer(WEB, Fetch(assignment=True, bodies=("b",), groups=("g",)))
 
     async def isolate(controller: Controller) -> Any:
-        from ringfence.core.world import Quarantine
-
         return [sorted(one.networks) for one in await controller.reconciler.isolate((Quarantine(DB),))]
 
     async def health(controller: Controller) -> Any:
@@ -123,3 +127,54 @@ def test_a_version_nobody_can_read_stops_nothing(tmp_path: Path, what: str) -> N
     assert (pieces.assignment, pieces.unknown, pieces.groups) == (None, (), ())
     assert isolations == [["main"]]
     assert said == ["failed"]
+
+
+def said_by(*uuids: str) -> Callable[[Controller], Awaitable[Any]]:
+    """What is judged with once these hosts said that they have version 2."""
+
+    async def work(controller: Controller) -> Any:
+        controller.rollouts._realised = lambda uuid: Realised("realised", policy_version=2 if uuid in uuids else 1)
+        return len(controller.world().failsafe)
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"), [("canary", [0, 0, 0]), ("spreading", [0, 0, 1]), ("stopped", [0, 0, 0]), ("done", [1] * 3)]
+)
+def test_questions_are_judged_by_what_most_hosts_have(tmp_path: Path, stage: str, expected: list[int]) -> None:
+    """A version counts once more than half of all hosts said that they have it; a stopped one never does."""
+    works = (said_by(), said_by(WEB), said_by(WEB, DB))
+    assert with_controller(tmp_path, estate(FIRST, FAILSAFE, stage, (WEB,)), *works) == expected
+
+
+def test_going_on_takes_the_right_over_all_that_comes(tmp_path: Path) -> None:
+    """Who may roll out only one application does not send a stopped version of another to everybody."""
+    scoped = Principal("ann", ("author",), parse_selector("app=shop"))
+
+    async def go_on(controller: Controller) -> Any:
+        await controller.rollouts.go_on(by=scoped)
+
+    async def by_root(controller: Controller) -> Any:
+        await controller.rollouts.go_on(by=Principal("root", ("administrator",)))
+        return (await told(controller))[DB][0]
+
+    error, version = with_controller(tmp_path, estate(BY_APP, "", "stopped", (WEB,)), go_on, by_root)
+
+    assert error.code == "outside-scope"
+    assert version == 2
+
+
+def test_a_rollout_that_others_had_begun_to_get_stays_their_ground(tmp_path: Path) -> None:
+    """A version that was spreading is what hosts have when the next begins with a canary: none goes further back."""
+
+    async def third(controller: Controller) -> Any:
+        root = Principal("root", ("administrator",))
+        published = await controller.versions.publish(Draft(BY_APP, 2), by=root)
+        canary = Canary(selector=parse_selector("role=web"))
+        await controller.rollouts.begin(published.version, Manner(), canary, by=root)
+        return await told(controller)
+
+    (found,) = with_controller(tmp_path, estate(FIRST, FAILSAFE, "spreading", ()), third)
+
+    assert found == {WEB: (3, 0), DB: (2, 1)}
