@@ -15,7 +15,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -44,8 +44,9 @@ from ringfence.controller.granting import Granting
 from ringfence.controller.hearing import Hearing
 from ringfence.controller.incoming import Incoming
 from ringfence.controller.joining import Joining, Revoked
+from ringfence.controller.leasing import Leasing, Refusal, describe
 from ringfence.controller.metrics import Metrics
-from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence
+from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence, Seen
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollouts import Rollouts
 from ringfence.controller.signing import SigningKeys
@@ -53,6 +54,7 @@ from ringfence.controller.versions import Versions
 from ringfence.controller.watching import Watching
 from ringfence.controller.workloads import Workloads
 from ringfence.core.errors import RingfenceError
+from ringfence.core.net.address import HOLDABLE
 from ringfence.core.world import World
 from ringfence.notify.dispatcher import Dispatcher
 from ringfence.notify.outbox import Outbox
@@ -64,6 +66,7 @@ from ringfence.ports.state import (
     Change,
     LeaseRecord,
     PolicyVersion,
+    View,
     Where,
     WorkloadRecord,
 )
@@ -71,10 +74,12 @@ from ringfence.stores.duckdb import DuckFlowStore
 from ringfence.stores.sql import SqlState
 from ringfence.wire import subjects
 from ringfence.wire.join import Admission, Request
-from ringfence.wire.messages import Order, Realised
+from ringfence.wire.messages import Event, Order, Realised
 
 _log = logging.getLogger(__name__)
 _PERSIST_S = 5.0
+_HEARING = timedelta(minutes=5)
+"""So long after the bus came every agent that lives has come back to it, and been heard."""
 ROOT = Principal("controller", ("administrator",))
 
 
@@ -153,7 +158,11 @@ class Controller:
         self.attending = Attending(self.state, self.watching, clock)
         self.collecting = Collecting(folder / "evidence", self.state, self.workloads, self.order, clock)
         self.distributor: Distributor
+        self.leasing = Leasing(
+            self.state, lambda: self.reconciler.desired.inputs.inventory, self.refresh, self._refused, clock
+        )
         self._refreshing = asyncio.Lock()
+        self._listening_since: datetime | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.problems: dict[str, str] = {}
         """What goes on in the background, and failed last."""
@@ -166,6 +175,7 @@ class Controller:
         """Serve the fleet. The administrator's first token, when this is the first start that succeeds."""
         await self.state.read(self.revoked.load)
         await self._start_desired()
+        await self._recall()
         await self.fabric.start()
         self.fabric.exit.add(map(UUID, self.revoked.workloads))
         bus = Hearing(self.fabric.bus, self.revoked.is_gone)
@@ -173,7 +183,7 @@ class Controller:
             bus, lambda: self.signing.current, self.reconciler.desired, self.reconciler.isolating
         )
         self.reconciler.on_news, self.reconciler.on_isolations = self.distributor.tell, self.distributor.isolate
-        self.presence.on_addresses, self.presence.on_clone = self._lease, self._cloned
+        self.presence.on_addresses, self.presence.on_clone = self.leasing.claim, self._cloned
         self.joining.on_fork = self._forked
         await self.distributor.serve()
         await bus.subscribe(subjects.UP_EVERYONE.format("beat"), self.presence.beat)
@@ -185,10 +195,12 @@ class Controller:
         for work in (
             self.reconciler.keep_turning,
             self.watching.keep_telling,
+            self.leasing.keep_leasing,
             lambda: self._every("agents", _PERSIST_S, self._persist),
             lambda: self._every("rollout", 1.0, self.rollouts.advance),
             lambda: self._every("flows", 15.0, self._store_flows),
             lambda: self._every("silence", 5.0, self._silence),
+            lambda: self._every("claims", 30.0, self._reconsider),
             lambda: self._every("revoked hosts", SWEEP_S, self._show_out),
             lambda: self._every("retention", 3600.0, self._retain),
             lambda: self._every("audit", 3600.0, self._sign_audit),
@@ -251,8 +263,7 @@ class Controller:
         return seen is not None and time.time() - seen.at < OFFLINE_AFTER.total_seconds()
 
     async def _done(self, subject: str, data: bytes) -> None:
-        await self.presence.done(subject, data)
-        realised = self.realised(subjects.sender(subject))
+        realised = await self.presence.done(subject, data)
         if realised is not None and realised.state in ("realised", "refused"):
             self.metrics.acknowledged(self.distributor.took(max(realised.change, realised.assignment)))
 
@@ -265,23 +276,33 @@ class Controller:
         for name, health in (await self.dispatcher.health()).items():
             self.metrics.sink(name, waiting=health.waiting, lost=health.lost)
 
-    async def _lease(self, uuid: str, addresses: tuple[int, ...]) -> None:
-        """A host's own addresses are its leases."""
+    def _refused(self, uuid: str, refused: tuple[Refusal, ...]) -> None:
+        """What a host claims and does not get is told, with the names of both."""
+        by_uuid = self.reconciler.inputs.inventory.by_uuid
+        names = {one.holder: by_uuid[one.holder].name for one in refused if one.holder in by_uuid}
+        self._tell(uuid, "addresses-refused", describe(refused, names))
+
+    def _tell(self, uuid: str, kind: str, message: str) -> None:
+        workload = self.reconciler.inputs.inventory.by_uuid.get(uuid)
+        now, ground = self.clock(), self.watching.ground
+        told = Event(now.timestamp(), kind, message)
+        self.watching.alerts.note(occurrences.event(told, workload.name if workload is not None else uuid, ground), now)
+
+    async def _recall(self) -> None:
+        """Who was there before this start, and holds addresses still: their silence goes on counting."""
         now = self.clock()
-
-        def work(tx: Change) -> bool:
-            if tx.get(WorkloadRecord, uuid) is None:
-                return False
-            live = [Where("workload", uuid), Where("end", None), Where("source", "agent")]
-            held = {lease.address for lease in tx.find(LeaseRecord, *live)}
-            gone = sorted(held - set(addresses))
-            if gone:
-                tx.update(LeaseRecord, *live, Where("address", gone, "in"), end=now)
-            tx.put(*(LeaseRecord("main", a, uuid, now, None, "agent") for a in addresses if a not in held))
-            return held != set(addresses)
-
-        if await self.state.write(work):
-            await self.refresh(uuid)
+        records, leases = await self.state.read(_agents)
+        known = {record.uuid: record for record in records}
+        for uuid in {lease.workload for lease in leases if lease.address not in HOLDABLE}:
+            self._tell(
+                uuid, "addresses-unreadable", "the state has addresses of it that no host can have; they are skipped"
+            )
+        began = {lease.workload: lease.start or self.started for lease in leases if lease.source == "agent"}
+        for uuid in known.keys() | began.keys():
+            record = known.get(uuid, AgentRecord(uuid))
+            at = record.seen or began.get(uuid)
+            if at is not None and (uuid in began or now - at < STALE_AFTER):
+                self.presence.recall(record, at)
 
     async def refresh(self, uuid: str) -> None:
         """Follow what the state says of a workload now. One at a time: what was read last is followed last."""
@@ -307,27 +328,40 @@ class Controller:
 
     async def _silence(self) -> None:
         """Hosts nobody heard for long: their addresses are nobody's any more."""
-        now = self.clock()
+        self._lapse(self.clock(), is_listening=self.fabric.bus.is_connected)
+
+    def _lapse(self, now: datetime, *, is_listening: bool) -> None:
+        """INVARIANT: silence while nobody could be heard is no silence of a host: who has not been listened to since
+        the bus came, or this controller, keeps what it holds."""
+        if not is_listening:
+            self._listening_since = None
+            return
+        self._listening_since = self._listening_since or now
+        if now - self._listening_since < _HEARING:
+            return
         for uuid in self.presence.silent(now, STALE_AFTER):
-            await self._lease(uuid, ())
+            self.leasing.claim(uuid, ())
             del self.presence.seen[uuid]
+
+    async def _reconsider(self) -> None:
+        self.leasing.reconsider()
 
     async def _persist(self) -> None:
         """What agents said last, for the next start and for everybody who asks the state."""
         dirty, self.presence.dirty = self.presence.dirty, set()
-        records = []
-        for uuid in dirty & self.presence.seen.keys():
-            seen = self.presence.seen[uuid]
-            said = (msgspec.json.encode(seen.heartbeat).decode(), msgspec.json.encode(seen.realised).decode())
-            at = datetime.fromtimestamp(seen.at, UTC)
-            records.append(AgentRecord(uuid, at, seen.heartbeat.instance, seen.heartbeat.version, *said))
+        records = [_record(uuid, self.presence.seen[uuid]) for uuid in dirty & self.presence.seen.keys()]
 
         def work(tx: Change) -> None:
-            known = {record.uuid for record in tx.find(WorkloadRecord)} if records else set()
+            wanted = [record.uuid for record in records]
+            known = {record.uuid for record in tx.find(WorkloadRecord, Where("uuid", wanted, "in"))}
             tx.put(*(record for record in records if record.uuid in known))
 
-        if records:
-            await self.state.write(work)
+        try:
+            if records:
+                await self.state.write(work)
+        except BaseException:
+            self.presence.dirty |= dirty
+            raise
 
     async def _store_flows(self) -> None:
         inventory = self.reconciler.inputs.inventory
@@ -367,9 +401,9 @@ class Controller:
         world = self.rollouts.running.world(inputs.inventory, self.clock())
         return msgspec.structs.replace(world, quarantines=self.reconciler.quarantines)
 
-    async def enrol(self, asked: Request) -> Admission:
-        """Let a host in that has a join token. Raises as `Joining.enrol`."""
-        uuid, issued = await self.joining.enrol(asked.token, asked.csr, asked.hostname, asked.machine)
+    async def enrol(self, asked: Request, *, source: int | None = None) -> Admission:
+        """Let a host in that has a join token. `source`: the address it asks from. Raises as `Joining.enrol`."""
+        uuid, issued = await self.joining.enrol(asked.token, asked.csr, asked.hostname, asked.machine, source=source)
         await self.refresh(uuid)
         return self._admission(uuid, issued)
 
@@ -391,6 +425,7 @@ class Controller:
     async def retire(self, uuid: str, *, why: str, by: Principal) -> None:
         """A workload is gone, and its agent is shown out. Raises as `changes.retire`."""
         await self.workloads.retire(uuid, self.revoked, why=why, by=by)
+        self.leasing.forget(uuid)
         await self.fabric.exit.show_out(UUID(uuid))
 
     async def revoke(self, uuid: str, *, why: str, by: Principal) -> int:
@@ -410,6 +445,16 @@ class Controller:
     async def order(self, uuid: str, order: Order) -> None:
         """Something a host is to do once, now. Raises BusError."""
         await self.distributor.order(uuid, order)
+
+
+def _agents(view: View) -> tuple[list[AgentRecord], list[LeaseRecord]]:
+    return view.find(AgentRecord), view.find(LeaseRecord, Where("end", None))
+
+
+def _record(uuid: str, seen: Seen) -> AgentRecord:
+    said = (msgspec.json.encode(seen.heartbeat).decode(), msgspec.json.encode(seen.realised).decode())
+    instance, version = (occurrences.plain(text, 100) for text in (seen.heartbeat.instance, seen.heartbeat.version))
+    return AgentRecord(uuid, datetime.fromtimestamp(seen.at, UTC), instance, version, *said)
 
 
 async def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

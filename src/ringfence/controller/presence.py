@@ -1,10 +1,11 @@
-"""Who is there: heartbeats answered, addresses leased, silence noticed, clones found.
+"""Who is there: heartbeats answered, addresses claimed, silence noticed, clones found.
 
 A host's addresses are leases that its heartbeats renew. One that falls silent is offline after a while, which is told,
 and stale after another: then its addresses are nobody's, so that whoever gets them next inherits nothing.
 
-INVARIANT: what a host says of its addresses only ever adds a holder: two holders of one address pass only what would
-pass for both, so claiming another's address opens nothing.
+INVARIANT: a heartbeat waits for nothing, neither the state nor a compile: what follows from it is done elsewhere.
+INVARIANT: who it is that speaks is judged before what it says: a second instance under one identity changes no address
+while the first may be alive.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Final
 
 import msgspec
 
+from ringfence.controller.pacing import Pace
 from ringfence.core.net.address import is_loopback
+from ringfence.ports.state import AgentRecord
 from ringfence.wire import subjects
 from ringfence.wire.messages import Expected, Heartbeat, Interface, Realised
 
@@ -27,8 +30,12 @@ OFFLINE_AFTER: Final = timedelta(seconds=45)
 STALE_AFTER: Final = timedelta(hours=1)
 _CLONE_S: Final = 90.0
 """Two instances heard within so long are two hosts: a restart changes the instance once, a clone over and over."""
+_ALONE_S: Final = 25.0
+"""So long (two heartbeats) an instance must not be heard for the next one to speak of addresses in its stead."""
+_EARLIER: Final = 16
 _SHARED: Final = re.compile(
-    r"(lo|docker\d+|br-[0-9a-f]+|virbr\d+|veth.*|cni\d+|flannel.*|cali.*|cilium.*|tunl\d+|kube-ipvs\d+)"
+    r"(lo|docker(\d+|_gwbridge)|br-[0-9a-f]+|virbr\d+|podman\d+|lx[cd]br\d+|vmnet\d+|veth.*|cni\d+|flannel.*|cali.*"
+    r"|cilium.*|tunl\d+|kube-ipvs\d+|nodelocaldns)"
 )
 """Interfaces whose addresses are the same on many hosts and reach nobody from outside."""
 
@@ -40,68 +47,82 @@ class Seen(msgspec.Struct):
     at: float
     """Seconds since the epoch, by this controller's clock."""
     realised: Realised
-    earlier: frozenset[str] = frozenset()
-    """Instances that another one followed: a restart. One that speaks again was never gone: a clone."""
+    earlier: tuple[str, ...] = ()
+    """The last instances that another one followed: restarts. One that speaks again was never gone: a clone."""
     cloned_at: float = 0.0
-    is_offline: bool = False
+    followed_at: float = 0.0
+    """When this instance came while the one before had only just spoken."""
+
+    def is_cloned(self, now: float) -> bool:
+        return bool(self.cloned_at) and now - self.cloned_at < _CLONE_S
+
+    def is_alone(self, now: float) -> bool:
+        """Whether no other instance may be alive."""
+        return not self.is_cloned(now) and now - self.followed_at >= _ALONE_S
 
 
 class Presence:
     """The agents as they were heard."""
 
-    def __init__(self, expected: Callable[[str], str], seal: Callable[[Expected], bytes]) -> None:
-        self._expected, self._seal = expected, seal
+    def __init__(
+        self,
+        expected: Callable[[str], str],
+        seal: Callable[[Expected], bytes],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock`: seconds since the epoch."""
+        self._expected, self._seal, self._clock = expected, seal, clock
+        self._beats, self._dones = Pace(), Pace()
         self.seen: dict[str, Seen] = {}
         self.dirty: set[str] = set()
         """Those whose record is newer than the state's."""
-        self.on_addresses: Callable[[str, tuple[int, ...]], Awaitable[None]] = _nobody
-        self.on_realised: Callable[[str, Realised], Awaitable[None]] = _nobody
+        self.on_addresses: Callable[[str, tuple[int, ...]], None] = lambda uuid, addresses: None
+        """Told with every heartbeat of a host that is alone under its identity."""
         self.on_clone: Callable[[str, tuple[str, ...]], Awaitable[None]] = _nobody
-        self.on_back: Callable[[str], Awaitable[None]] = _nobody
+
+    def recall(self, record: AgentRecord, at: datetime) -> None:
+        """What an agent said before this start, so that its silence goes on counting."""
+        heartbeat = _heartbeat_of(record)
+        self.seen[record.uuid] = Seen(heartbeat, at.timestamp(), _realised_of(record) or heartbeat.realised)
 
     async def beat(self, subject: str, data: bytes) -> bytes | None:
         """The answer to a heartbeat: what the agent should have."""
-        uuid, now = subjects.sender(subject), time.time()
+        uuid, now = subjects.sender(subject), self._clock()
+        if not self._beats.admits(uuid):
+            return None
         try:
             heartbeat = msgspec.json.decode(data, type=Heartbeat)
         except ValueError as error:
             _log.warning("a heartbeat of `%s` cannot be read: %s", uuid, error)
             return None
         is_cloned = await self._take(uuid, heartbeat, now)
-        return self._seal(Expected(self._expected(uuid), time.time(), is_cloned, uuid, heartbeat.nonce))
+        return self._seal(Expected(self._expected(uuid), self._clock(), is_cloned, uuid, heartbeat.nonce))
 
     async def _take(self, uuid: str, heartbeat: Heartbeat, now: float) -> bool:
         known = self.seen.get(uuid)
-        seen = self.seen[uuid] = Seen(heartbeat, now, heartbeat.realised)
+        seen = self.seen[uuid] = _following(known, heartbeat, now)
         self.dirty.add(uuid)
-        if known is not None:
-            seen.earlier, seen.cloned_at = known.earlier, known.cloned_at
-            if known.heartbeat.instance != heartbeat.instance:
-                seen.earlier |= {known.heartbeat.instance}
-            if heartbeat.instance in known.earlier:
-                seen.cloned_at = now
-        if known is None or known.heartbeat.interfaces != heartbeat.interfaces:
-            await self.on_addresses(uuid, addresses_of(heartbeat.interfaces))
-        if known is not None and known.is_offline:
-            await self.on_back(uuid)
-        await self.on_realised(uuid, heartbeat.realised)
-        is_cloned = bool(seen.cloned_at) and now - seen.cloned_at < _CLONE_S
-        if is_cloned and (known is None or now - known.cloned_at >= _CLONE_S):
-            await self.on_clone(uuid, (heartbeat.instance, known.heartbeat.instance if known else ""))
-        return is_cloned
+        if seen.is_alone(now):
+            self.on_addresses(uuid, addresses_of(heartbeat.interfaces))
+        if known is not None and seen.is_cloned(now) and not known.is_cloned(now):
+            await self.on_clone(uuid, (heartbeat.instance, known.heartbeat.instance))
+        return seen.is_cloned(now)
 
-    async def done(self, subject: str, data: bytes) -> None:
+    async def done(self, subject: str, data: bytes) -> Realised | None:
         """What an agent realised, as soon as it did."""
         uuid = subjects.sender(subject)
+        if not self._dones.admits(uuid):
+            return None
         try:
             realised = msgspec.json.decode(data, type=Realised)
         except ValueError as error:
             _log.warning("what `%s` realised cannot be read: %s", uuid, error)
-            return
+            return None
         if uuid in self.seen:
             self.seen[uuid].realised = realised
             self.dirty.add(uuid)
-        await self.on_realised(uuid, realised)
+        return realised
 
     def silent(self, now: datetime, after: timedelta) -> Iterable[str]:
         """Those not heard for so long."""
@@ -109,10 +130,40 @@ class Presence:
         return [uuid for uuid, seen in self.seen.items() if seen.at < line]
 
 
+def _following(known: Seen | None, heartbeat: Heartbeat, now: float) -> Seen:
+    """What is known of an agent after a heartbeat."""
+    seen = Seen(heartbeat, now, heartbeat.realised)
+    if known is None:
+        return seen
+    seen.earlier, seen.cloned_at, seen.followed_at = known.earlier, known.cloned_at, known.followed_at
+    before = known.heartbeat.instance
+    if before == heartbeat.instance:
+        return seen
+    seen.followed_at = now if now - known.at < _ALONE_S else 0.0
+    seen.cloned_at = now if heartbeat.instance in known.earlier else known.cloned_at
+    seen.earlier = (before, *(one for one in known.earlier if one != before))[:_EARLIER]
+    return seen
+
+
 def addresses_of(interfaces: Iterable[Interface]) -> tuple[int, ...]:
     """The addresses others may know the host by, sorted."""
     own = {a for one in interfaces if not _SHARED.fullmatch(one.name) for a in one.addresses}
     return tuple(sorted(a for a in own if not is_loopback(a)))
+
+
+def _heartbeat_of(record: AgentRecord) -> Heartbeat:
+    """What was stored; one that says nothing, where that cannot be read."""
+    try:
+        return msgspec.json.decode(record.heartbeat, type=Heartbeat)
+    except ValueError:
+        return Heartbeat(0.0, record.instance, "", record.version, 0, "", Realised("unreachable"))
+
+
+def _realised_of(record: AgentRecord) -> Realised | None:
+    try:
+        return msgspec.json.decode(record.realised, type=Realised)
+    except ValueError:
+        return None
 
 
 async def _nobody(*_: object) -> None:

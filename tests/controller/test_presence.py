@@ -1,0 +1,129 @@
+"""Heartbeats: answered at once, judged before they change anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from beats import A, B, Clock, addresses, beat_subject, heartbeat
+
+from ringfence.controller.pacing import BURST, PER_S, Pace
+from ringfence.controller.presence import Presence
+from ringfence.wire.messages import Expected
+
+
+class Heard:
+    """A presence, and what it tells."""
+
+    def __init__(self) -> None:
+        self.clock, self.answers = Clock(), list[Expected]()
+        self.claims: list[tuple[int, ...]] = []
+        self.clones: list[tuple[str, ...]] = []
+        self.presence = Presence(lambda uuid: "", self._seal, clock=self.clock.seconds)
+        self.presence._beats = Pace(clock=self.clock.seconds)
+        self.presence.on_addresses = lambda uuid, claim: self.claims.append(claim)
+        self.presence.on_clone = self._clone
+
+    def _seal(self, expected: Expected) -> bytes:
+        self.answers.append(expected)
+        return b"sealed"
+
+    async def _clone(self, uuid: str, instances: tuple[str, ...]) -> None:
+        self.clones.append(instances)
+
+    def beats(self, told: Iterable[tuple[float, str, str]], uuid: str = A) -> None:
+        """(seconds after the one before, instance, address), each a heartbeat."""
+
+        async def run() -> None:
+            for after_s, instance, address in told:
+                self.clock.pass_(seconds=after_s)
+                await self.presence.beat(beat_subject(uuid), heartbeat(addresses(address), instance))
+
+        asyncio.run(run())
+
+
+OWN, FOREIGN = addresses("10.0.0.1"), addresses("10.66.6.6")
+
+
+def test_a_clone_gets_no_address_before_or_after_it_is_found() -> None:
+    """Two that alternate under one identity: it keeps what the first had, and the clone is told once."""
+    heard = Heard()
+
+    heard.beats([(10, "first", "10.0.0.1"), *[(5, "second", "10.66.6.6"), (5, "first", "10.0.0.1")] * 10])
+
+    assert set(heard.claims) == {OWN}
+    assert len(heard.claims) == 1
+    assert heard.clones == [("first", "second")]
+    assert [answer.is_cloned for answer in heard.answers[2:]] == [True] * 19
+
+
+def test_a_clone_that_speaks_seldom_gets_no_address_either() -> None:
+    """Once every two minutes, between two heartbeats of the first."""
+    heard = Heard()
+
+    often = [(10.0, "first", "10.0.0.1")] * 12
+    heard.beats([*often, *[(5.0, "second", "10.66.6.6"), *often] * 4])
+
+    assert set(heard.claims) == {OWN}
+
+
+def test_a_restart_moves_addresses_once_the_old_instance_is_silent() -> None:
+    """At once after a while without heartbeats, else when the old one missed two; it is no clone."""
+    slow, quick = Heard(), Heard()
+
+    slow.beats([(10, "first", "10.0.0.1"), (60, "second", "10.66.6.6")])
+    quick.beats([(10, "first", "10.0.0.1"), *[(10, "second", "10.66.6.6")] * 4])
+
+    assert slow.claims == [OWN, FOREIGN]
+    assert slow.clones == []
+    assert set(quick.claims) == {OWN, FOREIGN}
+    assert quick.claims[1] == FOREIGN
+    assert quick.clones == []
+
+
+def test_a_clone_that_is_gone_is_forgotten() -> None:
+    """Some time after the last alternation the one that is left speaks for itself."""
+    heard = Heard()
+
+    heard.beats([(10, "a", "10.0.0.1"), (5, "b", "10.66.6.6"), (5, "a", "10.0.0.1"), *[(10, "a", "10.0.0.2")] * 12])
+
+    assert heard.answers[2].is_cloned
+    assert not heard.answers[-1].is_cloned
+    assert heard.claims[-1] == addresses("10.0.0.2")
+
+
+def test_an_agent_of_ever_new_instances_is_remembered_in_bounds() -> None:
+    """Whatever it sends, it costs a constant."""
+    heard = Heard()
+
+    heard.beats([(1, f"{n}", "10.0.0.1") for n in range(100)])
+
+    assert len(heard.presence.seen[A].earlier) == 16
+
+
+def test_haste_costs_nobody_else() -> None:
+    """A flood is answered as far as the burst goes, before anything in it is read; another is answered as ever."""
+    heard = Heard()
+
+    heard.beats([(0, "one", "10.0.0.1")] * 100)
+    assert len(heard.answers) == BURST
+    heard.beats([(0, "one", "10.0.0.2")], B)
+    assert len(heard.answers) == BURST + 1
+    heard.beats([(1, "one", "10.0.0.1")] + [(0, "one", "10.0.0.1")] * 100)
+    assert len(heard.answers) == BURST + 1 + PER_S
+    assert heard.presence._beats.refused == 80 + 96
+
+
+def test_an_answer_waits_for_no_lease() -> None:
+    """The claim is handed over, and what it takes to follow it is nobody's heartbeat's business."""
+    heard = Heard()
+
+    async def run() -> bytes | None:
+        return await heard.presence.beat(beat_subject(A), heartbeat(OWN))
+
+    coroutine = run()
+    with pytest.raises(StopIteration) as done:  # at the first step: nothing was waited for
+        coroutine.send(None)
+    assert done.value.value == b"sealed"
+    assert heard.claims == [OWN]
