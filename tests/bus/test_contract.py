@@ -154,6 +154,36 @@ def test_what_is_kept_waits_for_its_consumer(tell: Callable[[Story], None]) -> N
     tell(story)
 
 
+def test_who_is_taken_long_with_keeps_only_itself_waiting(tell: Callable[[Story], None]) -> None:
+    """While a message to one subject is worked on, those to others are answered; the next to the same one waits its
+    turn."""
+
+    async def story(fabric: Fabric) -> None:
+        begun: list[tuple[str, bytes]] = []
+        go_on, beat, ask = asyncio.Event(), subjects.up(str(A), "beat"), subjects.up(str(A), "ask")
+
+        async def slow(subject: str, data: bytes) -> bytes:
+            begun.append((subject, data))
+            if subject == beat:
+                await go_on.wait()
+            return data
+
+        await fabric.controller.subscribe("rf.up.*.*", slow)
+        await fabric.controller.flush()
+        first = asyncio.create_task(fabric.agent.request(beat, b"1", timeout_s=PATIENCE_S))
+        while not begun:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(fabric.agent.request(beat, b"2", timeout_s=PATIENCE_S))
+        assert await fabric.agent.request(ask, b"other", timeout_s=PATIENCE_S) == b"other"
+        assert (beat, b"2") not in begun
+
+        go_on.set()
+        assert (await first, await second) == (b"1", b"2")
+        assert [data for subject, data in begun if subject == beat] == [b"1", b"2"]
+
+    tell(story)
+
+
 def test_the_same_id_is_kept_once(tell: Callable[[Story], None]) -> None:
     """A message sent again under its id, by a sender that did not hear that it was kept, is one message."""
 

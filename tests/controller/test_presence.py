@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from unittest.mock import Mock
 
 import pytest
 from beats import A, B, Clock, addresses, beat_subject, heartbeat
+from nacl.signing import SigningKey
 
+from ringfence.bus.memory import MemoryBroker, MemoryBus
+from ringfence.controller.distribute import Distributor
 from ringfence.controller.pacing import BURST, PER_S, Pace
 from ringfence.controller.presence import Presence
-from ringfence.wire.messages import Expected
+from ringfence.wire.messages import Expected, Fetch, Pieces
 
 
 class Heard:
@@ -113,6 +117,37 @@ def test_haste_costs_nobody_else() -> None:
     heard.beats([(1, "one", "10.0.0.1")] + [(0, "one", "10.0.0.1")] * 100)
     assert len(heard.answers) == BURST + 1 + PER_S
     assert heard.presence._beats.refused == 80 + 96
+
+
+def test_what_agents_ask_and_realised_has_its_pace_too() -> None:
+    """Each kind of message has a bucket of its own, looked at before the message is."""
+    broker = MemoryBroker()
+    asked: list[str] = []
+
+    class Voice(Distributor):
+        def pieces(self, uuid: str, fetch: Fetch) -> Pieces:
+            asked.append(uuid)
+            return Pieces()
+
+    async def run() -> None:
+        here, there = MemoryBus(broker), MemoryBus(broker)
+        voice = Voice(here, SigningKey.generate, Mock(), Mock())
+        voice._pace = Pace(burst=3, clock=lambda: 0.0)
+        await voice.serve()
+        for uuid, asks in ((A, 10), (B, 1)):
+            for _ in range(asks):
+                await there.publish(f"rf.up.{uuid}.ask", b"{}")
+        while B not in asked:
+            await asyncio.sleep(0)
+        await there.close()
+        await here.close()
+        heard = Heard()
+        heard.presence._dones = Pace(burst=2, clock=lambda: 0.0)
+        done = [await heard.presence.done(f"rf.up.{A}.done", b'{"state":"realised"}') for _ in range(4)]
+        assert [one is not None for one in done] == [True, True, False, False]
+
+    asyncio.run(run())
+    assert asked == [A, A, A, B]
 
 
 def test_an_answer_waits_for_no_lease() -> None:

@@ -26,6 +26,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from ringfence.bus.backoff import Backoff
+from ringfence.bus.lanes import Lanes
 from ringfence.bus.transport import client_over_tls
 from ringfence.core.errors import RingfenceError
 from ringfence.ports.bus import Answer, BusError, Handler
@@ -45,6 +46,9 @@ _PING_S = 20
 _LINGER_S = 5.0
 _ACK_WAIT_S = 60.0
 _AT_ONCE = 32
+"""Kept messages that are handed out and not acknowledged."""
+_IN_HAND = 1024
+"""Messages of one subscription that are being answered or wait for those before them; others wait in the connection."""
 _RETRY_S = (1.0, 5.0, 30.0)
 _LOST = (OSError, nats.errors.Error, asyncio.TimeoutError, ValueError)
 
@@ -74,8 +78,8 @@ class JetStreamBus:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._client: Client | None = None
-        self._subscriptions: list[tuple[str, Answer, asyncio.Lock]] = []
-        self._consumers: list[tuple[str, str, Handler, asyncio.Lock]] = []
+        self._subscriptions: list[tuple[str, Answer, Lanes]] = []
+        self._consumers: list[tuple[str, str, Handler, Lanes]] = []
         self._store: StreamConfig | None = None
         self._work: set[asyncio.Task[None]] = set()
         self._connected = asyncio.Event()
@@ -253,7 +257,7 @@ class JetStreamBus:
 
     async def subscribe(self, subject: str, answer: Answer) -> None:
         """Without a connection it takes effect with the next one."""
-        subscription = (subject, answer, asyncio.Lock())
+        subscription = (subject, answer, Lanes())
         self._subscriptions.append(subscription)
         if self.is_connected:
             try:
@@ -267,13 +271,19 @@ class JetStreamBus:
         except _LOST as error:
             raise BusError(_words(error)) from error
 
-    async def _hear(self, client: Client, subject: str, answer: Answer, one_by_one: asyncio.Lock) -> None:
-        async def heard(message: Msg) -> None:
-            async with one_by_one:
-                await _answer(client, message, answer)
+    async def _hear(self, client: Client, subject: str, answer: Answer, lanes: Lanes) -> None:
+        places = asyncio.Semaphore(_IN_HAND)
+
+        async def heard(message: Msg, lane: asyncio.Lock) -> None:
+            try:
+                async with lane:
+                    await _answer(client, message, answer)
+            finally:
+                places.release()
 
         async def given(message: Msg) -> None:
-            await asyncio.shield(self._start_work(heard(message)))
+            await places.acquire()
+            self._start_work(heard(message, lanes.of(message.subject)))
 
         await client.subscribe(subject, cb=given)
 
@@ -317,7 +327,7 @@ class JetStreamBus:
     async def consume(self, name: str, subject: str, handler: Handler) -> None:
         """Needs the store. Several connections that consume under one name share the messages; another name may not
         want messages of the same subject (BusError): each is handled once."""
-        consumer = (name, subject, handler, asyncio.Lock())
+        consumer = (name, subject, handler, Lanes())
         self._consumers.append(consumer)
         if self.is_connected:
             try:
@@ -326,7 +336,7 @@ class JetStreamBus:
                 self._consumers.pop()
                 raise BusError(_words(error)) from error
 
-    async def _bind(self, client: Client, name: str, subject: str, handler: Handler, one_by_one: asyncio.Lock) -> None:
+    async def _bind(self, client: Client, name: str, subject: str, handler: Handler, lanes: Lanes) -> None:
         deliver = f"rf.deliver.{name}"
         config = ConsumerConfig(
             durable_name=name,
@@ -340,13 +350,13 @@ class JetStreamBus:
         )
         await client.jetstream().add_consumer(STREAM, config)
 
-        async def handed(message: Msg) -> None:
-            async with one_by_one:
+        async def handed(message: Msg, lane: asyncio.Lock) -> None:
+            async with lane:
                 await _hand_over(message, handler)
 
         async def given(message: Msg) -> None:
             if message.subject.startswith("rf.keep.") and message.reply.startswith("$JS.ACK."):
-                await asyncio.shield(self._start_work(handed(message)))
+                self._start_work(handed(message, lanes.of(message.subject)))
             else:  # an agent named this subject for its acknowledgements
                 _log.warning("what came to `%s` from `%s` is no kept message", deliver, message.subject)
 

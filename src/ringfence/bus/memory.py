@@ -11,6 +11,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Final
 
+from ringfence.bus.lanes import Lanes
 from ringfence.ports.bus import Answer, BusError, Handler
 
 _log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class MemoryBroker:
         """Whether anybody heard it."""
         hearers = [hearer for hearer in self._hearers if is_match(hearer.pattern, subject)]
         for hearer in hearers:
-            hearer.queue.put_nowait((subject, data, reply))
+            hearer.hear(subject, data, reply)
         return bool(hearers)
 
     def keep(self, subject: str, data: bytes, id: str) -> None:
@@ -115,19 +116,30 @@ class _Hearer:
 
     def __init__(self, pattern: str, answer: Answer) -> None:
         self.pattern = pattern
-        self.queue: asyncio.Queue[tuple[str, bytes, asyncio.Future[bytes] | None]] = asyncio.Queue()
-        self._answer = answer
+        self._answer, self._lanes = answer, Lanes()
+        self._at_work: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        while True:
-            subject, data, reply = await self.queue.get()
+    def hear(self, subject: str, data: bytes, reply: asyncio.Future[bytes] | None) -> None:
+        work = self._heard(subject, data, reply, self._lanes.of(subject))
+        task = asyncio.get_running_loop().create_task(work)
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+
+    async def _heard(self, subject: str, data: bytes, reply: asyncio.Future[bytes] | None, lane: asyncio.Lock) -> None:
+        async with lane:
             try:
                 answer = await self._answer(subject, data)
             except Exception:
                 _log.exception("a message on `%s` could not be answered", subject)
-                continue
+                return
             if reply and answer is not None and not reply.done():
                 reply.set_result(answer)
+
+    async def close(self) -> None:
+        at_work = self._at_work - {asyncio.current_task()}
+        for task in at_work:
+            task.cancel()
+        await asyncio.gather(*at_work, return_exceptions=True)
 
 
 class MemoryBus:
@@ -161,7 +173,6 @@ class MemoryBus:
         hearer = _Hearer(subject, answer)
         self._hearers.append(hearer)
         self._broker.hear(hearer)
-        self._start(hearer.run())
 
     async def keep(self, subject: str, data: bytes, *, id: str) -> None:
         self._check()
@@ -179,6 +190,7 @@ class MemoryBus:
         self._is_open = False
         for hearer in self._hearers:
             self._broker.forget(hearer)
+        await asyncio.gather(*(hearer.close() for hearer in self._hearers))
         self._hearers.clear()
         for task in self._tasks:
             task.cancel()

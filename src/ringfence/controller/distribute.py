@@ -15,6 +15,7 @@ from nacl.signing import SigningKey
 
 from ringfence.controller.desired import Desired, News
 from ringfence.controller.isolating import Isolating
+from ringfence.controller.pacing import Pace
 from ringfence.ports.bus import Bus, BusError
 from ringfence.wire import subjects
 from ringfence.wire.envelope import seal
@@ -22,6 +23,8 @@ from ringfence.wire.messages import Down, Fetch, Isolations, Order, Pieces
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 1000
+_ASKS = 50.0
+"""A host that has nothing yet asks this often without a pause: an answer holds only so much."""
 
 
 class Distributor:
@@ -30,6 +33,7 @@ class Distributor:
     def __init__(self, bus: Bus, key: Callable[[], SigningKey], desired: Desired, isolating: Isolating) -> None:
         self._bus, self._key, self._desired, self._isolating = bus, key, desired, isolating
         self._sent: OrderedDict[int, float] = OrderedDict()
+        self._pace = Pace(burst=_ASKS)
         self.messages = 0
         """Told to single hosts since the start."""
         self.bytes = 0
@@ -88,6 +92,8 @@ class Distributor:
 
     async def _answer(self, subject: str, data: bytes) -> bytes | None:
         uuid = subjects.sender(subject)
+        if not self._pace.admits(uuid):
+            return None
         try:
             fetch = msgspec.json.decode(data, type=Fetch)
         except ValueError as error:

@@ -31,15 +31,16 @@ class Bus(Protocol):
         """The first answer."""
 
     async def subscribe(self, subject: str, answer: Answer) -> None:
-        """Hear a subject (`*` one word, `>` the rest) from now on, across reconnects, one message after the other.
-        Without a connection it takes effect with the next one."""
+        """Hear a subject (`*` one word, `>` the rest) from now on, across reconnects: messages to one subject one after
+        the other, to different ones beside one another. Without a connection it takes effect with the next one."""
 
     async def keep(self, subject: str, data: bytes, *, id: str) -> None:
         """Store durably. The same `id` on the same subject again within some minutes is the same message."""
 
     async def consume(self, name: str, subject: str, handler: Handler) -> None:
-        """Be given every kept message of a subject, from where the consumer of that name left off, and for good: another
-        name may not consume the same subjects. Without a connection it takes effect with the next one."""
+        """Be given every kept message of a subject, from where the consumer of that name left off, and for good:
+        another name may not consume the same subjects. Messages to different subjects may be handed over beside one another.
+        Without a connection it takes effect with the next one."""
 
     async def flush(self) -> None:
         """Return when the server has seen what was published."""
