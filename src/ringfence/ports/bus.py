@@ -39,8 +39,8 @@ class Bus(Protocol):
 
     async def consume(self, name: str, subject: str, handler: Handler) -> None:
         """Be given every kept message of a subject, from where the consumer of that name left off, and for good:
-        another name may not consume the same subjects. Messages to different subjects may be handed over beside one another.
-        Without a connection it takes effect with the next one."""
+        another name may not consume the same subjects. Those to different subjects may be handed over beside one
+        another. Without a connection it takes effect with the next one."""
 
     async def flush(self) -> None:
         """Return when the server has seen what was published."""
