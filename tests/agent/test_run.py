@@ -17,7 +17,7 @@ from scripted import OTHER, OWN, UUID, Controller, Host, Paper, body, trial, unt
 from ringfence.agent.run import Agent
 from ringfence.core.intent.pieces import Isolation
 from ringfence.core.net.address import parse_address
-from ringfence.wire.messages import Order, Probe, Upcoming
+from ringfence.wire.messages import Order, Pieces, Probe, Upcoming
 
 
 @asynccontextmanager
@@ -233,23 +233,54 @@ def test_tampering_is_put_right_and_told_in_words(tmp_path: Path) -> None:
     run(test())
 
 
-def test_a_cloned_identity_opens_nothing_and_still_isolates(tmp_path: Path) -> None:
-    """While another host lives under the identity, what would open waits; a quarantine does not."""
+def test_a_cloned_identity_is_told_and_goes_on_hearing(tmp_path: Path) -> None:
+    """What the controller signs binds a host that has a double: permissions go, quarantines come, and people know."""
 
     async def test() -> None:
         async with estate(tmp_path) as (controller, agent, point):
             await settle(controller)
             controller.is_cloned = True
             await until(lambda: agent.enforcer.is_cloned)
-            await controller.say(controller.assign(body("tcp/80", "tcp/81")))
-            await until(lambda: controller.realised[-1].state == "pending")
+            await controller.say(controller.assign(body("tcp/81")))
+            await until(lambda: is_realised(controller, controller.assignment.revision))
+            assert point.intent is not None
+            assert all("tcp/80" not in cell.rule for part in point.intent.parts for cell in part.cells)
             await controller.say(controller.isolate(Isolation(UUID, OWN)))
             await until(lambda: point.intent and point.intent.is_quarantined)
-            assert point.intent is not None
-            assert all("tcp/81" not in cell.rule for part in point.intent.parts for cell in part.cells)
             await until(lambda: "identity-cloned" in controller.kinds())
             controller.is_cloned = False
-            await until(lambda: is_realised(controller, 13))
+            await until(lambda: not agent.enforcer.is_cloned)
+
+    run(test())
+
+
+def test_only_what_was_tried_is_confirmed(tmp_path: Path) -> None:
+    """A policy heard while the one before is being confirmed has proven nothing: it gets a trial of its own."""
+
+    async def test() -> None:
+        async with estate(tmp_path) as (controller, agent, point):
+            await settle(controller)
+            tried = controller.assign(body("tcp/81"), trial=trial(60))
+            newer = controller.assign(body("tcp/82"), trial=trial(60, Probe("127.0.0.1", 1)))
+            controller.assignment = tried
+            confirm = point.confirm
+
+            def confirm_late() -> None:
+                point.confirm = confirm  # type: ignore[method-assign]
+                agent.held.take(newer)
+                fetched = Pieces(bodies=tuple(controller.bodies.values()), workload=UUID)
+                agent.held.take(fetched)
+                assert agent.held.assignment is newer
+                confirm()
+
+            point.confirm = confirm_late  # type: ignore[method-assign]
+            await controller.say(tried)
+            await until(lambda: agent.held.confirmed is not None and agent.held.confirmed.revision == tried.revision)
+            agent.enforcer.news()
+            await until(lambda: agent.enforcer.trial_left_s > 0)
+            assert agent.held.confirmed is not None
+            assert agent.held.confirmed.revision == tried.revision
+            assert agent.held.fallback(agent.clock.now()) is not None
 
     run(test())
 

@@ -37,7 +37,7 @@ from ringfence.agent.swift import Ground, Swift
 from ringfence.agent.tampering import Tampering
 from ringfence.agent.telling import Telling, isolations_of, realised_of
 from ringfence.agent.trial import Trial, Works
-from ringfence.agent.wanted import Wanted, quarantine_of, wanted, widens
+from ringfence.agent.wanted import Wanted, quarantine_of, wanted
 from ringfence.core.errors import FindingsError, RingfenceError, TargetError
 from ringfence.core.intent.model import Intent, Passage
 from ringfence.ports.target import Observed, State
@@ -48,7 +48,6 @@ T = TypeVar("T")
 RETRY_S: Final = (1.0, 60.0)
 UNWATCHED_AUDIT_S: Final = 10.0
 _STATES: dict[str, State] = {"not-realised": "drifted", "not-permitted": "unreachable", "unreachable": "unreachable"}
-CLONED = "another host lives under this identity: nothing is opened until one of the two is enrolled again"
 UNCONFIRMED = ("nobody confirmed it in time: no agent ran",)
 
 
@@ -162,13 +161,14 @@ class Enforcer:
         await self._tell_tampering()
         await self._settle_trial()
         found = self.wanted()
+        if self._turns_at is not None and self._turns_at <= self.clock.now():
+            self._save()  # what the time closed stays closed after a restart, whatever the clock says then
         self._turns_at = self.held.turns_at(self.clock.now())
         if found is None:
             await self._nothing_held()
             return
         await self._haste(found)
-        if not self._is_held_back(found):
-            await self._enforce(found)
+        await self._enforce(found)
 
     def wanted(self) -> Wanted | None:
         """What should be in the kernel now; None while nothing is held."""
@@ -198,7 +198,8 @@ class Enforcer:
             await asyncio.Future()
         while not self._news.is_set() and self._due_in_s():
             try:
-                await asyncio.wait_for(self._news.wait(), self._due_in_s())
+                async with asyncio.timeout(self._due_in_s()):
+                    await self._news.wait()
             except TimeoutError:
                 return
 
@@ -235,7 +236,7 @@ class Enforcer:
         self._ground = None  # whatever fails from here on, the next step goes the whole way
         if ground is None or news.moved is None or self._insists or self._tampering or self._is_due():
             return False
-        if self.disabled is not None or self.is_cloned or not ground.stands(self.held, now, self.channel):
+        if self.disabled is not None or not ground.stands(self.held, now, self.channel):
             return False
         after = self._ground = await self._swift.step(ground, news, now)
         if after is None:
@@ -265,14 +266,6 @@ class Enforcer:
 
     # ---- applying ---------------------------------------------------------------------------------------------------
 
-    def _is_held_back(self, found: Wanted) -> bool:
-        """While the identity is cloned nothing opens: who is which of the two, nobody here can say."""
-        if not self.is_cloned or self.in_force is None or not widens(self.in_force, found.intent):
-            return False
-        self._begin_audit()
-        self._telling.change(state="pending", problems=(CLONED,))
-        return True
-
     async def _haste(self, found: Wanted) -> None:
         """A quarantine does not wait for the policy that comes with it."""
         first = quarantine_of(self.in_force, found.intent) if self.in_force is not None else None
@@ -286,6 +279,8 @@ class Enforcer:
 
     async def _enforce(self, found: Wanted) -> None:
         self._begin_audit()
+        if self._trial is None or self._trial.assignment is not found.assignment:
+            self.held.applying = found.assignment
         try:
             if not await self._begin_trial(found):
                 return
@@ -307,7 +302,8 @@ class Enforcer:
             found, observed, self.held, change=self.change, refusal=self.refusal, is_disguised=self.disabled is not None
         )
         self._telling.report(msgspec.structs.replace(told, on_trial=self._trial is not None))
-        if self._trial is None and not found.is_reverted and self.realised.state == "realised":
+        is_itself = self._trial is None and self.disabled is None and not found.is_reverted
+        if is_itself and self.realised.state == "realised":
             self._ground = Ground(found.name, self.channel, found.policy, found.intent)
 
     def _refuse(self, found: Wanted, error: FindingsError) -> None:
@@ -379,7 +375,7 @@ class Enforcer:
             self._give_up(found.assignment.revision, UNCONFIRMED)
             self._news.set()
             return False
-        self._trial = Trial(found.assignment.revision, seconds)
+        self._trial = Trial(found.assignment, seconds)
         return True
 
     async def _settle_trial(self) -> None:
@@ -392,7 +388,7 @@ class Enforcer:
             try:
                 await self._in_thread(self.point.confirm)
                 self._end_trial()
-                self.held.confirm()
+                self.held.confirm(trial.assignment)
                 self._save()
                 return
             except TargetError as error:
@@ -412,7 +408,7 @@ class Enforcer:
 
     def _confirm_held(self, found: Wanted) -> None:
         if self.held.confirmed is not found.assignment:
-            self.held.confirm()
+            self.held.confirm(found.assignment)
             self._save()
 
     def _end_disabled(self) -> None:

@@ -75,6 +75,8 @@ class Held:
         """A newer one, pieces of which are missing yet."""
         self.confirmed: Assignment | None = None
         """The last one that outlived its trial: what a failed trial falls back to."""
+        self.applying: Assignment | None = None
+        """The one that is being put in force or tried, whatever was heard since."""
         self.isolations: Isolations | None = None
         self.groups: dict[str, HeldGroup] = {}
         self._bodies: dict[str, Body] = {}
@@ -224,7 +226,7 @@ class Held:
         return {key for body in known if body is not None for key in body.groups}
 
     def _in_use(self) -> list[Assignment]:
-        return [one for one in (self.pending, self.assignment, self.confirmed) if one is not None]
+        return [one for one in (self.pending, self.assignment, self.applying, self.confirmed) if one is not None]
 
     def _is_whole(self, key: str) -> bool:
         return key in self.groups and self.groups[key].is_whole
@@ -242,9 +244,9 @@ class Held:
         self._forget_unused()
         return True
 
-    def confirm(self) -> None:
-        """The assignment in force outlived its trial, or had none."""
-        self.confirmed = self.assignment
+    def confirm(self, assignment: Assignment) -> None:
+        """This very assignment outlived its trial, or had none. A newer one heard meanwhile has proven nothing."""
+        self.confirmed, self.applying = assignment, None
         self._forget_unused()
 
     def _forget_unused(self) -> None:

@@ -172,7 +172,8 @@ class Link:
     async def _rests(self, seconds: float) -> bool:
         """Wait so long, or until there is a connection again: whether there is."""
         try:
-            await asyncio.wait_for(self._again.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
         except TimeoutError:
             return False
         return True
@@ -221,7 +222,8 @@ class Link:
             await self.ask_state()
             pause = self._heartbeat_s * random.uniform(0.8, 1.2)
             try:
-                await asyncio.wait_for(self._beating.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._beating.wait()
             except TimeoutError:
                 continue
 
@@ -287,7 +289,8 @@ class Link:
         """Until there is something to send, or it is time to try again."""
         pause = _PAUSES_S[min(failures + 1, 4)] * random.uniform(0.5, 1.5) if failures else None
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._kept.wait(), pause)
+            async with asyncio.timeout(pause):
+                await self._kept.wait()
         self._kept.clear()
 
     async def _drain(self) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from ringfence.wire.messages import Probe
+from ringfence.wire.messages import Assignment, Probe
 
 Works = Callable[[tuple[Probe, ...]], Awaitable[tuple[str, ...]]]
 """What does not work under the rules of now: the control channel, and these probes."""
@@ -20,12 +20,16 @@ NOT_TRIED = ("it was not tried yet",)
 class Trial:
     """Of one assignment's policy."""
 
-    def __init__(self, revision: int, seconds: float) -> None:
-        self.revision = revision
+    def __init__(self, assignment: Assignment, seconds: float) -> None:
+        self.assignment = assignment
         self.problems: tuple[str, ...] = NOT_TRIED
         self.works = False
         self._until = time.monotonic() + seconds
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def revision(self) -> int:
+        return self.assignment.revision
 
     @property
     def left_s(self) -> float:

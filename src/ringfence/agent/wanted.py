@@ -18,7 +18,6 @@ from ringfence.agent.point import How
 from ringfence.core.intent.model import Intent, Passage
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.net.service import TCP, point
-from ringfence.targets.nftables.revocation import revokes
 from ringfence.wire.messages import Assignment, Trial
 
 
@@ -100,11 +99,6 @@ def quarantine_of(before: Intent, now: Intent) -> Intent | None:
         isolated=now.isolated,
         quarantine_passages=now.quarantine_passages,
     )
-
-
-def widens(before: Intent, after: Intent) -> bool:
-    """Whether some flow passes under the second that may not pass under the first. Errs towards saying so."""
-    return revokes(after, before)
 
 
 def _is_new(assignment: Assignment, confirmed: Assignment | None) -> bool:
