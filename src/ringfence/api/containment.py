@@ -57,6 +57,8 @@ def contained_view(one: Contained) -> ContainedView:
         verified_peers=one.verified_peers,
         peers=one.peers,
         is_verified=one.is_verified,
+        state=one.state,
+        unreachable=len(one.unreachable),
         pending=tuple(map(_check, one.pending[:MOST_PENDING])),
     )
 

@@ -45,7 +45,7 @@ def quarantine(
 ) -> int:
     """Isolate workloads, now, on themselves and on every peer; whatever the policies say.
 
-    Exit 1 while one is not verified: read back on the host itself and on every peer that is heard.
+    Exit 1 while one is not verified: read back on the host itself and on every peer. Who is unreachable is named.
     """
     if workloads:
         for_s = int(parse_duration(lasts).total_seconds()) if lasts else None
@@ -58,9 +58,9 @@ def quarantine(
 
 
 def _verified(client: Client, found: list[ContainedView], *, wait_s: float) -> list[ContainedView]:
-    """The same quarantines, once they are verified or time is up."""
+    """The same quarantines, once all that are heard read them back, or time is up."""
     ids, end = {one.id for one in found}, time.monotonic() + wait_s
-    while not all(one.is_verified for one in found) and time.monotonic() < end:
+    while any(one.state == "pending" for one in found) and time.monotonic() < end:
         time.sleep(_POLL_S)
         found = [one for one in client.quarantines() if one.id in ids]
     return found

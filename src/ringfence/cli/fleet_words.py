@@ -114,10 +114,13 @@ def contained_words(found: Iterable[api.ContainedView]) -> RenderableType:
 
 
 def _waiting_for(one: api.ContainedView) -> str:
-    names = [check.name for check in one.pending if check.state == "pending"]
-    if one.own is not None and one.own.state != "verified":
-        names.insert(0, f"{one.own.name} itself ({one.own.state})")
-    return f"pending: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+    """Who has yet to read it back; or, where all that are heard did, of whom nothing is known."""
+    whose = "unreachable" if one.state == "partly" else "pending"
+    checks = ([] if one.own is None else [one.own]) + list(one.pending)
+    names = [check.name for check in checks if check.state == whose]
+    if one.state == "partly":
+        return f"partly: {one.unreachable} unreachable: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+    return f"pending: {', '.join(names[:3]) or 'nobody is heard'}{' ...' if len(names) > 3 else ''}"
 
 
 def status_words(status: api.Status) -> list[RenderableType]:

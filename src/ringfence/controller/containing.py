@@ -57,7 +57,7 @@ class Contained(msgspec.Struct, frozen=True):
     verified_peers: int
     peers: int
     pending: tuple[HostCheck, ...] = ()
-    """The peers that did not read it back: those that are heard and have yet to, and those that are not heard."""
+    """The peers that did not read it back: those that are heard and have yet to, then those that are not heard."""
 
     @property
     def state(self) -> Force:
@@ -183,7 +183,7 @@ class Containing:
         inventory = self._reconciler.inputs.inventory
         assignments = tuple(self._reconciler.desired.assignments.items())
         checks = {uuid: self._check(uuid, one.networks, realised, is_online) for uuid, one in assignments}
-        behind = tuple(one for one in checks.values() if one.state != "verified")
+        behind = tuple(sorted((one for one in checks.values() if one.state != "verified"), key=_by_urgency))
         late = {one.uuid for one in behind}
         out = []
         for record in records:
@@ -209,6 +209,11 @@ class Containing:
             return HostCheck(uuid, name, "unreachable")
         is_there = told is None or said.isolations >= told.revision
         return HostCheck(uuid, name, "verified" if is_there and said.state in ("realised", "refused") else "pending")
+
+
+def _by_urgency(check: HostCheck) -> tuple[str, str]:
+    """Those that are heard, and have yet to, first."""
+    return check.state, check.name
 
 
 def _live(view: View, now: datetime, *workloads: str) -> tuple[QuarantineRecord, ...]:

@@ -428,7 +428,13 @@ class ContainedView(msgspec.Struct, frozen=True):
     verified_peers: int
     peers: int
     is_verified: bool
+    """Read back by the host itself, where an agent runs, and by every peer."""
+    state: Literal["verified", "partly", "pending"] = "pending"
+    """`partly`: read back by all that are heard. `pending`: not so, or nobody is heard."""
+    unreachable: int = 0
+    """Hosts of which nothing is known, the isolated one included."""
     pending: tuple[HostCheckView, ...] = ()
+    """The peers that did not read it back, those that are heard first; no more than a thousand."""
 
 
 # ---- alerts, audit, evidence ----------------------------------------------------------------------------------------
