@@ -17,7 +17,7 @@ from ringfence.api.common import Before, Desk, Limit, Who, needs
 from ringfence.controller.backing_up import back_up
 from ringfence.controller.reviewing import audit_page, check_audit
 from ringfence.ports.state import AuditEntry
-from ringfence.wire.api import AskEvidence, AuditChecked, BackUp, EvidenceView
+from ringfence.wire.api import AskEvidence, AuditChecked, BackUp, Done, EvidenceView
 
 _PIECE_BYTES = 1 << 20
 _Word = Annotated[str, QueryParameter(max_length=200)]
@@ -59,6 +59,15 @@ async def backup(desk: Desk, who: Who, data: JSONBody[BackUp]) -> Stream:
     return Stream(_pieces(path), media_type="application/octet-stream")
 
 
+@post(
+    "/confirm-restore", opt=needs("backup"), status_code=HTTP_200_OK, summary="What was restored is in force from now."
+)
+async def confirm_restore(desk: Desk, who: Who) -> Done:
+    """Quarantines and revocations made since the backup are not known here: make them again first."""
+    await desk.resuming.confirm(by=who)
+    return Done(1)
+
+
 def _pieces(path: Path) -> Iterator[bytes]:
     """The content of a file that is gone already: nobody else ever reads it."""
     file = path.open("rb")
@@ -68,4 +77,4 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-ROUTES = Router("/", route_handlers=[audit, verify, evidence, ask, bundle, backup], tags=["records"])
+ROUTES = Router("/", route_handlers=[audit, verify, evidence, ask, bundle, backup, confirm_restore], tags=["records"])

@@ -18,6 +18,7 @@ from typing import Final
 from ringfence import __version__
 from ringfence.controller import audit
 from ringfence.controller.access import Principal
+from ringfence.controller.resuming import mark_restored
 from ringfence.ports.state import Change, StateError
 from ringfence.stores.sql import SqlState
 from ringfence.stores.sql.archive import Manifest, backup, restore
@@ -65,6 +66,7 @@ async def restore_into(
     folders = {"keys": keys, "evidence": directory / "evidence"}
 
     def then(tx: Change) -> None:
+        mark_restored(tx)
         audit.record(tx, at=clock(), actor="controller", action="backup.restore", details={"from": path.name})
 
     manifest = await restore(

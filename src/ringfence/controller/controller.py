@@ -22,7 +22,7 @@ from uuid import UUID
 
 import msgspec
 
-from ringfence.controller import audit, occurrences
+from ringfence.controller import audit, holding, occurrences
 from ringfence.controller.access import Principal, grant
 from ringfence.controller.applying import Applying
 from ringfence.controller.attending import Attending
@@ -48,6 +48,7 @@ from ringfence.controller.leasing import Leasing, Refusal, describe
 from ringfence.controller.metrics import Metrics
 from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence, Seen
 from ringfence.controller.reconcile import Reconciler
+from ringfence.controller.resuming import Resuming, is_restored
 from ringfence.controller.rollouts import Rollouts
 from ringfence.controller.signing import SigningKeys
 from ringfence.controller.versions import Versions
@@ -155,6 +156,7 @@ class Controller:
         )
         self.applying = Applying(self.versions, self.rollouts, self.reconciler, self.flows, self._world_of, clock)
         self.applying.on_published = self._published
+        self.resuming = Resuming(self.state, self.reconciler, clock, self._heard, self._tell)
         self.attending = Attending(self.state, self.watching, clock)
         self.collecting = Collecting(folder / "evidence", self.state, self.workloads, self.order, clock)
         self.distributor: Distributor
@@ -188,7 +190,7 @@ class Controller:
         await self.distributor.serve()
         await bus.subscribe(subjects.UP_EVERYONE.format("beat"), self.presence.beat)
         await bus.subscribe(subjects.UP_EVERYONE.format("done"), self._done)
-        await bus.consume("flows", "rf.keep.*.flows", lambda _, data: self.incoming.keep(data))
+        await bus.consume("flows", "rf.keep.*.flows", self._keep_flows)
         await self.dispatcher.start()
         await self.watching.start(bus)
         await self.collecting.start(bus)
@@ -197,6 +199,7 @@ class Controller:
             self.watching.keep_telling,
             self.leasing.keep_leasing,
             lambda: self._every("agents", _PERSIST_S, self._persist),
+            lambda: self._every("revisions", 5.0, self.resuming.advance),
             lambda: self._every("rollout", 1.0, self.rollouts.advance),
             lambda: self._every("flows", 15.0, self._store_flows),
             lambda: self._every("silence", 5.0, self._silence),
@@ -213,7 +216,8 @@ class Controller:
     async def _start_desired(self) -> None:
         held = await self.state.read(read_estate)
         self.rollouts.current = held.underway
-        inputs = inputs_of(held, self.clock(), ahead_of(held))
+        is_held = await self.state.read(is_restored)
+        inputs = msgspec.structs.replace(inputs_of(held, self.clock(), ahead_of(held)), is_held=is_held)
         await self.reconciler.start(inputs, quarantines_of(held.quarantines))
 
     async def close(self) -> None:
@@ -257,6 +261,10 @@ class Controller:
         """What a host said last about what it enforces."""
         seen = self.presence.seen.get(uuid)
         return seen.realised if seen is not None else None
+
+    def _heard(self) -> dict[str, Realised]:
+        """What every agent realised, as far as it was heard."""
+        return {uuid: seen.realised for uuid, seen in self.presence.seen.items()}
 
     def is_online(self, uuid: str) -> bool:
         seen = self.presence.seen.get(uuid)
@@ -364,8 +372,22 @@ class Controller:
             raise
 
     async def _store_flows(self) -> None:
-        inventory = self.reconciler.inputs.inventory
-        await asyncio.to_thread(self.incoming.take, inventory, self.flows)
+        if not self.incoming.has_settled():
+            return
+        now, ground = self.clock(), self.watching.ground
+        held = await self.state.read(lambda view: holding.history(view, now - holding.HORIZON))
+        inventory = await asyncio.to_thread(holding.with_history, self.reconciler.inputs.inventory, held)
+        taken = await asyncio.to_thread(self.incoming.take, inventory, self.flows)
+        names = {workload.uuid: workload.name for workload in inventory.workloads}
+        for uuid, rows in taken.false.items():
+            self.watching.alerts.note(occurrences.false_flows(names.get(uuid, uuid), now, rows, ground), now)
+        for uuid, rows in taken.lost.items():
+            self.watching.alerts.note(occurrences.lost_flows(names.get(uuid, uuid), now, rows, ground), now)
+        self.metrics.flows(taken.rows)
+        self.metrics.lost(sum(taken.lost.values()))
+
+    async def _keep_flows(self, subject: str, data: bytes) -> None:
+        await self.incoming.keep(UUID(subjects.sender(subject)), data)
 
     async def _certify(self) -> None:
         """A new certificate in time. Those who are connected keep what they have."""

@@ -252,6 +252,15 @@ class Desired:
         """Whether what was compiled is not what it would be at that time."""
         return any(turn <= at for one in self._compiled for turn in one.turns)
 
+    def renumber(self) -> News:
+        """Everything that is told, anew: agents hold later revisions than any before, and would keep what they have."""
+        self.revision += 1
+        for group in self._groups.values():
+            group.version = self.revision
+        every = self.assignments.items()
+        self.assignments = {uuid: msgspec.structs.replace(one, revision=self.revision) for uuid, one in every}
+        return News(self.revision, assignments=dict(self.assignments))
+
     def put_workload(self, workload: Workload) -> News:
         """A workload that came or changed. Raises InputError `duplicate-name`."""
         before = self.inputs.inventory.by_uuid.get(workload.uuid)

@@ -83,8 +83,11 @@ async def _flows(controller: Controller) -> Part:
 
 
 def _policies(controller: Controller) -> Iterator[Part]:
-    """Versions in use that cannot be read."""
+    """Versions in use that cannot be read, and a restore that nobody confirmed."""
     inputs = controller.reconciler.inputs
+    if controller.resuming.is_waiting:
+        message = "restored from a backup: hosts keep what they have, and quarantines and revocations made since are"
+        yield Part("restore", "degraded", f"{message} not known; make them again, then POST /v1/confirm-restore")
     for version in (inputs.base, inputs.next):
         if version is not None and version.problem:
             message = f"version {version.number} cannot be read, and its hosts keep what they have: {version.problem}"
@@ -130,10 +133,15 @@ def _certificates_in(content: bytes) -> bytes:
 
 def _incoming(controller: Controller) -> Part:
     incoming = controller.incoming
-    told = f"{incoming.batches:,} batches since the start"
-    if incoming.malformed:
-        return Part("flows of agents", "degraded", f"{told}, {incoming.malformed:,} of them malformed")
-    return Part("flows of agents", "ok", told)
+    faults = {
+        "malformed": incoming.malformed,
+        "lost (too many)": incoming.lost,
+        "stretches set aside": incoming.parked,
+        "rows of others dropped": incoming.foreign,
+    }
+    told = [f"{incoming.batches:,} batches since the start", *(f"{n:,} {word}" for word, n in faults.items() if n)]
+    is_well = not (incoming.malformed or incoming.lost or incoming.parked)
+    return Part("flows of agents", "ok" if is_well else "degraded", ", ".join(told))
 
 
 async def _sinks(controller: Controller) -> list[Part]:

@@ -31,10 +31,18 @@ class Isolating:
         self._told: dict[Networks, Isolations] = {}
         self._resolver: Resolver | None = None
         self._before = dict(remembered or {})
+        self.is_withheld = False
+        """Nobody is told: what hosts hold may be more than what is known here."""
 
     def of(self, networks: Networks) -> Isolations | None:
         """What the hosts of these networks were told last."""
-        return self._told.get(networks)
+        return None if self.is_withheld else self._told.get(networks)
+
+    def anew(self, revision: int) -> tuple[Isolations, ...]:
+        """All that is told, under a revision of its own that nobody was told yet."""
+        self.revision = max(self.revision, revision) + 1
+        self._told = {n: msgspec.structs.replace(told, revision=self.revision) for n, told in self._told.items()}
+        return () if self.is_withheld else tuple(self._told.values())
 
     def follow(
         self,
@@ -62,7 +70,7 @@ class Isolating:
             self._told[networks] = told
             news.append(told)
         self.revision += bool(news)
-        return tuple(news)
+        return () if self.is_withheld else tuple(news)
 
     def remember(self) -> dict[str, Mark]:
         """What to give the next one after a restart."""

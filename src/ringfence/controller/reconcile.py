@@ -77,7 +77,8 @@ class Reconciler:
         remembered = msgspec.structs.replace(remembered, revision=revision)
         self.desired = await self._in_thread(lambda: Desired(inputs, remembered))
         self.isolating = Isolating(isolations, remembered.isolations)
-        self._everywhere = _networks_of(self.desired.assignments)
+        self.isolating.is_withheld = inputs.is_held
+        self._everywhere = frozenset(self.desired.everywhere)
         await self._resolve(inputs.at)
         self._is_dirty = True
         await self._forget()
@@ -117,9 +118,44 @@ class Reconciler:
     async def isolate(self, quarantines: tuple[Quarantine, ...]) -> tuple[Isolations, ...]:
         """The quarantines there are from now on. At once."""
         self._take(quarantines)
+        await self.reveal()
         news = await self._isolate()
         await self._write_bound()
         return news
+
+    async def reveal(self) -> None:
+        """What was withheld of quarantines is told."""
+        if self.isolating.is_withheld:
+            self.isolating.is_withheld = False
+            await self._isolate_anew(self.isolating.revision)
+
+    @property
+    def revisions(self) -> tuple[int, int]:
+        """The last that were given, of the desired state and of quarantines."""
+        return self.desired.revision, self.isolating.revision
+
+    async def leap(self, revision: int, isolations: int) -> None:
+        """Step past revisions that a controller in another time gave, and tell everything anew."""
+        async with self._turn:
+            ours = self.revisions
+
+            def work(tx: Change) -> tuple[int, int]:
+                return (
+                    _block_past(tx, REVISIONS, max(revision, ours[0])),
+                    _block_past(tx, ISOLATIONS, max(isolations, ours[1])),
+                )
+
+            self.desired.revision, isolations = await self._state.write(work)
+            self._limit = self.desired.revision + BLOCK
+        await self._isolate_anew(isolations)
+        await self._follow(self.desired.renumber)
+
+    async def _isolate_anew(self, revision: int) -> None:
+        loop = asyncio.get_running_loop()
+        news = await loop.run_in_executor(self._isolator, self.isolating.anew, revision)
+        if news:
+            await self._forget()
+            await self.on_isolations(news)
 
     async def turn(self) -> None:
         """Time went by."""
@@ -255,6 +291,12 @@ class Reconciler:
 def _block(tx: Change, counter: str) -> int:
     """The first of a block of numbers nobody used."""
     return tx.next(counter, BLOCK) - BLOCK
+
+
+def _block_past(tx: Change, counter: str, past: int) -> int:
+    """The first of a block of numbers beyond one."""
+    first = _block(tx, counter)
+    return first if first > past else tx.next(counter, past - first + 1) - BLOCK
 
 
 def _new_blocks(tx: Change) -> tuple[int, int]:
