@@ -124,7 +124,7 @@ class NftablesPoint:
         return self.target.apply_membership(added, removed)
 
     def isolate(self, intent: Intent) -> Observed:
-        return self.target.apply_isolation(intent)
+        return self.target.apply_isolation(intent, severs=True)
 
     def observe(self) -> Observed:
         return self.target.observe()

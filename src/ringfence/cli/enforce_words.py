@@ -70,7 +70,8 @@ def _part_document(part: Part) -> Document:
 
 def passage_document(passage: Passage) -> Document:
     remote, services = format_ranges(passage.remote), format_services(passage.services)
-    return {"direction": passage.direction, "remote": remote, "services": services}
+    said: Document = {"direction": passage.direction, "remote": remote, "services": services}
+    return said | {"local": format_ranges(passage.local)} if passage.local else said
 
 
 def change_document(change: Change) -> Document:
@@ -178,7 +179,8 @@ def _member_words(member: Member) -> Iterator[str]:
 
 def _passage_words(passage: Passage, *, begins: bool) -> str:
     services, remote = _some(format_services(passage.services)), _places(passage.remote)
-    what = f"{services} {_PREPOSITION[passage.direction]} {remote}"
+    at = f" (at {_places(passage.local)} of this host)" if passage.local else ""
+    what = f"{services} {_PREPOSITION[passage.direction]} {remote}{at}"
     return f"{'+' if begins else '-'} {what} {'passes' if begins else 'no longer passes'} whatever policy says"
 
 
