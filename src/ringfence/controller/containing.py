@@ -36,12 +36,15 @@ LEVELS: Mapping[str, tuple[WrittenException, ...]] = {
 """Staged beforehand: what each level lets pass."""
 
 
+HostState = Literal["verified", "pending", "unreachable"]
+
+
 class HostCheck(msgspec.Struct, frozen=True):
     """Whether one host has it in force."""
 
     uuid: str
     name: str
-    state: Literal["verified", "pending", "unreachable"]
+    state: HostState
 
 
 Force = Literal["verified", "partly", "pending"]
@@ -180,35 +183,38 @@ class Containing:
         is_online: Callable[[str], bool],
     ) -> tuple[Contained, ...]:
         """Each host is looked at once; what is common to all quarantines is shared by them."""
-        inventory = self._reconciler.inputs.inventory
-        assignments = tuple(self._reconciler.desired.assignments.items())
-        checks = {uuid: self._check(uuid, one.networks, realised, is_online) for uuid, one in assignments}
-        behind = tuple(sorted((one for one in checks.values() if one.state != "verified"), key=_by_urgency))
-        late = {one.uuid for one in behind}
+        by_uuid, assignments = self._reconciler.inputs.inventory.by_uuid, dict(self._reconciler.desired.assignments)
+
+        def check(uuid: str, state: HostState) -> HostCheck:
+            workload = by_uuid.get(uuid)
+            return HostCheck(uuid, workload.name if workload else uuid, state)
+
+        wanted = {networks: self._revision(networks) for networks in {one.networks for one in assignments.values()}}
+        states = (
+            (uuid, _state(realised(uuid), wanted[one.networks], is_heard=is_online(uuid)))
+            for uuid, one in assignments.items()
+        )
+        behind = tuple(sorted((check(*one) for one in states if one[1] != "verified"), key=_by_urgency))
+        late = {one.uuid: one for one in behind}
         out = []
         for record in records:
-            workload, own = inventory.by_uuid.get(record.workload), checks.get(record.workload)
-            pending = tuple(one for one in behind if one is not own) if record.workload in late else behind
-            peers = len(checks) - (own is not None)
-            name = workload.name if workload else record.workload
+            uuid, has_agent = record.workload, record.workload in assignments
+            own = late.get(uuid) or (check(uuid, "verified") if has_agent else None)
+            pending = tuple(one for one in behind if one is not own) if uuid in late else behind
+            peers, name = len(assignments) - has_agent, by_uuid[uuid].name if uuid in by_uuid else uuid
             out.append(Contained(record, name, own, peers - len(pending), peers, pending))
         return tuple(out)
 
-    def _check(
-        self,
-        uuid: str,
-        networks: tuple[str, ...],
-        realised: Callable[[str], Realised | None],
-        is_online: Callable[[str], bool],
-    ) -> HostCheck:
+    def _revision(self, networks: tuple[str, ...]) -> int:
+        """What the hosts of some networks must have read back."""
         told = self._reconciler.isolating.of(frozenset(networks))
-        workload = self._reconciler.inputs.inventory.by_uuid.get(uuid)
-        name = workload.name if workload else uuid
-        said = realised(uuid)
-        if not is_online(uuid) or said is None:
-            return HostCheck(uuid, name, "unreachable")
-        is_there = told is None or said.isolations >= told.revision
-        return HostCheck(uuid, name, "verified" if is_there and said.state in ("realised", "refused") else "pending")
+        return told.revision if told is not None else 0
+
+
+def _state(said: Realised | None, revision: int, *, is_heard: bool) -> HostState:
+    if not is_heard or said is None:
+        return "unreachable"
+    return "verified" if said.isolations >= revision and said.state in ("realised", "refused") else "pending"
 
 
 def _by_urgency(check: HostCheck) -> tuple[str, str]:

@@ -47,6 +47,7 @@ class Resolver:
         self._inventory, self._at = inventory, at
         self._turning = {one.uuid for one in inventory.workloads if _is_turning(one)}
         self._picks: dict[tuple[Peer, ...], Picks] = {}
+        inventory.holders(0, at), inventory.by_uuid  # its indexes are made now, not when it must be quick
         self._take(quarantines)
 
     def follow(self, quarantines: Iterable[Quarantine], inventory: Inventory, at: datetime) -> None:
