@@ -184,6 +184,12 @@ def false_flows(host: str, at: datetime, rows: int, ground: Ground) -> Occurrenc
     return _about("tampering", host, at, message, ground, topic="flows")
 
 
+def lost_flows(host: str, at: datetime, rows: int, ground: Ground) -> Occurrence:
+    """More traffic was reported than is kept of one host."""
+    message = f"{rows:,} rows of the traffic of {host} are lost: it reports more than is kept of one host"
+    return _about("agent", host, at, message, ground, topic="flows-lost")
+
+
 def policy_change(version: PolicyVersion) -> Occurrence:
     """Somebody published."""
     note = f": {version.note}" if version.note else ""

@@ -130,6 +130,11 @@ def decode(data: bytes) -> FlowRows:
     )  # fmt: skip
 
 
+def rows_in(data: bytes) -> int:
+    """How many rows a batch says it has, without reading them. Raises as `decode`."""
+    return _head(data).rows
+
+
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
