@@ -255,6 +255,7 @@ _CONTROLLER = {
     "test-unmatched": Code("a test proves nothing: an end picks nobody", "correct its ends"),
     "unknown-version": Code("there is no such version of the policies", "look at the list of versions"),
     "unknown-proposal": Code("there is no such proposal", "look at the list of proposals"),
+    "labels-changed": Code("somebody changed the same labels meanwhile", "look at the plan again"),
     "not-restored": Code("no restore from a backup waits to be confirmed", "nothing is to be done"),
     "unrolled-changes": Code(
         "the newest version was stopped, or only its canary has it", "look through all that comes with it"

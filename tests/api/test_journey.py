@@ -128,7 +128,9 @@ def test_a_change_of_labels_is_a_change_of_policy(estate: Estate) -> None:
         ("closed", "app=shop,role=web", db, ("tcp/5432",), 1)
     ]
     assert client.workload(db).labels["role"] == "db"
-    assert client.relabel(to_cache) == 1
+    with pytest.raises(FindingsError, match="test-unmatched"):
+        client.relabel(to_cache)
+    assert client.relabel(msgspec.structs.replace(to_cache, accept_failing=True)) == 1
     assert client.workload(db).labels == {"app": "shop", "role": "cache", "tier": "2"}
     back = api.Relabel((db,), {"role": "db"}, ("tier",))
     assert [(b.change, b.workload_pairs) for b in client.plan_labels(back).boxes] == [("opened", 1)]

@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
-from ringfence.wire.api import DiffView, Done, Page, Reason, Relabel, SetMode, WorkloadView
+from ringfence.wire.api import Done, LabelsPlanned, Page, Reason, Relabel, SetMode, WorkloadView
 
 _Chosen = Annotated[str, QueryParameter(name="selector", max_length=2000, description="A label selector.")]
 
@@ -29,7 +29,7 @@ async def workload(desk: Desk, name: FromPath[str]) -> WorkloadView:
 
 
 @post("/labels/plan", opt=needs("read"), status_code=HTTP_200_OK, summary="What new labels would open and close.")
-async def plan_labels(desk: Desk, data: JSONBody[Relabel]) -> DiffView:
+async def plan_labels(desk: Desk, data: JSONBody[Relabel]) -> LabelsPlanned:
     return await asyncio.to_thread(desk.workloads.plan_labels, data)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ringfence.cli.fleet_words import diff_words
+from ringfence.cli.fleet_words import labels_words
 from ringfence.cli.remote import WorkloadsArgument, fleet, parse_labels
 from ringfence.cli.session import CLEAN, FINDINGS, Session
 from ringfence.cli.tables import count
@@ -32,18 +32,21 @@ def label(
     put: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label they are to have.")] = None,
     remove: Annotated[list[str] | None, typer.Option(metavar="KEY", help="A label to take off.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would open and close, change nothing.")] = False,
+    accept_failing: Annotated[
+        bool, typer.Option("--accept-failing", help="Go on although tests that hold now would not.")
+    ] = False,
     yes: YesOption = False,
 ) -> int:
     """Put labels on workloads, or take them off. A change of labels is a change of policy: it is shown first.
 
     Exit 1 when --plan shows that something opens or closes.
     """
-    asked = Relabel(tuple(workloads), parse_labels(put or ()), tuple(remove or ()))
+    asked = Relabel(tuple(workloads), parse_labels(put or ()), tuple(remove or ()), accept_failing=accept_failing)
     diff = client.plan_labels(asked)
     if plan:
-        session.emit(diff, *diff_words(diff))
-        return FINDINGS if diff.boxes else CLEAN
-    for line in diff_words(diff):
+        session.emit(diff, *labels_words(diff))
+        return FINDINGS if diff.boxes or diff.findings else CLEAN
+    for line in labels_words(diff):
         session.say(line)
     confirm(session, "change these labels?", yes=yes)
     changed = client.relabel(asked)

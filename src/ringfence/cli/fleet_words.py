@@ -69,6 +69,13 @@ def plan_words(planned: api.Planned) -> list[RenderableType]:
     return out
 
 
+def labels_words(planned: api.LabelsPlanned) -> list[RenderableType]:
+    """What opens and closes, which tests would not hold any more, what would break."""
+    out: list[RenderableType] = [*diff_words(planned)]
+    out += [Text(f"would fail: {one.message}", "bold red") for one in planned.findings]
+    return [*out, *_impact_words(planned.impact)]
+
+
 def _impact_words(impact: api.Impact | None) -> list[RenderableType]:
     if impact is None:
         return []

@@ -143,8 +143,8 @@ class Client:
     def workload(self, name: str) -> api.WorkloadView:
         return self.get(f"/workloads/{quote(name, safe='')}", api.WorkloadView)
 
-    def plan_labels(self, asked: api.Relabel) -> api.DiffView:
-        return self.post("/labels/plan", asked, api.DiffView)
+    def plan_labels(self, asked: api.Relabel) -> api.LabelsPlanned:
+        return self.post("/labels/plan", asked, api.LabelsPlanned)
 
     def relabel(self, asked: api.Relabel) -> int:
         return self.post("/labels", asked, api.Done).changed

@@ -19,10 +19,9 @@ from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollout import Progress, choose
 from ringfence.controller.rollouts import Canary, Rollouts
 from ringfence.controller.versions import Draft, Published, Versions
-from ringfence.controller.workloads import parse
+from ringfence.controller.workloads import parse, proof_view
 from ringfence.core.engine import Engine
 from ringfence.core.engine.diff import Box, Diff
-from ringfence.core.engine.prove import Proof
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode
 from ringfence.core.insight.simulate import simulate
@@ -64,7 +63,7 @@ class Applying:
         opened = await self._versions.preview(draft)
         running = await self._versions.running()
         world = msgspec.structs.replace(self._world_of(draft.settings), policies=judged.policies)
-        impact = await asyncio.to_thread(self._impact, world, asked.days) if asked.days else None
+        impact = await asyncio.to_thread(self.impact, world, asked.days) if asked.days else None
         return api.Planned(
             base=draft.base,
             diff=diff_view(opened),
@@ -77,7 +76,7 @@ class Applying:
             against=running.number if running else 0,
         )
 
-    def _impact(self, world: World, days: int) -> api.Impact:
+    def impact(self, world: World, days: int) -> api.Impact:
         """Stored traffic that passes today and would not, were the draft enforced."""
         since = int(self._clock().timestamp()) - days * _DAY_S
         conversations = self._flows.read(since)
@@ -169,10 +168,6 @@ def _box(box: Box) -> api.BoxView:
     verdict = shown.verdict
     example = api.Example(shown.source, shown.destination, shown.service, verdict.verdict, verdict.reason, verdict.rule)
     return api.BoxView(box.change, box.sources, box.destinations, box.services, box.workload_pairs, example, box.when)
-
-
-def proof_view(proof: Proof) -> api.ProofView:
-    return api.ProofView(proof.policy, proof.name, proof.outcome, proof.expect, proof.pairs, proof.message)
 
 
 def version_view(version: PolicyVersion) -> api.VersionView:

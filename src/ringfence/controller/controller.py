@@ -153,6 +153,7 @@ class Controller:
             is_online=self.is_online,
             refresh=self.refresh,
             world=self.world,
+            impact=lambda world, days: self.applying.impact(world, days),
         )
         self.applying = Applying(self.versions, self.rollouts, self.reconciler, self.flows, self._world_of, clock)
         self.applying.on_published = self._published

@@ -13,11 +13,13 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 import numpy as np
 
+from ringfence.controller.versions import failing
 from ringfence.core.engine import Engine, matrix
 from ringfence.core.engine.bits import Ids
 from ringfence.core.engine.naming import describe_labels, name_classes
-from ringfence.core.engine.prove import canvas_of
+from ringfence.core.engine.prove import Proof, canvas_of, prove
 from ringfence.core.engine.rules import Facts
+from ringfence.core.errors import Finding
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode, Workload
 from ringfence.core.world import World
@@ -51,6 +53,26 @@ def relabelled(world: World, labels: Mapping[str, Mapping[str, str]]) -> DiffVie
     boxes = sorted(comparison.boxes(), key=lambda b: (-b.workload_pairs, b.change, b.sources, b.destinations))
     opened, closed = (sum(b.workload_pairs for b in boxes if b.change == change) for change in get_args(_Change))
     return DiffView(opened, closed, tuple(boxes[:MOST_BOXES]), max(0, len(boxes) - MOST_BOXES))
+
+
+def world_after(world: World, labels: Mapping[str, Mapping[str, str]]) -> World:
+    """The world with new labels (by UUID)."""
+    known = world.inventory
+    every = (
+        msgspec.structs.replace(w, labels=dict(labels[w.uuid])) if w.uuid in labels else w for w in known.workloads
+    )
+    return msgspec.structs.replace(world, inventory=Inventory(every, ignore=known.ignore))
+
+
+def broken_tests(before: World, after: World) -> tuple[tuple[Proof, ...], tuple[Finding, ...]]:
+    """What becomes of each test, and a finding for each that holds before and not after."""
+    old, new = (prove(Engine.compile(_enforced(world))) for world in (before, after))
+    broken = (now for was, now in zip(old, new, strict=True) if was.outcome != now.outcome)
+    return new, tuple(failing(broken, "error"))
+
+
+def _enforced(world: World) -> World:
+    return msgspec.structs.replace(world, quarantines=(), as_mode=Mode.both("enforce"))
 
 
 def _renamed(ghost: Workload) -> Workload:

@@ -218,12 +218,12 @@ class Versions:
         may(policies)
         enforced = msgspec.structs.replace(world, policies=policies, as_mode=Mode.both("enforce"), quarantines=())
         proofs = prove(Engine.compile(enforced))
-        failing = tuple(_failing(proofs, "warning" if accept_failing else "error"))
-        if failing and not accept_failing:
-            raise FindingsError(failing)
+        failed = tuple(failing(proofs, "warning" if accept_failing else "error"))
+        if failed and not accept_failing:
+            raise FindingsError(failed)
         warnings = check(policies, world.inventory, world.at, names=world.names)
         refusals = refusals_in(msgspec.structs.replace(world, policies=policies))
-        return Judged(policies, world.at, (*failing, *warnings), proofs, refusals)
+        return Judged(policies, world.at, (*failed, *warnings), proofs, refusals)
 
     def _readable(self, version: PolicyVersion | None) -> tuple[Policy, ...] | None:
         """What a version says, if it can be read."""
@@ -473,7 +473,8 @@ def _check_names(files: Mapping[str, str]) -> None:
             raise InputError("not-a-policy", f"`{name}` is no name of a policy file", where=Location(name), help=help_)
 
 
-def _failing(proofs: Iterable[Proof], severity: Any) -> Iterator[Finding]:
+def failing(proofs: Iterable[Proof], severity: Any) -> Iterator[Finding]:
+    """A finding for each proof that did not come off."""
     for proof in proofs:
         if code := _REFUSING.get(proof.outcome):
             message = f"`{proof.name}` is expected {proof.expect}, but {proof.message}"

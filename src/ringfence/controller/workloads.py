@@ -6,6 +6,7 @@ before the desired state follows it.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -14,13 +15,14 @@ from typing import get_args
 import msgspec
 
 from ringfence.controller import changes
-from ringfence.controller.access import Principal
+from ringfence.controller.access import Principal, check_labels
 from ringfence.controller.estate import read_workload
 from ringfence.controller.joining import Revoked
 from ringfence.controller.presence import Presence
 from ringfence.controller.reconcile import Reconciler
-from ringfence.controller.relabelling import relabelled
-from ringfence.core.errors import InputError
+from ringfence.controller.relabelling import broken_tests, relabelled, world_after
+from ringfence.core.engine.prove import Proof
+from ringfence.core.errors import FindingsError, InputError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode, Workload
 from ringfence.core.labels.selector import Selector, parse_selector
@@ -28,7 +30,7 @@ from ringfence.core.net.address import format_address
 from ringfence.core.policy.suggest import did_you_mean
 from ringfence.core.world import World
 from ringfence.ports.state import AgentRecord, Change, State, View
-from ringfence.wire.api import DiffView, HostState, Page, Relabel, SetMode, WorkloadView
+from ringfence.wire.api import HostState, Impact, LabelsPlanned, Page, ProofView, Relabel, SetMode, WorkloadView
 from ringfence.wire.messages import Heartbeat, Realised
 
 _STATES = frozenset(get_args(HostState))
@@ -47,8 +49,11 @@ class Workloads:
         is_online: Callable[[str], bool],
         refresh: Callable[[str], Awaitable[None]],
         world: Callable[[], World],
+        impact: Callable[[World, int], Impact],
     ) -> None:
-        """`refresh`: follow what the state says of a workload; `world`: what is in force now."""
+        """`refresh`: follow what the state says of a workload; `world`: what is in force now; `impact`: what so many
+        days of stored traffic say about a world."""
+        self._impact = impact
         self._state, self._reconciler, self._presence = state, reconciler, presence
         self._clock, self._is_online, self._refresh, self._world = clock, is_online, refresh, world
 
@@ -152,21 +157,48 @@ class Workloads:
 
     # ---- changing ---------------------------------------------------------------------------------------------------
 
-    def plan_labels(self, asked: Relabel) -> DiffView:
-        """What new labels would open and close. Slow: for a thread. Raises InputError as `pick`, `nothing-changed`."""
+    def plan_labels(self, asked: Relabel, *, days: int = 7) -> LabelsPlanned:
+        """What new labels would open, close and break. Slow: for a thread. Raises InputError as `pick`,
+        `nothing-changed`."""
+        world, labels = self._world(), self._becoming(asked)
+        after = world_after(world, labels)
+        diff, (proofs, broken) = relabelled(world, labels), broken_tests(world, after)
+        views = tuple(map(proof_view, proofs))
+        return LabelsPlanned(
+            diff.opened, diff.closed, diff.boxes, diff.more, broken, views, self._impact(after, days) if days else None
+        )
+
+    def _becoming(self, asked: Relabel) -> dict[str, dict[str, str]]:
+        """The labels that workloads would have, by UUID."""
         by_uuid = self.inventory.by_uuid
-        return relabelled(self._world(), {u: _relabelled(by_uuid[u].labels, asked) for u in self.pick(asked.workloads)})
+        return {uuid: _relabelled(by_uuid[uuid].labels, asked) for uuid in self.pick(asked.workloads)}
+
+    def _check_tests(self, labels: Mapping[str, Mapping[str, str]]) -> None:
+        """Raises FindingsError: a test holds now and would not."""
+        world = self._world()
+        _, broken = broken_tests(world, world_after(world, labels))
+        if broken:
+            raise FindingsError(broken)
 
     async def relabel(self, asked: Relabel, *, by: Principal) -> int:
-        """How many workloads changed; all or none. Raises as `changes.relabel`, and as `plan_labels`."""
+        """How many workloads changed; all or none. Raises as `changes.relabel`, and as `plan_labels`; FindingsError for
+        tests that hold now and would not; InputError `labels-changed`."""
         by.demand("label")
-        now, uuids = self._clock(), self.pick(asked.workloads)
+        now, planned = self._clock(), self._becoming(asked)
+        for uuid, labels in planned.items():
+            by.demand_workload("label", self.inventory.by_uuid[uuid].labels, labels)
+            check_labels(labels)
+        if not asked.accept_failing:
+            await asyncio.to_thread(self._check_tests, planned)
 
         def work(tx: Change) -> list[str]:
             out = []
-            for uuid in uuids:
+            for uuid, labels in planned.items():
                 known = read_workload(tx, uuid)
-                if changes.relabel(tx, uuid, _relabelled(known.labels if known else {}, asked), by=by, at=now):
+                if known is not None and _relabelled(known.labels, asked) != labels:
+                    message = f"somebody changed the labels of `{known.name}` meanwhile"
+                    raise InputError("labels-changed", message, help="look at the plan again")
+                if changes.relabel(tx, uuid, labels, by=by, at=now):
                     out.append(uuid)
             return out
 
@@ -220,6 +252,10 @@ def parse(selector: str) -> Selector:
     except ValueError as error:
         help_ = "write it like `app=shop,env=prod`"
         raise InputError("bad-selector", f"`{selector}` is no selector: {error}", help=help_) from error
+
+
+def proof_view(proof: Proof) -> ProofView:
+    return ProofView(proof.policy, proof.name, proof.outcome, proof.expect, proof.pairs, proof.message)
 
 
 def _said(record: AgentRecord) -> tuple[Heartbeat | None, Realised | None]:

@@ -177,6 +177,8 @@ class Relabel(_Asked, frozen=True):
     put: Labels = {}
     remove: tuple[str, ...] = ()
     why: Text = ""
+    accept_failing: bool = False
+    """Go on although tests that hold now would not."""
 
 
 class SetMode(_Asked, frozen=True):
@@ -296,6 +298,15 @@ class Plan(_Asked, frozen=True):
     draft: Draft
     days: Annotated[int, msgspec.Meta(ge=0, le=365)] = 7
     """Of stored traffic to judge; 0: none."""
+
+
+class LabelsPlanned(DiffView, frozen=True):
+    """What new labels would do."""
+
+    findings: tuple[Finding, ...] = ()
+    """Tests that hold now and would not."""
+    proofs: tuple[ProofView, ...] = ()
+    impact: Impact | None = None
 
 
 class Planned(msgspec.Struct, frozen=True):
