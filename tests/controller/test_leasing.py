@@ -154,10 +154,26 @@ def test_an_address_another_host_holds_is_contested_until_it_lets_go(tmp_path: P
     tell(tmp_path, story)
 
 
+def test_the_address_of_a_host_that_is_not_heard_any_more_goes_on(tmp_path: Path) -> None:
+    """Another gets it soon, not after an hour; the dead one, should it come back, has lost it."""
+
+    async def story(one: Ground) -> None:
+        await one.beat(B, "10.0.0.2", "10.0.0.3")
+        one.clock.pass_(minutes=1)
+        await one.beat(A, "10.0.0.2")
+        assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.2")), set(addresses("10.0.0.3")))
+        await one.beat(B, "10.0.0.2", "10.0.0.3")
+        assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.2")), set(addresses("10.0.0.3")))
+        assert any("10.0.0.2 (`web-1` has it)" in message for message in one.alerts())
+
+    tell(tmp_path, story)
+
+
 def test_two_that_claim_a_free_address_together_do_not_both_get_it(tmp_path: Path) -> None:
     """In one transaction as in two: the first has it."""
 
     async def story(one: Ground) -> None:
+        one.controller.leasing.is_live = lambda uuid: True
         for uuid in (A, B):
             one.controller.leasing.claim(uuid, addresses("10.0.0.7"))
         await one.controller.leasing.settle()

@@ -164,6 +164,7 @@ class Controller:
         self.leasing = Leasing(
             self.state, lambda: self.reconciler.desired.inputs.inventory, self.refresh, self._refused, clock
         )
+        self.leasing.is_live = self.is_online
         self._refreshing = asyncio.Lock()
         self._listening_since: datetime | None = None
         self._tasks: list[asyncio.Task[None]] = []

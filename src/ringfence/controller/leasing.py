@@ -2,7 +2,7 @@
 
 A claim is what a host says its addresses are. What it no longer claims ends; what it claims anew is leased if a host
 can have it, its pairing profile allows it, and nobody else holds it. Anything else is refused: contested, and told.
-A contested address is leased as soon as its holder lets go of it, is retired or is silent for long, or the profile is
+A contested address is leased once its holder lets go of it, is retired or is not heard any more, or the profile is
 widened.
 
 INVARIANT: an address ends with one host, in the state and in what is told, before it begins with another.
@@ -100,6 +100,8 @@ class Leasing:
         """Hosts whose leases changed, which was not followed."""
         self._kept: set[str] = set()
         self._news = asyncio.Event()
+        self.is_live: Callable[[str], bool] = lambda uuid: True
+        """Whether a host is heard."""
         self.refused: dict[str, tuple[Refusal, ...]] = {}
         """UUID -> what it claims and does not get."""
 
@@ -181,6 +183,16 @@ class Leasing:
             self.refused.pop(uuid, None)
             if refused:
                 self.refused[uuid] = refused
+            self._take_over(refused, told)
+
+    def _take_over(self, refused: Iterable[Refusal], told: Mapping[str, Workload]) -> None:
+        """What an agent holds that is not heard any more is free: it ends there first, and is judged again then."""
+        for one in refused:
+            holder = told.get(one.holder)
+            if holder is None or holder.origin != "agent" or self.is_live(one.holder):
+                continue
+            held = frozenset(lease.address for lease in holder.addresses)
+            self.claim(one.holder, self._claims.get(one.holder, held) - {one.address})
 
     async def _follow(self, uuids: Iterable[str]) -> None:
         """One that cannot be followed keeps nobody else waiting."""
