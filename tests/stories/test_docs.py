@@ -9,6 +9,7 @@ import pytest
 import typer
 from story import blocks_of, play, steps_of
 
+from ringfence.agent.main import parser
 from ringfence.cli.main import app
 from ringfence.codes import AREAS
 from ringfence.core.net.service import WELL_KNOWN
@@ -71,12 +72,20 @@ def test_files_shown_are_yaml_and_root_commands_exist(page: Path) -> None:
 
 def _is_command(text: str) -> None:
     words = text.removeprefix("sudo ").split()
+    if words[0] in ("ringfence-agent", "systemctl"):
+        assert words[0] == "systemctl" or _is_agents(words[1:]), text
+        return
     assert words.pop(0) == "ringfence", text
     command = typer.main.get_command(app)
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known, text
+
+
+def _is_agents(words: list[str]) -> bool:
+    """Whether the agent's own program takes these words."""
+    return bool(vars(parser().parse_args(words)))
 
 
 @pytest.mark.parametrize("page", EVERY, ids=lambda p: str(p.relative_to(ROOT)))
