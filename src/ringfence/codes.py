@@ -191,6 +191,7 @@ _MESSAGES = {
 _LAB_CODES = {
     "lab-needs-linux": Code("a lab needs Linux network namespaces", _LAB),
     "lab-needs-root": Code("a lab needs root", _LAB),
+    "lab-not-settled": Code("a host of the lab did not come to what is meant in time", "look at its agent's log"),
     "lab-not-permitted": Code("this machine does not permit network namespaces", _LAB),
     "lab-tool-missing": Code("a tool a lab needs is not installed", _LAB),
     "lab-not-running": Code("no lab of that name is up", "`ringfence lab up` makes one"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from litestar import Request as HttpRequest
 from litestar import Router, get, post
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, needs
 from ringfence.api.guards import EVERYBODY
+from ringfence.core.net.address import parse_address
 from ringfence.wire.join import Admission, Request
 
 _BODY_BYTES = 256 << 10
@@ -26,9 +30,10 @@ async def ca(desk: Desk) -> bytes:
     request_max_body_size=_BODY_BYTES,
     summary="Join: a certificate for a join token.",
 )
-async def enrol(desk: Desk, data: JSONBody[Request]) -> Admission:
-    """The token is the proof: nobody else is let in."""
-    return await desk.enrol(data)
+async def enrol(desk: Desk, data: JSONBody[Request], request: HttpRequest[Any, Any, Any]) -> Admission:
+    """The token is the proof: nobody else is let in. A host may hold the address it joins from."""
+    source = parse_address(request.client.host) if request.client is not None else None
+    return await desk.enrol(data, source=source)
 
 
 @post(
