@@ -1,7 +1,8 @@
 """What may pass at a moment, of a fleet that is changed and broken all the time, by the engine's answer.
 
 Each change that is asked for begins an epoch. A host enforces some epoch between the newest it said it read back and
-the newest there is; what passes must be allowed by each end in one of the epochs it may be in.
+the newest there is; what passes must be allowed by each end in one of the epochs it may be in. Quarantines stand apart
+from policy and labels and are told apart, so a host may be in one epoch of theirs and in another of the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ringfence.core.identity.workload import Lease, Mode, Workload
 from ringfence.core.net.address import parse_address
 from ringfence.core.net.service import TCP, UDP, point
 from ringfence.core.policy.parse import parse_policies
-from ringfence.core.world import Endpoint, Flow, Quarantine, World
+from ringfence.core.world import Endpoint, Flow, World
 from ringfence.lab.probing import Outcome
 
 
@@ -42,7 +43,11 @@ class Estate(NamedTuple):
 class _Epoch(NamedTuple):
     begins: float
     lets: dict[Try, tuple[bool, bool]]
-    """(the source's end, the destination's end)."""
+    """(the source's end, the destination's end), but for quarantine."""
+    quarantined: frozenset[str]
+
+    def is_free(self, one: Try) -> bool:
+        return not self.quarantined & {one.source, one.destination}
 
 
 class Model:
@@ -63,13 +68,12 @@ class Model:
 
     def begin(self, estate: Estate) -> None:
         """Before it is asked for: from now on it may be in force anywhere."""
-        self._epochs.append(_Epoch(time.monotonic(), self._judge(estate)))
+        self._epochs.append(_Epoch(time.monotonic(), self._judge(estate), estate.quarantined))
 
     def _judge(self, estate: Estate) -> dict[Try, tuple[bool, bool]]:
         workloads = {name: self._workload(name, labels) for name, labels in estate.labels.items()}
-        quarantines = tuple(Quarantine(self._uuids[name]) for name in sorted(estate.quarantined))
         policies = parse_policies(dict(estate.policies)).raise_if_errors()
-        engine = Engine.compile(World(Inventory(workloads.values()), policies, quarantines, at=datetime.now(UTC)))
+        engine = Engine.compile(World(Inventory(workloads.values()), policies, at=datetime.now(UTC)))
         return {one: self._ends(engine, workloads, one) for one in self.tries}
 
     def _workload(self, name: str, labels: Mapping[str, str]) -> Workload:
@@ -92,15 +96,16 @@ class Model:
 
     def lets(self, one: Try) -> bool:
         """Whether it passes now, when everybody has everything."""
-        return all(self._epochs[-1].lets[one])
+        return self._epochs[-1].is_free(one) and all(self._epochs[-1].lets[one])
 
     def is_legal(self, one: Try, outcome: Outcome) -> bool:
         """Whether what passed may have."""
         newest = bisect.bisect_right([epoch.begins for epoch in self._epochs], outcome.ended) - 1
-        return all(
-            any(self._epochs[k].lets[one][end] for k in range(self._floor(host, outcome.began), newest + 1))
-            for end, host in enumerate((one.source, one.destination))
-        )
+        for end, host in enumerate((one.source, one.destination)):
+            some = self._epochs[self._floor(host, outcome.began) : newest + 1]
+            if not any(epoch.lets[one][end] for epoch in some) or not any(epoch.is_free(one) for epoch in some):
+                return False
+        return True
 
     def _floor(self, host: str, at: float) -> int:
         known = self._floors[host]
