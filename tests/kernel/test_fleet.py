@@ -110,8 +110,8 @@ def test_a_new_host_inherits_the_policy(fleet: Fleet) -> None:
 
 
 def test_an_address_hands_nothing_down(fleet: Fleet) -> None:
-    """A host that gets the address of one that is gone gets none of its permissions: not for one packet, though it
-    tries all the time, and not from the other end when its own rules are thrown away."""
+    """A host that gets the address of one that is gone gets none of its permissions: not for one packet, before
+    and after the address is its own, and not from the other end when its own rules are thrown away."""
     fleet.join("old")
     fleet.join("heir")
     fleet.settle()
@@ -121,6 +121,8 @@ def test_an_address_hands_nothing_down(fleet: Fleet) -> None:
     fleet.crash("old")
     with Way(fleet, "heir", aim(fleet, "db", STORE, every_s=0.005, source=address)) as way:
         fleet.readdress("heir", [*fleet.addresses("heir"), address])
+        assert not any(way.outcomes(2.0))
+        fleet.retire("old", "its hardware is gone")
         eventually(lambda: _holds(fleet, "heir", address))
         fleet.settle()
         assert not any(way.outcomes(1.0))

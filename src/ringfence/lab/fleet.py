@@ -172,6 +172,9 @@ class Fleet:
     def set_mode(self, host: str, mode: ModeName) -> None:
         self.ask(asked.SetMode(host, Mode.both(mode)), Done)
 
+    def retire(self, host: str, why: str) -> None:
+        self.ask(asked.Retire(host, why), Done)
+
     def publish(self, files: Mapping[str, str], *, manner: Manner | None = None, canary: str = "") -> int:
         """The number of the new version."""
         request = asked.Publish(dict(files), manner or Manner(), canary)

@@ -70,6 +70,13 @@ class SetMode(msgspec.Struct, frozen=True, tag="mode"):
     mode: Mode
 
 
+class Retire(msgspec.Struct, frozen=True, tag="retire"):
+    """A host that is gone for good."""
+
+    host: str
+    why: str
+
+
 class Publish(msgspec.Struct, frozen=True, tag="publish"):
     """Put policies in force, on the canary first where one is named."""
 
@@ -154,7 +161,7 @@ class AuditChecked(msgspec.Struct, frozen=True):
     """(action, subject) of each entry."""
 
 
-Request = Invite | Relabel | SetMode | Publish | Quarantine | Release | Look | CheckAudit
+Request = Invite | Relabel | SetMode | Retire | Publish | Quarantine | Release | Look | CheckAudit
 
 
 class _Answering:
@@ -169,6 +176,9 @@ class _Answering:
             return await self._invite(request)
         if isinstance(request, Relabel | SetMode):
             return await self._change(request)
+        if isinstance(request, Retire):
+            await self._controller.retire(self._uuid(request.host), why=request.why, by=ROOT)
+            return Done()
         if isinstance(request, Publish):
             return await self._publish(request)
         if isinstance(request, Quarantine | Release):
