@@ -63,6 +63,7 @@ RIGHT_OF = {
     "POST /v1/evidence": "evidence",
     "GET /v1/evidence/{id}": "evidence",
     "POST /v1/backup": "backup",
+    "POST /v1/confirm-restore": "backup",
     "POST /v1/explain": "read",
     "POST /v1/decide": "read",
     "GET /v1/status": "read",
