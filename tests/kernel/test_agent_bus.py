@@ -37,7 +37,7 @@ class OverNats(Controller):
 
     def __init__(self, bus: Bus) -> None:
         super().__init__()
-        self.bus = bus  # type: ignore[assignment]
+        self.bus, self.answers_to = bus, str(A)  # type: ignore[assignment]
 
     async def assigned(self, *services: str) -> int:
         made = body(*services)
