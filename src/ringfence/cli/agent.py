@@ -31,12 +31,18 @@ def profile(
     mode: Annotated[str, typer.Option(help="How its hosts begin: observe, selective or enforce.")] = "observe",
     uses: UsesOption = None,
     lasts: ForOption = None,
+    range_: Annotated[
+        list[str] | None,
+        typer.Option("--range", metavar="CIDR", help="Where its hosts may have addresses; private ranges if not said."),
+    ] = None,
 ) -> int:
     """Make a pairing profile: what hosts become that join by its tokens."""
     if name is None:
         found = client.profiles()
     else:
-        asked = NewProfile(name, parse_labels(label or ()), Mode.both(_mode(mode)), uses, in_time(lasts))
+        asked = NewProfile(
+            name, parse_labels(label or ()), Mode.both(_mode(mode)), uses, in_time(lasts), tuple(range_ or ())
+        )
         found = [client.make_profile(asked)]
     table = Rows(("profile", "labels", "in", "out", "uses left", "ends", "by"))
     for one in found:

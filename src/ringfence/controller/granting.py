@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+import msgspec
+
 from ringfence.controller import access
 from ringfence.controller.access import Principal
 from ringfence.core.errors import InputError
 from ringfence.core.labels.selector import LABEL_VALUE
+from ringfence.core.net.address import format_ranges
 from ringfence.ports.state import ApiToken, JoinTokenRecord, PairingProfile, State
 from ringfence.wire.api import (
     Grant,
@@ -73,6 +76,8 @@ class Granting:
         profile = PairingProfile(
             asked.name, asked.labels, self._clock(), by.name, asked.mode, asked.uses, asked.expires
         )
+        if asked.ranges:
+            profile = msgspec.structs.replace(profile, ranges=access.parse_ranges(asked.ranges))
         await self._state.write(lambda tx: access.make_profile(tx, profile))
         return _profile(profile)
 
@@ -106,4 +111,5 @@ class Granting:
 
 
 def _profile(one: PairingProfile) -> ProfileView:
-    return ProfileView(one.name, one.labels, one.mode, one.created, one.created_by, one.uses_left, one.expires)
+    ranges = tuple(format_ranges(one.ranges))
+    return ProfileView(one.name, one.labels, one.mode, one.created, one.created_by, one.uses_left, one.expires, ranges)

@@ -107,6 +107,8 @@ class NewProfile(_Asked, frozen=True):
     mode: Mode = Mode()
     uses: Number | None = None
     expires: datetime | None = None
+    ranges: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
+    """CIDRs its hosts may have addresses in; private ranges where none is given."""
 
 
 class ProfileView(msgspec.Struct, frozen=True):
@@ -117,6 +119,8 @@ class ProfileView(msgspec.Struct, frozen=True):
     created_by: str
     uses_left: int | None = None
     expires: datetime | None = None
+    ranges: tuple[str, ...] = ()
+    """Where its hosts may have addresses."""
 
 
 class Invite(_Asked, frozen=True):
