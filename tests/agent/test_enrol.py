@@ -17,9 +17,9 @@ import pytest
 from ringfence.agent import keys
 from ringfence.agent.disk import Disk
 from ringfence.agent.enrol import Admission, Request, enrol, renew
-from ringfence.bus.secrets import write_secret
 from ringfence.controller.ca import Authority, csr_of, key_pem, new_key
 from ringfence.core.errors import InputError, RingfenceError
+from ringfence.durable import write_secret
 from ringfence.wire.join import Join
 
 WORKLOAD = UUID("aaaaaaaa-0000-4000-8000-000000000001")

@@ -12,10 +12,10 @@ from uuid import UUID
 from ringfence.bus.accounts import open_seeds
 from ringfence.bus.backoff import Backoff
 from ringfence.bus.jetstream import CONTROLLER_INBOX, JetStreamBus, Options, options_for_agent
-from ringfence.bus.secrets import write_secret
 from ringfence.bus.server import BusServer, Settings, Tls
 from ringfence.controller.ca import Authority, Issued, csr_of, key_pem, new_key
 from ringfence.controller.callout import Callout
+from ringfence.durable import write_secret
 
 DOMAIN = "estate.test"
 QUICK = Backoff(first_s=0.05, most_s=0.2)

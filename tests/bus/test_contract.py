@@ -137,6 +137,33 @@ def test_a_request_nobody_answers_fails(tell: Callable[[Story], None]) -> None:
     tell(story)
 
 
+def test_a_request_that_is_cancelled_ends(tell: Callable[[Story], None]) -> None:
+    """However close to the answer it was cancelled: who asks in a loop could not be stopped otherwise."""
+
+    async def story(fabric: Fabric) -> None:
+        late = 0
+
+        async def answer(subject: str, data: bytes) -> bytes:
+            cancelling.append(asyncio.ensure_future(cancel(asking, late)))
+            await asyncio.sleep(0)
+            return data
+
+        async def cancel(task: asyncio.Task[bytes], turns: int) -> bool:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return task.cancel()
+
+        await fabric.controller.subscribe(subjects.UP_EVERYONE.format("ask"), answer)
+        await fabric.controller.flush()
+        for late in range(60):
+            cancelling: list[asyncio.Future[bool]] = []
+            asking = asyncio.ensure_future(fabric.agent.request(subjects.up(str(A), "ask"), b"?"))
+            await asyncio.wait([asking])
+            assert asking.cancelled() == await cancelling[0]
+
+    tell(story)
+
+
 def test_what_is_kept_waits_for_its_consumer(tell: Callable[[Story], None]) -> None:
     """A message kept before anybody consumes is handed over later, and only to the consumer of its subject."""
 

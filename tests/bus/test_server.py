@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from real_bus import PATIENCE_S, A, B, Fleet, connection, open_fleet, running
 
-from ringfence.bus.secrets import write_secret
 from ringfence.bus.server import BusServer, Settings, Tls, configuration
 from ringfence.core.errors import RingfenceError
+from ringfence.durable import write_secret
 
 
 def is_alive(pid: int) -> bool:

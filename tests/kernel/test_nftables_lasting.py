@@ -14,11 +14,11 @@ from typing import NamedTuple
 import msgspec
 import pytest
 from nft_ground import Ground, passes, until
-from nft_intents import OWN
+from nft_two_classes import HOST4, HOST6, OTHER4, PEER4, PEER6, PEERS, A, intent
 
-from ringfence.core.identity.workload import Direction, Mode
-from ringfence.core.intent.model import Cell, Intent, Part, PeerClass
-from ringfence.core.net.address import format_address, is_v4, parse_address
+from ringfence.core.identity.workload import Direction
+from ringfence.core.intent.model import Cell, Part
+from ringfence.core.net.address import format_address, is_v4
 from ringfence.core.net.service import parse_service
 from ringfence.targets.nftables.cgroups import hierarchy
 from ringfence.targets.nftables.revision import Live
@@ -30,20 +30,8 @@ pytestmark = [
     ),
     pytest.mark.skipif(shutil.which("nft") is None, reason="nft is not installed"),
 ]
-A = parse_address
-HOST4, HOST6 = A("172.20.0.2"), A("fd20::2")
-PEER4, PEER6, OTHER4 = A("10.1.0.1"), A("fd00::1"), A("10.1.0.2")
 BRIEFLY_S = 0.3
 LONG_S, SHORT_S = 600.0, 1.0
-PEERS = (PeerClass(1, "app=one", (PEER4, PEER6)), PeerClass(2, "app=two", (OTHER4,)))
-
-
-def intent(*cells: tuple[Direction, int, str, str], peers: tuple[PeerClass, ...] = PEERS, **more: object) -> Intent:
-    parts = tuple(
-        Part(d, tuple(Cell(n, parse_service(s), a, f"p/{s}") for x, n, s, a in cells if x == d))  # type: ignore[arg-type]
-        for d in ("in", "out")
-    )
-    return Intent("uuid", "host", Mode.both("enforce"), OWN, peers, parts, **more)  # type: ignore[arg-type]
 
 
 SERVICES: dict[Direction, str] = {"in": "80", "out": "443"}

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 from nft_ground import Connection, Ground, passes, until
-from nft_intents import OWN
+from nft_two_classes import HOST4, HOST6, OTHER4, PEER4, PEER6, PEERS, A, intent
 
 from ringfence.core.errors import TargetError
-from ringfence.core.identity.workload import Direction, Mode
-from ringfence.core.intent.model import Cell, Intent, Part, Passage, PeerClass
-from ringfence.core.net.address import parse_address, parse_cidr
+from ringfence.core.intent.model import Intent, Passage, PeerClass
+from ringfence.core.net.address import parse_cidr
 from ringfence.core.net.service import parse_service
 from ringfence.targets.nftables import NftablesTarget
 from ringfence.targets.nftables.evaluate import Machine, decide_realised
@@ -28,21 +27,9 @@ pytestmark = [
     ),
     pytest.mark.skipif(shutil.which("nft") is None, reason="nft is not installed"),
 ]
-A = parse_address
-HOST4, HOST6 = A("172.20.0.2"), A("fd20::2")
-PEER4, PEER6, OTHER4 = A("10.1.0.1"), A("fd00::1"), A("10.1.0.2")
 FAMILIES = [(HOST4, PEER4), (HOST6, PEER6)]
 BRIEFLY_S = 0.3
 LONG_S, SHORT_S = 600.0, 1.0
-PEERS = (PeerClass(1, "app=one", (PEER4, PEER6)), PeerClass(2, "app=two", (OTHER4,)))
-
-
-def intent(*cells: tuple[Direction, int, str, str], peers: tuple[PeerClass, ...] = PEERS, **more: object) -> Intent:
-    parts = tuple(
-        Part(d, tuple(Cell(n, parse_service(s), a, f"p/{s}") for x, n, s, a in cells if x == d))  # type: ignore[arg-type]
-        for d in ("in", "out")
-    )
-    return Intent("uuid", "host", Mode.both("enforce"), OWN, peers, parts, **more)  # type: ignore[arg-type]
 
 
 OLD = intent(("in", 1, "tcp/80", "allow"), ("in", 2, "tcp/80", "allow"))

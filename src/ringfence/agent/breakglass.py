@@ -14,10 +14,10 @@ from typing import Final
 import msgspec
 
 from ringfence.agent.clock import Clock
-from ringfence.bus.secrets import write_secret
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Intent
+from ringfence.durable import write_secret
 
 FILE: Final = "disabled.json"
 MOST_S: Final = 8 * 3600

@@ -18,9 +18,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ringfence.agent.held import Snapshot
-from ringfence.bus.secrets import read_secret, write_secret
 from ringfence.core.errors import InputError, Location
 from ringfence.core.intent.model import Passage
+from ringfence.durable import read_secret, sync_folder, write_secret
 
 HELD: Final = "held"
 PREVIOUS: Final = "held.previous"
@@ -128,7 +128,7 @@ class Disk:
         if path.exists():
             path.replace(previous)
         fresh.replace(path)
-        _flush(self.folder)
+        sync_folder(self.folder)
 
 
 def _packed(record: Record) -> bytes:
@@ -149,11 +149,3 @@ def _unpacked(content: bytes) -> Record:
 
 def _for_the_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _flush(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,7 +15,6 @@ import http.client
 import re
 import socket
 import ssl
-from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -151,7 +150,3 @@ def _unusable(why: str) -> InputError:
     return InputError(
         "grant-refused", f"the answer of the controller cannot be used: {why}", help="update the older end"
     )
-
-
-def is_enrolled(folder: Path) -> bool:
-    return (folder / keys.IDENTITY).exists()

@@ -23,8 +23,8 @@ from uuid import UUID
 
 import msgspec
 
-from ringfence.bus.secrets import read_secret
 from ringfence.core.errors import InputError, Location, RingfenceError
+from ringfence.durable import read_secret
 
 IDENTITY: Final = "identity.pem"
 NEXT_KEY: Final = "next.key"
@@ -134,7 +134,8 @@ async def _child(what: str, directory: Path, given: bytes) -> bytes:
     command = (sys.executable, "-m", "ringfence.agent.keys_child", what, str(directory))
     child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
     try:
-        said, complained = await asyncio.wait_for(child.communicate(given), _CHILD_S)
+        async with asyncio.timeout(_CHILD_S):
+            said, complained = await child.communicate(given)
     except TimeoutError:
         child.kill()
         await child.wait()

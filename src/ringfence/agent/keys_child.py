@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ringfence.agent.keys import IDENTITY, NEXT_KEY, ROOTS_MARK, Failed, Grant, Identity, Proof, damaged
-from ringfence.bus.secrets import read_secret, write_secret
 from ringfence.core.errors import InputError, RingfenceError
+from ringfence.durable import read_secret, write_secret
 from ringfence.wire.join import renewal_of
 
 _ID = re.compile(r"spiffe://([a-z0-9.-]+)/workload/([0-9a-f-]{36})")

@@ -230,7 +230,7 @@ class Observer:
     def _read_log(self, opened: _Opened) -> bool:
         """Whether something came that is to be told at once."""
         is_news = False
-        for data in _datagrams(opened.log):
+        for data in netlink.datagrams(opened.log):
             for logged in nflog.attempts(data, ""):
                 attempt = judged(logged, self.intent)
                 if attempt is not None:
@@ -340,18 +340,6 @@ async def _readable(sock: socket.socket) -> None:
         await waiting
     finally:
         loop.remove_reader(sock)
-
-
-def _datagrams(sock: socket.socket) -> Iterator[bytes]:
-    """What is queued now. After an overrun (ENOBUFS) the rest is still good; the kernel counts what it dropped."""
-    while True:
-        try:
-            yield sock.recv(netlink.BUFFER_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
 
 
 def _turn_on_accounting() -> bool:

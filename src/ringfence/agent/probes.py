@@ -22,7 +22,8 @@ async def failures(probes: Iterable[Probe], *, netns: str | None = None) -> tupl
 async def _failure(probe: Probe, netns: str | None) -> str:
     attempt: Callable[[], None] = partial(_shake, probe)
     try:
-        await asyncio.wait_for(asyncio.to_thread(in_namespace, netns, attempt), 2 * TIMEOUT_S)
+        async with asyncio.timeout(2 * TIMEOUT_S):
+            await asyncio.to_thread(in_namespace, netns, attempt)
     except (OSError, TimeoutError) as error:
         why = getattr(error, "strerror", None) or str(error) or "no answer"
         return f"{probe.host} tcp/{probe.port}: {why.lower()}"

@@ -24,6 +24,8 @@ from typing import Literal, get_args
 
 import msgspec
 
+from ringfence.durable import sync_folder
+
 Kind = Literal["events", "evidence", "flows"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The most important first: handed out in this order, given up in the reverse."""
@@ -199,7 +201,7 @@ class Spool:
             self._write(temporary, data, is_flushed=kind in _FLUSHED)
             temporary.rename(path)
             if kind in _FLUSHED:
-                _flush_folder(self._folder)
+                sync_folder(self._folder)
         except OSError as error:
             self._why = str(error)
             with contextlib.suppress(OSError):
@@ -227,14 +229,6 @@ class Spool:
         data = content[8:]
         is_whole = content[:4] == _MAGIC and content[4:8] == zlib.crc32(data).to_bytes(4, "little")
         return data if is_whole else None
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _on_disk(data: bytes) -> int:

@@ -16,8 +16,8 @@ from typing import Final
 import msgspec
 import nkeys  # type: ignore[import-untyped]
 
-from ringfence.bus.secrets import read_secret, write_secret
 from ringfence.core.errors import InputError, Location
+from ringfence.durable import read_secret, write_secret
 
 FLEET: Final = "FLEET"
 SYSTEM: Final = "SYS"

@@ -17,7 +17,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -33,6 +33,7 @@ from ringfence.ports.bus import Answer, BusError, Handler
 from ringfence.wire import subjects
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 STREAM: Final = "RF_KEPT"
 KEPT: Final = tuple(f"rf.keep.*.{what}" for what in ("events", "flows", "evidence"))
@@ -98,7 +99,8 @@ class JetStreamBus:
     async def connected(self, *, timeout_s: float) -> None:
         """Return once there is a connection."""
         try:
-            await asyncio.wait_for(self._connected.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._connected.wait()
         except TimeoutError:
             why = self.last_error or "no answer"
             raise BusError(f"no connection to the bus within {timeout_s:g} s: {why}") from None
@@ -223,13 +225,13 @@ class JetStreamBus:
 
     async def publish(self, subject: str, data: bytes) -> None:
         try:
-            await self._live().publish(subject, data)
+            await _heeding(self._live().publish(subject, data))
         except _LOST as error:
             raise BusError(_words(error)) from error
 
     async def request(self, subject: str, data: bytes, *, timeout_s: float = 5.0) -> bytes:
         try:
-            return (await self._live().request(subject, data, timeout=timeout_s)).data
+            return (await _heeding(self._live().request(subject, data, timeout=timeout_s))).data
         except nats.errors.NoRespondersError as error:
             raise BusError(f"nobody answers `{subject}`") from error
         except TimeoutError as error:
@@ -247,7 +249,7 @@ class JetStreamBus:
             deadline = asyncio.get_running_loop().time() + wait_s
             while (rest := deadline - asyncio.get_running_loop().time()) > 0:
                 try:
-                    answers.append((await subscription.next_msg(timeout=rest)).data)
+                    answers.append((await _heeding(subscription.next_msg(timeout=rest))).data)
                 except TimeoutError:
                     break
             await subscription.unsubscribe()
@@ -317,7 +319,8 @@ class JetStreamBus:
         name = f"{subject} {id}".encode()
         token = hashlib.blake2b(name, key=self._options.secret[:64], digest_size=16).hexdigest()
         try:
-            answer = await self._live().request(subject, data, timeout=_CONNECT_S, headers={"Nats-Msg-Id": token})
+            asked = self._live().request(subject, data, timeout=_CONNECT_S, headers={"Nats-Msg-Id": token})
+            answer = await _heeding(asked)
             _check_kept(json.loads(answer.data))
         except nats.errors.NoRespondersError as error:
             raise BusError(f"nothing keeps `{subject}`") from error
@@ -443,8 +446,20 @@ def _check_kept(answer: dict[str, Any]) -> None:
 
 async def _flush(client: Client) -> None:
     """Twice: the library's ping overtakes what waits to be written, the second cannot."""
-    await client.flush(timeout=_CONNECT_S)
-    await client.flush(timeout=_CONNECT_S)
+    await _heeding(client.flush(timeout=_CONNECT_S))
+    await _heeding(client.flush(timeout=_CONNECT_S))
+
+
+async def _heeding(asked: Awaitable[T]) -> T:
+    """The library loses a cancellation that comes together with the answer (`asyncio.wait_for` before Python 3.12)."""
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    try:
+        return await asked
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def _setter(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
@@ -456,7 +471,8 @@ def _setter(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
 
 async def _close(client: Client) -> None:
     try:
-        await asyncio.wait_for(client.close(), _LINGER_S)
+        async with asyncio.timeout(_LINGER_S):
+            await client.close()
     except _LOST as error:
         _log.debug("a connection did not close in order: %s", error)
 

@@ -165,7 +165,8 @@ class MemoryBus:
         if not self._broker.send(subject, data, reply):
             raise BusError(f"nobody answers `{subject}`")
         try:
-            return await asyncio.wait_for(reply, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await reply
         except TimeoutError:
             raise BusError(f"no answer on `{subject}` within {timeout_s:g} s") from None
 

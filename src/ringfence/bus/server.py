@@ -25,8 +25,8 @@ from typing import Final, NamedTuple
 
 from ringfence.bus.accounts import FLEET, SYSTEM, PublicKeys
 from ringfence.bus.backoff import Backoff
-from ringfence.bus.secrets import write_secret
 from ringfence.core.errors import RingfenceError
+from ringfence.durable import write_secret
 
 _log = logging.getLogger(__name__)
 
@@ -254,7 +254,8 @@ async def _end(child: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         child.terminate()
     try:
-        await asyncio.wait_for(child.wait(), _STOP_S)
+        async with asyncio.timeout(_STOP_S):
+            await child.wait()
     except TimeoutError:
         with suppress(ProcessLookupError):
             child.kill()

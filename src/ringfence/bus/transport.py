@@ -35,17 +35,15 @@ class _TlsTransport(TcpTransport):
         self._context = context
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
-        reader, writer = await asyncio.wait_for(
-            asyncio.open_connection(
+        async with asyncio.timeout(connect_timeout):
+            reader, writer = await asyncio.open_connection(
                 uri.hostname,
                 uri.port,
                 limit=buffer_size,
                 ssl=self._context,
                 server_hostname=uri.hostname,
                 ssl_shutdown_timeout=_SHUTDOWN_S,
-            ),
-            connect_timeout,
-        )
+            )
         self._bare_io_reader = self._io_reader = reader
         self._bare_io_writer = self._io_writer = writer
         raw = writer.get_extra_info("socket")

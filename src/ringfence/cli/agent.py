@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from ringfence.cli.fleet_words import WRONG_STATES, workloads_table
-from ringfence.cli.remote import WhyOption, fleet, in_time, parse_labels, say_labels, say_time
-from ringfence.cli.session import CLEAN, FINDINGS, Session, command, write_out
+from ringfence.cli.remote import WhyOption, fleet, in_time, parse_labels, say_labels, say_time, show_token
+from ringfence.cli.session import CLEAN, FINDINGS, Session, command
 from ringfence.cli.tables import Rows, count
 from ringfence.client.client import Client
-from ringfence.core.errors import InputError
-from ringfence.core.identity.workload import MODES, Mode, ModeName
+from ringfence.core.identity.workload import Mode, parse_mode_name
 from ringfence.wire.api import Invite, NewProfile
 
 app = typer.Typer(no_args_is_help=True, help="Hosts: invited, listed, retired; and the agent of this one.")
@@ -41,7 +40,7 @@ def profile(
         found = client.profiles()
     else:
         asked = NewProfile(
-            name, parse_labels(label or ()), Mode.both(_mode(mode)), uses, in_time(lasts), tuple(range_ or ())
+            name, parse_labels(label or ()), Mode.both(parse_mode_name(mode)), uses, in_time(lasts), tuple(range_ or ())
         )
         found = [client.make_profile(asked)]
     table = Rows(("profile", "labels", "in", "out", "uses left", "ends", "by"))
@@ -51,13 +50,6 @@ def profile(
         table.add(one.name, say_labels(one.labels), *modes, left, say_time(one.expires), one.created_by)
     session.emit(found, table)
     return CLEAN
-
-
-def _mode(text: str) -> ModeName:
-    for mode in MODES:
-        if mode == text:
-            return mode
-    raise InputError("unknown-mode", f"`{text}` is not a mode", help=f"one of {', '.join(MODES)}")
 
 
 @fleet(app, "invite", epilog="Example: ringfence agent invite web --uses 20 --for 24h")
@@ -71,11 +63,7 @@ def invite(
     """Make a join token and print it, once, alone on stdout."""
     token = client.invite(Invite(profile, uses, in_time(lasts)))
     session.say("on each host:  ringfence-agent enrol --token TOKEN  &&  systemctl enable --now ringfence-agent")
-    if session.is_json:
-        session.emit({"token": token})
-    else:
-        write_out(token + "\n")
-    return CLEAN
+    return show_token(session, token)
 
 
 @fleet(app, "invitations", epilog="Example: ringfence agent invitations")

@@ -21,7 +21,7 @@ from ringfence.core.engine.prove import present
 from ringfence.core.engine.questions import Answer, Near, Question, answer_of, class_of_end, near, worst
 from ringfence.core.engine.reach import Reach, Reachability
 from ringfence.core.errors import InputError, RingfenceError
-from ringfence.core.identity.workload import MODES, Mode, utc
+from ringfence.core.identity.workload import Mode, parse_mode_name, utc
 from ringfence.core.net.address import format_address
 from ringfence.core.net.service import ANY, format_point
 from ringfence.core.policy.model import Workloads
@@ -35,11 +35,7 @@ AtOption = Annotated[str | None, typer.Option("--at", metavar="TIME", help="RFC 
 
 
 def parse_mode(text: str | None) -> Mode | None:
-    if text is None:
-        return None
-    if text not in MODES:
-        raise InputError("unknown-mode", f"`{text}` is not a mode", help=f"one of {', '.join(MODES)}")
-    return Mode.both(text)
+    return None if text is None else Mode.both(parse_mode_name(text))
 
 
 def parse_at(text: str | None) -> datetime | None:

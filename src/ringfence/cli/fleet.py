@@ -13,7 +13,7 @@ from ringfence.cli.session import CLEAN, FINDINGS, Session
 from ringfence.cli.tables import count
 from ringfence.client.client import Client
 from ringfence.core.errors import InputError
-from ringfence.core.identity.workload import MODES, ModeName
+from ringfence.core.identity.workload import ModeName, parse_mode_name
 from ringfence.wire.api import Relabel, SetMode
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
@@ -72,9 +72,7 @@ def mode(
 
 
 def _mode(text: str | None) -> ModeName | None:
-    if text is not None and text not in MODES:
-        raise InputError("unknown-mode", f"`{text}` is not a mode", help=f"one of {', '.join(MODES)}")
-    return text
+    return None if text is None else parse_mode_name(text)
 
 
 def confirm(session: Session, question: str, *, yes: bool) -> None:

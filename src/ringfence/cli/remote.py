@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ringfence.cli.session import FINDINGS, UNREACHABLE, Session, command, refuse
+from ringfence.cli.session import CLEAN, FINDINGS, UNREACHABLE, Session, command, refuse, write_out
 from ringfence.client.client import Client
 from ringfence.client.errors import Unreachable
 from ringfence.client.login import find
@@ -58,6 +58,15 @@ def fleet(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[...
         return command(app, name, **options)(run)
 
     return register
+
+
+def show_token(session: Session, token: str) -> int:
+    """A token, alone on stdout, so that it can be piped."""
+    if session.is_json:
+        session.emit({"token": token})
+    else:
+        write_out(token + "\n")
+    return CLEAN
 
 
 def parse_duration(text: str) -> timedelta:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ringfence.cli.remote import fleet, in_time, say_time
-from ringfence.cli.session import CLEAN, Session, write_out
+from ringfence.cli.remote import fleet, in_time, say_time, show_token
+from ringfence.cli.session import CLEAN, Session
 from ringfence.cli.tables import Rows
 from ringfence.client.client import Client
 from ringfence.wire.api import Grant
@@ -30,11 +30,7 @@ def grant(
     """Make a token and print it, once, alone on stdout."""
     token = client.grant(Grant(name, tuple(role), scope, in_time(lasts)))
     session.say("this token is shown now and never again")
-    if session.is_json:
-        session.emit({"token": token})
-    else:
-        write_out(token + "\n")
-    return CLEAN
+    return show_token(session, token)
 
 
 @fleet(app, "revoke", epilog="Example: ringfence token revoke 2ab004f4f984")

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ringfence.bus.secrets import read_secret, write_secret
 from ringfence.client.errors import Unreachable
 from ringfence.core.errors import InputError, Location
+from ringfence.durable import read_secret, write_secret
 
 SERVER, TOKEN, CA = "RINGFENCE_SERVER", "RINGFENCE_TOKEN", "RINGFENCE_CA"
 _TIMEOUT_S = 15.0

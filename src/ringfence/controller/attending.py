@@ -44,7 +44,8 @@ class Listener:
     async def next(self) -> Event:
         """The next event; that nothing happened, after a while."""
         try:
-            return await asyncio.wait_for(self._queue.get(), _BEAT_S)
+            async with asyncio.timeout(_BEAT_S):
+                return await self._queue.get()
         except TimeoutError:
             return Event("still-here", lost=self._lost)
 

@@ -29,8 +29,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ringfence.bus.secrets import read_secret, write_secret
 from ringfence.core.errors import InputError, Location
+from ringfence.durable import read_secret, write_secret
 
 SVID_LIFE: Final = timedelta(hours=24)
 SERVER_LIFE: Final = timedelta(days=30)

@@ -20,11 +20,11 @@ from typing import Final
 
 import msgspec
 
-from ringfence.bus.secrets import write_secret
 from ringfence.controller import audit
 from ringfence.controller.access import Principal
 from ringfence.controller.workloads import Workloads
 from ringfence.core.errors import InputError
+from ringfence.durable import write_secret
 from ringfence.ports.bus import Bus
 from ringfence.ports.state import State
 from ringfence.wire import subjects

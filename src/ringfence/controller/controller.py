@@ -166,6 +166,8 @@ class Controller:
         )
         self.leasing.is_live = self.is_online
         self._refreshing = asyncio.Lock()
+        self._told = 0
+        """Messages to agents that the metrics have."""
         self._listening_since: datetime | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.problems: dict[str, str] = {}
@@ -190,7 +192,7 @@ class Controller:
         self.presence.on_addresses, self.presence.on_clone = self.leasing.claim, self._cloned
         self.joining.on_fork = self._forked
         await self.distributor.serve()
-        await bus.subscribe(subjects.UP_EVERYONE.format("beat"), self.presence.beat)
+        await bus.subscribe(subjects.UP_EVERYONE.format("beat"), self._beat)
         await bus.subscribe(subjects.UP_EVERYONE.format("done"), self._done)
         await bus.consume("flows", "rf.keep.*.flows", self._keep_flows)
         await self.dispatcher.start()
@@ -272,8 +274,15 @@ class Controller:
         seen = self.presence.seen.get(uuid)
         return seen is not None and time.time() - seen.at < OFFLINE_AFTER.total_seconds()
 
+    async def _beat(self, subject: str, data: bytes) -> bytes | None:
+        answer = await self.presence.beat(subject, data)
+        self.metrics.message(is_up=True, is_refused=answer is None)
+        self.metrics.heartbeats(int(answer is not None))
+        return answer
+
     async def _done(self, subject: str, data: bytes) -> None:
         realised = await self.presence.done(subject, data)
+        self.metrics.message(is_up=True, is_refused=realised is None)
         if realised is not None and realised.state in ("realised", "refused"):
             self.metrics.acknowledged(self.distributor.took(max(realised.change, realised.assignment)))
 
@@ -282,6 +291,8 @@ class Controller:
         online = {uuid for uuid in seen if self.is_online(uuid)}
         self.metrics.agents(Counter(seen[uuid].realised.state for uuid in online), offline=len(seen) - len(online))
         self.metrics.alerts(self.watching.alerts.open_by_kind())
+        told, self._told = self.distributor.messages - self._told, self.distributor.messages
+        self.metrics.message(is_up=False, count=told)
         self.metrics.bus(is_up=self.fabric.bus.is_connected, connections=len(online))
         for name, health in (await self.dispatcher.health()).items():
             self.metrics.sink(name, waiting=health.waiting, lost=health.lost)

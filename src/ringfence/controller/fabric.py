@@ -18,10 +18,10 @@ from cryptography import x509
 
 from ringfence.bus.accounts import open_seeds
 from ringfence.bus.jetstream import CONTROLLER_INBOX, JetStreamBus, Options
-from ringfence.bus.secrets import read_secret, write_secret
 from ringfence.bus.server import BusServer, Settings, Tls
 from ringfence.controller.ca import Authority, csr_of, key_pem, new_key
 from ringfence.controller.callout import Callout, Door
+from ringfence.durable import read_secret, write_secret
 from ringfence.ports.bus import BusError
 
 _log = logging.getLogger(__name__)

@@ -65,7 +65,8 @@ async def parts(controller: Controller) -> list[Part]:
 
 async def _answered(name: str, ask: Callable[[], Awaitable[Part]]) -> Part:
     try:
-        return await asyncio.wait_for(ask(), _ASK_S)
+        async with asyncio.timeout(_ASK_S):
+            return await ask()
     except TimeoutError:
         return Part(name, "failed", f"no answer within {_ASK_S:g} s")
     except (RingfenceError, BusError, OSError) as error:

@@ -23,7 +23,6 @@ from typing import TypeVar
 
 import msgspec
 
-from ringfence.bus.secrets import read_secret, remove_secret, write_secret
 from ringfence.controller import audit
 from ringfence.controller.desired import Desired, Inputs, News, Remembered
 from ringfence.controller.isolating import Isolating
@@ -32,6 +31,7 @@ from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.intent.isolate import bound_addresses, live_quarantines
 from ringfence.core.net.address import format_address
 from ringfence.core.world import Quarantine
+from ringfence.durable import read_secret, remove_secret, write_secret
 from ringfence.ports.state import Change, QuarantineRecord, State, StateError, Where
 from ringfence.wire.messages import Assignment, Isolations
 

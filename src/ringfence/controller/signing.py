@@ -18,8 +18,8 @@ from typing import Literal
 import msgspec
 from nacl.signing import SigningKey, VerifyKey
 
-from ringfence.bus.secrets import read_secret, write_secret
 from ringfence.core.errors import InputError, Location
+from ringfence.durable import read_secret, write_secret
 from ringfence.wire.envelope import key_id
 
 Stage = Literal["announced", "signing", "retiring"]

@@ -51,6 +51,7 @@ class Watching:
     ) -> None:
         self._state, self._reconciler, self._presence = state, reconciler, presence
         self.metrics, self._clock, self._turn = metrics, clock, asyncio.Lock()
+        self._telling: asyncio.Task[None] | None = None
         self.alerts = Alerts()
         self.teller = Teller(self.alerts, state, dispatcher.put)
         self._since = clock()
@@ -87,8 +88,18 @@ class Watching:
                 self.alerts.note(found, now)
             self.alerts.present("certificate", occurrences.certificates(held, now, ground), now)
             self.alerts.present("quarantine", occurrences.quarantines(isolations, now, ground), now)
+        await self._tell()
+
+    async def _tell(self) -> None:
+        """Tell and store all that was noted until now. Whoever waits meanwhile shares the next step."""
+        if self._telling is None:
+            self._telling = asyncio.create_task(self._tell_once())
+        await asyncio.shield(self._telling)
+
+    async def _tell_once(self) -> None:
         async with self._turn:
-            self.metrics.told(await self.teller.step(now))
+            self._telling = None  # what is noted from here on needs another step
+            self.metrics.told(await self.teller.step(self._clock()))
 
     def _present(self, now: datetime, ground: Ground) -> None:
         """The conditions: what heartbeats say, and whose do not come."""
@@ -129,12 +140,10 @@ class Watching:
         name = f"{uuid} {events.sequence}"
         if self._seen.get(name):
             return
-        now = self._clock()
         if name not in self._seen:
-            self._count(uuid, events, now)
+            self._count(uuid, events, self._clock())
             self._mark(name, is_told=False)
-        async with self._turn:
-            await self.teller.step(now)
+        await self._tell()
         self._mark(name, is_told=True)
 
     def _count(self, uuid: str, events: Events, now: datetime) -> None:

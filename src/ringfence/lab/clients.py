@@ -83,7 +83,8 @@ async def keep_surveying(world: World, survey: Survey) -> None:
 async def _knock(gate: asyncio.Semaphore, address: str, port: int) -> None:
     async with gate:
         with contextlib.suppress(OSError, TimeoutError):
-            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), _SURVEY_TIMEOUT_S)
+            async with asyncio.timeout(_SURVEY_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(address, port)
             writer.close()
 
 

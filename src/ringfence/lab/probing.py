@@ -110,10 +110,12 @@ class _Probing:
             loop, began = asyncio.get_running_loop(), time.monotonic()
             try:
                 _prepare(sock, aim)
-                await asyncio.wait_for(loop.sock_connect(sock, (aim.address, aim.port)), aim.timeout_s)
+                async with asyncio.timeout(aim.timeout_s):
+                    await loop.sock_connect(sock, (aim.address, aim.port))
                 while True:
                     began = time.monotonic()
-                    await asyncio.wait_for(_echo(sock), aim.timeout_s)
+                    async with asyncio.timeout(aim.timeout_s):
+                        await _echo(sock)
                     self._outcomes.append(Outcome(number, began, time.monotonic(), True))
                     await asyncio.sleep(aim.every_s)
             except (OSError, TimeoutError):
@@ -126,8 +128,8 @@ async def _shake(aim: Aim) -> tuple[bool, bool, bytes]:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         try:
             _prepare(sock, aim)
-            connecting = asyncio.get_running_loop().sock_connect(sock, (aim.address, aim.port))
-            await asyncio.wait_for(connecting, aim.timeout_s)
+            async with asyncio.timeout(aim.timeout_s):
+                await asyncio.get_running_loop().sock_connect(sock, (aim.address, aim.port))
         except (OSError, TimeoutError):
             return False, True, b""
         return True, _retransmitted(sock) == 0, b""
@@ -139,7 +141,8 @@ async def _exchange(aim: Aim) -> tuple[bool, bool, bytes]:
         _prepare(sock, aim)
         sock.connect((aim.address, aim.port))
         await loop.sock_sendall(sock, talk.PROBE)
-        return True, True, await asyncio.wait_for(loop.sock_recv(sock, 2048), aim.timeout_s)
+        async with asyncio.timeout(aim.timeout_s):
+            return True, True, await loop.sock_recv(sock, 2048)
     return False, True, b""
 
 

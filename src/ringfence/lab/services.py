@@ -65,7 +65,8 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, An
 async def _guarded(serve: Serve, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A client that leaves early, talks nonsense or says nothing ends its own connection only."""
     with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
-        await asyncio.wait_for(serve(reader, writer), _IDLE_S)
+        async with asyncio.timeout(_IDLE_S):
+            await serve(reader, writer)
     with contextlib.suppress(OSError):
         writer.close()
         await writer.wait_closed()

@@ -13,10 +13,9 @@ connections whose end was lost are found by comparing with the kernel's table an
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -151,25 +150,13 @@ class _Listener:
         return blocked
 
     def _read_events(self) -> None:
-        for data in _datagrams(self._events):
+        for data in netlink.datagrams(self._events):
             for kind, entry in conntrack.events(data):
                 self._ledger.note(kind, entry)
 
     def _read_log(self) -> None:
-        for data in _datagrams(self._log):
+        for data in netlink.datagrams(self._log):
             self._blocked += nflog.attempts(data, self._station.host)
-
-
-def _datagrams(sock: socket.socket) -> Iterator[bytes]:
-    """What is queued now. After an overrun (ENOBUFS) the rest is still good; the kernel counts what it dropped."""
-    while True:
-        try:
-            yield sock.recv(netlink.BUFFER_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
 
 
 class Ledger:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from ringfence.core.errors import TimeError
+from ringfence.core.errors import InputError, TimeError
 from ringfence.core.net.intervals import IntervalSet
 
 Kind = Literal["host", "vm", "container", "pod", "process", "service", "device"]
@@ -24,6 +24,14 @@ MODES: tuple[ModeName, ...] = ("observe", "selective", "enforce")
 Direction = Literal["in", "out"]
 NAMESPACE = uuid_.UUID("7f1b7d8e-3f0d-5c0a-9d7e-1b6a3f0c5e21")
 """For UUIDs derived from names where the inventory gives none."""
+
+
+def parse_mode_name(text: str) -> ModeName:
+    """Raises InputError `unknown-mode`."""
+    for mode in MODES:
+        if mode == text:
+            return mode
+    raise InputError("unknown-mode", f"`{text}` is not a mode", help=f"one of {', '.join(MODES)}")
 
 
 class Mode(msgspec.Struct, frozen=True, rename={"inbound": "in", "outbound": "out"}):

@@ -112,10 +112,6 @@ class IntentCompiler:
         """Per networks that a host compiled so far is in, every group by key."""
         return self._group_tables
 
-    def holders(self, networks: Networks) -> Mapping[int, list[Workload]]:
-        """Per live address of some networks, who holds it."""
-        return self._membership(networks).holders
-
     def group(self, networks: Networks, key: str) -> tuple[int, ...]:
         """The addresses of a group, sorted, as the hosts of some networks know them."""
         return self._groups(networks)[key].addresses

@@ -16,8 +16,9 @@ from datetime import datetime
 
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload
-from ringfence.core.intent.picks import Networks, Picks, points
+from ringfence.core.intent.picks import Networks, Picks
 from ringfence.core.intent.pieces import Isolation, IsolationException
+from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.policy.model import Peer
 from ringfence.core.world import Quarantine, QuarantineException
 
@@ -93,8 +94,8 @@ class Resolver:
             tuple(addresses),
             tuple(self._exception(exception, networks) for exception in quarantine.allow),
             quarantine.until,
-            points(alone),
-            points(shared),
+            IntervalSet.of_values(alone),
+            IntervalSet.of_values(shared),
         )
 
     def _addresses(self, quarantine: Quarantine, networks: Networks) -> list[int]:

@@ -54,7 +54,7 @@ class Picks:
         if self._places is None:
             partly = sorted((uuid, here) for uuid, (here, is_all) in self._here.items() if not is_all)
             wholly = sorted(uuid for uuid, (_, is_all) in self._here.items() if is_all)
-            self._places = tuple(wholly), tuple((uuid, points(here)) for uuid, here in partly)
+            self._places = tuple(wholly), tuple((uuid, IntervalSet.of_values(here)) for uuid, here in partly)
         return self._places
 
     def reach(self, networks: Networks) -> IntervalSet:
@@ -119,14 +119,9 @@ class _Reach:
 
     def addresses(self, named: IntervalSet, *, is_internet: bool) -> IntervalSet:
         if self._known is None:
-            bare = INTERNET_RANGE - points(self._held) if is_internet else EMPTY
-            self._known = union((named, bare, points(self._picked)))
+            bare = INTERNET_RANGE - IntervalSet.of_values(self._held) if is_internet else EMPTY
+            self._known = union((named, bare, IntervalSet.of_values(self._picked)))
         return self._known
-
-
-def points(addresses: Iterable[int]) -> IntervalSet:
-    """The set of single addresses."""
-    return IntervalSet.of((address, address) for address in addresses)
 
 
 def _needed(selectors: Iterable[Selector]) -> tuple[str, tuple[str, ...]]:

@@ -154,7 +154,7 @@ def _passages(workload: str, mine: list[Isolation], others: list[Isolation]) -> 
                 both, common = exception.remote & addresses, exception.services & services
                 if exception.direction == direction and both and common:
                     yield Passage(direction, both, common, local)
-    everyone = union(_points(one.addresses) for one in others)
+    everyone = union(IntervalSet.of_values(one.addresses) for one in others)
     for exception in (x for one in mine for x in one.exceptions):
         if free := exception.remote - everyone:
             yield Passage(exception.direction, free, exception.services)
@@ -179,7 +179,7 @@ def _excepted(workload: str, isolations: list[Isolation]) -> Iterator[tuple[Inte
         alike.setdefault(frozenset(here), []).append(address)
     for all_, addresses in alike.items():
         first, *rest = (theirs[holder] for holder in all_)
-        yield _points(addresses), reduce(_common, rest, first)
+        yield IntervalSet.of_values(addresses), reduce(_common, rest, first)
 
 
 def _places(exception: IsolationException, workload: str) -> Iterator[IntervalSet]:
@@ -203,10 +203,6 @@ def _both(some: IntervalSet, others: IntervalSet) -> IntervalSet | None:
     if not some or not others:
         return some or others
     return some & others or None
-
-
-def _points(addresses: Iterable[int]) -> IntervalSet:
-    return IntervalSet.of((address, address) for address in addresses)
 
 
 _Excepted = tuple[Direction, IntervalSet, IntervalSet]

@@ -36,6 +36,11 @@ class IntervalSet(msgspec.Struct, frozen=True):
     def single(value: int) -> IntervalSet:
         return IntervalSet(((value, value),))
 
+    @staticmethod
+    def of_values(values: Iterable[int]) -> IntervalSet:
+        """The set of just these integers."""
+        return IntervalSet.of((value, value) for value in values)
+
     def __contains__(self, value: int) -> bool:
         index = bisect_right(self.ranges, (value, _BEYOND)) - 1
         return index >= 0 and value <= self.ranges[index][1]

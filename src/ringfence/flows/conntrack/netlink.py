@@ -5,6 +5,7 @@ Attributes are TLVs in native byte order, their values mostly big-endian (linux/
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -106,3 +107,15 @@ def is_last(data: bytes) -> bool:
         if kind == NLMSG_DONE:
             return True
     return False
+
+
+def datagrams(sock: socket.socket) -> Iterator[bytes]:
+    """What is queued now. After an overrun (ENOBUFS) the rest is still good; the kernel counts what it dropped."""
+    while True:
+        try:
+            yield sock.recv(BUFFER_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise

@@ -30,6 +30,7 @@ import msgspec
 from sqlalchemy import Connection, MetaData, Table, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
+from ringfence.durable import sync_folder
 from ringfence.ports.state import Change, StateError
 from ringfence.stores.sql import engines
 from ringfence.stores.sql.migrations import NEWEST, migrate, version_of
@@ -83,7 +84,7 @@ def _write(path: Path, view: SqlView, manifest: Manifest, folders: Mapping[str, 
             file.flush()
             os.fsync(file.fileno())
         os.link(partial, path)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -177,7 +178,7 @@ def _restore(
         for name, folder in folders.items():
             folder.parent.mkdir(parents=True, exist_ok=True)
             os.replace(partials[name], folder)
-            _sync(folder.parent)
+            sync_folder(folder.parent)
         return manifest
 
 
@@ -290,14 +291,6 @@ def _put_file(name: str, content: IO[bytes], folders: Mapping[str, Path]) -> Non
 def _go_ahead(connection: Connection) -> None:
     connection.execute(text("UPDATE counters SET value = value + :ahead"), {"ahead": AHEAD})
     connection.execute(text("UPDATE group_versions SET version = version + :ahead"), {"ahead": AHEAD})
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unreadable(why: str) -> StateError:

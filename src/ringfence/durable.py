@@ -1,4 +1,4 @@
-"""Files with secrets: only their owner may read them, and they are replaced whole.
+"""Files that survive a crash; those with secrets only their owner may read, and they are replaced whole.
 
 INVARIANT: at every moment, a crash included, the path holds the old content or the new one, on disk and with mode 0600.
 It does not encrypt: who can read the owner's files can read these.
@@ -29,7 +29,7 @@ def write_secret(path: Path, content: bytes) -> None:
         with suppress(FileNotFoundError):
             os.unlink(fresh)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read_secret(path: Path) -> bytes | None:
@@ -48,10 +48,10 @@ def remove_secret(path: Path) -> None:
     """Be sure that there is no such file, after a crash either."""
     with suppress(FileNotFoundError):
         path.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """A renamed file survives a crash once its folder is written, too (rename(2), fsync(2))."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
