@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -141,10 +142,10 @@ def test_a_request_that_is_cancelled_ends(tell: Callable[[Story], None]) -> None
     """However close to the answer it was cancelled: who asks in a loop could not be stopped otherwise."""
 
     async def story(fabric: Fabric) -> None:
-        late = 0
+        later = itertools.count()
 
         async def answer(subject: str, data: bytes) -> bytes:
-            cancelling.append(asyncio.ensure_future(cancel(asking, late)))
+            cancelling.append(asyncio.ensure_future(cancel(asking, next(later))))
             await asyncio.sleep(0)
             return data
 
@@ -155,7 +156,7 @@ def test_a_request_that_is_cancelled_ends(tell: Callable[[Story], None]) -> None
 
         await fabric.controller.subscribe(subjects.UP_EVERYONE.format("ask"), answer)
         await fabric.controller.flush()
-        for late in range(60):
+        for _ in range(60):
             cancelling: list[asyncio.Future[bool]] = []
             asking = asyncio.ensure_future(fabric.agent.request(subjects.up(str(A), "ask"), b"?"))
             await asyncio.wait([asking])
