@@ -11,7 +11,8 @@ import pytest
 from cli_estate import GUARDRAILS, SHOP, ShopEstate, flow_log
 
 from ringfence import catalog
-from ringfence.cli.map import FORMATS, named_services
+from ringfence.cli.map import FORMATS
+from ringfence.core.insight.services import named_services
 from ringfence.core.policy.parse import parse_policies
 
 # ---- flows ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Annotated
@@ -23,8 +22,7 @@ from ringfence.core.insight.draw.document import draw_json
 from ringfence.core.insight.draw.dot import draw_dot
 from ringfence.core.insight.draw.mermaid import draw_mermaid
 from ringfence.core.insight.map import FlowMap, default_keys, group
-from ringfence.core.net.intervals import IntervalSet
-from ringfence.core.policy.model import Policy
+from ringfence.core.insight.services import named_services
 from ringfence.core.world import World
 
 _PAGE = 4096
@@ -102,16 +100,3 @@ def map_of(world: World, conversations: Conversations, keys: tuple[str, ...]) ->
         rules=rules,
         services=named_services(world.policies),
     )
-
-
-def named_services(policies: Sequence[Policy]) -> dict[str, IntervalSet]:
-    """The services that policies define, by name; `policy.name` where two policies mean different things by it."""
-    meanings: dict[str, set[IntervalSet]] = {}
-    for policy in policies:
-        for service in policy.services:
-            meanings.setdefault(service.name, set()).add(service.services)
-    return {
-        service.name if len(meanings[service.name]) == 1 else f"{policy.name}.{service.name}": service.services
-        for policy in policies
-        for service in policy.services
-    }

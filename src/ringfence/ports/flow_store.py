@@ -44,6 +44,10 @@ class Pruned(msgspec.Struct, frozen=True):
 class FlowStore(Protocol):
     """Times are seconds since the epoch; a span is half open and covers every hour it touches."""
 
+    @property
+    def revision(self) -> int:
+        """Grows with every change of what is kept: equal revisions of one open store answer alike."""
+
     def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> int:
         """Keep the rows and remember the files they came from, both or neither, durably.
 

@@ -5,7 +5,7 @@ INVARIANT: a point has one name. Of several that cover it the narrowest wins, th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ringfence.core.insight.fold import ranked
 from ringfence.core.net.intervals import IntervalSet, union
 from ringfence.core.net.service import WELL_KNOWN, format_point, parse_service
+from ringfence.core.policy.model import Policy
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,16 @@ class ServiceNames:
 def well_known() -> Mapping[str, IntervalSet]:
     """The built-in dictionary as points."""
     return {name: union(parse_service(word) for word in text.split()) for name, text in WELL_KNOWN.items()}
+
+
+def named_services(policies: Sequence[Policy]) -> dict[str, IntervalSet]:
+    """The services that policies define, by name; `policy.name` where two policies mean different things by it."""
+    meanings: dict[str, set[IntervalSet]] = {}
+    for policy in policies:
+        for service in policy.services:
+            meanings.setdefault(service.name, set()).add(service.services)
+    return {
+        service.name if len(meanings[service.name]) == 1 else f"{policy.name}.{service.name}": service.services
+        for policy in policies
+        for service in policy.services
+    }

@@ -63,6 +63,7 @@ class DuckFlowStore:
         self._path = Path(path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
+        self.revision = 0
         self._database = _open(self._path)
         _drop(self._compacting)
 
@@ -246,6 +247,7 @@ class DuckFlowStore:
             try:
                 yield self._database
                 self._database.execute("COMMIT")
+                self.revision += 1
             except BaseException:
                 self._database.execute("ROLLBACK")
                 raise
