@@ -257,6 +257,7 @@ _CONTROLLER = {
     "unknown-version": Code("there is no such version of the policies", "look at the list of versions"),
     "unknown-proposal": Code("there is no such proposal", "look at the list of proposals"),
     "labels-changed": Code("somebody changed the same labels meanwhile", "look at the plan again"),
+    "plan-changed": Code("something else would open or close than the plan showed", "look at the plan again"),
     "not-restored": Code("no restore from a backup waits to be confirmed", "nothing is to be done"),
     "unrolled-changes": Code(
         "the newest version was stopped, or only its canary has it", "look through all that comes with it"

@@ -36,6 +36,7 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "record-exists": 409,
         "version-conflict": 409,
         "nothing-changed": 409,
+        "plan-changed": 409,
         "proposal-decided": 409,
         "workload-quarantined": 409,
         "not-quarantined": 409,

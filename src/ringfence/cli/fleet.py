@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
+import msgspec
 import typer
 
 from ringfence.cli.fleet_words import labels_words
@@ -35,20 +36,26 @@ def label(
     accept_failing: Annotated[
         bool, typer.Option("--accept-failing", help="Go on although tests that hold now would not.")
     ] = False,
+    planned: Annotated[
+        str, typer.Option(metavar="DIGEST", help="The plan that was looked at; refused if it is another by now.")
+    ] = "",
     yes: YesOption = False,
 ) -> int:
     """Put labels on workloads, or take them off. A change of labels is a change of policy: it is shown first.
 
     Exit 1 when --plan shows that something opens or closes.
     """
-    asked = Relabel(tuple(workloads), parse_labels(put or ()), tuple(remove or ()), accept_failing=accept_failing)
+    asked = Relabel(
+        tuple(workloads), parse_labels(put or ()), tuple(remove or ()), accept_failing=accept_failing, plan=planned
+    )
     diff = client.plan_labels(asked)
     if plan:
         session.emit(diff, *labels_words(diff))
         return FINDINGS if diff.boxes or diff.findings else CLEAN
     for line in labels_words(diff):
         session.say(line)
-    confirm(session, "change these labels?", yes=yes)
+    if confirm(session, "change these labels?", yes=yes) and not planned:
+        asked = msgspec.structs.replace(asked, plan=diff.digest)
     changed = client.relabel(asked)
     session.emit({"changed": changed, "diff": diff}, f"{count(changed, 'workload')} changed")
     return CLEAN
@@ -75,9 +82,10 @@ def _mode(text: str | None) -> ModeName | None:
     return None if text is None else parse_mode_name(text)
 
 
-def confirm(session: Session, question: str, *, yes: bool) -> None:
-    """Ask where somebody sits. Raises InputError `not-confirmed`."""
+def confirm(session: Session, question: str, *, yes: bool) -> bool:
+    """Ask where somebody sits; whether somebody was asked. Raises InputError `not-confirmed`."""
     if yes or session.is_json or not sys.stdin.isatty():
-        return
+        return False
     if not typer.confirm(question, err=True):
         raise InputError("not-confirmed", "nothing was changed", help="answer y, or use --yes")
+    return True

@@ -64,16 +64,43 @@ def plan_words(planned: api.Planned) -> list[RenderableType]:
     out.append(
         f"{count(proven, 'test')} of {len(planned.proofs)} proven" if planned.proofs else "no test says what must hold"
     )
-    out += _impact_words(planned.impact)
-    out.append(f"from version {planned.against}, which hosts have, to {count(planned.hosts, 'host')}")
-    return out
+    out += _traffic_words(planned)
+    told = f"from version {planned.against}, which hosts have, to {count(planned.hosts, 'host')}"
+    return [*out, f"{told}; plan {planned.digest}"]
 
 
 def labels_words(planned: api.LabelsPlanned) -> list[RenderableType]:
     """What opens and closes, which tests would not hold any more, what would break."""
     out: list[RenderableType] = [*diff_words(planned)]
     out += [Text(f"would fail: {one.message}", "bold red") for one in planned.findings]
-    return [*out, *_impact_words(planned.impact)]
+    return [*out, *_traffic_words(planned), f"plan {planned.digest}"]
+
+
+def _traffic_words(planned: api.Planned | api.LabelsPlanned) -> list[RenderableType]:
+    """What would break, what would be cut, what passes whatever is planned."""
+    return [*_impact_words(planned.impact), *_session_words(planned.sessions), *_failsafe_words(planned.failsafe)]
+
+
+def _session_words(sessions: api.LiveSessions | None) -> list[RenderableType]:
+    """Live sessions that would be cut, with whose they are."""
+    if sessions is None:
+        return []
+    used = f"{count(sessions.in_use, 'live session')} (in use within {sessions.seconds // 60} minutes)"
+    if not sessions.cut:
+        return [Text(f"{used}: none would be cut", "green" if sessions.in_use else "")]
+    table = Rows(("would be cut", "", "", "", "owner", "its client's owner", "because of", "last seen"), heads=4)
+    for row in sessions.cut[:_SHOWN]:
+        because = row.rule or row.reason
+        table.add(row.source, "->", row.destination, row.service, row.owner or "nobody's", row.source_owner,
+                  because, say_time(row.last))  # fmt: skip
+    more = len(sessions.cut) - min(len(sessions.cut), _SHOWN) + sessions.more
+    return [used, table, *([f"and {more:,} more"] if more else [])]
+
+
+def _failsafe_words(failsafe: Iterable[api.FailsafeView]) -> list[RenderableType]:
+    """The estate's failsafe list: it passes on every host, whatever policy says."""
+    said = [f"{one.direction} {','.join(one.addresses)} {','.join(one.services)}" for one in failsafe]
+    return [f"always passes (failsafe): {'; '.join(said) or 'nothing'}"]
 
 
 def _impact_words(impact: api.Impact | None) -> list[RenderableType]:
@@ -82,6 +109,8 @@ def _impact_words(impact: api.Impact | None) -> list[RenderableType]:
     if not impact.connections:
         return [Text(f"no traffic of the last {impact.days} days is stored, so what breaks is not known", "yellow")]
     seen = f"{impact.connections:,} connections of the last {impact.days} days"
+    if impact.blocked:
+        seen += f" ({impact.blocked:,} of them are blocked today already)"
     if not impact.broken:
         return [Text(f"{seen}: nothing breaks", "green")]
     table = Rows(("would break", "", "", "", "connections>", "last seen", "nearest fix"), heads=4)

@@ -37,6 +37,10 @@ RefusedOption = Annotated[
     bool, typer.Option("--accept-refused", help="Go on although some allows stay closed somewhere.")
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Until every host read it back, or it stopped (exit 1).")]
+PlannedOption = Annotated[
+    str,
+    typer.Option("--planned", metavar="DIGEST", help="The plan that was looked at; refused if it is another by now."),
+]
 WithinOption = Annotated[str, typer.Option("--within", metavar="TIME", help="How long to wait (exit 3 after that).")]
 
 
@@ -103,6 +107,7 @@ def apply(
     ] = None,
     wait: WaitOption = False,
     within: WithinOption = "10m",
+    planned: PlannedOption = "",
     yes: YesOption = False,
 ) -> int:
     """Put the estate's policies in force on the fleet: proven, as a new version, each host on trial.
@@ -112,11 +117,12 @@ def apply(
     how = how_of(canary, live, grace, trial, probe or [], accept_refused=accept_refused)
     draft = draft_of(session.estate, current(client) if base is None else base, note)
     if not session.is_json:
-        planned = client.plan(api.Plan(draft))
-        for line in plan_words(planned):
+        shown = client.plan(api.Plan(draft))
+        for line in plan_words(shown):
             session.say(line)
-        confirm(session, f"apply this to {planned.hosts} hosts?", yes=yes)
-    applied = client.apply(api.Apply(draft, how))
+        if confirm(session, f"apply this to {shown.hosts} hosts?", yes=yes):
+            planned = planned or shown.digest
+    applied = client.apply(api.Apply(draft, how, planned))
     session.show_findings(applied.findings)
     return _end(session, client, applied, wait=wait, within=within)
 

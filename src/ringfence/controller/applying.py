@@ -15,16 +15,14 @@ import msgspec
 from ringfence.controller.access import Principal
 from ringfence.controller.desired import Manner
 from ringfence.controller.estate import settings_in
+from ringfence.controller.foreseeing import Foreseen, digest_of, failsafe_views, foresee, same_plan
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollout import Progress, choose
 from ringfence.controller.rollouts import Canary, Rollouts
 from ringfence.controller.versions import Draft, Published, Versions
 from ringfence.controller.workloads import parse, proof_view
-from ringfence.core.engine import Engine
 from ringfence.core.engine.diff import Box, Diff
 from ringfence.core.errors import InputError
-from ringfence.core.identity.workload import Mode
-from ringfence.core.insight.simulate import simulate
 from ringfence.core.world import World
 from ringfence.ports.flow_store import FlowStore
 from ringfence.ports.state import PolicyVersion, Proposal
@@ -32,9 +30,7 @@ from ringfence.wire import api
 from ringfence.wire.messages import Trial
 
 MOST_BOXES = 500
-MOST_BROKEN = 100
 MOST_LAGGARDS = 1000
-_DAY_S = 86_400
 
 
 class Applying:
@@ -47,10 +43,12 @@ class Applying:
         reconciler: Reconciler,
         flows: FlowStore,
         world_of: Callable[[str], World],
+        world: Callable[[], World],
         clock: Callable[[], datetime],
     ) -> None:
+        """`world_of`: the world that settings as text make; `world`: what is in force now."""
         self._versions, self._rollouts, self._reconciler = versions, rollouts, reconciler
-        self._flows, self._world_of, self._clock = flows, world_of, clock
+        self._flows, self._world_of, self._world, self._clock = flows, world_of, world, clock
         self.on_published: Callable[[PolicyVersion], Awaitable[None]] = _nobody
 
     # ---- plan -------------------------------------------------------------------------------------------------------
@@ -63,40 +61,37 @@ class Applying:
         opened = await self._versions.preview(draft)
         running = await self._versions.running()
         world = msgspec.structs.replace(self._world_of(draft.settings), policies=judged.policies)
-        impact = await asyncio.to_thread(self.impact, world, asked.days) if asked.days else None
+        foreseen = await asyncio.to_thread(self.foresee, world, asked.days)
+        shown = diff_view(opened)
         return api.Planned(
             base=draft.base,
-            diff=diff_view(opened),
+            diff=shown,
             findings=judged.findings,
             proofs=tuple(map(proof_view, judged.proofs)),
             refusals=judged.refusals,
-            impact=impact,
+            impact=foreseen.impact,
             hosts=len(self._rollouts.hosts),
             settings_changed=draft.settings != (running.settings if running else ""),
             against=running.number if running else 0,
+            sessions=foreseen.sessions,
+            failsafe=failsafe_views(world),
+            digest=digest_of(shown),
         )
 
-    def impact(self, world: World, days: int) -> api.Impact:
-        """Stored traffic that passes today and would not, were the draft enforced."""
-        since = int(self._clock().timestamp()) - days * _DAY_S
-        conversations = self._flows.read(since)
-        if not len(conversations):
-            return api.Impact(days, 0)
-        result = simulate(Engine.compile(world), conversations, as_mode=Mode.both("enforce"))
-        broken = tuple(
-            api.Broken(b.source, b.destination, b.service, b.connections, b.last, b.rule, b.example, b.hint)
-            for b in result.breaks[:MOST_BROKEN]
-        )
-        more = len(result.breaks) - len(broken) + result.more_breaks
-        return api.Impact(days, sum(seen.connections for seen in result.totals.values()), broken, more)
+    def foresee(self, world: World, days: int) -> Foreseen:
+        """What a world would do to the traffic of now and of so many days. Slow: for a thread."""
+        return foresee(self._flows, self._world(), world, days=days, now=self._clock())
 
     # ---- apply ------------------------------------------------------------------------------------------------------
 
     async def apply(self, asked: api.Apply, *, by: Principal) -> api.Applied:
-        """Publish a draft and begin to roll it out. Raises as `Versions.publish` and `Rollouts.begin`."""
+        """Publish a draft and begin to roll it out. Raises as `Versions.publish` and `Rollouts.begin`, and InputError
+        `plan-changed`."""
         by.demand("rollout")
         manner, canary = self._manner(asked.how), self._canary(asked.how)
         draft = draft_of(asked.draft)
+        if asked.plan:
+            same_plan(asked.plan, digest_of(diff_view(await self._versions.preview(draft))))
         published = await self._versions.publish(draft, by=by, accept_refused=asked.how.accept_refused)
         return await self._roll_out(published, manner, canary, by)
 

@@ -153,9 +153,11 @@ class Controller:
             is_online=self.is_online,
             refresh=self.refresh,
             world=self.world,
-            impact=lambda world, days: self.applying.impact(world, days),
+            foresee=lambda world, days: self.applying.foresee(world, days),
         )
-        self.applying = Applying(self.versions, self.rollouts, self.reconciler, self.flows, self._world_of, clock)
+        self.applying = Applying(
+            self.versions, self.rollouts, self.reconciler, self.flows, self._world_of, self.world, clock
+        )
         self.applying.on_published = self._published
         self.resuming = Resuming(self.state, self.reconciler, clock, self._heard, self._tell)
         self.attending = Attending(self.state, self.watching, clock)

@@ -17,6 +17,7 @@ import msgspec
 from ringfence.controller import changes
 from ringfence.controller.access import Principal, check_labels
 from ringfence.controller.estate import read_workload
+from ringfence.controller.foreseeing import Foreseen, digest_of, failsafe_views, same_plan
 from ringfence.controller.joining import Revoked
 from ringfence.controller.presence import Presence
 from ringfence.controller.reconcile import Reconciler
@@ -30,7 +31,7 @@ from ringfence.core.net.address import format_address
 from ringfence.core.policy.suggest import did_you_mean
 from ringfence.core.world import World
 from ringfence.ports.state import AgentRecord, Change, State, View
-from ringfence.wire.api import HostState, Impact, LabelsPlanned, Page, ProofView, Relabel, SetMode, WorkloadView
+from ringfence.wire.api import HostState, LabelsPlanned, Page, ProofView, Relabel, SetMode, WorkloadView
 from ringfence.wire.messages import Heartbeat, Realised
 
 _STATES = frozenset(get_args(HostState))
@@ -49,11 +50,11 @@ class Workloads:
         is_online: Callable[[str], bool],
         refresh: Callable[[str], Awaitable[None]],
         world: Callable[[], World],
-        impact: Callable[[World, int], Impact],
+        foresee: Callable[[World, int], Foreseen],
     ) -> None:
-        """`refresh`: follow what the state says of a workload; `world`: what is in force now; `impact`: what so many
-        days of stored traffic say about a world."""
-        self._impact = impact
+        """`refresh`: follow what the state says of a workload; `world`: what is in force now; `foresee`: what a world
+        would do to the traffic of now and of so many days."""
+        self._foresee = foresee
         self._state, self._reconciler, self._presence = state, reconciler, presence
         self._clock, self._is_online, self._refresh, self._world = clock, is_online, refresh, world
 
@@ -163,15 +164,28 @@ class Workloads:
         world, labels = self._world(), self._becoming(asked)
         after = world_after(world, labels)
         diff, (proofs, broken) = relabelled(world, labels), broken_tests(world, after)
-        views = tuple(map(proof_view, proofs))
+        foreseen, views = self._foresee(after, days), tuple(map(proof_view, proofs))
         return LabelsPlanned(
-            diff.opened, diff.closed, diff.boxes, diff.more, broken, views, self._impact(after, days) if days else None
+            diff.opened,
+            diff.closed,
+            diff.boxes,
+            diff.more,
+            broken,
+            views,
+            foreseen.impact,
+            foreseen.sessions,
+            failsafe_views(world),
+            digest_of(diff, labels),
         )
 
     def _becoming(self, asked: Relabel) -> dict[str, dict[str, str]]:
         """The labels that workloads would have, by UUID."""
         by_uuid = self.inventory.by_uuid
         return {uuid: _relabelled(by_uuid[uuid].labels, asked) for uuid in self.pick(asked.workloads)}
+
+    def _check_plan(self, shown: str, labels: Mapping[str, Mapping[str, str]]) -> None:
+        """Raises InputError `plan-changed`."""
+        same_plan(shown, digest_of(relabelled(self._world(), labels), labels))
 
     def _check_tests(self, labels: Mapping[str, Mapping[str, str]]) -> None:
         """Raises FindingsError: a test holds now and would not."""
@@ -182,12 +196,14 @@ class Workloads:
 
     async def relabel(self, asked: Relabel, *, by: Principal) -> int:
         """How many workloads changed; all or none. Raises as `changes.relabel`, and as `plan_labels`; FindingsError for
-        tests that hold now and would not; InputError `labels-changed`."""
+        tests that hold now and would not; InputError `labels-changed`, `plan-changed`."""
         by.demand("label")
         now, planned = self._clock(), self._becoming(asked)
         for uuid, labels in planned.items():
             by.demand_workload("label", self.inventory.by_uuid[uuid].labels, labels)
             check_labels(labels)
+        if asked.plan:
+            await asyncio.to_thread(self._check_plan, asked.plan, planned)
         if not asked.accept_failing:
             await asyncio.to_thread(self._check_tests, planned)
 

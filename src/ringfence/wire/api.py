@@ -183,6 +183,8 @@ class Relabel(_Asked, frozen=True):
     why: Text = ""
     accept_failing: bool = False
     """Go on although tests that hold now would not."""
+    plan: Text = ""
+    """The digest of the plan that was looked at: refused if anything else would open or close by now."""
 
 
 class SetMode(_Asked, frozen=True):
@@ -285,6 +287,42 @@ class Impact(msgspec.Struct, frozen=True):
     """Seen in those days."""
     broken: tuple[Broken, ...] = ()
     more: int = 0
+    blocked: int = 0
+    """Of the connections seen, those that are blocked today already: no change breaks them."""
+
+
+class LiveSession(msgspec.Struct, frozen=True):
+    """Connections in use that a change would cut: of one pair of ends, on one service."""
+
+    source: str
+    destination: str
+    service: str
+    owner: str
+    """Whose the destination is: the owner of the policies in whose scope it is, or its label `owner` or `team`."""
+    source_owner: str
+    last: datetime
+    """When they were last seen to carry something."""
+    reason: str
+    rule: str | None = None
+
+
+class LiveSessions(msgspec.Struct, frozen=True):
+    """Connections in use, and which of them a change would cut, in the modes in force."""
+
+    seconds: int
+    """In use is what carried something in this time."""
+    in_use: int
+    """Pairs of ends and services that pass now."""
+    cut: tuple[LiveSession, ...] = ()
+    more: int = 0
+
+
+class FailsafeView(msgspec.Struct, frozen=True):
+    """What always passes, whatever policy says."""
+
+    direction: Literal["in", "out"]
+    addresses: tuple[str, ...]
+    services: tuple[str, ...]
 
 
 class Draft(_Asked, frozen=True):
@@ -311,6 +349,10 @@ class LabelsPlanned(DiffView, frozen=True):
     """Tests that hold now and would not."""
     proofs: tuple[ProofView, ...] = ()
     impact: Impact | None = None
+    sessions: LiveSessions | None = None
+    failsafe: tuple[FailsafeView, ...] = ()
+    digest: str = ""
+    """What this plan goes by (`Relabel.plan`)."""
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -328,6 +370,10 @@ class Planned(msgspec.Struct, frozen=True):
     settings_changed: bool = False
     against: int = 0
     """The version that hosts have, which it is compared with; 0: none."""
+    sessions: LiveSessions | None = None
+    failsafe: tuple[FailsafeView, ...] = ()
+    digest: str = ""
+    """What this plan goes by (`Apply.plan`)."""
 
 
 class How(_Asked, frozen=True):
@@ -348,6 +394,8 @@ class How(_Asked, frozen=True):
 class Apply(_Asked, frozen=True):
     draft: Draft
     how: How = How()
+    plan: Text = ""
+    """The digest of the plan that was looked at: refused if anything else would open or close by now."""
 
 
 class Rollback(_Asked, frozen=True):

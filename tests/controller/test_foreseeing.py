@@ -1,0 +1,193 @@
+"""What a change would do to traffic: what breaks, what is cut now, whose it is, and which plan it was."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from ringfence.controller.foreseeing import IN_USE_S, Foreseen, digest_of, failsafe_views, foresee, same_plan
+from ringfence.controller.relabelling import relabelled, world_after
+from ringfence.core.errors import InputError
+from ringfence.core.flow.conversations import REPORTED, Conversations
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Lease, Mode, Workload
+from ringfence.core.net.address import parse_address
+from ringfence.core.net.service import parse_service
+from ringfence.core.policy.parse import parse_policies
+from ringfence.core.world import Endpoint, World
+from ringfence.settings import failsafe_of, parse_settings
+from ringfence.stores.duckdb import DuckFlowStore
+from ringfence.wire.api import LiveSessions
+
+NOW = datetime(2026, 3, 3, 12, 30, tzinfo=UTC)
+BOTH = """\
+policy: shop
+owner: team-shop
+scope: app=shop
+rules:
+  - name: queries
+    allow: {from: role=web, to: role=db, service: tcp/5432}
+  - name: shell
+    allow: {from: role=web, to: role=db, service: tcp/22}
+"""
+QUERIES = BOTH[: BOTH.index("  - name: shell")]
+NOTHING = "policy: shop\nowner: team-shop\nscope: app=shop\nrules: []\n"
+
+
+def host(name: str, address: str, mode: str = "enforce", **labels: str) -> Workload:
+    of = Mode.both(mode)  # type: ignore[arg-type]
+    return Workload(name=name, uuid=f"u-{name}", labels=labels, addresses=(Lease(parse_address(address)),), mode=of)
+
+
+WEB, DB = host("web", "10.0.0.1", app="shop", role="web"), host("db", "10.0.0.2", app="shop", role="db")
+HUB = host("hub", "10.0.0.3", role="hub", team="platform")
+
+
+def world(text: str, *workloads: Workload) -> World:
+    policies = parse_policies({"shop.yaml": text}).raise_if_errors()
+    return World(Inventory(workloads or (WEB, DB, HUB)), policies, at=NOW)
+
+
+Row = tuple[Workload, Workload, str, int, int]
+"""Source, destination, service, connections, seconds since it was seen last."""
+
+
+def traffic(folder: Path, *rows: Row, reported: str = "allowed") -> DuckFlowStore:
+    ends = tuple(Endpoint(w, w.addresses[0].address) for row in rows for w in row[:2])
+    ago = np.array([row[4] for row in rows], np.int64)
+    last = int(NOW.timestamp()) - ago
+    count = len(rows)
+    store = DuckFlowStore(folder / "flows.duckdb")
+    store.append(
+        Conversations(
+            ends,
+            np.arange(0, 2 * count, 2, dtype=np.int32),
+            np.arange(1, 2 * count, 2, dtype=np.int32),
+            np.array([parse_service(row[2]).ranges[0][0] for row in rows], np.int32),
+            np.full(count, REPORTED.index(reported), np.uint8),
+            last // 3600 * 3600,
+            np.array([row[3] for row in rows], np.int64),
+            np.full(count, 40, np.int64),
+            np.full(count, 4000, np.int64),
+            last - 60,
+            last,
+            np.full(count, 3, np.uint8),
+        )
+    )
+    return store
+
+
+def told(store: DuckFlowStore, before: World, after: World, days: int = 7) -> Foreseen:
+    with store:
+        return foresee(store, before, after, days=days, now=NOW)
+
+
+def cut(sessions: LiveSessions) -> list[tuple[str, str, str, str]]:
+    return [(s.source, s.destination, s.service, s.owner) for s in sessions.cut]
+
+
+def test_what_passes_today_and_would_not_is_broken(tmp_path: Path) -> None:
+    """With how often it was seen; what stays allowed is not."""
+    store = traffic(tmp_path, (WEB, DB, "tcp/22", 7, 9000), (WEB, DB, "tcp/5432", 9, 9000))
+    seen = told(store, world(BOTH), world(QUERIES)).impact
+
+    assert seen is not None
+    assert [(b.service, b.connections) for b in seen.broken] == [("ssh", 7)]
+    assert (seen.connections, seen.blocked) == (16, 0)
+
+
+def test_what_is_blocked_already_is_broken_by_no_change(tmp_path: Path) -> None:
+    """It passed when it was seen, and the policy in force blocks it by now; only in the modes in force."""
+    store = traffic(tmp_path, (WEB, DB, "tcp/22", 7, 9000))
+    seen = told(store, world(QUERIES), world(NOTHING)).impact
+    assert seen is not None
+    assert (seen.broken, seen.connections, seen.blocked) == ((), 7, 7)
+
+    watched = [msgspec.structs.replace(w, mode=Mode.both("observe")) for w in (WEB, DB)]
+    store = traffic(tmp_path / "observed", (watched[0], watched[1], "tcp/22", 7, 9000))
+    seen = told(store, world(QUERIES, *watched), world(NOTHING, *watched)).impact
+    assert seen is not None
+    assert ([b.connections for b in seen.broken], seen.blocked) == ([7], 0)
+
+
+def test_the_mode_that_counts_is_today_s(tmp_path: Path) -> None:
+    """A host that observed when the traffic was seen, and enforces now, blocks it already."""
+    then = msgspec.structs.replace(DB, mode=Mode.both("observe"))
+    store = traffic(tmp_path, (WEB, then, "tcp/22", 7, 9000))
+    seen = told(store, world(QUERIES), world(NOTHING)).impact
+    assert seen is not None
+    assert (seen.broken, seen.blocked) == ((), 7)
+
+
+def test_live_sessions_that_would_be_cut_are_named_with_their_owner(tmp_path: Path) -> None:
+    """Those in use that pass now and would be blocked; not what is over, nor what goes on."""
+    rows: tuple[Row, ...] = (
+        (WEB, DB, "tcp/22", 1, 60), (WEB, DB, "tcp/5432", 9, 60), (HUB, DB, "tcp/22", 1, 60),
+        (WEB, DB, "tcp/22", 1, IN_USE_S + 4000),
+    )  # fmt: skip
+    sessions = told(traffic(tmp_path, *rows), world(BOTH), world(QUERIES), days=0).sessions
+
+    assert cut(sessions) == [("web", "db", "tcp/22", "team-shop")]
+    assert (sessions.in_use, sessions.seconds, sessions.more) == (2, IN_USE_S, 0)
+    assert sessions.cut[0].last == NOW - timedelta(seconds=60)
+    assert (sessions.cut[0].reason, sessions.cut[0].source_owner) == ("default", "team-shop")
+
+
+def test_a_host_that_only_observes_cuts_nobody(tmp_path: Path) -> None:
+    """Sessions are judged in the modes in force: what would break is not what would be cut."""
+    pair = [msgspec.structs.replace(w, mode=Mode.both("observe")) for w in (WEB, DB)]
+    found = told(traffic(tmp_path, (pair[0], pair[1], "tcp/22", 1, 60)), world(BOTH, *pair), world(QUERIES, *pair))
+    assert (found.sessions.cut, found.sessions.in_use) == ((), 1)
+    assert found.impact is not None
+    assert len(found.impact.broken) == 1
+
+
+def test_what_was_refused_is_no_session(tmp_path: Path) -> None:
+    """A blocked attempt of a moment ago has nothing to cut."""
+    store = traffic(tmp_path, (WEB, DB, "tcp/22", 1, 60), reported="blocked")
+    assert told(store, world(BOTH), world(QUERIES)).sessions.in_use == 0
+
+
+@pytest.mark.parametrize(("labels", "owner"), [({"owner": "ann"}, "ann"), ({"team": "ops"}, "ops"), ({}, "")])
+def test_without_a_policy_over_it_a_label_says_whose_it_is(tmp_path: Path, labels: dict[str, str], owner: str) -> None:
+    """`owner`, else `team`; else it is nobody's."""
+    box = host("box", "10.0.0.9", **labels)
+    allow = "policy: any\nrules:\n  - allow: {from: role=web, to: 10.0.0.9, service: tcp/22}\n"
+    store = traffic(tmp_path, (WEB, box, "tcp/22", 1, 60))
+    sessions = told(store, world(allow, WEB, box), world(NOTHING, WEB, box)).sessions
+    assert cut(sessions) == [("web", "box", "tcp/22", owner)]
+
+
+def test_new_labels_are_judged_as_they_become(tmp_path: Path) -> None:
+    """Stored traffic carries the labels of its time; a change of labels is judged with those it puts."""
+    before = world(BOTH)
+    after = world_after(before, {"u-web": {"app": "shop", "role": "cache"}})
+    found = told(traffic(tmp_path, (WEB, DB, "tcp/22", 3, 60)), before, after)
+    assert found.impact is not None
+    assert [(b.service, b.connections) for b in found.impact.broken] == [("ssh", 3)]
+    assert cut(found.sessions) == [("web", "db", "tcp/22", "team-shop")]
+
+
+def test_a_plan_goes_by_what_it_opens_and_closes() -> None:
+    """The same question in the same world has the same digest; another answer another, and the old one is refused."""
+    change = {"u-web": {"app": "shop", "role": "cache"}}
+    one, same = (digest_of(relabelled(world(BOTH), change)) for _ in range(2))
+    other = digest_of(relabelled(world(QUERIES), change))
+    assert one == same != other
+    same_plan(one, same)
+    same_plan("", other)
+    with pytest.raises(InputError) as caught:
+        same_plan(one, other)
+    assert caught.value.code == "plan-changed"
+
+
+def test_the_failsafe_list_is_told_in_words() -> None:
+    """Direction, addresses and services, as anybody would write them."""
+    text = '[[failsafe]]\ndirection = "in"\ncidr = "192.0.2.0/28"\nservice = "ssh"\n'
+    settings = parse_settings(text, Path("ringfence.toml"))
+    (view,) = failsafe_views(msgspec.structs.replace(world(BOTH), failsafe=failsafe_of(settings)))
+    assert (view.direction, view.addresses, view.services) == ("in", ("192.0.2.0/28",), ("tcp/22",))
