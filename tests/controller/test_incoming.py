@@ -106,6 +106,21 @@ def test_a_torn_record_hides_nothing_that_was_acknowledged(ground: Ground, is_re
     assert ground.told() == {("web", "9"): 1, ("web", "10"): 1, ("db", "9"): 1}
 
 
+def test_how_long_a_stretch_is_may_change(ground: Ground) -> None:
+    """What was kept with stretches of one length is stored with those of another, once; shorter ones sooner."""
+    ground.keep((A, batch((WEB, ELSE, "out"))))
+    ground.incoming = Incoming(ground.folder, lambda: ground.now, stretch_s=4)
+    ground.now += 120
+    ground.keep((A, batch((WEB, FAR, "out"))))
+    assert ground.incoming.take(inventory(), ground.store).rows == 1
+    ground.now += 8
+    assert ground.incoming.take(inventory(), ground.store).rows == 1
+    ground.keep((B, batch((DB, ELSE, "out"))))
+    ground.incoming = Incoming(ground.folder, lambda: ground.now)
+    ground.take()
+    assert ground.told() == {("web", "9"): 1, ("web", "10"): 1, ("db", "9"): 1}
+
+
 def test_a_disk_that_takes_half_a_record_acknowledges_nothing(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch is refused, the file is as it was, and the batch is taken when it comes again."""
     ground.keep((A, batch((WEB, ELSE, "out"))))

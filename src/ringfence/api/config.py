@@ -33,6 +33,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     nats: str | None = None
     needs_approval: bool | None = None
     """Policies take a second person."""
+    flows_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] | None = None
+    """How often agents tell their flows (`flows_s` of theirs), which is how soon they are stored; 60."""
     notify: tuple[Sink, ...] | None = None
 
 

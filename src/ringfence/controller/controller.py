@@ -42,7 +42,7 @@ from ringfence.controller.estate import (
 from ringfence.controller.fabric import SWEEP_S, Fabric
 from ringfence.controller.granting import Granting
 from ringfence.controller.hearing import Hearing
-from ringfence.controller.incoming import Incoming
+from ringfence.controller.incoming import STRETCH_S, Incoming
 from ringfence.controller.joining import Joining, Revoked
 from ringfence.controller.leasing import Leasing, Refusal, describe
 from ringfence.controller.metrics import Metrics
@@ -100,6 +100,8 @@ class Settings(msgspec.Struct, frozen=True):
     trust_domain: str = "ringfence.internal"
     sinks: tuple[Sink, ...] = ()
     needs_approval: bool = False
+    flows_s: int = STRETCH_S
+    """Agents tell their flows this often; they are stored as soon as all of a stretch are in."""
 
     @property
     def url(self) -> str:
@@ -134,7 +136,7 @@ class Controller:
             port=settings.bus_port,
         )
         self.flows: FlowStore = DuckFlowStore(folder / "flows.duckdb")
-        self.incoming = Incoming(folder / "incoming", time.time)
+        self.incoming = Incoming(folder / "incoming", time.time, stretch_s=settings.flows_s)
         self.reconciler = Reconciler(self.state, folder / "remembered.json", clock)
         self.joining = Joining(self.state, self.authority, self.revoked, clock)
         self.containing = Containing(self.state, self.reconciler, clock)
@@ -207,7 +209,7 @@ class Controller:
             lambda: self._every("agents", _PERSIST_S, self._persist),
             lambda: self._every("revisions", 5.0, self.resuming.advance),
             lambda: self._every("rollout", 1.0, self.rollouts.advance),
-            lambda: self._every("flows", 15.0, self._store_flows),
+            lambda: self._every("flows", self.settings.flows_s / 4, self._store_flows),
             lambda: self._every("silence", 5.0, self._silence),
             lambda: self._every("claims", 30.0, self._reconsider),
             lambda: self._every("revoked hosts", SWEEP_S, self._show_out),

@@ -37,8 +37,9 @@ from ringfence.wire.columns import FlowRows, decode, rows_in
 
 _log = logging.getLogger(__name__)
 STRETCH_S: Final = 60
-SETTLE_S: Final = 45
-"""How long after a stretch its last batches may come; later ones fall into the stretch in which they come."""
+"""What agents report at once, by default."""
+SETTLE_SHARE: Final = 0.75
+"""Of a stretch: how long after it its last batches may come; later ones fall into the stretch in which they come."""
 _SYNC_S: Final = 0.05
 _REMEMBERED: Final = 10
 _TRIES: Final = (3, 40)
@@ -83,15 +84,18 @@ class _Ground(NamedTuple):
 class Incoming:
     """The folder of raw batches: a file for each stretch, in order of arrival."""
 
-    def __init__(self, folder: Path, clock: Callable[[], float], limits: Limits = DEFAULT) -> None:
-        self._folder, self._clock, self._limits = folder, clock, limits
+    def __init__(
+        self, folder: Path, clock: Callable[[], float], limits: Limits = DEFAULT, *, stretch_s: int = STRETCH_S
+    ) -> None:
+        """`stretch_s`: no shorter than agents wait between two reports."""
+        self._folder, self._clock, self._limits, self._stretch_s = folder, clock, limits, stretch_s
         folder.mkdir(parents=True, exist_ok=True)
         self._known: dict[bytes, int] = {}
         """Digest -> stretch, of batches that are on disk."""
         self._pending: dict[bytes, asyncio.Future[None]] = {}
         """Those that are written, and not yet synced."""
         self._good: dict[int, int] = {}
-        """Stretch -> bytes of whole records."""
+        """Stretch (its first second) -> bytes of whole records."""
         self._bytes: Counter[UUID] = Counter()
         self._rows: Counter[UUID] = Counter()
         """Of the present stretch."""
@@ -107,7 +111,7 @@ class Incoming:
     async def keep(self, sender: UUID, data: bytes) -> None:
         """Return when the batch is on disk, or counted as lost. Raises OSError."""
         record = Record(sender, data, spooling.digest_of(sender, data))
-        self._turn(int(self._clock()) // STRETCH_S)
+        self._turn(int(self._clock()) // self._stretch_s * self._stretch_s)
         if record.digest in self._known:
             return
         if record.digest not in self._pending:
@@ -123,7 +127,8 @@ class Incoming:
         self._stretch = stretch
         self._bytes.clear()
         self._rows.clear()
-        self._known = {digest: at for digest, at in self._known.items() if at >= stretch - _REMEMBERED}
+        oldest = _REMEMBERED * self._stretch_s
+        self._known = {digest: at for digest, at in self._known.items() if at >= stretch - oldest}
         self._good = {stretch: self._recovered(stretch)}
         self._used = sum(path.stat().st_size for path in self._folder.iterdir())
 
@@ -190,8 +195,8 @@ class Incoming:
         return bool(self._settled()) or bool(self._lost)
 
     def _settled(self) -> list[Path]:
-        before = (int(self._clock()) - SETTLE_S) // STRETCH_S
-        paths = (path for path in self._folder.glob("*.batches") if int(path.stem) < before)
+        before = self._clock() - SETTLE_SHARE * self._stretch_s - self._stretch_s
+        paths = (path for path in self._folder.glob("*.batches") if int(path.stem) <= before)
         return sorted(paths, key=lambda path: int(path.stem))
 
     def take(self, inventory: Inventory, store: FlowStore) -> Taken:
