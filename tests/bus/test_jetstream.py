@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 from real_bus import PATIENCE_S, QUICK, A, connection, open_fleet
 
+from ringfence.bus import jetstream
 from ringfence.bus.backoff import Backoff
 from ringfence.bus.jetstream import JetStreamBus, may_answer, options_for_agent
-from ringfence.bus.transport import SILENCE_MS
+from ringfence.bus.transport import SILENCE_MS, local_address
 from ringfence.core.errors import InputError
+from ringfence.core.net.address import parse_address
 from ringfence.ports.bus import BusError
 from ringfence.wire import subjects
 
@@ -94,6 +96,32 @@ def test_no_server_is_an_error_that_says_so(tmp_path: Path) -> None:
                 await bus.connected(timeout_s=1)
             assert not bus.is_connected
             await bus.close()
+
+    asyncio.run(story())
+
+
+def test_a_connection_from_an_address_that_is_gone_is_replaced_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without waiting for a silence that could last many seconds; one from an address that is there goes on."""
+
+    async def story() -> None:
+        async with open_fleet(tmp_path) as (fleet, _), connection(fleet.agent(A)) as agent:
+            client = agent._client
+            assert client
+            assert local_address(client) == parse_address("127.0.0.1")
+            agent.come_from(())  # the loopback is nobody's to lose
+            monkeypatch.setattr(jetstream, "local_address", lambda _: parse_address("10.0.0.7"))
+            agent.come_from({parse_address("10.0.0.7")})
+            await agent.flush()
+            assert agent._client is client
+
+            agent.come_from({parse_address("10.0.0.8")})
+            while agent._client is client:
+                await asyncio.sleep(0.005)
+            await agent.connected(timeout_s=PATIENCE_S)
+            await agent.flush()
+            assert agent._client is not client
 
     asyncio.run(story())
 

@@ -28,9 +28,12 @@ def addresses(*texts: str) -> tuple[int, ...]:
     return tuple(parse_address(text) for text in texts)
 
 
-def heartbeat(numbers: Iterable[int] = (), instance: str = "one", interface: str = "eth0") -> bytes:
+def heartbeat(
+    numbers: Iterable[int] = (), instance: str = "one", interface: str = "eth0", *, is_blind: bool = False
+) -> bytes:
     """As JSON, which says whatever number one likes."""
     said = {
+        "is_blind": is_blind,
         "at": 0.0, "instance": instance, "machine": "m", "version": "1", "protocol": 1, "state": "",
         "realised": {"state": "pending"}, "interfaces": [{"name": interface, "addresses": list(numbers)}],
     }  # fmt: skip

@@ -50,6 +50,22 @@ class Heard:
 OWN, FOREIGN = addresses("10.0.0.1"), addresses("10.66.6.6")
 
 
+def test_a_host_that_cannot_see_its_addresses_keeps_them() -> None:
+    """Not to know is not to have none: what was known of it stays, though it is heard."""
+    heard = Heard()
+    heard.beats([(10, "first", "10.0.0.1")])
+
+    async def blind() -> None:
+        heard.clock.pass_(seconds=10)
+        await heard.presence.beat(beat_subject(A), heartbeat((), "first", is_blind=True))
+
+    asyncio.run(blind())
+    assert heard.claims == [OWN]
+    assert heard.presence.seen[A].at == heard.clock.seconds()
+    heard.beats([(10, "first", "10.66.6.6")])
+    assert heard.claims == [OWN, FOREIGN]
+
+
 def test_a_clone_gets_no_address_before_or_after_it_is_found() -> None:
     """Two that alternate under one identity: it keeps what the first had, and the clone is told once."""
     heard = Heard()

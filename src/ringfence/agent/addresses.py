@@ -1,7 +1,7 @@
 """Hears of addresses that come to this host and leave it, as it happens: policy for a host follows them.
 
-INVARIANT: it only says that something changed; which addresses there are is read from the kernel (`host.interfaces`).
-Lost notifications are a change.
+INVARIANT: which addresses there are is read from the kernel (`host.interfaces`), a notification only says when. Lost
+notifications are a change; what the kernel does not say is asked again, and changes nothing.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ from typing import Final
 
 from ringfence.agent import host
 from ringfence.targets.nftables.netlink import in_namespace
+from ringfence.wire.messages import Interface
 
 _IPV4_ADDRESSES, _IPV6_ADDRESSES = 0x10, 0x100
 """RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR (linux/rtnetlink.h)."""
 GATHER_S: Final = 0.05
 """An interface that comes up brings several at once."""
+AGAIN_S: Final = 1.0
+"""Before asking a kernel again that did not say."""
 
 
 class Addresses:
     """Of one network namespace."""
 
-    def __init__(self, netns: str | None, changed: Callable[[], None]) -> None:
+    def __init__(self, netns: str | None, changed: Callable[[tuple[Interface, ...]], None]) -> None:
+        """`changed` is told what there is by now."""
         self._netns, self._changed = netns, changed
         self._news = asyncio.Event()
 
@@ -46,9 +50,12 @@ class Addresses:
             await self._news.wait()
             await asyncio.sleep(GATHER_S)
             self._news.clear()
-            before, known = known, host.interfaces(self._netns)
-            if known != before:
-                self._changed()
+            found = host.interfaces(self._netns)
+            if found is None:
+                asyncio.get_running_loop().call_later(AGAIN_S, self._news.set)
+            elif found != known:
+                known = found
+                self._changed(found)
 
     def _read(self, opened: socket.socket) -> None:
         with contextlib.suppress(OSError):  # nothing more to read, or ENOBUFS: some were lost

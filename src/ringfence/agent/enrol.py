@@ -49,7 +49,7 @@ async def enrol(disk: Disk, token: str, *, netns: str | None = None) -> Joined:
     join = parse_join(token)
     context = await asyncio.to_thread(pinned, join)
     csr = (await keys.request(disk.folder)).decode()
-    asked = Request(csr, token.strip(), machine(), socket.gethostname(), interfaces(netns))
+    asked = Request(csr, token.strip(), machine(), socket.gethostname(), interfaces(netns) or ())
     answer = await asyncio.to_thread(post, f"{join.url.rstrip('/')}/v1/agents/enrol", asked, context)
     return await _install(disk, answer, join.url.rstrip("/"), is_enrolment=True)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
+import logging
 import os
 import resource
 import socket
@@ -18,11 +20,15 @@ from ringfence.flows.conntrack import netlink
 from ringfence.targets.nftables.netlink import in_namespace
 from ringfence.wire.messages import Interface
 
+_log = logging.getLogger(__name__)
 _MACHINE_FILES: Final = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
+_TRIES: Final = 3
 _CONNTRACK = Path("/proc/sys/net/netfilter")
 _GET_LINK_NAME = 0x8910  # SIOCGIFNAME (linux/sockios.h)
 _GET_ADDRESS, _NEW_ADDRESS = 22, 20
 _ADDRESS, _LOCAL = 1, 2
+_FLAGS, _FLAGS_BEFORE, _INTERRUPTED = struct.Struct("=H"), 10, 0x10
+"""NLM_F_DUMP_INTR (linux/netlink.h): a dump that is no picture of any one moment."""
 _MESSAGE = struct.Struct("=BBBBI")
 """`struct ifaddrmsg` (rtnetlink(7)): family, prefix length, flags, scope, interface."""
 
@@ -36,12 +42,17 @@ def machine() -> str:
     return hashlib.sha256("\n".join(parts or [socket.gethostname()]).encode()).hexdigest()[:32]
 
 
-def interfaces(netns: str | None = None) -> tuple[Interface, ...]:
-    """Every interface with addresses but the loopback, by name. Nothing where the kernel does not say."""
-    try:
-        found = in_namespace(netns, lambda: list(_addresses()))
-    except OSError:
-        return ()
+def interfaces(netns: str | None = None) -> tuple[Interface, ...] | None:
+    """Every interface with addresses but the loopback, by name. None where the kernel does not say: not to know is not
+    to have none."""
+    for _ in range(_TRIES):
+        try:
+            found = in_namespace(netns, lambda: list(_addresses()))
+            break
+        except OSError as error:  # an interface that goes while it is read is gone the next time
+            _log.info("the addresses of this host cannot be read: %s", error)
+    else:
+        return None
     by_name: dict[str, set[int]] = {}
     for name, address in found:
         if name != "lo":
@@ -81,7 +92,9 @@ def _addresses() -> Iterator[tuple[str, int]]:
         names: dict[int, str] = {}
         while True:
             for kind, data, start, end in netlink.messages(sock.recv(netlink.BUFFER_BYTES)):
-                if kind in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
+                if kind == netlink.NLMSG_ERROR or _FLAGS.unpack_from(data, start - _FLAGS_BEFORE)[0] & _INTERRUPTED:
+                    raise OSError(errno.EAGAIN, "the addresses changed while they were read")
+                if kind == netlink.NLMSG_DONE:
                     return
                 if kind != _NEW_ADDRESS:
                     continue

@@ -58,7 +58,7 @@ def look(config: Config) -> tuple[Facts, tuple[Finding, ...]]:
         kernel_facts=kernel_facts,
         is_clock_disciplined=_is_clock_disciplined(),
         is_enrolled=(config.directory / keys.IDENTITY).exists(),
-        interfaces=len(host.interfaces(config.netns)),
+        interfaces=len(host.interfaces(config.netns) or ()),
     )
     found = (*kernel_findings, *judge(facts, is_writable=os.access(folder, os.W_OK)), *_controller(config))
     return facts, found

@@ -42,7 +42,7 @@ from ringfence.core.net.address import parse_address
 from ringfence.ports.bus import Bus
 from ringfence.wire.envelope import PROTOCOL, Reader
 from ringfence.wire.evidence import split
-from ringfence.wire.messages import Event, Heartbeat, Order, Probe, Realised
+from ringfence.wire.messages import Event, Heartbeat, Interface, Order, Probe, Realised
 
 _log = logging.getLogger(__name__)
 _RESTART_S: Final = (1.0, 30.0)
@@ -96,7 +96,7 @@ class Agent:
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "enforcer": self.enforcer.run, "link": self.link.run, "channel": self._keep_channel,
             "watchdog": self._keep_watchdog, "units": self._units.run,
-            "addresses": Addresses(self.config.netns, self.link.beat).run,
+            "addresses": Addresses(self.config.netns, self._readdressed).run,
         }  # fmt: skip
         if self.observer is not None:
             parts["observer"] = self.observer.run
@@ -166,6 +166,11 @@ class Agent:
                 self.enforcer.news()
             await asyncio.sleep(_RESOLVE_S)
 
+    def _readdressed(self, interfaces: tuple[Interface, ...]) -> None:
+        """Tell it at once, over a connection that does not come from an address that is gone."""
+        self.bus.come_from({address for one in interfaces for address in one.addresses})
+        self.link.beat()
+
     # ---- telling ----------------------------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
@@ -182,11 +187,12 @@ class Agent:
 
     def heartbeat(self) -> Heartbeat:
         used, most = host.conntrack_fill(self.config.netns)
+        interfaces = host.interfaces(self.config.netns)
         stats, disabled, policy = self.spool.stats(), self.enforcer.disabled, self.enforcer.in_force
         return Heartbeat(
             at=self.clock.wall_s(), instance=self.instance, machine=self._machine, version=__version__,
             protocol=PROTOCOL, state=self.held.state, realised=self.enforcer.realised,
-            interfaces=host.interfaces(self.config.netns), conntrack_used=used, conntrack_max=most,
+            interfaces=interfaces or (), is_blind=interfaces is None, conntrack_used=used, conntrack_max=most,
             rss_bytes=host.rss_bytes(), cpu_s=host.cpu_s(), spool_bytes=stats.disk_bytes + stats.memory_bytes,
             lost=self._lost(), disabled_until=disabled.until if disabled else 0.0,
             mode=policy.mode if policy is not None else Mode(),

@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -27,8 +27,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolic
 
 from ringfence.bus.backoff import Backoff
 from ringfence.bus.lanes import Lanes
-from ringfence.bus.transport import client_over_tls
+from ringfence.bus.transport import abort, client_over_tls, local_address
 from ringfence.core.errors import RingfenceError
+from ringfence.core.net.address import format_address, is_loopback
 from ringfence.ports.bus import Answer, BusError, Handler
 from ringfence.wire import subjects
 
@@ -108,6 +109,14 @@ class JetStreamBus:
     @property
     def is_connected(self) -> bool:
         return self._connected.is_set() and self._client is not None and self._client.is_connected
+
+    def come_from(self, own: Collection[int]) -> None:
+        if self._client is None:
+            return
+        there = local_address(self._client)
+        if there is not None and there not in own and not is_loopback(there):
+            self.last_error = f"{format_address(there)} is no address of this host any more"
+            abort(self._client)
 
     async def close(self) -> None:
         self._is_closing = True  # the library swallows some cancellations: the loop must see it, too

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Final
 
 from ringfence.bus.lanes import Lanes
@@ -186,6 +186,9 @@ class MemoryBus:
     async def flush(self) -> None:
         self._check()
         await asyncio.sleep(0)
+
+    def come_from(self, own: Collection[int]) -> None:
+        """It comes from nowhere."""
 
     async def close(self) -> None:
         self._is_open = False

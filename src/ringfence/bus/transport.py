@@ -14,6 +14,8 @@ from urllib.parse import ParseResult
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 
+from ringfence.core.net.address import parse_address
+
 SILENCE_MS: Final = 20_000
 """A peer that acknowledges nothing for so long is gone, even in the middle of a write (RFC 5482, tcp(7)). Pings alone
 would not tell: behind a full send buffer they wait, too."""
@@ -25,6 +27,23 @@ def client_over_tls(context: ssl.SSLContext) -> Client:
     client = Client()
     client._transport = _TlsTransport(context)  # it makes its own only if it has none
     return client
+
+
+def local_address(client: Client) -> int | None:
+    """Where a connection comes from; None where it is not known."""
+    writer = _writer(client)
+    name = writer.get_extra_info("sockname") if writer is not None else None
+    return parse_address(str(name[0]).partition("%")[0]) if name else None
+
+
+def abort(client: Client) -> None:
+    """End a connection whose other end will not hear of it."""
+    if (writer := _writer(client)) is not None:
+        writer.transport.abort()
+
+
+def _writer(client: Client) -> asyncio.StreamWriter | None:
+    return getattr(client._transport, "_io_writer", None)
 
 
 class _TlsTransport(TcpTransport):

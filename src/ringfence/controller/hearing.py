@@ -6,7 +6,7 @@ whether or not its connection has ended: what it had sent before and is delivere
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ringfence.ports.bus import Answer, Bus, Handler
 from ringfence.wire import subjects
@@ -49,6 +49,9 @@ class Hearing:
 
     async def flush(self) -> None:
         await self._bus.flush()
+
+    def come_from(self, own: Collection[int]) -> None:
+        self._bus.come_from(own)
 
     async def close(self) -> None:
         await self._bus.close()

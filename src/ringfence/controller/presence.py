@@ -78,7 +78,7 @@ class Presence:
         self.dirty: set[str] = set()
         """Those whose record is newer than the state's."""
         self.on_addresses: Callable[[str, tuple[int, ...]], None] = lambda uuid, addresses: None
-        """Told with every heartbeat of a host that is alone under its identity."""
+        """Told with every heartbeat of a host that is alone under its identity and knows its addresses."""
         self.on_clone: Callable[[str, tuple[str, ...]], Awaitable[None]] = _nobody
 
     def recall(self, record: AgentRecord, at: datetime) -> None:
@@ -103,7 +103,7 @@ class Presence:
         known = self.seen.get(uuid)
         seen = self.seen[uuid] = _following(known, heartbeat, now)
         self.dirty.add(uuid)
-        if seen.is_alone(now):
+        if seen.is_alone(now) and not heartbeat.is_blind:
             self.on_addresses(uuid, addresses_of(heartbeat.interfaces))
         if known is not None and seen.is_cloned(now) and not known.is_cloned(now):
             await self.on_clone(uuid, (heartbeat.instance, known.heartbeat.instance))

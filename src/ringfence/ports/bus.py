@@ -6,7 +6,7 @@ until its handler returned, so twice is possible and lost is not. Everything els
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 Answer = Callable[[str, bytes], Awaitable[bytes | None]]
@@ -44,5 +44,9 @@ class Bus(Protocol):
 
     async def flush(self) -> None:
         """Return when the server has seen what was published."""
+
+    def come_from(self, own: Collection[int]) -> None:
+        """These are this host's addresses by now: a connection from any other is dead, and replaced without waiting for
+        its silence to tell."""
 
     async def close(self) -> None: ...

@@ -221,6 +221,8 @@ class Heartbeat(_Said, frozen=True):
     disabled_until: float = 0.0
     nonce: str = ""
     """Random, for the answer to repeat."""
+    is_blind: bool = False
+    """The kernel did not say which addresses there are: `interfaces` says nothing, and what was known stays."""
 
 
 class Violation(_Said, frozen=True):
