@@ -44,6 +44,8 @@ EVERYTHING: tuple[s.Record, ...] = (
     s.JoinTokenRecord("j1", "h", "web", NOW, "ann", None, LATER),
     s.Certificate("0a", "u-web", "ff", NOW, LATER, LATER, "lost"),
     s.ApiToken("t1", "h", "ann", ("author", "viewer"), NOW, "root", "app=shop", None),
+    s.Session("s1", "h", "ann", NOW, NOW, LATER, "t1"),
+    s.Session("s2", "h", "bob", NOW, NOW, LATER, None, "https://idp bob", "[]"),
     V1,
     s.PolicyVersion(2, LATER, "bob", "", {}, "[x]", "d2", 1),
     s.Proposal("p1", NOW, "ann", "n", {"a": "b"}, "", "d", 1, "published", LATER, "bob", 2),

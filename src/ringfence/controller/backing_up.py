@@ -19,7 +19,7 @@ from ringfence import __version__
 from ringfence.controller import audit
 from ringfence.controller.access import Principal
 from ringfence.controller.resuming import mark_restored
-from ringfence.ports.state import Change, StateError
+from ringfence.ports.state import Change, Session, StateError, Where
 from ringfence.stores.sql import SqlState
 from ringfence.stores.sql.archive import Manifest, backup, restore
 
@@ -67,6 +67,7 @@ async def restore_into(
 
     def then(tx: Change) -> None:
         mark_restored(tx)
+        tx.remove(Session, Where("id", "", "!="))  # who signed out since must not be signed in again
         audit.record(tx, at=clock(), actor="controller", action="backup.restore", details={"from": path.name})
 
     manifest = await restore(

@@ -163,6 +163,24 @@ class ApiToken(Record, frozen=True):
     revoked_at: datetime | None = None
 
 
+class Session(Record, frozen=True):
+    """Somebody signed in with a browser: the secret of the cookie as digest."""
+
+    id: str
+    hash: str
+    name: str
+    opened: datetime
+    seen: datetime
+    """To the minute."""
+    ends: datetime
+    token: str | None = None
+    """The id of the token it was opened with, with which it ends; None: a provider of identities said who it is."""
+    subject: str = ""
+    """`issuer subject`, as the provider says."""
+    powers: str = "[]"
+    """What the provider's claims were worth when it was opened, as JSON (`controller.access.Power`)."""
+
+
 class PolicyVersion(Record, frozen=True):
     """A published set of policies: a restore point."""
 
@@ -330,11 +348,12 @@ class Counter(Record, frozen=True):
 
 
 RECORDS: tuple[type[Record], ...] = (
-    WorkloadRecord, LeaseRecord, PairingProfile, JoinTokenRecord, Certificate, ApiToken, PolicyVersion, Proposal,
-    WorkloadChange, QuarantineRecord, Rollout, AgentRecord, Alert, AuditEntry, AuditHead, GroupVersion, Counter,
+    WorkloadRecord, LeaseRecord, PairingProfile, JoinTokenRecord, Certificate, ApiToken, Session, PolicyVersion,
+    Proposal, WorkloadChange, QuarantineRecord, Rollout, AgentRecord, Alert, AuditEntry, AuditHead, GroupVersion,
+    Counter,
 )  # fmt: skip
 OBSERVED: frozenset[type[Record]] = frozenset(
-    {LeaseRecord, AgentRecord, Alert, GroupVersion, Counter, AuditEntry, AuditHead}
+    {LeaseRecord, AgentRecord, Alert, Session, GroupVersion, Counter, AuditEntry, AuditHead}
 )
 """What is measured or counted rather than decided: it changes without an audit entry."""
 DECIDED: frozenset[type[Record]] = frozenset(RECORDS) - OBSERVED

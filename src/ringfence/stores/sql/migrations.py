@@ -84,7 +84,14 @@ _SECOND = (
          settings TEXT NOT NULL, digest TEXT NOT NULL, base BIGINT, state TEXT NOT NULL, decided_at BIGINT,
          decided_by TEXT NOT NULL, version BIGINT REFERENCES versions (number))""",
 )
-STEPS: Mapping[int, tuple[str, ...]] = MappingProxyType({1: _FIRST, 2: _SECOND})
+_THIRD = (
+    """CREATE TABLE sessions (
+         id TEXT PRIMARY KEY, hash TEXT NOT NULL, name TEXT NOT NULL, opened BIGINT NOT NULL, seen BIGINT NOT NULL,
+         ends BIGINT NOT NULL, token TEXT, subject TEXT NOT NULL, powers TEXT NOT NULL,
+         FOREIGN KEY (token) REFERENCES api_tokens (id) ON DELETE CASCADE)""",
+    "CREATE INDEX sessions_token ON sessions (token)",
+)
+STEPS: Mapping[int, tuple[str, ...]] = MappingProxyType({1: _FIRST, 2: _SECOND, 3: _THIRD})
 """Version -> the statements that lead to it."""
 NEWEST = max(STEPS)
 _APPEND_ONLY = {

@@ -81,6 +81,9 @@ TABLES: Mapping[type[s.Record], Table] = MappingProxyType(
         ),
         s.Certificate: _table(s.Certificate, "certificates", "serial"),
         s.ApiToken: _table(s.ApiToken, "api_tokens", "id"),
+        s.Session: _table(
+            s.Session, "sessions", "id", refer={"token": {"references": "api_tokens.id", "ondelete": "CASCADE"}}
+        ),
         s.PolicyVersion: _table(s.PolicyVersion, "versions", "number", refer={"parent": _VERSION}),
         s.Proposal: _table(s.Proposal, "proposals", "id", refer={"version": _VERSION}),
         s.WorkloadChange: _table(s.WorkloadChange, "workload_changes", "revision"),
@@ -114,6 +117,7 @@ def _index(kind: type[s.Record], *columns: str, only: str | None = None) -> None
 _index(s.LeaseRecord, "workload")
 _index(s.JoinTokenRecord, "profile")
 _index(s.Certificate, "uuid")
+_index(s.Session, "token")
 _index(s.WorkloadChange, "uuid")
 _index(s.QuarantineRecord, "workload")
 _index(s.Alert, "last")
