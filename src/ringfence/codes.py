@@ -43,6 +43,7 @@ _QUESTIONS = {
     "unknown-policy": Code("no policy has that name", "check the name"),
     "unknown-rule": Code("no rule has that name", "check the name"),
     "too-broad": Code("a question stands for too many connections", "ask `ringfence reach`, or write a test"),
+    "bad-conversations": Code("what a controller sends as flows cannot be read", "update the older end"),
     "at-needs-plan": Code("another day's policy was to be enforced", "leave --at out, or look with --plan"),
     "needs-renewal": Code("a rule's time or a lease ends, and no kernel rule tells the time", "enforce again by then"),
     "another-host": Code("this host is not the workload to be enforced", "check the name and the host"),

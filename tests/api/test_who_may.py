@@ -64,6 +64,7 @@ RIGHT_OF = {
     "GET /v1/evidence/{id}": "evidence",
     "POST /v1/backup": "backup",
     "POST /v1/confirm-restore": "backup",
+    "GET /v1/conversations": "read",
     "POST /v1/explain": "read",
     "POST /v1/decide": "read",
     "GET /v1/status": "read",

@@ -19,6 +19,7 @@ from ringfence.api import (
     agents,
     alerts,
     containment,
+    conversations,
     guards,
     policies,
     questions,
@@ -43,6 +44,7 @@ _ROUTERS = (
     alerts.ROUTES,
     records.ROUTES,
     questions.ROUTES,
+    conversations.ROUTES,
     status.ROUTES,
 )
 

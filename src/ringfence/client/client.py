@@ -9,7 +9,8 @@ from __future__ import annotations
 import ssl
 import uuid
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -22,6 +23,9 @@ from ringfence.core.errors import FindingsError, InputError, RingfenceError
 from ringfence.ports.state import Alert, AuditEntry
 from ringfence.wire import api
 
+if TYPE_CHECKING:
+    from ringfence.core.flow.conversations import Conversations
+
 T = TypeVar("T")
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 _ATTEMPTS = 2
@@ -31,9 +35,12 @@ _AGAIN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 class Client:
     """One controller. A context manager, or `close` it."""
 
-    def __init__(self, login: Login, *, transport: httpx.BaseTransport | None = None) -> None:
-        """Raises InputError `login-damaged`: the CA is no certificate."""
+    def __init__(self, login: Login, *, transport: httpx.BaseTransport | None = None, through: str = "") -> None:
+        """`through`: a Unix socket that leads to it, as `ssh -L SOCKET:HOST:PORT` makes one. Raises InputError
+        `login-damaged`: the CA is no certificate."""
         self.server = login.server
+        if through:
+            transport = httpx.HTTPTransport(verify=_context(login.ca), uds=through)
         self._http = httpx.Client(
             base_url=f"{login.server}/v1",
             verify=_context(login.ca),
@@ -258,6 +265,15 @@ class Client:
 
     def status(self) -> api.Status:
         return self.get("/status", api.Status)
+
+    def conversations(self, *, since: datetime | None = None, until: datetime | None = None) -> Conversations:
+        """Observed traffic; of the last seven days where no span is named. Raises as `get`, InputError
+        `bad-conversations`."""
+        from ringfence.wire.conversations import decode
+
+        span = {"since": since, "until": until}
+        said = {name: at.isoformat() for name, at in span.items() if at is not None}
+        return decode(self._exchange("GET", "/conversations", params=said).content)
 
     def explain(self, question: Any, kind: type[T]) -> T:
         return self.post("/explain", question, kind)

@@ -1,0 +1,38 @@
+"""The flows of the fleet, to take along: for `map`, `recommend` and `simulate` where the policies are written."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from litestar import Response, Router, get
+from litestar.params import FromQuery
+
+from ringfence.api.common import Desk, needs
+from ringfence.core.errors import InputError
+from ringfence.wire.conversations import TYPE, encode
+
+MOST = 2_000_000
+"""Conversations in one answer."""
+_USUAL = timedelta(days=7)
+
+
+@get("/conversations", opt=needs("read"), summary="Observed traffic as it is stored, one row a conversation and hour.")
+async def conversations(
+    desk: Desk, since: FromQuery[datetime | None] = None, until: FromQuery[datetime | None] = None
+) -> Response[bytes]:
+    """Of the last seven days, or of the span that is named."""
+    begin = int((since or desk.clock() - _USUAL).timestamp())
+    end = int(until.timestamp()) if until is not None else None
+    return Response(await asyncio.to_thread(_read, desk, begin, end), media_type=TYPE)
+
+
+def _read(desk: Desk, since: int, until: int | None) -> bytes:
+    """Raises InputError `too-broad`."""
+    rows = desk.flows.totals(since, until).rows
+    if rows > MOST:
+        raise InputError("too-broad", f"{rows:,} rows are held of that span", help="ask for a shorter one")
+    return encode(desk.flows.read(since, until))
+
+
+ROUTES = Router("/", route_handlers=[conversations], tags=["flows"])
