@@ -248,6 +248,8 @@ _CONTROLLER = {
     "audit-rewritten": Code("the audit log was written anew since it was signed", _AUDIT),
     "audit-head-forged": Code("a signature over the audit log does not fit", _AUDIT),
     "token-refused": Code("a token is unknown, revoked or expired", "ask an administrator for a new one"),
+    "session-refused": Code("nobody is signed in, or not any more", "sign in again"),
+    "cross-site": Code("a request does not prove that a page of ours asks", "use the controller's own address"),
     "join-refused": Code("a join token is unknown, used up, revoked or expired", "make a new one"),
     "bad-token": Code("a token cannot be read", "copy the whole of it"),
     "not-allowed": Code("none of your roles may do that", "ask somebody with the role that is named"),

@@ -7,12 +7,14 @@ from litestar.params import FromPath, JSONBody
 
 from ringfence.api.common import Desk, Who, needs
 from ringfence.api.guards import ANYBODY
+from ringfence.controller.access import Principal
 from ringfence.wire.api import (
     Grant,
     InvitationView,
     Invite,
     Me,
     NewProfile,
+    PowerView,
     ProfileView,
     Secret,
     TokenView,
@@ -21,8 +23,13 @@ from ringfence.wire.api import (
 
 @get("/me", opt=needs(ANYBODY), summary="Who the token is taken for.")
 async def me(who: Who) -> Me:
-    scope = str(who.scope) if who.scope is not None else None
-    return Me(who.name, who.roles, tuple(sorted(who.rights)), scope)
+    return me_of(who)
+
+
+def me_of(who: Principal) -> Me:
+    """Somebody, as told to them."""
+    powers = tuple(PowerView(roles, None if scope is None else str(scope)) for roles, scope in who.powers)
+    return Me(who.name, who.roles, tuple(sorted(who.rights)), powers[0].scope, powers)
 
 
 @get("/tokens", opt=needs("tokens"), summary="Every token, without its secret.")

@@ -24,6 +24,7 @@ from ringfence.api import (
     policies,
     questions,
     records,
+    sessions,
     status,
     workloads,
 )
@@ -38,6 +39,7 @@ OPENAPI = "application/vnd.oai.openapi+json"
 _ROUTERS = (
     agents.ROUTES,
     access.ROUTES,
+    sessions.ROUTES,
     workloads.ROUTES,
     policies.ROUTES,
     containment.ROUTES,
@@ -62,7 +64,7 @@ def app_of(controller: Controller) -> Litestar:
     return Litestar(
         route_handlers=[Router("/v1", route_handlers=_ROUTERS)],
         guards=[guards.guard],
-        middleware=[Idempotency(controller), Timing(controller)],
+        middleware=[Idempotency(), Timing(controller)],
         dependencies={
             "desk": Provide(lambda: controller, sync_to_thread=False),
             "who": Provide(guards.principal),

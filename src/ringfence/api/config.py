@@ -16,6 +16,7 @@ from ringfence.core.errors import InputError, Location
 from ringfence.notify.sinks import Sink
 
 FILE = "controller.toml"
+_ORIGIN = r"^https://[^/?#\s]+$"
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
@@ -33,6 +34,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     nats: str | None = None
     needs_approval: bool | None = None
     """Policies take a second person."""
+    public_url: Annotated[str, msgspec.Meta(pattern=_ORIGIN)] | None = None
+    """Where browsers reach it, as in `https://ringfence.example.com`, if not at the first name and the port."""
+    session_s: Annotated[int, msgspec.Meta(ge=60, le=30 * 86_400)] | None = None
+    """A session of a browser lasts no longer; 12 hours."""
+    session_idle_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] | None = None
+    """It ends when nobody used it for so long; 30 minutes."""
     flows_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] | None = None
     """How often agents tell their flows (`flows_s` of theirs), which is how soon they are stored; 60."""
     notify: tuple[Sink, ...] | None = None

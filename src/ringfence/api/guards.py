@@ -1,11 +1,16 @@
 """Who asks, and whether their roles let them: before anything of the request is read.
 
+A token (`Authorization: Bearer`) is sent by whoever means to; a session's cookie is sent by the browser whoever's page
+asked it to, so what changes something also needs proof that a page of ours asked.
+
 INVARIANT: every route says which right it takes, or that it is for everybody; one that says nothing is refused.
 Services ask again, with the scope.
+INVARIANT: where there is a token, the cookie is not looked at.
 """
 
 from __future__ import annotations
 
+import hmac
 from typing import Any
 
 from litestar import Request
@@ -14,20 +19,25 @@ from litestar.handlers.base import BaseRouteHandler
 
 from ringfence.controller.access import AccessError, Principal
 from ringfence.controller.controller import Controller
+from ringfence.controller.sessions import proof_of
 
 EVERYBODY = "everybody"
 """In place of a right: no token is asked for."""
 ANYBODY = "anybody"
 """In place of a right: any token that is good."""
+COOKIE = "__Host-ringfence"
+"""Browsers take a cookie of such a name from this host only, and over TLS only (RFC 6265bis, 4.1.3.2)."""
+CSRF = "x-csrf-token"
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Raises AccessError `token-refused`, `not-allowed`."""
+async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Raises AccessError `token-refused`, `session-refused`, `cross-site`, `not-allowed`."""
     right = handler.opt.get("right")
     if right == EVERYBODY:
         return
-    desk: Controller = connection.app.state.controller
-    who = await desk.granting.recognise(token_of(connection))
+    who = await recognise(connection)
     connection.scope["user"] = who
     if right is None:
         raise AccessError("not-allowed", "this route takes a right that nobody has", help="report it")
@@ -35,12 +45,43 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         who.demand(right)
 
 
-def token_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+async def recognise(connection: Connection) -> Principal:
+    """Whoever a request comes from. Raises AccessError `token-refused`, `session-refused`, `cross-site`."""
+    desk: Controller = connection.app.state.controller
+    if "authorization" in connection.headers or COOKIE not in connection.cookies:
+        return await desk.granting.recognise(token_of(connection))
+    cookie = connection.cookies[COOKIE]
+    who = await desk.sessions.recognise(cookie)
+    if connection.scope.get("method") not in _SAFE:
+        demand_own_page(connection)
+        if not hmac.compare_digest(connection.headers.get(CSRF, "").encode(), proof_of(cookie).encode()):
+            help_ = "send what `GET /v1/session` says under `csrf` as `X-CSRF-Token`"
+            raise AccessError("cross-site", "the request does not prove that it comes from a page of ours", help=help_)
+    return who
+
+
+def token_of(connection: Connection) -> str:
     """Raises AccessError `token-refused`: there is none."""
     kind, _, token = connection.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not token.strip():
-        raise AccessError("token-refused", "the request carries no token", help="send `Authorization: Bearer rf_...`")
+        help_ = "send `Authorization: Bearer rf_...`, or sign in"
+        raise AccessError("token-refused", "the request carries no token", help=help_)
     return token
+
+
+def credential_of(connection: Connection) -> str:
+    """What a request is recognised by; empty: nothing."""
+    return connection.headers.get("authorization", "") or connection.cookies.get(COOKIE, "")
+
+
+def demand_own_page(connection: Connection) -> None:
+    """Raises AccessError `cross-site`: a page of another site asks. A browser says so in `Origin` (RFC 6454, 7)."""
+    settings = connection.app.state.controller.settings
+    origin = connection.headers.get("origin", "")
+    if not origin or origin not in (f"https://{connection.headers.get('host', '')}", settings.public_url):
+        what = f"the page of `{origin}`" if origin else "a page that does not say where it is from"
+        help_ = "open the controller's own address; behind a proxy, set `public_url`"
+        raise AccessError("cross-site", f"{what} may not ask that", help=help_)
 
 
 async def principal(request: Request[Principal, Any, Any]) -> Principal:

@@ -4,7 +4,7 @@ The answer to the first is the answer to the second, for a day. Answers hold sec
 kept in memory only: after a restart what must not happen twice is refused by what it changes (a version's base, a
 name).
 
-INVARIANT: a key belongs to one token and one request; the token is asked about again before an old answer is given.
+INVARIANT: a key belongs to one token or session and one request; it is asked about again before an old answer is given.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from ringfence.api.guards import token_of
+from ringfence.api.guards import credential_of, recognise
 from ringfence.api.problems import answer_to
-from ringfence.controller.controller import Controller
 from ringfence.core.errors import InputError
 from ringfence.wire.api import MAX_BODY_BYTES
 
@@ -49,15 +48,15 @@ class Idempotency(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
+    def __init__(self) -> None:
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._bytes = 0
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         connection: ASGIConnection[Any, Any, Any, Any] = ASGIConnection(scope, receive)
         key = connection.headers.get(HEADER, "")
-        if scope.get("method") != "POST" or not key or "authorization" not in connection.headers:
+        credential = credential_of(connection)
+        if scope.get("method") != "POST" or not key or not credential:
             await next_app(scope, receive, send)
             return
         if len(key) > _LONGEST_KEY:
@@ -71,7 +70,7 @@ class Idempotency(ASGIMiddleware):
             await answer_to(error, send)
             return
         request = hashlib.sha256(f"{scope['path']}\n".encode() + body).digest()
-        place = hashlib.sha256(f"{connection.headers['authorization']}\n{key}".encode()).digest()
+        place = hashlib.sha256(f"{credential}\n{key}".encode()).digest()
         known = self._kept.get(place)
         if known is not None and time.monotonic() - known.at < _KEPT_S:
             await self._again(known, request, connection, send)
@@ -118,7 +117,7 @@ class Idempotency(ASGIMiddleware):
         connection: ASGIConnection[Any, Any, Any, Any],
         send: Send,
     ) -> None:
-        await self._controller.granting.recognise(token_of(connection))
+        await recognise(connection)
         if known.request != request:
             help_ = "use a new key for each request"
             error = InputError("key-reused", "the idempotency key was used for another request", help=help_)

@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 STATUS: Mapping[str, int] = MappingProxyType(
     {
         "token-refused": 401,
+        "session-refused": 401,
+        "cross-site": 403,
         "not-allowed": 403,
         "outside-scope": 403,
         "needs-approval": 403,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -53,19 +53,45 @@ class AccessError(RingfenceError):
     """Somebody may not do what they asked for."""
 
 
+class Power(msgspec.Struct, frozen=True):
+    """Roles, and what they are over."""
+
+    roles: tuple[Role, ...]
+    scope: str | None = None
+    """A selector; None: the whole estate."""
+
+
 class Principal(msgspec.Struct, frozen=True):
-    """Somebody who was recognised."""
+    """Somebody who was recognised.
+
+    INVARIANT: a right is worth what the role it comes from is over: roles over different scopes are never mixed.
+    """
 
     name: str
     roles: tuple[Role, ...]
     scope: Selector | None = None
-    """None: the whole estate."""
+    """What these roles are over; None: the whole estate."""
     token: str = ""
     """The id of the token, so that it can be told which was used."""
+    more: tuple[tuple[tuple[Role, ...], Selector | None], ...] = ()
+    """Other roles, each over a scope of its own."""
+    session: str = ""
+    """The id of the session, where there is one."""
+
+    @staticmethod
+    def of(name: str, powers: Sequence[Power], *, session: str = "") -> Principal:
+        """Somebody with one power at least."""
+        first, *more = ((one.roles, None if one.scope is None else parse_selector(one.scope)) for one in powers)
+        return Principal(name, *first, more=tuple(more), session=session)
+
+    @property
+    def powers(self) -> tuple[tuple[tuple[Role, ...], Selector | None], ...]:
+        """Roles, and the scope they are over."""
+        return ((self.roles, self.scope), *self.more)
 
     @property
     def rights(self) -> frozenset[Right]:
-        return frozenset[Right]().union(*(MAY[role] for role in self.roles))
+        return frozenset[Right]().union(*(MAY[role] for roles, _ in self.powers for role in roles))
 
     def demand(self, right: Right) -> None:
         """Raises AccessError `not-allowed`."""
@@ -77,20 +103,27 @@ class Principal(msgspec.Struct, frozen=True):
         """The right over a workload with these labels: before and after, where they change. Raises AccessError
         `not-allowed`, `outside-scope`."""
         self.demand(right)
-        if self.scope is not None and not all(self.scope.matches(one) for one in labels):
-            raise self.outside("the workload")
+        scopes = self._scopes(right)
+        if None not in scopes and not all(any(scope.matches(one) for scope in scopes if scope) for one in labels):
+            raise self._outside(right, "the workload")
 
     def demand_scope(self, right: Right, scope: Selector | None, what: str) -> None:
         """The right over all that a selector can pick. Raises AccessError `not-allowed`, `outside-scope`."""
         self.demand(right)
-        if self.scope is not None and (scope is None or not is_within(scope, self.scope)):
-            raise self.outside(what)
+        scopes = self._scopes(right)
+        if None in scopes:
+            return
+        if scope is None or not any(is_within(scope, own) for own in scopes if own):
+            raise self._outside(right, what)
 
-    def outside(self, what: str) -> AccessError:
-        help_ = "ask somebody with a wider scope"
-        return AccessError(
-            "outside-scope", f"{what} is not within `{self.scope}`, which `{self.name}` may change", help=help_
-        )
+    def _scopes(self, right: Right) -> list[Selector | None]:
+        """What the right is over."""
+        return [scope for roles, scope in self.powers if any(right in MAY[role] for role in roles)]
+
+    def _outside(self, right: Right, what: str) -> AccessError:
+        scopes = " or ".join(f"`{scope}`" for scope in self._scopes(right))
+        message = f"{what} is not within {scopes}, which `{self.name}` may change"
+        return AccessError("outside-scope", message, help="ask somebody with a wider scope")
 
 
 def is_within(inner: Selector, outer: Selector) -> bool:
@@ -123,8 +156,8 @@ def grant(
     text = None if scope is None else str(_scope(scope))
     if text is not None and "administrator" in known:
         raise InputError("bad-grant", "an administrator cannot be confined to a scope", help="leave one of them out")
-    id_, secret = _new_secret()
-    tx.add(ApiToken(id_, _digest(secret), name, known, at, by, text, expires))
+    id_, secret = new_secret()
+    tx.add(ApiToken(id_, digest(secret), name, known, at, by, text, expires))
     details = {"roles": known, "scope": text, "expires": expires, "name": name}
     audit.record(tx, at=at, actor=by, action="token.grant", subject=id_, details=details)
     return f"{PREFIX}{id_}_{secret}"
@@ -134,14 +167,19 @@ def authenticate(view: View, token: str, *, at: datetime) -> Principal:
     """Whose token it is. Raises AccessError `token-refused`, whatever is wrong with it."""
     id_, _, secret = token.strip().removeprefix(PREFIX).partition("_")
     known = view.get(ApiToken, id_)
-    is_right = hmac.compare_digest(_digest(secret), known.hash if known else _UNKNOWN)
+    is_right = hmac.compare_digest(digest(secret), known.hash if known else _UNKNOWN)
     if known is None or not is_right or not token.strip().startswith(PREFIX):
         raise AccessError("token-refused", "the token is not known here", help="check it, or ask for a new one")
+    return bearer_of(known, at)
+
+
+def bearer_of(known: ApiToken, at: datetime) -> Principal:
+    """Whoever bears a token. Raises AccessError `token-refused`: nobody does any more."""
     if known.revoked_at is not None or (known.expires is not None and at >= known.expires):
         why = "was revoked" if known.revoked_at is not None else "has expired"
         raise AccessError("token-refused", f"the token {why}", help="ask an administrator for a new one")
     scope = None if known.scope is None else parse_selector(known.scope)
-    return Principal(known.name, _roles(known.roles), scope, id_)
+    return Principal(known.name, _roles(known.roles), scope, known.id)
 
 
 def revoke(tx: Change, id_: str, *, by: str, at: datetime) -> None:
@@ -216,10 +254,10 @@ def invite(
     if tx.get(PairingProfile, profile) is None:
         raise _missing(f"there is no pairing profile `{profile}`")
     _check_limits(at, expires, uses)
-    id_, secret = _new_secret()
+    id_, secret = new_secret()
     token = Join(url, ca, id_, secret).token
     parse_join(token)
-    tx.add(JoinTokenRecord(id_, _digest(secret), profile, at, by, uses, expires))
+    tx.add(JoinTokenRecord(id_, digest(secret), profile, at, by, uses, expires))
     details = {"profile": profile, "uses": uses, "expires": expires}
     audit.record(tx, at=at, actor=by, action="join.invite", subject=id_, details=details)
     return token
@@ -248,7 +286,7 @@ def redeem(tx: Change, id_: str, secret: str, *, by: str, at: datetime) -> Welco
     Raises AccessError `join-refused`.
     """
     token = tx.get(JoinTokenRecord, id_)
-    is_right = hmac.compare_digest(_digest(secret), token.hash if token else _UNKNOWN)
+    is_right = hmac.compare_digest(digest(secret), token.hash if token else _UNKNOWN)
     if token is None or not is_right:
         raise _refused("is not known here")
     if token.revoked_at is not None:
@@ -289,12 +327,12 @@ def check_labels(labels: Mapping[str, str]) -> None:
             raise InputError("bad-label-value", f"`{value}` is no value of the label `{key}`", help=help_)
 
 
-def _new_secret() -> tuple[str, str]:
+def new_secret() -> tuple[str, str]:
     """(id, secret): the id is no secret."""
     return secrets.token_hex(6), secrets.token_urlsafe(_SECRET_BYTES)
 
 
-def _digest(secret: str) -> str:
+def digest(secret: str) -> str:
     """Of 256 random bits: no salt and no slow hash is needed."""
     return hashlib.sha256(secret.encode()).hexdigest()
 

@@ -50,6 +50,7 @@ from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence, 
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.resuming import Resuming, is_restored
 from ringfence.controller.rollouts import Rollouts
+from ringfence.controller.sessions import IDLE, LONGEST, Sessions
 from ringfence.controller.signing import SigningKeys
 from ringfence.controller.versions import Versions
 from ringfence.controller.watching import Watching
@@ -100,6 +101,12 @@ class Settings(msgspec.Struct, frozen=True):
     trust_domain: str = "ringfence.internal"
     sinks: tuple[Sink, ...] = ()
     needs_approval: bool = False
+    public_url: str = ""
+    """Where browsers reach this controller, if not at the first of its names and its port."""
+    session_s: int = int(LONGEST.total_seconds())
+    """A session of a browser lasts no longer."""
+    session_idle_s: int = int(IDLE.total_seconds())
+    """It ends when nobody used it for so long."""
     flows_s: int = STRETCH_S
     """Agents tell their flows this often; they are stored as soon as all of a stretch are in."""
 
@@ -147,6 +154,12 @@ class Controller:
         self.metrics = Metrics()
         self.watching = Watching(self.state, self.reconciler, self.presence, self.dispatcher, self.metrics, clock)
         self.granting = Granting(self.state, settings.url, lambda: self.authority.fingerprints[0], clock)
+        self.sessions = Sessions(
+            self.state,
+            clock,
+            idle=timedelta(seconds=settings.session_idle_s),
+            longest=timedelta(seconds=settings.session_s),
+        )
         self.workloads = Workloads(
             self.state,
             self.reconciler,
@@ -217,6 +230,7 @@ class Controller:
             lambda: self._every("audit", 3600.0, self._sign_audit),
             lambda: self._every("certificate", 3600.0, self._certify),
             lambda: self._every("metrics", 5.0, self._measure),
+            lambda: self._every("sessions", 600.0, self.sessions.forget),
         ):
             self._tasks.append(asyncio.create_task(_run(work)))
         return await self.state.write(self._first_token)

@@ -90,13 +90,71 @@ class TokenView(msgspec.Struct, frozen=True):
     revoked_at: datetime | None = None
 
 
+class PowerView(msgspec.Struct, frozen=True):
+    """Roles, and what they are over."""
+
+    roles: tuple[str, ...]
+    scope: str | None = None
+    """A selector; none: the whole estate."""
+
+
 class Me(msgspec.Struct, frozen=True):
-    """Who a token is taken for."""
+    """Who somebody is taken for."""
 
     name: str
     roles: tuple[str, ...]
     rights: tuple[str, ...]
     scope: str | None = None
+    """Of the first power."""
+    powers: tuple[PowerView, ...] = ()
+    """Each role with what it is over. Whoever may read reads the whole estate."""
+
+
+class SignIn(_Asked, frozen=True):
+    """A token to open a session for."""
+
+    token: Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class SessionView(msgspec.Struct, frozen=True):
+    """Somebody who is signed in with a browser."""
+
+    me: Me
+    opened: datetime
+    ends: datetime
+    """At the latest."""
+    idle_s: int
+    """It ends when nobody used it for so long."""
+    csrf: str
+    """To be sent as `X-CSRF-Token` with whatever changes something."""
+    provider: str = ""
+    """Who said who it is; empty: a token did."""
+    sign_out: str = ""
+    """Where the browser goes to sign out of the provider, too, after the session was ended; empty: nowhere."""
+
+
+class OpenSession(msgspec.Struct, frozen=True):
+    """A session of somebody, without what makes it one."""
+
+    id: str
+    name: str
+    opened: datetime
+    seen: datetime
+    ends: datetime
+    token: str | None = None
+    """The id of the token it was opened with."""
+    subject: str = ""
+    """What the provider calls them."""
+
+
+class WayIn(msgspec.Struct, frozen=True):
+    """How people sign in here."""
+
+    token: bool
+    provider: str = ""
+    """The issuer that `/v1/login/oidc` leads to; empty: none."""
+    name: str = ""
+    """What people call it."""
 
 
 class NewProfile(_Asked, frozen=True):

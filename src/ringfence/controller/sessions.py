@@ -1,0 +1,182 @@
+"""Sessions of people in browsers: opened for a token or by a provider of identities, recognised, ended.
+
+INVARIANT: what the browser keeps is told once and kept as a digest. A session ends when nobody used it for a while,
+when its time is over, when it is ended, and with the token it was opened with, at that moment.
+
+The proof against requests that another site makes the browser send (CSRF) is derived from the secret of the session:
+whoever knows only the session's row in the database cannot make it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from ringfence.controller import access, audit
+from ringfence.controller.access import AccessError, Power, Principal
+from ringfence.core.errors import InputError
+from ringfence.ports.state import ApiToken, Change, Session, State, View, Where
+
+IDLE = timedelta(minutes=30)
+LONGEST = timedelta(hours=12)
+_NOTED = timedelta(minutes=1)
+"""That somebody is there is written no more often than this."""
+_UNKNOWN = hashlib.sha256(b"nobody's").hexdigest()
+_POWERS = msgspec.json.Decoder(tuple[Power, ...])
+
+
+class Opened(NamedTuple):
+    """A new session."""
+
+    cookie: str
+    """`id_secret`, told once."""
+    record: Session
+    who: Principal
+
+
+class Sessions:
+    """Who is signed in."""
+
+    def __init__(
+        self,
+        state: State,
+        clock: Callable[[], datetime],
+        *,
+        idle: timedelta = IDLE,
+        longest: timedelta = LONGEST,
+    ) -> None:
+        self._state, self._clock, self.idle, self._longest = state, clock, idle, longest
+
+    async def open(self, token: str) -> Opened:
+        """For whoever bears a token. Raises AccessError `token-refused`."""
+        now = self._clock()
+
+        def work(tx: Change) -> Opened:
+            who = access.authenticate(tx, token, at=now)
+            known = tx.get(ApiToken, who.token)
+            ends = min(now + self._longest, known.expires if known and known.expires else now + self._longest)
+            return _open(tx, now, ends, who, token=who.token)
+
+        return await self._state.write(work)
+
+    async def open_for(
+        self, name: str, subject: str, powers: Sequence[Power], *, ends: datetime | None = None
+    ) -> Opened:
+        """For whom a provider of identities named. `ends`: at the latest."""
+        now = self._clock()
+        last = now + self._longest
+        who, kept = Principal.of(name, powers), msgspec.json.encode(list(powers)).decode()
+        return await self._state.write(
+            lambda tx: _open(tx, now, min(last, ends or last), who, subject=subject, powers=kept)
+        )
+
+    async def recognise(self, cookie: str) -> Principal:
+        """Whose session it is. Raises AccessError `session-refused`, whatever is wrong with it."""
+        now = self._clock()
+        record, who = await self._state.read(lambda view: self._recognise(view, cookie, now))
+        if now - record.seen >= _NOTED:
+            await self._state.write(lambda tx: tx.update(Session, Where("id", record.id), seen=now))
+        return who
+
+    def _recognise(self, view: View, cookie: str, now: datetime) -> tuple[Session, Principal]:
+        id_, _, secret = cookie.partition("_")
+        record = view.get(Session, id_)
+        is_right = hmac.compare_digest(access.digest(secret), record.hash if record else _UNKNOWN)
+        if record is None or not is_right or now >= self._end_of(record):
+            raise _refused()
+        if record.token is None:
+            return record, Principal.of(record.name, _POWERS.decode(record.powers), session=record.id)
+        token = view.get(ApiToken, record.token)
+        if token is None:
+            raise _refused()
+        try:
+            who = access.bearer_of(token, now)
+        except AccessError as error:
+            raise _refused() from error
+        return record, msgspec.structs.replace(who, session=record.id)
+
+    def _end_of(self, record: Session) -> datetime:
+        return min(record.ends, record.seen + self.idle)
+
+    async def get(self, who: Principal) -> Session:
+        """The session somebody asks in. Raises AccessError `session-refused`: there is none."""
+        record = await self._state.read(lambda view: view.get(Session, who.session) if who.session else None)
+        if record is None:
+            raise _refused()
+        return record
+
+    async def end(self, who: Principal) -> None:
+        """Sign out. Raises AccessError `session-refused`: there is no session."""
+        await self._end(who.session, by=who.name, otherwise=_refused())
+
+    async def end_of(self, id_: str, *, by: Principal) -> None:
+        """End somebody's session. Raises AccessError `not-allowed`, InputError `record-missing`."""
+        by.demand("tokens")
+        help_ = "look at the list of them"
+        await self._end(id_, by=by.name, otherwise=InputError("record-missing", f"no session `{id_}`", help=help_))
+
+    async def _end(self, id_: str, *, by: str, otherwise: Exception) -> None:
+        now = self._clock()
+
+        def work(tx: Change) -> None:
+            record = tx.get(Session, id_)
+            if record is None:
+                raise otherwise
+            tx.remove(Session, Where("id", id_))
+            audit.record(tx, at=now, actor=by, action="session.end", subject=id_, details={"name": record.name})
+
+        await self._state.write(work)
+
+    async def all(self, *, by: Principal) -> list[Session]:
+        """Those that are open, the oldest first. Raises AccessError `not-allowed`."""
+        by.demand("tokens")
+        now = self._clock()
+
+        def work(view: View) -> list[Session]:
+            revoked = {one.id for one in view.find(ApiToken, Where("revoked_at", None, "!="))}
+            found = view.find(Session, Where("ends", now, ">"), order="opened")
+            return [one for one in found if now < self._end_of(one) and one.token not in revoked]
+
+        return await self._state.read(work)
+
+    async def forget(self) -> None:
+        """Drop those that have ended."""
+        now = self._clock()
+
+        def work(tx: Change) -> None:
+            tx.remove(Session, Where("ends", now, "<="))
+            tx.remove(Session, Where("seen", now - self.idle, "<="))
+
+        await self._state.write(work)
+
+
+def proof_of(cookie: str) -> str:
+    """What a page of ours, and no other site's, can say for a session."""
+    return hmac.digest(cookie.encode(), b"ringfence csrf", "sha256").hex()
+
+
+def _open(
+    tx: Change,
+    now: datetime,
+    ends: datetime,
+    who: Principal,
+    *,
+    token: str | None = None,
+    subject: str = "",
+    powers: str = "[]",
+) -> Opened:
+    id_, secret = access.new_secret()
+    record = Session(id_, access.digest(secret), who.name, now, now, ends, token, subject, powers)
+    tx.add(record)
+    details = {"token": token, "subject": subject, "powers": powers, "ends": ends}
+    audit.record(tx, at=now, actor=who.name, action="session.open", subject=id_, details=details)
+    return Opened(f"{id_}_{secret}", record, msgspec.structs.replace(who, session=id_))
+
+
+def _refused() -> AccessError:
+    return AccessError("session-refused", "you are not signed in, or not any more", help="sign in again")
