@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
-import os
 import socket
 import ssl
 import subprocess
@@ -29,6 +28,7 @@ from uuid import UUID, uuid4
 
 from nats.aio.client import Client
 
+from bench.bus_clients import AT_ONCE, BusClient, agent_context, allow_many_files, connect, cpu_of, rss_of
 from bench.measure import Figure, show
 from ringfence.bus.accounts import open_seeds
 from ringfence.bus.jetstream import CONTROLLER_INBOX, JetStreamBus, Options
@@ -40,8 +40,6 @@ from ringfence.wire import subjects
 
 SIZE = 1024
 ROUNDS = 5
-AT_ONCE = 100
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Agents(NamedTuple):
@@ -51,39 +49,6 @@ class Agents(NamedTuple):
     uuids: tuple[UUID, ...]
     folder: Path | None
     """With their certificates; None for plaintext."""
-
-
-class Reader(asyncio.Protocol):
-    """One agent: counts the bytes of what it hears."""
-
-    def __init__(self, uuid: UUID, tally: Tally) -> None:
-        self.uuid = uuid
-        self.tally = tally
-        self.ready = asyncio.get_running_loop().create_future()
-        self._transport: asyncio.WriteTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-        words = (subjects.down(str(self.uuid)), subjects.ISOLATIONS)
-        subscribed = "".join(f"SUB {word} {number}\r\n" for number, word in enumerate(words, 1))
-        transport.write(f'CONNECT {{"verbose":false,"protocol":1}}\r\n{subscribed}PING\r\n'.encode())
-
-    def data_received(self, data: bytes) -> None:
-        if not self.ready.done():
-            if b"-ERR" in data:
-                self.ready.set_exception(ConnectionError(data.decode()))
-            elif b"PONG" in data:
-                self.ready.set_result(None)
-            return
-        if data == b"PING\r\n" and self._transport:
-            self._transport.write(b"PONG\r\n")
-            return
-        self.tally.add(data.count(b"MSG rf."))
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.ready.done():
-            self.ready.set_exception(error or ConnectionError("closed"))
 
 
 class Tally:
@@ -99,19 +64,11 @@ class Tally:
             self._pipe.send(time.monotonic())
 
 
-async def _connect(agents: Agents, uuid: UUID, tally: Tally, gate: asyncio.Semaphore) -> Reader:
-    context = None
-    if agents.folder:
-        context = ssl.create_default_context(cafile=str(agents.folder / "roots.pem"))
-        context.load_cert_chain(agents.folder / f"{uuid}.pem")
+async def _connect(agents: Agents, uuid: UUID, tally: Tally, gate: asyncio.Semaphore) -> BusClient:
+    context = agent_context(agents.folder, uuid) if agents.folder else None
+    words = (subjects.down(str(uuid)), subjects.ISOLATIONS)
     async with gate:
-        loop = asyncio.get_running_loop()
-        name = "localhost" if context else None
-        _, reader = await loop.create_connection(
-            lambda: Reader(uuid, tally), "127.0.0.1", agents.port, ssl=context, server_hostname=name
-        )
-        await reader.ready
-    return reader
+        return await connect(agents.port, lambda: BusClient(words, lambda subject, data: tally.add(1)), context)
 
 
 async def _play(agents: Agents, pipe: Connection) -> None:
@@ -125,18 +82,8 @@ async def _play(agents: Agents, pipe: Connection) -> None:
 
 def play(agents: Agents, pipe: Connection) -> None:
     """The readers' process: tells how long connecting took, then when all have heard; ends when it is told."""
+    allow_many_files()
     asyncio.run(_play(agents, pipe))
-
-
-def cpu_of(pid: int) -> float:
-    """CPU seconds of a process (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def rss_of(pid: int) -> int:
-    """Resident bytes of a process."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Bench:
