@@ -67,6 +67,7 @@ RIGHT_OF = {
     "GET /v1/conversations": "read",
     "POST /v1/explain": "read",
     "POST /v1/decide": "read",
+    "POST /v1/reach": "read",
     "GET /v1/status": "read",
     "GET /v1/metrics": "read",
 }

@@ -1,4 +1,4 @@
-"""Who may talk to whom, as it is in force."""
+"""Who may talk to whom, as it is in force, or would be under a draft."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, needs
-from ringfence.controller.asking import Explained, decide, explain
-from ringfence.core.engine.questions import Answer, Question
-from ringfence.core.errors import InputError
-
-MOST = 10_000
+from ringfence.controller.asking import decide, explain, reach, supposing
+from ringfence.core.engine.reach import Reach
+from ringfence.wire.questions import AskReach, Decide, Decided, Explain, Explained
 
 
 @post("/explain", opt=needs("read"), status_code=HTTP_200_OK, summary="The verdict of a connection, and why.")
-async def explained(desk: Desk, data: JSONBody[Question]) -> Explained:
-    return await asyncio.to_thread(explain, desk.world(), data)
+async def explained(desk: Desk, data: JSONBody[Explain]) -> Explained:
+    world = desk.world_under(data.draft)
+    return await asyncio.to_thread(lambda: explain(supposing(world, data.draft, as_mode=data.as_mode), data))
 
 
 @post("/decide", opt=needs("read"), status_code=HTTP_200_OK, summary="Many verdicts, all of one moment.")
-async def decided(desk: Desk, data: JSONBody[list[Question]]) -> list[Answer]:
-    if len(data) > MOST:
-        raise InputError("too-broad", f"{len(data)} questions at once", help=f"ask {MOST} at a time")
-    return list(await asyncio.to_thread(decide, desk.world(), tuple(data)))
+async def decided(desk: Desk, data: JSONBody[Decide]) -> list[Decided]:
+    """One for each question, in order: an answer, or why there is none."""
+    world = desk.world_under(data.draft)
+    asked = data.questions
+    return await asyncio.to_thread(
+        lambda: list(decide(supposing(world, data.draft, at=data.at, as_mode=data.as_mode), asked))
+    )
 
 
-ROUTES = Router("/", route_handlers=[explained, decided], tags=["questions"])
+@post("/reach", opt=needs("read"), status_code=HTTP_200_OK, summary="Who can reach somebody, or whom they can reach.")
+async def reached(desk: Desk, data: JSONBody[AskReach]) -> Reach:
+    """As if everything were enforced, and every condition of an allow held: exposure is never understated."""
+    world = desk.world_under(data.draft)
+    return await asyncio.to_thread(lambda: reach(supposing(world, data.draft), data))
+
+
+ROUTES = Router("/", route_handlers=[explained, decided, reached], tags=["questions"])

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
-import numpy as np
 import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from ringfence.cli.as_draft import draft_of
+from ringfence.cli.remote import ServerOption, at_controller
 from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command, discard
 from ringfence.cli.tables import Rows, count
-from ringfence.core.engine import Engine, ask
-from ringfence.core.engine.ends import endpoints, segments, selector_text
-from ringfence.core.engine.prove import present
-from ringfence.core.engine.questions import Answer, Near, Question, answer_of, class_of_end, near, worst
-from ringfence.core.engine.reach import Reach, Reachability
-from ringfence.core.errors import InputError, RingfenceError
+from ringfence.client.client import Client
+from ringfence.controller import asking
+from ringfence.core.engine import Engine
+from ringfence.core.engine.questions import Question
+from ringfence.core.engine.reach import Reach
+from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode, parse_mode_name, utc
-from ringfence.core.net.address import format_address
-from ringfence.core.net.service import ANY, format_point
-from ringfence.core.policy.model import Workloads
-from ringfence.core.world import Endpoint, Flow, Verdict
+from ringfence.estate import Estate
+from ringfence.wire import api
+from ringfence.wire.questions import MOST, AskReach, Case, Decide, Decided, Explain, Explained, Fault
 
 COLOURS = {"allowed": "green", "would-block": "yellow", "blocked": "bold red"}
 
 
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+_READ_BYTES = 1 << 16
+FleetOption = Annotated[bool, typer.Option("--fleet", help="Ask the controller one is logged in to: what is in force.")]
+DraftOption = Annotated[
+    Path | None,
+    typer.Option("--draft", metavar="DIR", help="With --fleet: as if the policies of that estate were in force."),
+]
 AsOption = Annotated[str | None, typer.Option("--as", metavar="MODE", help="Judge as if every end were in this mode.")]
 AtOption = Annotated[str | None, typer.Option("--at", metavar="TIME", help="RFC 3339; now by default.")]
 
@@ -66,49 +77,64 @@ def explain(
     mutual_tls: Annotated[bool, typer.Option("--mutual-tls", help="The peer proved its identity.")] = False,
     from_process: Annotated[str | None, typer.Option(help="The connecting unit or path.")] = None,
     to_process: Annotated[str | None, typer.Option(help="The listening unit or path.")] = None,
+    fleet: FleetOption = False,
+    server: ServerOption = None,
+    draft: DraftOption = None,
 ) -> int:
     """The verdict of a connection, the rule with its line, both ends, and what would have allowed it.
 
     Exit 0 when it passes, 1 when it is or would be blocked.
     """
-    question = Question(source, dest, service, parse_at(at), mutual_tls, from_process, to_process)
-    engine = Engine.compile(session.estate.world(at=question.at, as_mode=parse_mode(as_)))
-    flow, verdict, others = worst(engine, question)
-    missed = near(engine, flow) if verdict.verdict != "allowed" and verdict.reason in ("default", "deny") else None
-    document = {**msgspec.to_builtins(_answer(question, verdict)), "nearest": missed, "others": others}
-    session.emit(document, *_render(flow, verdict, missed, others))
-    return CLEAN if verdict.verdict == "allowed" else FINDINGS
+    facts = (source, dest, service, parse_at(at), mutual_tls, from_process, to_process)
+    mode = parse_mode(as_)
+    if not _is_remote(server, draft, is_fleet=fleet):
+        return _tell(session, asking.explain(session.estate.world(as_mode=mode), Question(*facts)))
+    asked = Explain(*facts, None if mode is None else mode.inbound, _draft_in(draft))
+    return at_controller(session, server, lambda client: _tell(session, client.explain(asked)))
 
 
-def _answer(question: Question, verdict: Verdict) -> Answer:
-    return answer_of(question.source, question.destination, question.service, verdict)
+def _is_remote(server: str | None, draft: Path | None, *, is_fleet: bool) -> bool:
+    """Whether a controller is asked. Raises InputError `contradictory-options`."""
+    if server is not None or is_fleet:
+        return True
+    if draft is not None:
+        help_ = "add --fleet; without it the estate itself is asked (--estate DIR)"
+        raise InputError("contradictory-options", "--draft is for a controller, and none is asked", help=help_)
+    return False
 
 
-def say_end(end: Endpoint) -> str:
-    if end.workload is not None:
-        return end.workload.name
-    return end.name or (format_address(end.address) if end.address is not None else "?")
+def _draft_in(folder: Path | None) -> api.Draft | None:
+    return None if folder is None else draft_of(Estate.find(folder), 0)
 
 
-def _render(flow: Flow, verdict: Verdict, missed: Near | None, others: dict[str, int]) -> list[RenderableType]:
+def _tell(session: Session, found: Explained) -> int:
+    document = {**msgspec.to_builtins(found.answer), "nearest": found.nearest, "others": found.others}
+    session.emit(document, *_render(found))
+    return CLEAN if found.answer.verdict == "allowed" else FINDINGS
+
+
+def _render(found: Explained) -> list[RenderableType]:
+    answer, case = found.answer, found.case or Case(found.answer.source, found.answer.destination, found.answer.service)
     head = Text.assemble(
-        (verdict.verdict.upper(), COLOURS[verdict.verdict]),
-        f"  {say_end(flow.source)} -> {say_end(flow.destination)} {format_point(flow.point)}",
+        (answer.verdict.upper(), COLOURS[answer.verdict]), f"  {case.source} -> {case.destination} {case.service}"
     )
-    because = f"because of {verdict.reason}" + (f": {verdict.rule}" if verdict.rule else "")
-    if verdict.where is not None and verdict.where.file:
-        because += f"  ({verdict.where.file}:{verdict.where.line})"
+    because = f"because of {answer.reason}" + (f": {answer.rule}" if answer.rule else "")
+    if answer.file:
+        because += f"  ({answer.file}:{answer.line or 0})"
     table = Rows(("end", "workload", "mode", "says", "because of", "rule"), heads=2)
-    for end in verdict.ends:
+    for end in answer.ends:
         says = Text(end.verdict, COLOURS[end.verdict])
         table.add(end.end, end.workload, end.mode, says, end.reason, end.rule or "")
-    out: list[RenderableType] = [head, because, table if verdict.ends else "neither end has an enforcement point"]
-    if verdict.unless:
-        out.append(f"unless: {', '.join(verdict.unless)}")
-    if missed is not None:
+    out: list[RenderableType] = [head, because, table if answer.ends else "neither end has an enforcement point"]
+    if answer.unless:
+        out.append(f"unless: {', '.join(answer.unless)}")
+    if found.nearest is not None:
+        missed = found.nearest
         out.append(f"nearest rule: {missed.rule} ({missed.file}:{missed.line}) {say_missing(missed.missing)}")
-    if others:
-        out.append("of the connections this stands for: " + ", ".join(f"{n} {v}" for v, n in sorted(others.items())))
+    if found.others:
+        out.append(
+            "of the connections this stands for: " + ", ".join(f"{n} {v}" for v, n in sorted(found.others.items()))
+        )
     return out
 
 
@@ -130,37 +156,77 @@ _OWNER = "the destination's owner"
 _MISSING_WORDS = {"mutual-tls": "with mutual TLS"}
 
 
-def decide(session: Session, at: AtOption = None, as_: AsOption = None) -> int:
+def decide(
+    session: Session,
+    at: AtOption = None,
+    as_: AsOption = None,
+    fleet: FleetOption = False,
+    server: ServerOption = None,
+    draft: DraftOption = None,
+) -> int:
     """JSON lines {"source","destination","service"} on stdin -> verdicts on stdout, one line each.
 
     A line that cannot be answered gets {"error", "message", "help", "line"} and the next is read; exit 2 then, else 0.
     """
-    engine = Engine.compile(session.estate.world(at=parse_at(at), as_mode=parse_mode(as_)))
-    failed = False
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        if not line.strip():
-            continue
-        reply, is_answer = _reply(engine, line, number)
-        failed |= not is_answer
-        if not _put_line(reply):
-            break
+    mode = parse_mode(as_)
+    if not _is_remote(server, draft, is_fleet=fleet):
+        engine = Engine.compile(session.estate.world(at=parse_at(at), as_mode=mode))
+        return _answer_lines(lambda questions: [_decided(engine, question) for question in questions])
+    frame = Decide((), parse_at(at), None if mode is None else mode.inbound, _draft_in(draft))
+    return at_controller(session, server, lambda client: _answer_lines(_asker(client, frame)))
+
+
+def _asker(client: Client, frame: Decide) -> Callable[[list[Question]], list[Decided]]:
+    def ask_(questions: list[Question]) -> list[Decided]:
+        some = (tuple(questions[at : at + MOST]) for at in range(0, len(questions), MOST))
+        return [one for part in some for one in client.decide(msgspec.structs.replace(frame, questions=part))]
+
+    return ask_
+
+
+def _decided(engine: Engine, question: Question) -> Decided:
+    try:
+        return asking.decided(engine, question)
+    except Exception:  # the lines that follow are somebody's questions too
+        traceback.print_exc()
+        help_ = "report it with the line and what stands on stderr"
+        return Decided(fault=Fault("internal-error", "this is a fault in Ringfence", help_))
+
+
+def _answer_lines(answers: Callable[[list[Question]], list[Decided]]) -> int:
+    """Every line of stdin as it comes: those that came together are asked together."""
+    failed, number = False, 0
+    for lines in _lines_at_once():
+        read = [(at, _question(line)) for at, line in enumerate(lines, number + 1) if line.strip()]
+        number += len(lines)
+        given = iter(answers([asked for _, asked in read if isinstance(asked, Question)]))
+        for at, asked in read:
+            reply = next(given) if isinstance(asked, Question) else Decided(fault=asked)
+            failed |= reply.fault is not None
+            if not _put_line(reply.answer or {**msgspec.to_builtins(reply.fault), "line": at}):
+                return BAD_INPUT if failed else CLEAN
     return BAD_INPUT if failed else CLEAN
 
 
-def _reply(engine: Engine, line: bytes, number: int) -> tuple[object, bool]:
-    """The answer to one line, or what is wrong with it."""
+def _lines_at_once() -> Iterator[list[bytes]]:
+    """Whole lines, as many as are there without waiting for more."""
+    rest = b""
+    source = cast("BufferedReader", sys.stdin.buffer)
+    while piece := source.read1(_READ_BYTES):
+        *lines, rest = (rest + piece).split(b"\n")
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
+
+
+def _question(line: bytes) -> Question | Fault:
+    """One line, or what is wrong with it."""
     try:
-        question = msgspec.json.decode(line, type=Question)
-        return _answer(question, worst(engine, question)[1]), True
+        return msgspec.json.decode(line, type=Question)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         help_ = 'write {"source": "web-1", "destination": "db-1", "service": "tcp/5432"}'
-        return {"error": "bad-question", "message": _not_a_question(error), "help": help_, "line": number}, False
-    except RingfenceError as error:
-        return {"error": error.code, "message": error.message, "help": error.help, "line": number}, False
-    except Exception:  # the lines that follow are somebody's questions too
-        traceback.print_exc()
-        message, help_ = "this is a fault in Ringfence", "report it with the line and what stands on stderr"
-        return {"error": "internal-error", "message": message, "help": help_, "line": number}, False
+        return Fault("bad-question", _not_a_question(error), help_)
 
 
 def _not_a_question(error: Exception) -> str:
@@ -199,27 +265,21 @@ def reach(
     hops: Annotated[int, typer.Option(min=1, max=64, help="How many connections in a row.")] = 1,
     service: Annotated[str | None, typer.Option(help="Only on this service.")] = None,
     at: AtOption = None,
+    fleet: FleetOption = False,
+    server: ServerOption = None,
+    draft: DraftOption = None,
 ) -> int:
     """Who can reach a segment, or what it can reach, as if everything were enforced."""
-    world = session.estate.world(at=parse_at(at), as_mode=Mode.both("enforce"))
-    engine = Engine.compile(world)
-    wanted = ask.services(engine, service) if service else ANY
-    engine = Engine(world, services=(wanted,))
-    start = np.unique([class_of_end(engine, end) for end in endpoints(engine, selector, takes_names=False)])
-    if picked := _as_workloads(engine, selector):
-        start = np.union1d(start, present(engine, (picked,)))
-    result = Reachability(engine, wanted).of(start, "to" if to else "from", hops=hops)
-    session.emit(result, *_render_reach(result, selector))
-    return CLEAN
+    is_remote = _is_remote(server, draft, is_fleet=fleet)
+    asked = AskReach(selector, "to" if to else "from", hops, service or "", parse_at(at), _draft_in(draft))
 
+    def tell(result: Reach) -> int:
+        session.emit(result, *_render_reach(result, selector))
+        return CLEAN
 
-def _as_workloads(engine: Engine, text: str) -> Workloads | None:
-    """The selector or segment, unless a workload bears its name."""
-    if engine.world.inventory.find(text) is not None:
-        return None
-    segment = segments(engine).get(text)
-    wanted = selector_text(segment) if segment is not None else text
-    return Workloads((ask.selector_of_text(wanted),), text) if any(sign in wanted for sign in "=!,( ") else None
+    if not is_remote:
+        return tell(asking.reach(session.estate.world(), asked))
+    return at_controller(session, server, lambda client: tell(client.reach(asked)))
 
 
 def _render_reach(result: Reach, selector: str) -> list[RenderableType]:

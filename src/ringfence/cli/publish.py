@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
 
 import typer
 
+from ringfence.cli.as_draft import draft_of
 from ringfence.cli.fleet import YesOption, confirm
 from ringfence.cli.fleet_words import diff_words, plan_words, rollout_words
 from ringfence.cli.remote import fleet, parse_duration, say_time
@@ -15,7 +15,6 @@ from ringfence.cli.session import CLEAN, FINDINGS, Session
 from ringfence.cli.tables import Rows
 from ringfence.client.client import Client
 from ringfence.core.errors import InputError
-from ringfence.estate import CONFIG, Estate, read
 from ringfence.wire import api
 from ringfence.wire.messages import Live, Probe
 
@@ -53,22 +52,6 @@ def register(app: typer.Typer) -> None:
     fleet(app, "versions", epilog="Example: ringfence versions --diff 11 12")(versions)
     fleet(app, "propose", epilog="Example: ringfence propose --note 'orders talk to db'")(propose)
     fleet(app, "proposals", epilog="Example: ringfence proposals --approve 5b1c0d2e9f3a")(proposals)
-
-
-def draft_of(estate: Estate, base: int, note: str = "") -> api.Draft:
-    """The estate's policies and settings as they are written."""
-    folder = estate.root / "policies"
-    files = {str(path.relative_to(folder)): _text(path) for path in estate.policy_files()}
-    settings = estate.root / CONFIG
-    return api.Draft(files, base, _text(settings) if settings.exists() else "", note)
-
-
-def _text(path: Path) -> str:
-    try:
-        return read(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        message = f"byte {error.start + 1} of `{path}` is not UTF-8"
-        raise InputError("not-utf8", message, help="save the file as UTF-8") from error
 
 
 def current(client: Client) -> int:

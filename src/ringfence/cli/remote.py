@@ -42,14 +42,7 @@ def fleet(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[...
 
         @functools.wraps(function)
         def run(session: Session, *, server: str | None, **arguments: Any) -> int:
-            try:
-                with Client(find(server or "")) as client:
-                    return function(session, client, **arguments)
-            except Unreachable as error:
-                return refuse(session, error, UNREACHABLE)
-            except FindingsError as error:
-                is_failing = all(f.code in _FAILING for f in error.findings if f.severity == "error")
-                return refuse(session, error, FINDINGS if is_failing else None)
+            return at_controller(session, server, lambda client: function(session, client, **arguments))
 
         keyword = inspect.Parameter.KEYWORD_ONLY
         shared = inspect.Parameter("server", keyword, default=None, annotation=ServerOption)
@@ -58,6 +51,18 @@ def fleet(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[...
         return command(app, name, **options)(run)
 
     return register
+
+
+def at_controller(session: Session, server: str | None, work: Callable[[Client], int]) -> int:
+    """Ask a controller: that of a URL, or the usual one; how the command ends."""
+    try:
+        with Client(find(server or "")) as client:
+            return work(client)
+    except Unreachable as error:
+        return refuse(session, error, UNREACHABLE)
+    except FindingsError as error:
+        is_failing = all(f.code in _FAILING for f in error.findings if f.severity == "error")
+        return refuse(session, error, FINDINGS if is_failing else None)
 
 
 def show_token(session: Session, token: str) -> int:

@@ -24,7 +24,9 @@ from ringfence.ports.state import Alert, AuditEntry
 from ringfence.wire import api
 
 if TYPE_CHECKING:
+    from ringfence.core.engine.reach import Reach
     from ringfence.core.flow.conversations import Conversations
+    from ringfence.wire.questions import AskReach, Decide, Decided, Explain, Explained
 
 T = TypeVar("T")
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
@@ -275,8 +277,22 @@ class Client:
         said = {name: at.isoformat() for name, at in span.items() if at is not None}
         return decode(self._exchange("GET", "/conversations", params=said).content)
 
-    def explain(self, question: Any, kind: type[T]) -> T:
-        return self.post("/explain", question, kind)
+    # ---- questions --------------------------------------------------------------------------------------------------
+
+    def explain(self, asked: Explain) -> Explained:
+        from ringfence.wire.questions import Explained
+
+        return self.post("/explain", asked, Explained)
+
+    def decide(self, asked: Decide) -> list[Decided]:
+        from ringfence.wire.questions import Decided
+
+        return self.post("/decide", asked, list[Decided])
+
+    def reach(self, asked: AskReach) -> Reach:
+        from ringfence.core.engine.reach import Reach
+
+        return self.post("/reach", asked, Reach)
 
 
 def _context(ca: str) -> ssl.SSLContext:

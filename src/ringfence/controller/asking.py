@@ -1,34 +1,86 @@
-"""Questions about connections, answered against what is in force: the same engine, the same answers, as offline."""
+"""Questions about connections, answered against a world: the same engine, words and codes for estates on disk and for
+a controller's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
 import msgspec
+import numpy as np
 
-from ringfence.core.engine import Engine
-from ringfence.core.engine.questions import Answer, Near, Question, answer_of, near, worst
+from ringfence.core.engine import Engine, ask
+from ringfence.core.engine.ends import endpoints, segments, selector_text
+from ringfence.core.engine.prove import present
+from ringfence.core.engine.questions import Question, answer_of, class_of_end, near, worst
+from ringfence.core.engine.reach import Reach, Reachability
+from ringfence.core.errors import RingfenceError
+from ringfence.core.identity.workload import Mode, ModeName
+from ringfence.core.insight.leftovers import end_text
+from ringfence.core.net.service import ANY, format_point
+from ringfence.core.policy.model import Workloads
+from ringfence.core.policy.parse import parse_policies
 from ringfence.core.world import World
+from ringfence.wire.api import Draft
+from ringfence.wire.questions import AskReach, Case, Decided, Explained, Fault
 
 
-class Explained(msgspec.Struct, frozen=True):
-    """An answer, and what would have let it pass."""
-
-    answer: Answer
-    nearest: Near | None = None
-    others: dict[str, int] = {}
-    """Of the connections the question stands for, how many had each verdict."""
+def supposing(
+    world: World, draft: Draft | None = None, *, at: datetime | None = None, as_mode: ModeName | None = None
+) -> World:
+    """The same world at a time, in a mode, under the policies of a draft. Raises FindingsError: it cannot be read."""
+    policies = world.policies
+    if draft is not None:
+        policies = parse_policies(draft.files, ignore=world.inventory.ignore).raise_if_errors()
+    mode = world.as_mode if as_mode is None else Mode.both(as_mode)
+    return msgspec.structs.replace(world, policies=policies, at=at or world.at, as_mode=mode)
 
 
 def explain(world: World, question: Question) -> Explained:
     """The verdict of the worst case. Slow: for a thread. Raises InputError `unknown-endpoint`, `too-broad`."""
-    at = question.at or world.at
-    engine = Engine.compile(msgspec.structs.replace(world, at=at))
+    engine = Engine.compile(supposing(world, at=question.at))
     flow, verdict, others = worst(engine, question)
-    is_near = verdict.verdict != "allowed" and verdict.reason in ("default", "deny")
+    missed = near(engine, flow) if verdict.verdict != "allowed" and verdict.reason in ("default", "deny") else None
     answer = answer_of(question.source, question.destination, question.service, verdict)
-    return Explained(answer, near(engine, flow) if is_near else None, others)
+    case = Case(end_text(flow.source), end_text(flow.destination), format_point(flow.point))
+    return Explained(answer, missed, others, case)
 
 
-def decide(world: World, questions: tuple[Question, ...]) -> tuple[Answer, ...]:
-    """One answer each, in order; all of one moment. Slow: for a thread. Raises as `explain`."""
+def decide(world: World, questions: Iterable[Question]) -> Iterator[Decided]:
+    """What becomes of each, in order; all of one moment. Slow: for a thread."""
     engine = Engine.compile(world)
-    return tuple(answer_of(q.source, q.destination, q.service, worst(engine, q)[1]) for q in questions)
+    return (decided(engine, question) for question in questions)
+
+
+def decided(engine: Engine, question: Question) -> Decided:
+    """An answer, or the error that somebody can act on."""
+    try:
+        _, verdict, _ = worst(engine, question)
+    except RingfenceError as error:
+        return Decided(fault=Fault(error.code, error.message, error.help))
+    return Decided(answer_of(question.source, question.destination, question.service, verdict))
+
+
+def reach(world: World, asked: AskReach) -> Reach:
+    """Who can reach somebody, or what they can reach, as if everything were enforced. Slow: for a thread.
+
+    Raises InputError `unknown-endpoint`, `bad-service`.
+    """
+    world = supposing(world, at=asked.at, as_mode="enforce")
+    engine = Engine.compile(world)
+    wanted = ask.services(engine, asked.service) if asked.service else ANY
+    engine = Engine(world, services=(wanted,))
+    start = np.unique([class_of_end(engine, end) for end in endpoints(engine, asked.of, takes_names=False)])
+    if picked := _as_workloads(engine, asked.of):
+        start = np.union1d(start, present(engine, (picked,)))
+    return Reachability(engine, wanted).of(start, asked.way, hops=asked.hops)
+
+
+def _as_workloads(engine: Engine, text: str) -> Workloads | None:
+    """The selector or segment, unless a workload bears its name."""
+    if engine.world.inventory.find(text) is not None:
+        return None
+    segment = segments(engine).get(text)
+    wanted = selector_text(segment) if segment is not None else text
+    return Workloads((ask.selector_of_text(wanted),), text) if any(sign in wanted for sign in "=!,( ") else None

@@ -76,6 +76,7 @@ from ringfence.stores.duckdb import DuckFlowStore
 from ringfence.stores.sql import SqlState
 from ringfence.wire import subjects
 from ringfence.wire.join import Admission, Request
+from ringfence.wire.api import Draft
 from ringfence.wire.messages import Event, Order, Realised
 
 _log = logging.getLogger(__name__)
@@ -456,6 +457,10 @@ class Controller:
 
     async def enrol(self, asked: Request, *, source: int | None = None) -> Admission:
         """Let a host in that has a join token. `source`: the address it asks from. Raises as `Joining.enrol`."""
+    def world_under(self, draft: Draft | None) -> World:
+        """What is in force now; with a draft, what its settings make of it, whose policies are still to be read."""
+        return self.world() if draft is None else self._world_of(draft.settings)
+
         uuid, issued = await self.joining.enrol(asked.token, asked.csr, asked.hostname, asked.machine, source=source)
         await self.refresh(uuid)
         return self._admission(uuid, issued)

@@ -16,7 +16,7 @@ from ringfence.core.engine.rules import is_within
 from ringfence.core.engine.witness import Witness
 from ringfence.core.errors import InputError
 from ringfence.core.policy.model import Conditions
-from ringfence.core.world import VERDICTS, Endpoint, Flow, Verdict
+from ringfence.core.world import VERDICTS, Endpoint, EndVerdict, Flow, Verdict
 
 _MAX_CASES = 4096
 
@@ -44,7 +44,7 @@ class Answer(msgspec.Struct, frozen=True):
     rule: str | None
     file: str | None
     line: int | None
-    ends: tuple[object, ...]
+    ends: tuple[EndVerdict, ...]
     unless: tuple[str, ...] = ()
 
 
