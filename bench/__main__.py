@@ -1,6 +1,6 @@
 """`make bench`: every benchmark after the other, each with its peer or physical limit beside it.
 
-python -m bench [NAME ...]     names: engine policy ingest mine map bus nftables agent_telemetry
+python -m bench [NAME ...]     names: engine policy ingest mine map bus fleet nftables agent_telemetry
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ BENCHES = {
     "mine": (),
     "map": (),
     "bus": (),
+    "fleet": (),
     "nftables": ("nft", "ip", "cc"),
     "agent_telemetry": ("nft", "ip"),
 }
