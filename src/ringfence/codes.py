@@ -50,6 +50,11 @@ _QUESTIONS = {
     "not-controlled": Code("a workload without an enforcement point of its own", "enforce its host, or its peers"),
     "too-many-identities": Code("more identities than can be numbered", "list noisy keys in `identity.ignore`"),
 }
+_EXPLORING = {
+    "unknown-file": Code("a draft removes a policy file that is not in force", "name a file of the version in force"),
+    "unknown-group": Code("the map has no such group", "ask with the labels the map was asked by"),
+    "draft-missing": Code("what a draft changes is asked, and there is none", "send the policy files as `draft`"),
+}
 _LINT = {
     "duplicate": Code("two rules say the same", "remove one of them"),
     "shadowed": Code("another rule covers everything the rule covers", "remove the rule"),
@@ -389,6 +394,7 @@ AREAS: Mapping[str, Mapping[str, Code]] = MappingProxyType(
         "Messages": _MESSAGES,
         "Trust in the fleet": _FLEET_TRUST,
         "The controller": _CONTROLLER,
+        "Exploring": _EXPLORING,
         "The command line of a fleet": _CLIENT,
         "The agent": _AGENT,
         "Notifications": _NOTIFY,

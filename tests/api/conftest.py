@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from explored import Explored, explored
 from serving import Serving, serving
 
 
@@ -12,4 +13,11 @@ from serving import Serving, serving
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A controller with nothing in it but one profile."""
     with serving(tmp_path_factory.mktemp("controller") / "c") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
+    """A controller with an estate, its traffic and policies."""
+    with explored(tmp_path_factory.mktemp("explored") / "c") as made:
         yield made

@@ -20,6 +20,7 @@ from ringfence.api import (
     alerts,
     containment,
     conversations,
+    explore,
     guards,
     policies,
     questions,
@@ -46,6 +47,7 @@ _ROUTERS = (
     alerts.ROUTES,
     records.ROUTES,
     questions.ROUTES,
+    explore.ROUTES,
     conversations.ROUTES,
     status.ROUTES,
 )

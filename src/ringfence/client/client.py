@@ -24,6 +24,7 @@ from ringfence.ports.state import Alert, AuditEntry
 from ringfence.wire import api
 
 if TYPE_CHECKING:
+    from ringfence.client.explore import Explore
     from ringfence.core.engine.reach import Reach
     from ringfence.core.flow.conversations import Conversations
     from ringfence.wire.questions import AskReach, Decide, Decided, Explain, Explained
@@ -276,6 +277,13 @@ class Client:
         span = {"since": since, "until": until}
         said = {name: at.isoformat() for name, at in span.items() if at is not None}
         return decode(self._exchange("GET", "/conversations", params=said).content)
+
+    @property
+    def explore(self) -> Explore:
+        """The map and everything else that is only looked at."""
+        from ringfence.client.explore import Explore
+
+        return Explore(self)
 
     # ---- questions --------------------------------------------------------------------------------------------------
 

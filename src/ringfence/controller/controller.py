@@ -52,6 +52,7 @@ from ringfence.controller.resuming import Resuming, is_restored
 from ringfence.controller.rollouts import Rollouts
 from ringfence.controller.sessions import IDLE, LONGEST, Sessions
 from ringfence.controller.signing import SigningKeys
+from ringfence.controller.studies import Studies
 from ringfence.controller.versions import Versions
 from ringfence.controller.watching import Watching
 from ringfence.controller.workloads import Workloads
@@ -178,6 +179,7 @@ class Controller:
         self.resuming = Resuming(self.state, self.reconciler, clock, self._heard, self._tell)
         self.attending = Attending(self.state, self.watching, clock)
         self.collecting = Collecting(folder / "evidence", self.state, self.workloads, self.order, clock)
+        self.studies = Studies(self)
         self.distributor: Distributor
         self.leasing = Leasing(
             self.state, lambda: self.reconciler.desired.inputs.inventory, self.refresh, self._refused, clock

@@ -1,0 +1,29 @@
+"""What people ask of a controller and change nothing by: `client.explore.map(Query())`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ringfence.wire import explore
+
+if TYPE_CHECKING:
+    from ringfence.client.client import Client
+
+
+class Explore:
+    """Questions, over a client. Each raises as `Client.get`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def map(self, asked: explore.Query) -> explore.MapView:
+        return self._client.post("/map", asked, explore.MapView)
+
+    def edge(self, asked: explore.EdgeQuery) -> explore.EdgeView:
+        return self._client.post("/map/edge", asked, explore.EdgeView)
+
+    def flows(self, asked: explore.TableQuery) -> explore.FlowPage:
+        return self._client.post("/flows", asked, explore.FlowPage)
+
+    def matrix(self, asked: explore.MatrixQuery) -> explore.MatrixView:
+        return self._client.post("/matrix", asked, explore.MatrixView)

@@ -1,0 +1,39 @@
+"""Everything that is asked of a controller and changes nothing, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ringfence.controller.estate import world_in
+from ringfence.controller.exploring import Exploring
+from ringfence.controller.grounds import Grounds, Texts
+from ringfence.core.world import World
+
+if TYPE_CHECKING:
+    from ringfence.controller.controller import Controller
+
+
+class Studies:
+    """The services that answer, over one set of grounds."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._texts = Texts(0, {}, "")
+        self.grounds = Grounds(controller.flows, controller.world, lambda: self._number, self._world_of)
+        self.exploring = Exploring(self.grounds, self.texts)
+
+    @property
+    def _number(self) -> int:
+        """Of the version that most hosts have."""
+        return self._controller.rollouts.running.number
+
+    def _world_of(self, settings: str) -> World:
+        return world_in(settings, self._controller.reconciler.inputs.inventory, self._controller.clock())
+
+    async def texts(self) -> Texts:
+        """The version that most hosts have, as it was written."""
+        number = self._number
+        if number != self._texts.number:
+            version = await self._controller.versions.get(number)
+            self._texts = Texts(number, version.files, version.settings)
+        return self._texts if number else Texts(0, {}, "")

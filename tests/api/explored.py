@@ -1,0 +1,167 @@
+"""A controller with an estate and traffic made up for it, and the same world for the library."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from serving import Serving, serving
+
+from ringfence.client.client import Client
+from ringfence.controller import audit
+from ringfence.controller.controller import ROOT
+from ringfence.controller.versions import Draft
+from ringfence.core.engine import Engine
+from ringfence.core.flow.conversations import Conversations
+from ringfence.core.identity.inventory import Inventory
+from ringfence.core.identity.workload import Lease, Mode, Workload, derived_uuid
+from ringfence.core.insight.seating import seated
+from ringfence.core.net.address import parse_address
+from ringfence.core.net.service import TCP, point
+from ringfence.core.policy.parse import parse_policies
+from ringfence.core.world import Endpoint, World
+from ringfence.ports.state import Change, LeaseRecord, WorkloadRecord
+
+HOUR = 3600
+NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+START = int(NOW.timestamp()) - 48 * HOUR
+PORTS = {"web": 443, "api": 8080, "db": 5432, "cache": 6379}
+SHOP = """\
+policy: shop
+owner: team-shop
+scope: app=shop,env=prod
+segments:
+  web: role=web
+  api: role=api
+  db: {selector: role=db, crown_jewel: true}
+rules:
+  - name: visitors
+    allow: {from: internet, to: web, service: https}
+  - name: calls
+    allow: {from: web, to: api, service: tcp/8080}
+    because: pages are made of answers
+  - name: spare
+    allow: {from: api, to: web, service: tcp/9999}
+tests:
+  - {from: web, to: api, service: tcp/8080, expect: allowed}
+  - {from: web, to: db, expect: blocked}
+"""
+GUARD = """\
+policy: guard
+owner: security
+rules:
+  - name: apart
+    forbid: {from: env=dev, to: env=prod}
+"""
+FILES = {"shop.yaml": SHOP, "guard.yaml": GUARD}
+QUERIES = "  - name: queries\n    allow: {from: api, to: db, service: tcp/5432}\n"
+DRAFTED = SHOP.replace("tests:", f"{QUERIES}tests:")
+
+
+def estate_of(seed: int = 3) -> Inventory:
+    """Two applications in two environments, two workloads a role; modes drawn; one device nobody controls."""
+    draw = random.Random(seed)
+    workloads = []
+    for app in ("shop", "crm"):
+        for env in ("prod", "dev"):
+            for role in PORTS:
+                for number in (1, 2):
+                    name = f"{app}-{env}-{role}-{number}"
+                    mode = Mode.both(draw.choice(("observe", "selective", "enforce")))
+                    labels = {"app": app, "env": env, "role": role}
+                    address = parse_address(f"10.0.{len(workloads)}.1")
+                    workloads.append(
+                        Workload(name, derived_uuid(name), labels, (Lease(address),), mode=mode, origin="agent")
+                    )
+    printer = Workload(
+        "printer", derived_uuid("printer"), {"app": "office"}, (Lease(parse_address("10.9.0.1")),), kind="device"
+    )
+    return Inventory((*workloads, printer))
+
+
+def traffic_of(inventory: Inventory, rows: int = 600, seed: int = 4) -> Conversations:
+    """Anybody to anybody now and then, some of it from the internet and from nobody's private addresses."""
+    draw = np.random.default_rng(seed)
+    ends = [Endpoint(w, w.addresses[0].address) for w in inventory.workloads]
+    ends += [Endpoint(address=parse_address(text)) for text in ("8.8.8.8", "1.1.1.1", "172.16.5.9")]
+    known = len(inventory.workloads)
+    destination = draw.integers(0, known, rows)
+    ports = [PORTS.get(ends[i].workload.labels.get("role", ""), 9100) for i in destination.tolist()]  # type: ignore[union-attr]
+    hours = START + HOUR * draw.integers(0, 48, rows)
+    key = np.stack([draw.integers(0, len(ends), rows), destination, hours], axis=1)
+    _, first = np.unique(key, axis=0, return_index=True)
+    first = first[key[first, 0] != key[first, 1]]
+    source, destination, hours = key[first].T
+    return Conversations(
+        tuple(ends),
+        source.astype(np.int32),
+        destination.astype(np.int32),
+        np.array([point(TCP, ports[i]) for i in first.tolist()], np.int32),
+        np.ones(len(first), np.uint8),
+        hours.astype(np.int64),
+        draw.integers(1, 50, len(first)),
+        draw.integers(1, 500, len(first)),
+        draw.integers(64, 10**6, len(first)),
+        hours + 60,
+        hours + draw.integers(61, 3000, len(first)),
+        np.full(len(first), 3, np.uint8),
+    )
+
+
+@dataclass
+class Explored:
+    """The controller, and what the library knows of the same estate."""
+
+    served: Serving
+    client: Client
+    inventory: Inventory
+    traffic: Conversations
+
+    def world(self, files: dict[str, str] | None = None) -> World:
+        """What is in force, or what files would put in force."""
+        world = self.served.controller.world()
+        if files is None:
+            return world
+        return World(world.inventory, parse_policies(files).raise_if_errors(), at=world.at)
+
+    def engine(self, files: dict[str, str] | None = None) -> Engine:
+        return Engine.compile(self.world(files))
+
+    def rows(self) -> Conversations:
+        """What the store holds, ends as they are now."""
+        return seated(self.served.controller.flows.read(), self.world().inventory)
+
+    def post(self, path: str, **said: Any) -> Any:
+        return self.client.post(path, said, Any)
+
+    def get(self, path: str, **said: Any) -> Any:
+        return self.client.get(path, Any, **said)
+
+
+def _put(tx: Change, inventory: Inventory) -> None:
+    for workload in inventory.workloads:
+        tx.add(WorkloadRecord.of(workload, NOW))
+        tx.add(*(LeaseRecord(lease.network, lease.address, workload.uuid) for lease in workload.addresses))
+    audit.record(tx, at=NOW, actor="test", action="workload.make", subject="all", details={})
+
+
+@contextmanager
+def explored(folder: Path) -> Iterator[Explored]:
+    """With the policies of FILES in force everywhere."""
+    with serving(folder) as served:
+        controller, inventory = served.controller, estate_of()
+        served.run(controller.state.write(lambda tx: _put(tx, inventory)))
+        for workload in inventory.workloads:
+            served.run(controller.refresh(workload.uuid))
+        traffic = traffic_of(inventory)
+        controller.flows.append(traffic)
+        with served.client() as client:
+            served.run(controller.versions.publish(Draft(FILES, 0), by=ROOT))
+            served.run(controller.rollouts.load())
+            yield Explored(served, client, inventory, traffic)

@@ -1,0 +1,255 @@
+"""Map, table, matrix and edge of one query say what the library says of the same traffic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from explored import DRAFTED, FILES, START, Explored
+from serving import refused
+
+from ringfence.core.engine import Engine
+from ringfence.core.insight.map import FlowMap, group
+from ringfence.core.insight.services import named_services
+from ringfence.core.policy.parse import parse_policies
+
+BY = ["app", "env", "role"]
+DRAFT = FILES | {"shop.yaml": DRAFTED}
+
+
+def library(estate: Explored, files: dict[str, str] | None = None, by: list[str] = BY) -> FlowMap:
+    engine = estate.engine(files)
+    rules = tuple(rule.ref for rule in engine.rules)
+    services = named_services(engine.world.policies)
+    rows = estate.rows()
+    judgement = engine.judge(rows)
+    return group(rows, engine.world.inventory, by, judgement=judgement, rules=rules, services=services)
+
+
+def edges_of(answer: Any) -> dict[tuple[str, str], Any]:
+    ids = [node["id"] for node in answer["nodes"]]
+    return {(ids[edge["source"]], ids[edge["destination"]]): edge for edge in answer["edges"]}
+
+
+def test_the_map_is_the_librarys(estate: Explored) -> None:
+    """The same groups and edges, each with the same connections, bytes, status, verdict, rules; unprotected first."""
+    wanted = library(estate)
+    answer = estate.post("/map", by=BY)
+
+    nodes = {node["id"]: node for node in answer["nodes"]}
+    assert set(nodes) == {one.id for one in wanted.groups}
+    for one in wanted.groups:
+        node = nodes[one.id]
+        assert (node["workloads"], node["controlled"], node["modes"]) == (len(one.members), one.controlled, one.modes)
+        assert node["addresses"] == one.addresses
+    found = edges_of(answer)
+    assert len(found) == len(wanted.edges) > 50
+    for edge in wanted.edges:
+        ends = (wanted.groups[edge.source].id, wanted.groups[edge.destination].id)
+        shown = found[ends]
+        assert (shown["connections"], shown["bytes"]) == (edge.volume.connections, edge.volume.bytes)
+        assert shown["now"]["status"] == edge.status
+        assert shown["now"]["verdict"] == edge.verdict
+        assert tuple(shown["now"]["rules"]) == edge.rules
+        assert shown["now"]["is_uncovered"] == any(use.reason == "default" for use in edge.uses)
+        assert shown["pairs"] == edge.pairs
+    assert answer["statuses"] == Counter(edge.status for edge in wanted.edges)
+    order = ["would-block", "no-policy", "blocked", "allowed"]
+    ranks = [order.index(edge["now"]["status"]) for edge in answer["edges"]]
+    assert ranks == sorted(ranks)
+    assert answer["policy_version"] == 1
+
+
+def test_nodes_tell_what_is_critical_and_exposed(estate: Explored) -> None:
+    """The group of the crown jewel says so; degrees and the internet's connections are those of the edges."""
+    wanted = library(estate)
+    nodes = {node["id"]: node for node in estate.post("/map", by=BY)["nodes"]}
+
+    assert [id_ for id_, node in nodes.items() if node["is_crown_jewel"]] == ["app=shop,env=prod,role=db"]
+    assert nodes["app=shop,env=prod,role=db"]["jewels"] == ["shop.db"]
+    for number, one in enumerate(wanted.groups):
+        into = [edge for edge in wanted.edges if edge.destination == number]
+        assert nodes[one.id]["sources"] == len(into)
+        internet = sum(e.volume.connections for e in into if wanted.groups[e.source].kind == "internet")
+        assert nodes[one.id]["from_internet"] == internet
+    printer = next(node for node in nodes.values() if node["members"] == ["printer"])
+    assert printer["kinds"] == {"device": 1}
+
+
+def test_a_draft_is_judged_beside_what_is_in_force(estate: Explored) -> None:
+    """Each edge has the verdict of the draft as the library gives it; `opens` picks exactly what changes."""
+    wanted = library(estate, DRAFT)
+    answer = estate.post("/map", by=BY, draft={"files": {"shop.yaml": DRAFTED}})
+
+    found = edges_of(answer)
+    for edge in wanted.edges:
+        shown = found[wanted.groups[edge.source].id, wanted.groups[edge.destination].id]
+        assert (shown["draft"]["status"], tuple(shown["draft"]["rules"])) == (edge.status, edge.rules)
+    opens = edges_of(estate.post("/map", by=BY, verdict="opens", draft={"files": {"shop.yaml": DRAFTED}}))
+    assert set(opens) == {("app=shop,env=prod,role=api", "app=shop,env=prod,role=db")}
+    assert estate.post("/map", by=BY, verdict="closes", draft={"files": {"shop.yaml": DRAFTED}})["edges"] == []
+    removed = {"remove": ["shop.yaml"]}
+    closed = edges_of(estate.post("/map", by=BY, verdict="closes", draft=removed))
+    assert ("app=shop,env=prod,role=web", "app=shop,env=prod,role=api") in closed
+
+
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        ({"where": "app=shop,env=prod"}, lambda s, d, p: "shop-prod" in s or "shop-prod" in d),
+        ({"source": "internet"}, lambda s, d, p: s in ("8.8.8.8", "1.1.1.1")),
+        ({"source": "172.16.0.0/12"}, lambda s, d, p: s == "172.16.5.9"),
+        ({"destination": "shop.db"}, lambda s, d, p: d.startswith("shop-prod-db")),
+        ({"source": "crm-dev-web-1", "service": "tcp/443"}, lambda s, d, p: s == "crm-dev-web-1" and p == "443"),
+        ({"service": "postgres"}, lambda s, d, p: p == "5432"),
+    ],
+)
+def test_a_query_keeps_what_it_says(estate: Explored, said: dict[str, str], means: Any) -> None:
+    """Ends by selector, workload, word, CIDR and segment; services by name and number: map, table and matrix count
+    exactly the connections that a plain loop counts."""
+    rows = estate.rows()
+    total = 0
+    for i in range(len(rows)):
+        ends = (rows.endpoints[int(end[i])] for end in (rows.source, rows.destination))
+        source, destination = (str(e.workload.name if e.workload else _dotted(e.address)) for e in ends)
+        if means(source, destination, str(int(rows.point[i]) & 0xFFFF)):
+            total += int(rows.connections[i])
+
+    answer = estate.post("/map", by=BY, **said)
+    assert answer["connections"] == total > 0
+    assert estate.post("/flows", by=BY, **said)["connections"] == total
+    matrix = estate.post("/matrix", by=BY, limit=500, **said)
+    assert sum(cell["connections"] for cell in matrix["cells"]) == total
+    talking = {end for edge in answer["edges"] for end in (edge["source"], edge["destination"])}
+    assert talking <= set(range(len(answer["nodes"])))
+
+
+def _dotted(address: int | None) -> str:
+    return "" if address is None else ".".join(str(address >> shift & 255) for shift in (24, 16, 8, 0))
+
+
+def test_a_span_keeps_its_hours(estate: Explored) -> None:
+    """Only hours it touches."""
+    rows = estate.rows()
+    since, until = START + 10 * 3600, START + 20 * 3600
+    wanted = int(rows.connections[(rows.hour >= since) & (rows.hour < until)].sum())
+
+    answer = estate.post("/map", by=BY, since=_rfc(since), until=_rfc(until))
+    assert answer["connections"] == wanted > 0
+    assert refused(lambda: estate.post("/map", since=_rfc(until), until=_rfc(since))) == "bad-time"
+
+
+def _rfc(seconds: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def test_what_is_left_out_is_counted(estate: Explored) -> None:
+    """The first edges of the same order, and how many more there are."""
+    whole = estate.post("/map", by=BY)
+    some = estate.post("/map", by=BY, limit=7)
+
+    assert some["truncated"]["edges"] == len(whole["edges"]) - 7
+    assert [edges_of(some)[ends]["connections"] for ends in edges_of(some)] == [
+        edge["connections"] for edge in whole["edges"][:7]
+    ]
+    assert (some["connections"], some["statuses"]) == (whole["connections"], whole["statuses"])
+
+
+def test_the_table_is_paged_and_sorted(estate: Explored) -> None:
+    """Its pages are the whole table without gap or repetition, in the order asked for, now and under a draft."""
+    asked = {"by": BY, "sort": "bytes", "limit": 50, "draft": {"files": {"shop.yaml": DRAFTED}}}
+    pages = [estate.post("/flows", **asked, offset=0)]
+    while pages[-1]["truncated"]:
+        pages.append(estate.post("/flows", **asked, offset=50 * len(pages)))
+    rows = [row for page in pages for row in page["rows"]]
+
+    assert len(rows) == pages[0]["total"]
+    assert [row["bytes"] for row in rows] == sorted((row["bytes"] for row in rows), reverse=True)
+    assert sum(row["connections"] for row in rows) == pages[0]["connections"] == int(estate.rows().connections.sum())
+    for files, side in ((None, "now"), (DRAFT, "draft")):
+        wanted = library(estate, files)
+        uses = Counter[tuple[str, str, str, str | None]]()
+        for edge in wanted.edges:
+            for use in edge.uses:
+                ends = (wanted.groups[edge.source].id, wanted.groups[edge.destination].id)
+                uses[*ends, use.service, use.rule] += use.volume.connections
+        told = Counter[tuple[str, str, str, str | None]]()
+        for row in rows:
+            told[row["source"], row["destination"], row["service"], row[side]["rule"]] += row["connections"]
+        assert told == uses
+
+
+def test_the_matrix_of_segments(estate: Explored) -> None:
+    """Cells of segments count what a loop counts; what is in no segment has its own row."""
+    answer = estate.post("/matrix", segments=True)
+    rows = estate.rows()
+    wanted = Counter[tuple[str, str]]()
+    for i in range(len(rows)):
+        ends = (_axis(rows.endpoints[int(end[i])]) for end in (rows.source, rows.destination))
+        wanted[next(ends), next(ends)] += int(rows.connections[i])
+
+    ids = [axis["id"] for axis in answer["axes"]]
+    assert {"shop.web", "shop.api", "shop.db", "rest", "internet"} <= set(ids)
+    told = {(ids[c["source"]], ids[c["destination"]]): c["connections"] for c in answer["cells"]}
+    assert told == wanted
+    assert [axis["id"] for axis in answer["axes"] if axis["is_crown_jewel"]] == ["shop.db"]
+
+
+def _axis(end: Any) -> str:
+    if end.workload is None:
+        return "private" if end.address is not None and _dotted(end.address).startswith("172.") else "internet"
+    labels = end.workload.labels
+    is_shop = labels.get("app") == "shop" and labels.get("env") == "prod" and labels["role"] in ("web", "api", "db")
+    return f"shop.{labels['role']}" if is_shop else "rest"
+
+
+def test_an_edge_names_its_rules_and_proposes_one(estate: Explored) -> None:
+    """A decided edge names the rule with its line and why; an uncovered one comes with a rule in the policy of the
+    destination's scope, and the whole file with it lets all of the edge pass."""
+    ends = {"source_group": "app=shop,env=prod,role=web", "destination_group": "app=shop,env=prod,role=api"}
+    decided = estate.post("/map/edge", by=BY, **ends)
+    (rule,) = decided["rules"]
+    assert (rule["rule"], rule["file"], rule["action"]) == ("shop/calls", "shop.yaml", "allow")
+    assert rule["because"] == "pages are made of answers"
+    assert FILES["shop.yaml"].splitlines()[rule["line"] - 1].strip().startswith("- name: calls")
+    assert (decided["uncovered"], decided["proposals"]) == (0, [])
+
+    ends = {"source_group": "app=shop,env=prod,role=api", "destination_group": "app=shop,env=prod,role=db"}
+    bare = estate.post("/map/edge", by=BY, **ends)
+    assert bare["uncovered"] == bare["connections"] > 0
+    assert bare["rules"] == []
+    (proposal,) = bare["proposals"]
+    assert (proposal["policy"], proposal["file"], proposal["is_new"]) == ("shop", "shop.yaml", False)
+    assert "5432" in proposal["rules"] or "postgres" in proposal["rules"]
+    after = parse_policies(FILES | {"shop.yaml": proposal["text"]}).raise_if_errors()
+    judged = Engine.compile(estate.world({**FILES, "shop.yaml": proposal["text"]})).judge(estate.rows())
+    assert {policy.name for policy in after} == {"shop", "guard"}
+    assert judged is not None
+    mended = estate.post("/map/edge", by=BY, draft={"files": {"shop.yaml": proposal["text"]}}, **ends)
+    assert {use["draft"]["verdict"] for use in mended["uses"]} == {"allowed"}
+    assert (mended["uncovered"], mended["proposals"]) == (0, [])
+
+
+def test_questions_that_cannot_be_meant(estate: Explored) -> None:
+    """Each is refused with its code."""
+    assert refused(lambda: estate.post("/map", by=["nope"])) == "map-by-unknown-label"
+    assert refused(lambda: estate.post("/map", where="nobody-here")) == "unknown-endpoint"
+    assert refused(lambda: estate.post("/map", where="a=b=c")) == "bad-selector"
+    assert refused(lambda: estate.post("/map", verdict="opens")) == "draft-missing"
+    assert refused(lambda: estate.post("/map", draft={"remove": ["x.yaml"]})) == "unknown-file"
+    unknown = {"source_group": "x", "destination_group": "y"}
+    assert refused(lambda: estate.post("/map/edge", by=BY, **unknown)) == "unknown-group"
+
+
+def test_an_answer_follows_what_changes(estate: Explored) -> None:
+    """Traffic that is stored meanwhile is in the next answer, and so is a change of labels."""
+    before = estate.post("/map", by=["app"])
+    estate.served.controller.flows.append(estate.traffic)
+    after = estate.post("/map", by=["app"])
+    assert after["connections"] == 2 * before["connections"]
+    estate.post("/labels", workloads=["printer"], put={"app": "papers"})
+    assert "app=papers" in {node["id"] for node in estate.post("/map", by=["app"])["nodes"]}
+    estate.post("/labels", workloads=["printer"], put={"app": "office"})
