@@ -212,6 +212,10 @@ class Fleet:
         """Enrol a host and start its agent; its UUID."""
         labels = self.lab.world.by_name[name].labels if labels is None else labels
         token = self.ask(asked.Invite(f"{name}-{time.monotonic_ns()}", dict(labels), Mode.both(mode)), asked.Told).text
+        return self.enrol(name, token)
+
+    def enrol(self, name: str, token: str) -> str:
+        """Let a host join by a token, under its own name, and start its agent; its UUID."""
         self.state_of(name).mkdir(parents=True, mode=0o700)
         argv = self._agent(name, "enrol", "--token", token)
         named = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name)

@@ -36,6 +36,10 @@ class StopClients(msgspec.Struct, frozen=True, tag="stop"):
     """End them and tell what became of each path."""
 
 
+class CountClients(msgspec.Struct, frozen=True, tag="count"):
+    """Tell what became of each path until now; the clients go on."""
+
+
 class CheckPaths(msgspec.Struct, frozen=True, tag="check"):
     """One fresh exchange over each of this host's paths and families, at once."""
 
@@ -48,7 +52,7 @@ class Checks(msgspec.Struct, frozen=True):
     checks: tuple[PathCheck, ...]
 
 
-Request = Ready | StartClients | StopClients | CheckPaths
+Request = Ready | StartClients | StopClients | CountClients | CheckPaths
 
 
 def serve(sock: socket.socket, argument: bytes) -> None:
@@ -76,6 +80,8 @@ class _Host:
             return self._start()
         if isinstance(request, StopClients):
             return await self._stop()
+        if isinstance(request, CountClients):
+            return Tallies(tuple(self._tallies))
         return await self._check() if isinstance(request, CheckPaths) else Done()
 
     def _start(self) -> Done:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import msgspec
 
 from ringfence.core.errors import RingfenceError
-from ringfence.lab import host, namespaces, probe, probing, syn_scan, telemetry
+from ringfence.lab import host, namespaces, probe, probing, relay, syn_scan, telemetry
 from ringfence.lab.channel import Done, Failed
 from ringfence.lab.world import World
 
@@ -28,6 +28,7 @@ MESSAGE_BYTES = 1 << 20
 TASKS: dict[str, Callable[[socket.socket, bytes], None]] = {
     "host": host.serve,
     "probing": probing.serve,
+    "relay": relay.serve,
     "telemetry": telemetry.serve,
     "scan": probe.serve,
     "syn-scan": syn_scan.serve,

@@ -166,6 +166,10 @@ class Lab:
         self.flush()
         return tuple(tally for one in stopped for tally in one.tallies)
 
+    def tallies(self) -> tuple[Tally, ...]:
+        """What became of each path since the clients started; they go on."""
+        return tuple(tally for one in self._all_hosts(host.CountClients(), host.Tallies) for tally in one.tallies)
+
     def run(self, seconds: float, *, on_tick: Callable[[float], None] | None = None) -> tuple[Tally, ...]:
         """Let every client talk for a while; what became of each path. `on_tick` is told the seconds gone by."""
         self.start_clients()
