@@ -4,8 +4,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
+WEB := $(VENV)/.web
 
-.PHONY: help demo test test-fast test-kernel check format bench clean
+.PHONY: help web demo test test-fast test-kernel check format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -14,17 +15,24 @@ $(STAMP): pyproject.toml uv.lock setup.py scripts/setup $(wildcard src/ringfence
 	@scripts/setup
 	@touch $@
 
-demo: $(STAMP) ## discover, map, segment and defend a real estate of hosts (root on Linux; else the recorded one)
+$(WEB): $(STAMP) docs/reference/openapi.json web/package-lock.json web/index.html web/vite.config.ts $(shell find web/src -type f -not -name schema.ts)
+	@scripts/setup --web
+	@touch $@
+
+web: $(WEB) ## build the web UI into src/ringfence/web
+
+demo: $(WEB) ## discover, map, segment and defend a real estate of hosts (root on Linux; else the recorded one)
 	@scripts/setup --system
 	@$(BIN)/ringfence lab demo
 
-test: $(STAMP) ## everything CI runs: house rules, types, unit, differential, kernel
+test: $(WEB) ## everything CI runs: house rules, types, unit, differential, kernel
 	@scripts/setup --system
 	@$(MAKE) --no-print-directory check
+	@[ ! -d web/node_modules ] || (cd web && npm run -s test)
 	@$(BIN)/pytest -n 2 -m "not kernel" tests
 	@$(BIN)/pytest -m kernel tests
 
-test-fast: $(STAMP) ## tests without the kernel ones
+test-fast: $(WEB) ## tests without the kernel ones
 	@$(BIN)/pytest -n 2 -m "not kernel" tests
 
 test-kernel: $(STAMP) ## tests with real packets (root)
@@ -46,5 +54,5 @@ bench: $(STAMP) ## ratios against peers and physical limits
 	@$(BIN)/python -m bench
 
 clean: ## remove what was built
-	rm -rf $(VENV) build src/*.egg-info
+	rm -rf $(VENV) build src/*.egg-info src/ringfence/web web/node_modules
 	find src -name '*.so' -delete
