@@ -20,6 +20,7 @@ from ringfence.api import (
     alerts,
     containment,
     conversations,
+    drafting,
     explore,
     guards,
     policies,
@@ -48,6 +49,7 @@ _ROUTERS = (
     records.ROUTES,
     questions.ROUTES,
     explore.ROUTES,
+    drafting.ROUTES,
     conversations.ROUTES,
     status.ROUTES,
 )

@@ -27,3 +27,9 @@ class Explore:
 
     def matrix(self, asked: explore.MatrixQuery) -> explore.MatrixView:
         return self._client.post("/matrix", asked, explore.MatrixView)
+
+    def check(self, asked: explore.Check) -> explore.Checked:
+        return self._client.post("/check", asked, explore.Checked)
+
+    def words(self) -> explore.Words:
+        return self._client.get("/vocabulary", explore.Words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ringfence.controller.drafting import Drafting
 from ringfence.controller.estate import world_in
 from ringfence.controller.exploring import Exploring
 from ringfence.controller.grounds import Grounds, Texts
@@ -21,6 +22,7 @@ class Studies:
         self._texts = Texts(0, {}, "")
         self.grounds = Grounds(controller.flows, controller.world, lambda: self._number, self._world_of)
         self.exploring = Exploring(self.grounds, self.texts)
+        self.drafting = Drafting(self.grounds, self.texts)
 
     @property
     def _number(self) -> int:

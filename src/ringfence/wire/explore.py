@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from ringfence.core.engine.prove import Outcome as ProofOutcome
+from ringfence.core.engine.questions import Answer, Near
+from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import ModeName
 from ringfence.core.insight.map import Status
 from ringfence.core.insight.places import PlaceKind
@@ -332,3 +335,96 @@ class EdgeView(msgspec.Struct, frozen=True):
     proposals: tuple[RuleProposal, ...]
     why_not: tuple[str, ...]
     """Why there is no rule for some of it."""
+
+
+# ---- drafts under the pen -------------------------------------------------------------------------------------------
+
+
+class Check(Pen, frozen=True):
+    """Policy files to be checked while they are written."""
+
+    lint: bool = True
+    """Rules that change nothing, or contradict."""
+    tests: bool = True
+
+
+class TestView(msgspec.Struct, frozen=True):
+    """What became of one test."""
+
+    policy: str
+    name: str
+    file: str
+    line: int
+    expect: Literal["allowed", "blocked"]
+    outcome: ProofOutcome
+    pairs: int
+    """Pairs of classes it was proven over."""
+    violations: int
+    message: str
+    counterexample: Answer | None
+    allowed_by: tuple[str, ...]
+    """Rules that let the counterexample pass, or what is proven to."""
+    nearest: Near | None
+    """Of what should pass and does not: the rule that misses it by least."""
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What there is to say about a draft. Findings: those of its own files first, each file from its top."""
+
+    is_sound: bool
+    """It can be read, and no test fails."""
+    findings: tuple[Finding, ...]
+    tests: tuple[TestView, ...]
+    policies: int
+    rules: int
+    truncated: int
+    """Findings that are left out."""
+
+
+class LabelWord(msgspec.Struct, frozen=True):
+    """A label key, with its most frequent values and how many workloads have each."""
+
+    key: str
+    workloads: int
+    values: dict[str, int]
+    more: int
+    """Values that are left out."""
+    is_ignored: bool
+    """It makes no identities, and may not be selected on."""
+
+
+class SegmentWord(msgspec.Struct, frozen=True):
+    name: str
+    """`policy.segment`."""
+    policy: str
+    selector: str
+    """All that it is: its scope included."""
+    workloads: int
+    is_crown_jewel: bool
+
+
+class ServiceWord(msgspec.Struct, frozen=True):
+    name: str
+    ports: str
+    policy: str
+    """Whose it is; empty: everybody knows it."""
+
+
+class PolicyWord(msgspec.Struct, frozen=True):
+    name: str
+    file: str
+    owner: str
+    scope: str
+    rules: int
+    tests: int
+
+
+class Words(msgspec.Struct, frozen=True):
+    """What may be written in a policy of this estate."""
+
+    labels: tuple[LabelWord, ...]
+    segments: tuple[SegmentWord, ...]
+    services: tuple[ServiceWord, ...]
+    policies: tuple[PolicyWord, ...]
+    peers: tuple[str, ...]
+    """Words that stand for ends: `anyone`."""
