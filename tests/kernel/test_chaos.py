@@ -1,5 +1,6 @@
-"""Whatever is killed, cut off, frozen, rebooted, lost, repeated or overtaken: nothing passes that no host was
-told to let pass, what is always allowed always passes, and in the end everything is as meant.
+"""Whatever is killed, cut off, frozen, rebooted, tampered with, lost, repeated or overtaken, whatever clocks say and
+whoever takes over an address: nothing passes that no host was told to let pass, what is always allowed always passes,
+and in the end everything is as meant.
 
 One seed by default; `RINGFENCE_CHAOS_SEEDS=1-20` runs those, `RINGFENCE_CHAOS_STEPS` makes them longer.
 """
@@ -10,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
@@ -21,6 +23,7 @@ from ringfence.controller.desired import Manner
 from ringfence.core.errors import RingfenceError
 from ringfence.lab.description import parse_world
 from ringfence.lab.fleet import CONTROLLER, Fleet, Prober
+from ringfence.lab.fleet_controller import FleetLook
 from ringfence.lab.probing import Aim, Outcome
 
 pytestmark = [
@@ -48,6 +51,11 @@ SHOP = ("web", "guest", "api", "db")
 ANCHORS = ("caller", "called")
 ROLES = ("web", "guest", "api", "db")
 SERVICES = ("tcp/5432", "tcp/80", "udp/123")
+FLOATING, SHARERS = "10.9.0.50", ("web", "guest")
+"""An address that changes hands, and between whom."""
+OFFSETS_S = (0.0, -400.0, 400.0, -3 * 86400.0, 3 * 86400.0)
+"""How far a host's clock may be stepped: beyond what clocks may differ, and beyond the end of rules."""
+FOREIGN = "not of ours"
 ANCHORED = """\
 policy: anchored
 scope: app=anchor
@@ -69,6 +77,8 @@ def random_policy(rng: Random) -> str:
     for source, destination, service in chosen or [("web", "db", "tcp/5432")]:
         action = "forbid" if rng.random() < 0.15 else "allow"
         lines.append(f"  - {action}: {{from: role={source}, to: role={destination}, service: {service}}}")
+        if action == "allow" and rng.random() < 0.3:
+            lines.append(f"    until: {(datetime.now(UTC) + timedelta(days=2)).date()}")
     return "\n".join(lines) + "\n"
 
 
@@ -82,19 +92,25 @@ class Chaos:
             {name: world[name].labels for name in (*SHOP, *ANCHORS)},
             {"anchored.yaml": ANCHORED, "shop.yaml": random_policy(self.rng)},
         )
+        for name in SHOP:
+            fleet.step_clock(name, 0.0)
         uuids = {name: fleet.join(name) for name in (*SHOP, *ANCHORS)}
         tries = [
             Try(source, destination, transport, port)
             for source in SHOP for destination in SHOP if source != destination
             for transport, port in (("tcp", 5432), ("tcp", 80), ("udp", 123))
         ]  # fmt: skip
-        self.model = Model(tries, {name: world[name].addresses[0] for name in uuids}, uuids)
+        tries += [Try(one, to, "tcp", port, True) for one in SHARERS for to in ("api", "db") for port in (5432, 80)]
+        self.model = Model(tries, {name: world[name].addresses[0] for name in uuids}, uuids, FLOATING)
         self.model.begin(self.estate)
         fleet.publish(self.estate.policies, manner=Manner(live="cut"))
         self.frozen: set[str] = set()
         self.dead: set[str] = set()
         self.down: set[str] = set()
         self.cut: set[str] = set()
+        self.tampered: set[str] = set()
+        self.holder = ""
+        """Who has the floating address."""
         self.version = 1
         self.log: list[str] = []
 
@@ -116,12 +132,25 @@ class Chaos:
         self._change(changed, lambda: self.fleet.relabel(name, labels))
 
     def publish(self) -> None:
+        self._publish("")
+
+    def canary(self) -> None:
+        """Some hosts first; until it is known to be everybody's, a host may have this version or those before."""
+        self._publish(f"role={self.rng.choice(sorted(self.estate.labels[name]['role'] for name in SHOP))}")
+
+    def _publish(self, canary: str) -> None:
         files = {**self.estate.policies, "shop.yaml": random_policy(self.rng)}
         if files == self.estate.policies:
             return
         self.version += 1
-        manner = Manner(live="cut")
-        self._change(self.estate._replace(policies=files), lambda: self.fleet.publish(files, manner=manner))
+        also = (*self.estate.also, self.estate.policies) if canary else ()
+        changed = self.estate._replace(policies=files, also=also)
+        self._change(changed, lambda: self.fleet.publish(files, manner=Manner(live="cut"), canary=canary))
+
+    def spread(self) -> None:
+        """No host is left with a version that only some were to have first."""
+        if self.estate.also:
+            self._publish("")
 
     def quarantine(self) -> None:
         name = self.rng.choice(SHOP)
@@ -173,9 +202,13 @@ class Chaos:
         self.fleet.partition(*self.cut)
 
     def power(self) -> None:
+        """A host that comes up may be without its agent for a while: the guard alone put in force what is."""
         if self.down:
-            name = self.down.pop()
-            self.fleet.boot(name)
+            name = self.rng.choice(sorted(self.down))
+            self.down.discard(name)
+            with_agent = self.rng.random() < 0.5
+            self.fleet.boot(name, with_agent=with_agent)
+            self.dead |= set() if with_agent else {name}
             return
         name = self.rng.choice(SHOP)
         if name not in self.dead:
@@ -183,14 +216,50 @@ class Chaos:
             self.frozen.discard(name)
             self.down.add(name)
 
+    def clock(self) -> None:
+        self.fleet.step_clock(self.rng.choice(SHOP), self.rng.choice(OFFSETS_S))
+
+    def tamper(self) -> None:
+        """Somebody with root opens a host; where an agent owns the rules, nobody can."""
+        name = self.rng.choice(SHOP)
+        if name in self.down | self.tampered:
+            return
+        chain = self.rng.choice(("input", "output"))
+        self.model.opened(name)
+        try:
+            argv = ("nft", "insert", "rule", "inet", "ringfence", chain, "accept", "comment", f'"{FOREIGN}"')
+            self.fleet.lab.command(name, *argv)
+            self.tampered.add(name)
+        except RingfenceError:
+            self.model.closed(name)
+
+    def move(self) -> None:
+        """The floating address goes to the other one, be the one that had it up or not."""
+        before, after = self.holder, SHARERS[self.holder == SHARERS[0]]
+        if after in self.down:
+            return
+        known = self.estate.holders
+        possible = {frozenset[str](), frozenset({after}), frozenset({before, after} - {""}), *known}
+        self.estate = self.estate._replace(holders=tuple(possible))
+        self.model.begin(self.estate)
+        if before:
+            self.fleet.readdress(before, [one for one in self.fleet.addresses(before) if one != FLOATING])
+        self.fleet.readdress(after, [*self.fleet.addresses(after), FLOATING])
+        self.holder = after
+
     # ---- one step after the other -----------------------------------------------------------------------------------
 
     def step(self) -> None:
-        breaks = (self.agent, self.agent, self.freeze, self.controller, self.bus, self.network, self.power, self.power)
-        does = (self.relabel, self.relabel, self.relabel, self.publish, self.publish, self.quarantine, self.quarantine)
+        breaks = (self.agent, self.agent, self.freeze, self.controller, self.bus, self.network, self.power, self.power,
+                  self.clock, self.tamper, self.tamper, self.move)  # fmt: skip
+        does = (self.relabel, self.relabel, self.relabel, self.publish, self.publish, self.canary, self.quarantine,
+                self.quarantine)  # fmt: skip
         action = self.rng.choice((*does, *does, *breaks) if self.is_asking_possible else (*breaks, self.mend))
         self.log.append(f"{time.monotonic():.3f} epoch {self.model.epoch}: {action.__name__}")
         action()
+        self.log[-1] += (
+            f" -> {self.model.epoch}; down {self.down}, dead {self.dead}, frozen {self.frozen}, cut {self.cut}"
+        )
         self.rest(self.rng.choice((0.0, 0.1, 0.3, 1.0, 2.0)))
 
     def mend(self) -> None:
@@ -210,11 +279,34 @@ class Chaos:
             time.sleep(min(0.25, max(0.0, end - time.monotonic())))
 
     def look(self) -> None:
+        for name in tuple(self.tampered):
+            if name in self.down or FOREIGN not in self._rules(name):
+                self.tampered.discard(name)
+                self.model.closed(name)
         if not self.is_asking_possible:
             return
-        for host in self.fleet.look().hosts:
+        looked = self.fleet.look()
+        for host in looked.hosts:
             if host.is_settled and host.name in self.model.hosts:
                 self.model.settled(host.name, self.model.epoch)
+        self._narrow(looked)
+
+    def _rules(self, name: str) -> str:
+        return self.fleet.lab.command(name, "nft", "list", "ruleset").stdout
+
+    def _narrow(self, looked: FleetLook) -> None:
+        """What is known by now: that a version is everybody's, and whose the floating address is not any more."""
+        also, holders = self.estate.also, self.estate.holders
+        if looked.rollout.version == self.version and looked.rollout.stage == "done":
+            also = ()
+        held = frozenset(host.name for host in looked.hosts if FLOATING in host.addresses)
+        if held == {self.holder}:
+            holders = (held,)
+        elif len(held) > 1:  # two hold it, and it can only become nobody's or the newer one's
+            holders = (frozenset(), held, frozenset({self.holder}))
+        if (also, set(holders)) != (self.estate.also, set(self.estate.holders)):
+            self.estate = self.estate._replace(also=also, holders=holders)
+            self.model.begin(self.estate)
 
     def words(self) -> str:
         """How every agent says that it is, for a test that failed."""
@@ -226,6 +318,8 @@ class Chaos:
 
     def repair(self) -> None:
         """Nothing is broken any more."""
+        for name in SHOP:
+            self.fleet.step_clock(name, 0.0)
         self.mend()
         self.mend()
         self.fleet.heal()
@@ -236,6 +330,7 @@ class Chaos:
             self.fleet.start_agent(name)
         for broken in (self.down, self.frozen, self.dead, self.cut):
             broken.clear()
+        self.spread()
 
 
 class Probes:
@@ -248,7 +343,10 @@ class Probes:
         self._probers: list[tuple[Prober, tuple[Try, ...]]] = []
         for source in SHOP:
             tries = tuple(one for one in chaos.model.tries if one.source == source)
-            aims = [Aim(one.transport, address[one.destination], one.port, 0.12) for one in tries]  # type: ignore[arg-type]
+            aims = [
+                Aim(one.transport, address[one.destination], one.port, 0.12, source=FLOATING * one.is_floating)  # type: ignore[arg-type]
+                for one in tries
+            ]
             self._probers.append((chaos.fleet.probe(source, aims), tries))
         kinds = (("tcp", 5432), ("held-tcp", 5432), ("udp", 123), ("held-udp", 123))
         always = [Aim(kind, address["called"], port, 0.03, 5.0) for kind, port in kinds]  # type: ignore[arg-type]
@@ -283,6 +381,8 @@ def test_nothing_opens_and_nothing_breaks(seed: int, tmp_path: Path) -> None:
                 probes.take()
             chaos.repair()
             broken_s = time.monotonic() - began
+            fleet.settle()
+            chaos.look()
             looked = fleet.settle()
             chaos.look()
             settled = time.monotonic()
@@ -301,7 +401,11 @@ def test_nothing_opens_and_nothing_breaks(seed: int, tmp_path: Path) -> None:
     assert [o for o in probes.anchored if not (o.passed and o.is_clean)] == [], "\n".join(chaos.log)
     after = list(probes.since(settled))
     assert {one for one, _ in after} == set(chaos.model.tries)
-    assert [one for one, o in after if o.passed != chaos.model.lets(one)] == []
+    assert [one for one, o in after if o.passed != chaos.model.lets(one) and not one.is_floating] == []
+    floating = {one: o.passed for one, o in after if one.is_floating}
+    if not chaos.estate.quarantined:  # what a quarantine binds it does not let go of, wherever the address goes
+        assert floating == {one: chaos.model.lets(one) and one.source == chaos.holder for one in floating}
+    assert chaos.tampered == set()
     assert {name: looked.labels[name] for name in SHOP} == {name: chaos.estate.labels[name] for name in SHOP}
     assert set(looked.quarantined) == chaos.estate.quarantined
     assert looked.policy_version == chaos.version

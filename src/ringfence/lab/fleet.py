@@ -33,7 +33,7 @@ from ringfence.controller.desired import Manner
 from ringfence.core.errors import RingfenceError
 from ringfence.core.identity.workload import Mode, ModeName
 from ringfence.lab import fleet_controller as asked
-from ringfence.lab import namespaces, probing
+from ringfence.lab import namespaces, probing, stepped
 from ringfence.lab.channel import Channel, Done
 from ringfence.lab.fleet_controller import AuditChecked, FleetLook
 from ringfence.lab.lab import Lab, Program
@@ -72,6 +72,7 @@ class Fleet:
         self._frozen: set[int] = set()
         self._partitioned: set[str] = set()
         self._moved: dict[str, tuple[str, ...]] = {}
+        self._down: set[str] = set()
 
     @classmethod
     def up(
@@ -239,7 +240,23 @@ class Fleet:
         path.write_text("".join(f"{key} = {value}\n" for key, value in config.items()))
         command, *rest = words
         state = ("--dir", str(self.state_of(name)), "--config", str(path))
-        return (sys.executable, "-m", agent_main.__name__, command, *state, *rest)
+        return (*self._program(name), command, *state, *rest)
+
+    def _program(self, name: str) -> tuple[str, ...]:
+        clock = self._clock(name)
+        own = (stepped.__name__, str(clock)) if clock.exists() else (agent_main.__name__,)
+        return (sys.executable, "-m", *own)
+
+    def _clock(self, name: str) -> Path:
+        return self.folder / "agents" / f"{name}.clock"
+
+    def step_clock(self, name: str, seconds: float) -> None:
+        """The host's wall clock is so far off from now on. Its agent must have been started since the first step."""
+        place = self._clock(name)
+        place.parent.mkdir(exist_ok=True)
+        fresh = place.with_suffix(".next")
+        fresh.write_text(str(seconds))
+        fresh.replace(place)
 
     def _log(self, name: str) -> Path:
         return self.folder / "agents" / f"{name}.log"
@@ -251,7 +268,7 @@ class Fleet:
     def status(self, name: str) -> str:
         """What `ringfence-agent status` says there, be it good or not."""
         state = ("--dir", str(self.state_of(name)), "--json")
-        argv = (sys.executable, "-m", agent_main.__name__, "status", *state)
+        argv = (*self._program(name), "status", *state)
         return self.lab.command(name, "sh", "-c", '"$@" || true', "status", *argv).stdout
 
     def kill_agent(self, name: str) -> None:
@@ -279,19 +296,23 @@ class Fleet:
 
     def crash(self, name: str) -> None:
         """The power fails."""
+        self._down.add(name)
         self.lab.command(name, "ip", "link", "set", "eth0", "down")
-        self.kill_agent(name)
+        if name in self._agents:
+            self.kill_agent(name)
         self.lab.command(name, "nft", "flush", "ruleset")
         with contextlib.suppress(RingfenceError):  # a table with an owner is gone with its agent, or is freed by this
             self.lab.command(name, "nft", "delete", "table", "inet", "ringfence")
         self.lab.command(name, "conntrack", "-F")
 
-    def boot(self, name: str) -> None:
+    def boot(self, name: str, *, with_agent: bool = True) -> None:
         """The guard, then the network, then the agent."""
         namespaces.track(self.lab.namespace(name))
         self.command(name, "boot")
+        self._down.discard(name)
         self._network_up(name)
-        self.start_agent(name)
+        if with_agent:
+            self.start_agent(name)
 
     def _network_up(self, name: str) -> None:
         """What the host's own boot would do: a link that went down lost its routes and IPv6 addresses."""
@@ -310,11 +331,17 @@ class Fleet:
         return self._moved.get(name, self.lab.world.by_name[name].addresses)
 
     def readdress(self, name: str, addresses: Sequence[str]) -> None:
-        """A host has these addresses from now on."""
+        """A host has these addresses from now on; one that is down, when it comes up."""
         for address in set(self.addresses(name)) - set(addresses):
             self.lab.command(name, "ip", "addr", "del", f"{address}/{24 if '.' in address else 64}", "dev", "eth0")
         self._moved[name] = tuple(addresses)
-        self._network_up(name)
+        if name not in self._down:
+            self._network_up(name)
+            self._announce()
+
+    def _announce(self) -> None:
+        """What a host that takes an address over tells everybody (RFC 5227 section 2.3)."""
+        namespaces.forget_neighbours(namespaces.name_of(self.lab.lab_id, namespaces.ROUTER))
 
     def partition(self, *names: str) -> None:
         """Nothing passes between these hosts and the controller, silently."""

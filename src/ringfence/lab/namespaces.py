@@ -168,6 +168,11 @@ def track(namespace: str) -> None:
     load_rules(namespace, _TRACKING)
 
 
+def forget_neighbours(name: str) -> None:
+    """A namespace asks anew who has which address."""
+    _batch(["neigh flush all"], namespace=name)
+
+
 def load_rules(namespace: str, text: str) -> None:
     """Load nftables rules into a namespace. Raises RingfenceError `lab-command-failed`."""
     _run(["nsenter", f"--net={MOUNTS / namespace}", "nft", "-f", "-"], text)
