@@ -356,7 +356,6 @@ def test_an_intruder_throws_its_own_rules_away_and_reaches_what_destinations_let
 OVERRUN = """
 import socket
 from ringfence.flows.conntrack import netlink, entries as conntrack
-from ringfence.lab import telemetry
 events = netlink.open_socket()
 events.setsockopt(socket.SOL_SOCKET, netlink.SO_RCVBUFFORCE, 8192)
 conntrack.subscribe(events)
@@ -364,7 +363,7 @@ events.setblocking(False)
 for port in range(1, 3001):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"x", ("10.9.0.77", port))
-read = sum(len(list(conntrack.events(data))) for data in telemetry._datagrams(events))
+read = sum(len(list(conntrack.events(data))) for data in netlink.datagrams(events))
 print(read, netlink.dropped(events))
 """
 
