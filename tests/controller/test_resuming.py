@@ -16,7 +16,6 @@ from ringfence.controller.controller import Controller
 from ringfence.controller.desired import News
 from ringfence.controller.health import parts
 from ringfence.controller.resuming import MOST
-from ringfence.core.world import Quarantine
 from ringfence.ports.state import AuditEntry, Where
 from ringfence.wire.messages import Fetch, Realised
 
@@ -97,7 +96,7 @@ def test_a_restore_is_confirmed_before_it_is_in_force(tmp_path: Path) -> None:
     asyncio.run(restore_into(tmp_path / "backup", tmp_path / "new", clock=lambda: NOW))
 
     async def isolate(controller: Controller) -> Any:
-        await controller.reconciler.isolate((Quarantine(DB),))
+        await controller.containing.quarantine([DB], why="it beacons", by=ROOT)
         return controller.reconciler.isolating.of(frozenset(["main"]))
 
     async def confirm(controller: Controller, by: Principal = ROOT) -> Any:
@@ -110,12 +109,58 @@ def test_a_restore_is_confirmed_before_it_is_in_force(tmp_path: Path) -> None:
 
     works = (restored, by_author, isolate, told)
     before, refused, isolations, still = with_controller(tmp_path / "new", unfilled, *works)
-    again, confirmed, after, twice = with_controller(tmp_path / "new", unfilled, restored, confirm, told, confirm)
+    again, confirmed, whole, after, twice = with_controller(
+        tmp_path / "new", unfilled, restored, confirm, restored, told, confirm
+    )
 
-    assert before == again == {"assignment": None, "isolations": None, "status": ["degraded"]}
+    assert before == {"assignment": None, "isolations": None, "status": ["degraded"]}
+    assert again == before | {"isolations": isolations}
+    assert (whole["isolations"].adds, whole["isolations"].revision > isolations.revision) == (False, True)
     assert refused.code == "not-allowed"
-    assert [one.workload for one in isolations.isolations] == [DB]
+    assert ([one.workload for one in isolations.isolations], isolations.adds) == ([DB], True)
     assert still == {}
     assert confirmed is None
     assert after == {WEB: (2, 0), DB: (2, 0)}
     assert twice.code == "not-restored"
+
+
+def test_only_what_was_done_about_quarantines_since_is_told(tmp_path: Path) -> None:
+    """One that the backup holds is not told, for hosts may know better; one begun since is added, one ended since is
+    taken out; begun and ended again is ended; whatever restarts between."""
+
+    async def make(controller: Controller) -> None:
+        await controller.containing.quarantine([WEB], why="before the backup", by=ROOT)
+        folder = controller.settings.directory
+        await back_up(controller.state, folder, tmp_path / "backup", passphrase="", by=ROOT, at=NOW)
+
+    with_controller(tmp_path / "old", estate(FIRST, "", "done", ()), make)
+    asyncio.run(restore_into(tmp_path / "backup", tmp_path / "new", clock=lambda: NOW))
+
+    async def said(controller: Controller) -> Any:
+        told = controller.reconciler.isolating.of(frozenset(["main"]))
+        return told and ([one.workload for one in told.isolations], told.adds, told.ended)
+
+    async def begin(controller: Controller) -> Any:
+        await controller.containing.quarantine([DB], why="since", by=ROOT)
+        return await said(controller)
+
+    async def end(controller: Controller, *uuids: str) -> Any:
+        await controller.containing.release([DB], why="rebuilt", by=ROOT)
+        return await said(controller)
+
+    async def end_restored(controller: Controller) -> Any:
+        await controller.containing.release([WEB], why="rebuilt", by=ROOT)
+        return await said(controller)
+
+    async def confirm(controller: Controller) -> Any:
+        await controller.resuming.confirm(by=ROOT)
+        return await said(controller)
+
+    def unfilled(tx: Any) -> None: ...
+
+    assert with_controller(tmp_path / "new", unfilled, said, begin) == [None, ([DB], True, ())]
+    assert with_controller(tmp_path / "new", unfilled, said, end) == [([DB], True, ()), ([], True, (DB,))]
+    assert with_controller(tmp_path / "new", unfilled, begin, end_restored) == [
+        ([DB], True, ()), ([DB], True, (WEB,)),
+    ]  # fmt: skip
+    assert with_controller(tmp_path / "new", unfilled, said, confirm) == [([DB], True, (WEB,)), ([DB], False, ())]

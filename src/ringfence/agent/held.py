@@ -124,7 +124,7 @@ class Held:
             return False
         if known is not None and known.networks == new.networks and new.revision <= known.revision:
             return False
-        self.isolations, self._is_isolated_anew = new, True
+        self.isolations, self._is_isolated_anew = _joined(known, new) if new.adds else new, True
         return True
 
     def _pieces(self, pieces: Pieces) -> bool:
@@ -355,6 +355,13 @@ class Held:
             key, addresses = state.group.key, set(state.group.addresses)
             held.groups[key] = HeldGroup(state.version, addresses, is_whole=state.version > 0)
         return held
+
+
+def _joined(known: Isolations | None, new: Isolations) -> Isolations:
+    """What is held, and what is to hold besides. INVARIANT: what nobody ended stays, whoever does not know of it."""
+    replaced = {one.workload for one in new.isolations}.union(new.ended)
+    kept = tuple(one for one in known.isolations if one.workload not in replaced) if known is not None else ()
+    return Isolations(new.revision, new.networks, (*kept, *new.isolations))
 
 
 def _bodies_of(assignment: Assignment) -> tuple[str, ...]:

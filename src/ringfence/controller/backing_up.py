@@ -18,7 +18,7 @@ from typing import Final
 from ringfence import __version__
 from ringfence.controller import audit
 from ringfence.controller.access import Principal
-from ringfence.controller.resuming import mark_restored
+from ringfence.controller.restored import mark_restored
 from ringfence.ports.state import Change, Session, StateError, Where
 from ringfence.stores.sql import SqlState
 from ringfence.stores.sql.archive import Manifest, backup, restore

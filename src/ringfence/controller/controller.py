@@ -48,7 +48,8 @@ from ringfence.controller.leasing import Leasing, Refusal, describe
 from ringfence.controller.metrics import Metrics
 from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence, Seen
 from ringfence.controller.reconcile import Reconciler
-from ringfence.controller.resuming import Resuming, is_restored
+from ringfence.controller.restored import is_restored
+from ringfence.controller.resuming import Resuming
 from ringfence.controller.rollouts import Rollouts
 from ringfence.controller.sessions import IDLE, LONGEST, Sessions
 from ringfence.controller.signing import SigningKeys

@@ -1,6 +1,8 @@
 """Quarantines as the hosts of each set of networks need them: worked out from the inventory, apart from all policy.
 
 INVARIANT: nothing is compiled here, so isolating a workload waits for nothing. A revision stands for one content.
+INVARIANT: after a restore that nobody confirmed, hosts keep what they have: only what somebody began or ended since is
+told, to hold beside it.
 
 Following costs what changed since the last time. It may run in any one thread at a time, and `of` in all.
 """
@@ -14,8 +16,10 @@ from datetime import datetime
 import msgspec
 
 from ringfence.controller.desired import Mark
+from ringfence.controller.restored import Since
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.intent.isolate import Resolver
+from ringfence.core.intent.pieces import Isolation
 from ringfence.core.world import Quarantine
 from ringfence.wire.messages import Isolations
 
@@ -31,8 +35,13 @@ class Isolating:
         self._told: dict[Networks, Isolations] = {}
         self._resolver: Resolver | None = None
         self._before = dict(remembered or {})
-        self.is_withheld = False
-        """Nobody is told: what hosts hold may be more than what is known here."""
+        self.since: Since | None = None
+        """After a restore that nobody confirmed, what was done since: hosts may hold more than what is known here."""
+
+    @property
+    def is_withheld(self) -> bool:
+        """Nobody is told anything."""
+        return self.since == Since()
 
     def of(self, networks: Networks) -> Isolations | None:
         """What the hosts of these networks were told last."""
@@ -58,11 +67,10 @@ class Isolating:
             self._resolver.follow(quarantines, inventory, at)
         news: list[Isolations] = []
         for networks in sorted(set(everywhere), key=sorted):
-            isolations = self._resolver.isolations(networks)
+            told = self._tell(self._resolver.isolations(networks), networks)
             known = self._told.get(networks)
-            if known is not None and known.isolations == isolations:
+            if known is not None and msgspec.structs.replace(known, revision=told.revision) == told:
                 continue
-            told = Isolations(self.revision + 1, tuple(sorted(networks)), isolations)
             before = self._before.pop(_name(networks), None)
             if before is not None and before.digest == _digest(told):
                 self._told[networks] = msgspec.structs.replace(told, revision=before.revision)
@@ -71,6 +79,14 @@ class Isolating:
             news.append(told)
         self.revision += bool(news)
         return () if self.is_withheld else tuple(news)
+
+    def _tell(self, isolations: tuple[Isolation, ...], networks: Networks) -> Isolations:
+        told = Isolations(self.revision + 1, tuple(sorted(networks)), isolations)
+        if self.since is None:
+            return told
+        begun, ended = self.since
+        some = tuple(one for one in isolations if one.workload in begun)
+        return msgspec.structs.replace(told, isolations=some, adds=True, ended=tuple(sorted(ended)))
 
     def remember(self) -> dict[str, Mark]:
         """What to give the next one after a restart."""

@@ -26,6 +26,7 @@ import msgspec
 from ringfence.controller import audit
 from ringfence.controller.desired import Desired, Inputs, News, Remembered
 from ringfence.controller.isolating import Isolating
+from ringfence.controller.restored import since_restore
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.intent.isolate import bound_addresses, live_quarantines
@@ -77,7 +78,8 @@ class Reconciler:
         remembered = msgspec.structs.replace(remembered, revision=revision)
         self.desired = await self._in_thread(lambda: Desired(inputs, remembered))
         self.isolating = Isolating(isolations, remembered.isolations)
-        self.isolating.is_withheld = inputs.is_held
+        if inputs.is_held:
+            self.isolating.since = await self._state.read(since_restore)
         self._everywhere = frozenset(self.desired.everywhere)
         await self._resolve(inputs.at)
         self._is_dirty = True
@@ -118,16 +120,16 @@ class Reconciler:
     async def isolate(self, quarantines: tuple[Quarantine, ...]) -> tuple[Isolations, ...]:
         """The quarantines there are from now on. At once."""
         self._take(quarantines)
-        await self.reveal()
+        if self.isolating.since is not None:
+            self.isolating.since = await self._state.read(since_restore)
         news = await self._isolate()
         await self._write_bound()
         return news
 
     async def reveal(self) -> None:
-        """What was withheld of quarantines is told."""
-        if self.isolating.is_withheld:
-            self.isolating.is_withheld = False
-            await self._isolate_anew(self.isolating.revision)
+        """What was withheld of quarantines is told: hosts hold these and no others."""
+        self.isolating.since = None
+        await self._isolate()
 
     @property
     def revisions(self) -> tuple[int, int]:

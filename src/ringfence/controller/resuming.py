@@ -5,7 +5,8 @@ everything anew. After a restore from a backup it does not know which quarantine
 revoked since, so it waits.
 
 INVARIANT: until an administrator confirms a restore, hosts keep what they have; only a quarantine that somebody begins
-or ends is told. INVARIANT: no agent can make the numbers run out, or have everything told anew over and over.
+or ends is told, to hold beside those they have (`restored.Since`). INVARIANT: no agent can make the numbers run out, or
+have everything told anew over and over.
 """
 
 from __future__ import annotations
@@ -20,27 +21,15 @@ import msgspec
 from ringfence.controller import audit
 from ringfence.controller.access import Principal
 from ringfence.controller.reconcile import Reconciler
+from ringfence.controller.restored import CONFIRMED, is_restored
 from ringfence.core.errors import InputError
-from ringfence.ports.state import Change, Counter, State, View
+from ringfence.ports.state import Change, State
 from ringfence.wire.messages import Realised
 
 _log = logging.getLogger(__name__)
-RESTORED, CONFIRMED = "restored", "restores-confirmed"
-"""Counters of the state."""
 MOST: Final = 1 << 53
 """A revision beyond this is no controller's: it is not believed."""
 _PAUSE: Final = timedelta(minutes=1)
-
-
-def mark_restored(tx: Change) -> None:
-    """The state came from a backup."""
-    tx.next(RESTORED)
-
-
-def is_restored(view: View) -> bool:
-    """Whether the state came from a backup, and nobody confirmed that yet."""
-    restored, confirmed = (view.get(Counter, name) for name in (RESTORED, CONFIRMED))
-    return (restored.value if restored else 0) > (confirmed.value if confirmed else 0)
 
 
 class Resuming:

@@ -99,6 +99,11 @@ class Isolations(_Message, frozen=True):
     revision: int
     networks: tuple[str, ...]
     isolations: tuple[Isolation, ...] = ()
+    adds: bool = False
+    """They hold beside what a host has of other workloads: the controller was restored from a backup, and hosts may
+    hold more quarantines than it knows of."""
+    ended: tuple[str, ...] = ()
+    """With `adds`: workloads whose quarantine somebody ended since."""
 
 
 class GroupState(_Message, frozen=True):
