@@ -153,7 +153,7 @@ def test_a_policy_that_cuts_the_controller_off_is_taken_back(tmp_path: Path) -> 
             made = controller.assign(body("tcp/81"), trial=trial(1))
             agent.held._bodies[made.station.body] = body("tcp/81")
             await controller.say(made)
-            await until(lambda: agent.enforcer.rejected == made.revision and point.intent == good)
+            await until(lambda: agent.footing.rejected == made.revision and point.intent == good)
             controller.answers = True
             await until(lambda: controller.realised[-1].is_reverted)
             assert controller.realised[-1].assignment == 12

@@ -271,6 +271,89 @@ def test_break_glass_observes_and_quarantine_still_bites(
     run(test())
 
 
+def test_what_is_changed_while_no_agent_runs_is_told(
+    ground: Ground, servers: dict[int, Listener], tmp_path: Path
+) -> None:
+    """Between two agents somebody adds a rule, or drops the table: the next one tells it in words and puts
+    it right. A restart that nobody used for anything accuses nobody."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await settle(controller, f"tcp/{PORT}")
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host) as agent:
+            await until(lambda: agent.enforcer.realised.state == "realised")
+        assert "tampered" not in controller.kinds()
+        ground.nft("insert rule inet ringfence input accept")
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await until(lambda: "tampered" in controller.kinds())
+            await until(lambda: NftablesPoint(ground.host).observe().state == "realised")
+        ground.nft("delete table inet ringfence")
+        async with Host(controller, tmp_path, nftables(ground.host), netns=ground.host):
+            await became(servers[OTHER_PORT], False)
+            await until(lambda: controller.kinds().count("tampered") == 2)
+        told = [event for event in controller.events if event.kind == "tampered"]
+        assert all("while no agent ran" in event.message and event.details for event in told)
+        assert told[1].details == ("the table is gone",)
+        await controller.bus.close()
+
+    run(test())
+
+
+_REVOKED = """
+import asyncio, sys
+from pathlib import Path
+from scripted import OTHER, Controller, Host, body, until
+from ringfence.agent.point import nftables
+from ringfence.core.intent.pieces import Isolation
+from ringfence.core.net.address import parse_address
+
+async def main(netns, folder, how):
+    controller = Controller()
+    await controller.start()
+    async with Host(controller, Path(folder), nftables(netns), netns=netns) as agent:
+        await controller.say(controller.move(added=["10.1.0.1", "10.1.0.2"]))
+        await controller.say(controller.assign(body("tcp/8080", "tcp/8081")))
+        await until(lambda: controller.realised and controller.realised[-1].assignment == 12)
+        changes = {
+            "member": lambda: controller.move(removed=["10.1.0.1"]),
+            "quarantine": lambda: controller.isolate(Isolation(OTHER, (parse_address("10.1.0.1"),))),
+            "policy": lambda: controller.assign(body("tcp/8081")),
+        }
+        last = changes[how]()
+        await controller.say(last)
+        told = lambda one: last.revision in (one.change, one.isolations, one.assignment)
+        await until(lambda: told(controller.realised[-1]))
+        print("told", flush=True)
+        await asyncio.Future()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("how", ["member", "quarantine", "policy"])
+def test_what_was_taken_away_stays_so_after_a_crash_at_once(
+    ground: Ground, servers: dict[int, Listener], tmp_path: Path, how: str
+) -> None:
+    """Killed in the moment in which it told of a revocation, and the host rebooted: the boot guard does not give back
+    what was taken."""
+    path = os.pathsep.join(sys.path)
+    with subprocess.Popen(
+        [sys.executable, "-c", _REVOKED, ground.host, str(tmp_path), how], stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": path},
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        said = child.stdout.readline()
+        child.kill()
+    assert said == b"told\n"
+    nftables(ground.host).remove()
+    assert servers[PORT].answers()
+    assert guard(Disk(tmp_path), nftables(ground.host), Clock()).state == "realised"
+    assert not servers[PORT].answers()
+    assert servers[OTHER_PORT].answers("10.1.0.2")
+
+
 _AGENT = """
 import asyncio, sys
 from pathlib import Path
@@ -379,7 +462,7 @@ def test_a_host_under_quarantine_is_one_word_from_free(
         await controller.start()
         point = nftables(ground.host)
         async with Host(controller, tmp_path, point, netns=ground.host) as agent:
-            agent.enforcer.channel = (*agent.enforcer.channel, *_way("172.20.0.1", PORT))
+            agent.footing.channel = (*agent.footing.channel, *_way("172.20.0.1", PORT))
             await settle(controller, f"tcp/{PORT}")
             await controller.say(controller.isolate(Isolation(UUID, (HOST,))))
             await became(servers[PORT], False)
@@ -432,7 +515,7 @@ def test_members_and_quarantines_move_without_a_new_policy(
         await controller.start()
         async with Host(controller, tmp_path, point, netns=ground.host) as agent:
             await settle(controller, f"tcp/{PORT}")
-            await until(lambda: agent.enforcer.channel == () and point.converged)
+            await until(lambda: agent.footing.channel == () and point.converged)
             count = point.converged
             for news in (
                 lambda: controller.move(added=["10.1.0.2", "fd00::7"]),

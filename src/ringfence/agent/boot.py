@@ -13,19 +13,20 @@ from ringfence.agent.disk import Disk, Record
 from ringfence.agent.held import Held
 from ringfence.agent.point import Point
 from ringfence.agent.wanted import Wanted, at_boot
+from ringfence.agent.witness import Witness
 from ringfence.core.errors import FindingsError, InputError
 from ringfence.ports.target import Observed
 
 
 def guard(disk: Disk, point: Point, clock: Clock) -> Observed:
     """Put in force what is on the disk. Raises InputError `nothing-held`, and what the target refuses with."""
-    found = disk.load()
+    point, found = Witness(point, disk.folder, clock), disk.load()
     if found.record is None:
         why = found.problem or "this host was told nothing yet"
         raise InputError("nothing-held", f"there is no policy to put in force: {why}", help="start the agent")
-    held = Held.restore(found.record.workload, found.record.snapshot)
-    first = _wanted(held, found.record, disk, clock, found.record.rejected)
-    if first is None:
+    held = found.held()
+    first = _wanted(held, found.record, disk, clock, found.record.rejected) if held is not None else None
+    if held is None or first is None:
         raise InputError("nothing-held", "this host was told nothing yet", help="start the agent")
     try:
         return point.converge(first.intent, first.how(None))

@@ -1,10 +1,10 @@
 """What outlives the agent: whom it trusts, and what it was told to enforce.
 
     disk.save(Record(held.snapshot(), ...))      atomic, flushed; the one before is kept beside it
-    disk.load()                                  the newest that is whole
+    disk.load()                                  the newest that is whole, and what was heard since (`journal`)
 
-INVARIANT: at every moment one whole record is on the disk, once there was one. One that is damaged is never used in
-part: the one before it is, and that is said.
+INVARIANT: at every moment one whole record is on the disk, once there was one. One that is damaged, or that others than
+root could have written, is never used, not even in part: the one before it is, and that is said.
 INVARIANT: a disk that refuses stops nothing: `save` says why and the agent goes on with what it has in memory.
 """
 
@@ -17,7 +17,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ringfence.agent.held import Snapshot
+from ringfence.agent import journal
+from ringfence.agent.held import Held, Snapshot
+from ringfence.agent.journal import Heard
+from ringfence.agent.owned import read_owned
 from ringfence.core.errors import InputError, Location
 from ringfence.core.intent.model import Passage
 from ringfence.durable import read_secret, sync_folder, write_secret
@@ -25,6 +28,8 @@ from ringfence.durable import read_secret, sync_folder, write_secret
 HELD: Final = "held"
 PREVIOUS: Final = "held.previous"
 TRUST: Final = "trust.json"
+IN_FORCE: Final = "in-force"
+"""What was left in the kernel (`witness`)."""
 _NEW = "held.new"
 _MAGIC = b"rfh1"
 _MAX_BYTES = 256 << 20
@@ -62,6 +67,21 @@ class Loaded(NamedTuple):
     record: Record | None
     problem: str = ""
     """What was wrong with the newest."""
+    heard: tuple[Heard, ...] = ()
+    """What was heard since, in order."""
+
+    def held(self) -> Held | None:
+        """All that this host was told; None where there is no record."""
+        if self.record is None:
+            return None
+        return replayed(Held.restore(self.record.workload, self.record.snapshot), self.heard)
+
+
+def replayed(held: Held, heard: tuple[Heard, ...]) -> Held:
+    """What was heard, said again: what is held already changes nothing."""
+    for message in heard:
+        held.take(message)
+    return held
 
 
 class Disk:
@@ -105,16 +125,20 @@ class Disk:
         problem = ""
         for name in (HELD, PREVIOUS):
             try:
-                return Loaded(_unpacked((self.folder / name).read_bytes()), problem)
+                record = _unpacked(read_owned(self.folder / name))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, zlib.error, msgspec.DecodeError) as error:
                 problem = problem or f"`{self.folder / name}` is damaged: {error}"
+                continue
+            told = journal.heard(self.folder, record.workload)
+            return Loaded(record, problem or told.problem, told.messages)
         return Loaded(None, problem)
 
     def forget(self) -> None:
         """Everything that says what to enforce, and who this is."""
-        for name in (HELD, PREVIOUS, _NEW, TRUST):
+        journal.forget(self.folder)
+        for name in (HELD, PREVIOUS, _NEW, TRUST, IN_FORCE):
             (self.folder / name).unlink(missing_ok=True)
 
     def _replace(self, content: bytes) -> None:

@@ -21,13 +21,13 @@ import msgspec
 from ringfence.agent.clock import Clock
 from ringfence.agent.enforcer import Enforcer
 from ringfence.agent.held import Held
+from ringfence.agent.journal import Heard
 from ringfence.agent.spool import Spool
 from ringfence.core.errors import InputError
 from ringfence.ports.bus import Bus, BusError
 from ringfence.wire import subjects
 from ringfence.wire.envelope import Reader
 from ringfence.wire.messages import (
-    Assignment,
     Change,
     Down,
     Event,
@@ -35,7 +35,6 @@ from ringfence.wire.messages import (
     Expected,
     Fetch,
     Heartbeat,
-    Isolations,
     Order,
     Pieces,
     Realised,
@@ -124,12 +123,14 @@ class Link:
         if isinstance(message, Order):
             await self._carry_out(message)
             return
+        if not isinstance(message, Heard):
+            return
         is_news = self.held.take(message)
         if isinstance(message, Change):
-            self.enforcer.change = max(self.enforcer.change, message.revision)
-        if is_news:
-            self.enforcer.news()
-        if isinstance(message, Assignment | Change | Isolations | Pieces) and self.held.wants is not None:
+            self.enforcer.footing.change = max(self.enforcer.footing.change, message.revision)
+        if is_news or self.held.pending is not None:
+            self.enforcer.heard(message)
+        if self.held.wants is not None:
             self._asking.set()
 
     async def _carry_out(self, order: Order) -> None:

@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ringfence import __version__
-from ringfence.agent import breakglass, evidence, host, probes
+from ringfence.agent import breakglass, evidence, host, journal, probes
 from ringfence.agent.addresses import Addresses
 from ringfence.agent.clock import Clock
 from ringfence.agent.config import Config
 from ringfence.agent.control import Answer, Question, Status, serve
-from ringfence.agent.disk import Disk, Trust
+from ringfence.agent.disk import Disk, Trust, replayed
 from ringfence.agent.enforcer import Enforcer, Timing
 from ringfence.agent.held import Held
 from ringfence.agent.link import Link
@@ -73,15 +73,16 @@ class Agent:
         self._build()
 
     def _build(self) -> None:
-        loaded = self.disk.load()
-        record = loaded.record if loaded.record and loaded.record.workload == self.trust.workload else None
-        uuid = self.trust.workload
-        self.held = Held.restore(uuid, record.snapshot) if record else Held(uuid)
+        uuid, loaded = self.trust.workload, self.disk.load()
+        is_ours = loaded.record is not None and loaded.record.workload == uuid
+        record, held = (loaded.record, loaded.held()) if is_ours else (None, None)
+        self.held = held or replayed(Held(uuid), journal.heard(self.config.directory, uuid).messages)
         self.enforcer = Enforcer(
             self.held, self.point, self.disk, works=self.works, tell=self.tell, on_realised=self._on_realised,
             on_intent=self._on_intent, clock=self.clock, record=record,
             timing=Timing(self.config.watch_s, self.config.audit_s),
         )  # fmt: skip
+        self.footing = self.enforcer.footing
         self.link = Link(
             self.bus, self.held, Reader(self.trust.message_keys), self.enforcer, self.spool,
             beat=self.heartbeat, order=self._carry_out, clock=self.clock, heartbeat_s=self.config.heartbeat_s,
@@ -161,9 +162,8 @@ class Agent:
             ends = [*self._servers(), *([(api.hostname, api.port or 443)] if api.hostname else [])]
             found = await asyncio.gather(*(asyncio.to_thread(_resolved, name, port) for name, port in ends))
             channel = passages_to(end for some in found for end in some)
-            if ends and all(found) and channel != self.enforcer.channel:
-                self.enforcer.channel = channel
-                self.enforcer.news()
+            if ends and all(found):
+                self.enforcer.follow(channel)
             await asyncio.sleep(_RESOLVE_S)
 
     def _readdressed(self, interfaces: tuple[Interface, ...]) -> None:
@@ -188,7 +188,7 @@ class Agent:
     def heartbeat(self) -> Heartbeat:
         used, most = host.conntrack_fill(self.config.netns)
         interfaces = host.interfaces(self.config.netns)
-        stats, disabled, policy = self.spool.stats(), self.enforcer.disabled, self.enforcer.in_force
+        stats, disabled, policy = self.spool.stats(), self.footing.disabled, self.footing.in_force
         return Heartbeat(
             at=self.clock.wall_s(), instance=self.instance, machine=self._machine, version=__version__,
             protocol=PROTOCOL, state=self.held.state, realised=self.enforcer.realised,
@@ -222,7 +222,7 @@ class Agent:
         return bundle
 
     def _evidence(self, with_command_lines: bool) -> evidence.Parts:
-        snapshot, realised, policy = self.held.snapshot(), self.enforcer.realised, self.enforcer.in_force
+        snapshot, realised, policy = self.held.snapshot(), self.enforcer.realised, self.footing.in_force
         return {
             **evidence.of_host(netns=self.config.netns, with_command_lines=with_command_lines),
             **evidence.of_spool(self.spool),
@@ -244,7 +244,7 @@ class Agent:
 
     def reload(self) -> None:
         """Read again whether policy is disabled here, and tell it."""
-        found, before = breakglass.last(self.disk.folder), self.enforcer.disabled
+        found, before = breakglass.last(self.disk.folder), self.footing.disabled
         is_on = found is not None and found.left_s(self.clock) > 0
         if found is not None and found != before:
             details = (
@@ -256,20 +256,20 @@ class Agent:
         if (before is not None or found is not None) and not is_on:
             self.tell(Event(self.clock.wall_s(), "enabled", "policy is enforced again on this host"))
             breakglass.forget(self.disk.folder)
-        self.enforcer.disabled = found if is_on else None
+        self.footing.disabled = found if is_on else None
         self.enforcer.news()
 
     def status(self) -> Status:
-        enforcer, policy, spooled = self.enforcer, self.enforcer.in_force, self.spool.stats()
+        enforcer, policy, spooled = self.enforcer, self.footing.in_force, self.spool.stats()
         newest = self.held.pending or self.held.assignment
-        disabled = enforcer.disabled
+        disabled = self.footing.disabled
         answered = self.link.answered_at
         return Status(
             workload=self.held.workload, realised=enforcer.realised, name=policy.name if policy else "",
             mode={"in": policy.mode.inbound, "out": policy.mode.outbound} if policy else {},
             held_revision=newest.revision if newest else 0, groups=len(self.held.groups),
             peers=sum(len(peer.addresses) for peer in policy.peers) if policy else 0,
-            trial_left_s=enforcer.trial_left_s, rejected=enforcer.rejected, is_cloned=enforcer.is_cloned,
+            trial_left_s=enforcer.trial_left_s, rejected=self.footing.rejected, is_cloned=enforcer.is_cloned,
             is_connected=self.bus.is_connected, why_not=str(getattr(self.bus, "last_error", "")),
             answered_ago_s=time.monotonic() - answered if answered else None,
             disabled_until=disabled.until if disabled else 0.0, disabled_why=disabled.why if disabled else "",

@@ -1,17 +1,20 @@
 """What is told of the rules: once for each change of what is so, and events that people should know.
 
 INVARIANT: what was told last is what a heartbeat repeats.
+INVARIANT: nothing is told as enforced before what was heard of it is on the disk: a restart cannot give back what was
+told as taken away. Enforcing does not wait for that; only telling does.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from ringfence.agent.clock import Clock
-from ringfence.agent.held import Held
+from ringfence.agent.keeper import Keeper
 from ringfence.agent.wanted import Wanted
 from ringfence.ports.target import Observed
 from ringfence.wire.messages import Event, Realised
@@ -21,24 +24,50 @@ class Telling:
     """Of one host."""
 
     def __init__(self, clock: Clock, tell: Callable[[Event], None], on_realised: Callable[[Realised], None]) -> None:
-        self.realised = Realised("pending")
+        self.told = Realised("pending")
+        self.newest = self.told
+        """What is so; told when the disk has it."""
+        self.keeper: Keeper | None = None
         self._clock, self._tell, self._on_realised = clock, tell, on_realised
+        self._waiting: asyncio.Task[None] | None = None
 
-    def report(self, told: Realised) -> None:
-        before, self.realised = self.realised, msgspec.structs.replace(told, at=self._clock.wall_s())
-        if msgspec.structs.replace(told, at=0.0) != msgspec.structs.replace(before, at=0.0):
-            self._on_realised(self.realised)
+    def report(self, found: Realised) -> None:
+        before, self.newest = self.newest, msgspec.structs.replace(found, at=self._clock.wall_s())
+        is_news = msgspec.structs.replace(found, at=0.0) != msgspec.structs.replace(before, at=0.0)
+        if self._waiting is not None and not self._waiting.done():
+            return  # told with what is told next
+        if not is_news:
+            self.told = self.newest
+        elif self.keeper is None or self.keeper.is_kept:
+            self._say()
+        else:
+            self._waiting = asyncio.get_running_loop().create_task(self._say_when_kept(self.keeper))
 
     def change(self, **fields: Any) -> None:
         """The same but for these."""
-        self.report(msgspec.structs.replace(self.realised, **fields))
+        self.report(msgspec.structs.replace(self.newest, **fields))
 
     def event(self, kind: str, message: str, details: tuple[str, ...] = ()) -> None:
         self._tell(Event(self._clock.wall_s(), kind, message, details))
 
+    async def close(self) -> None:
+        """When all was told."""
+        if self._waiting is not None:
+            await self._waiting
+
+    async def _say_when_kept(self, keeper: Keeper) -> None:
+        while self.told is not self.newest:
+            newest = self.newest
+            await keeper.kept()
+            self._say(newest)
+
+    def _say(self, newest: Realised | None = None) -> None:
+        self.told = newest or self.newest
+        self._on_realised(self.told)
+
 
 def realised_of(
-    found: Wanted, observed: Observed, held: Held, *, change: int, refusal: tuple[str, ...], is_disguised: bool
+    found: Wanted, observed: Observed, *, change: int, isolations: int, refusal: tuple[str, ...], is_disguised: bool
 ) -> Realised:
     """Of a whole converge; its `on_trial` is for who knows. Whatever the disguise (the way to the controller), the
     digest of a proven intent is the digest of what the controller meant."""
@@ -48,14 +77,9 @@ def realised_of(
         state="refused" if is_refused else observed.state,
         assignment=found.assignment.revision,
         change=change,
-        isolations=isolations_of(held),
+        isolations=isolations,
         digest=found.policy.digest if is_proven else observed.digest,
         problems=refusal if is_refused else tuple(observed.differences),
         is_reverted=found.is_reverted and not refusal,
         policy_version=found.assignment.policy_version,
     )
-
-
-def isolations_of(held: Held) -> int:
-    """The revision of the quarantines that are held."""
-    return held.isolations.revision if held.isolations else 0

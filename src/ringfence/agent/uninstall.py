@@ -58,16 +58,16 @@ def disable_units() -> None:
 
 def _closed(disk: Disk) -> Intent:
     """This host with no permission at all. Raises InputError `nothing-held`: who it is was never told."""
-    record = disk.load().record
-    assignment = record.snapshot.assignment if record else None
-    if record is None or assignment is None:
+    held = disk.load().held()
+    assignment = held.assignment if held else None
+    if held is None or assignment is None:
         raise InputError("nothing-held", "this host was told nothing yet, so it cannot say what its failsafe is",
                          help="leave it `open`, or wait for its first policy")  # fmt: skip
     station = assignment.station
-    isolations = record.snapshot.isolations.isolations if record.snapshot.isolations else ()
+    isolations = held.isolations.isolations if held.isolations else ()
     isolated = {a for one in isolations if one.workload != station.workload for a in one.addresses}
     return Intent(
-        workload=record.workload,
+        workload=held.workload,
         name=station.name,
         mode=Mode.both("enforce"),
         own=station.own,

@@ -1,0 +1,220 @@
+"""What is enforced, what is on the disk and what is told: in this order, whenever the agent is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Collection, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted import OTHER, UUID, WEB, Controller, Host, Paper, body, until
+
+from ringfence.agent.disk import HELD, Disk
+from ringfence.agent.held import Held
+from ringfence.agent.journal import Journal
+from ringfence.agent.point import How
+from ringfence.core.intent.model import Intent
+from ringfence.core.intent.pieces import Isolation
+from ringfence.core.net.address import parse_address
+from ringfence.ports.target import Observed
+
+FIRST, SECOND = parse_address("10.0.0.1"), parse_address("10.0.0.2")
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 60))
+
+
+async def settle(controller: Controller) -> None:
+    """Two members and a policy."""
+    await controller.say(controller.move(added=["10.0.0.1", "10.0.0.2"]))
+    made = controller.assign(body("tcp/80"))
+    await controller.say(made)
+    await until(lambda: controller.realised and controller.realised[-1].assignment == made.revision)
+
+
+def left(folder: Path) -> Held:
+    """What an agent that is killed now comes back to, or a host."""
+    held = Disk(folder).load().held()
+    assert held is not None
+    return held
+
+
+class Looking(Paper):
+    """What a restart would come back to, at each moment before the kernel is changed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.before: list[Held | None] = []
+
+    def converge(self, intent: Intent, how: How) -> Observed:
+        self.before.append(Disk(self.folder).load().held())
+        return super().converge(intent, how)
+
+    def move(self, added: Mapping[int, Collection[int]], removed: Collection[int]) -> Observed:
+        self.before.append(left(self.folder))
+        return super().move(added, removed)
+
+    def isolate(self, intent: Intent) -> Observed:
+        self.before.append(left(self.folder))
+        return super().isolate(intent)
+
+
+def test_what_is_taken_away_is_written_before_it_is_enforced(tmp_path: Path) -> None:
+    """A member that leaves, a quarantine, another policy: an agent killed right after the kernel took it comes back
+    to nothing wider."""
+
+    async def test() -> None:
+        controller, point = Controller(), Looking(tmp_path)
+        await controller.start()
+        async with Host(controller, tmp_path, point):
+            await settle(controller)
+            away = controller.move(removed=["10.0.0.2"])
+            await controller.say(away)
+            await until(lambda: controller.realised[-1].change == away.revision)
+            assert point.moved[-1] == ({}, [SECOND])
+            assert point.before[-1] is not None
+            assert point.before[-1].groups[WEB].addresses == {FIRST}
+            isolated = controller.isolate(Isolation(OTHER, (FIRST,)))
+            await controller.say(isolated)
+            await until(lambda: controller.realised[-1].isolations == isolated.revision)
+            assert point.before[-1].isolations == isolated
+            made = controller.assign(body("tcp/81"))
+            await controller.say(made)
+            await until(lambda: controller.realised[-1].assignment == made.revision)
+            assert point.before[-1] is not None
+            assert point.before[-1].assignment == made
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_nothing_is_told_before_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk takes its time: the kernel does not wait for it, the report does."""
+    may_go_on = threading.Event()
+    may_go_on.set()
+    sync = Journal.sync
+
+    def slowly(journal: Journal) -> None:
+        may_go_on.wait(10)
+        sync(journal)
+
+    monkeypatch.setattr(Journal, "sync", slowly)
+
+    async def test() -> None:
+        controller, point = Controller(), Paper()
+        await controller.start()
+        async with Host(controller, tmp_path, point) as agent:
+            await settle(controller)
+            may_go_on.clear()
+            away = controller.move(removed=["10.0.0.2"])
+            await controller.say(away)
+            await until(lambda: point.moved and point.moved[-1] == ({}, [SECOND]))
+            await until(lambda: agent.footing.telling.newest.change == away.revision)
+            assert controller.realised[-1].change != away.revision
+            assert agent.heartbeat().realised.change != away.revision
+            may_go_on.set()
+            await until(lambda: controller.realised[-1].change == away.revision)
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_a_disk_that_stands_still_stops_no_rule_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enforced at once; told after a while, and that the disk does not take it, too."""
+    monkeypatch.setattr("ringfence.agent.keeper.KEPT_S", 0.3)
+    is_over = threading.Event()
+    append = Journal.append
+
+    def never(journal: Journal, messages: Any) -> None:
+        is_over.wait(20)
+        append(journal, messages)
+
+    async def test() -> None:
+        controller, point = Controller(), Paper()
+        await controller.start()
+        async with Host(controller, tmp_path, point):
+            await settle(controller)
+            monkeypatch.setattr(Journal, "append", never)
+            for address in ("10.0.0.2", "10.0.0.1"):
+                change = controller.move(removed=[address])
+                await controller.say(change)
+                await until(lambda change=change: controller.realised[-1].change == change.revision)  # type: ignore[misc]
+            await until(lambda: "disk-refused" in controller.kinds())
+            is_over.set()
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_a_long_journal_becomes_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes are appended; when there are many, the record is written anew and what it has is forgotten."""
+    monkeypatch.setattr("ringfence.agent.keeper._MOST_BYTES", 2_000)
+
+    async def test() -> None:
+        controller, point = Controller(), Paper()
+        await controller.start()
+        async with Host(controller, tmp_path, point) as agent:
+            await settle(controller)
+            written = (tmp_path / HELD).stat().st_mtime_ns
+            for number in range(60):
+                change = controller.move(added=[f"10.0.1.{number}"])
+                await controller.say(change)
+                await until(lambda change=change: controller.realised[-1].change == change.revision)  # type: ignore[misc]
+            await until(lambda: agent.footing.keeper.is_kept)
+            assert (tmp_path / HELD).stat().st_mtime_ns > written
+            assert sum(path.stat().st_size for path in tmp_path.glob("heard.*")) < 8_000
+            assert left(tmp_path).state == agent.held.state
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_what_was_changed_while_no_agent_ran_is_told(tmp_path: Path) -> None:
+    """The next agent finds other rules than were left: told, and put right. Rules that are as they were accuse nobody,
+    nor does a boot that has none."""
+
+    async def test() -> None:
+        controller, point = Controller(), Paper()
+        await controller.start()
+        async with Host(controller, tmp_path, point):
+            await settle(controller)
+        async with Host(controller, tmp_path, point) as agent:
+            await until(lambda: agent.enforcer.realised.state == "realised")
+        assert "tampered" not in controller.kinds()
+        point.state = "drifted"
+        async with Host(controller, tmp_path, point):
+            await until(lambda: "tampered" in controller.kinds())
+            await until(lambda: point.state == "realised")
+        told = next(event for event in controller.events if event.kind == "tampered")
+        assert "while no agent ran" in told.message
+        assert told.details == ("a rule was added",)
+        async with Host(controller, tmp_path / "elsewhere", Paper()) as agent:
+            await until(lambda: agent.enforcer.realised.state == "absent" or agent.enforcer.realised.assignment)
+        assert controller.kinds().count("tampered") == 1
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_a_reboot_accuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it there are no rules at all, and that is nobody's doing."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, Paper()):
+            await settle(controller)
+        monkeypatch.setattr("ringfence.agent.clock.Clock.boot", lambda _: "another boot")
+        again = Paper()
+        async with Host(controller, tmp_path, again) as agent:
+            await until(lambda: agent.enforcer.realised.assignment)
+        assert again.intent is not None
+        assert "tampered" not in controller.kinds()
+        assert again.intent.workload == UUID
+        await controller.bus.close()
+
+    run(test())
