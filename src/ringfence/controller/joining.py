@@ -212,7 +212,20 @@ async def _nobody(*_: object) -> None:
 
 
 def _free_name(tx: Change, hostname: str) -> str:
-    """The host's own name, or with a number where another has it."""
+    """The host's own name, or with a number where another has it. Costs a few looks, however many hosts there are."""
     plain = hostname if LABEL_VALUE.fullmatch(hostname) else "host"
-    names = {record.name for record in tx.find(WorkloadRecord)}
-    return next(name for n in range(len(names) + 1) if (name := plain if not n else f"{plain}-{n + 1}") not in names)
+
+    def is_free(number: int) -> bool:
+        return not tx.count(WorkloadRecord, Where("name", _numbered(plain, number)))
+
+    taken, free = 0, 1
+    while not is_free(free):
+        taken, free = free, 2 * free
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        taken, free = (taken, middle) if is_free(middle) else (middle, free)
+    return _numbered(plain, free)
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
