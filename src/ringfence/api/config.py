@@ -11,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from ringfence.controller.group_roles import Oidc
 from ringfence.controller.controller import Settings
 from ringfence.core.errors import InputError, Location
 from ringfence.notify.sinks import Sink
@@ -40,6 +41,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """A session of a browser lasts no longer; 12 hours."""
     session_idle_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] | None = None
     """It ends when nobody used it for so long; 30 minutes."""
+    oidc: Oidc | None = None
+    """A provider of identities that people sign in through."""
     flows_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] | None = None
     """How often agents tell their flows (`flows_s` of theirs), which is how soon they are stored; 60."""
     notify: tuple[Sink, ...] | None = None

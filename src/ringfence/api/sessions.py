@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, Response, Router, delete, get, post
 from litestar.datastructures import Cookie
-from litestar.params import FromPath, JSONBody
-from litestar.status_codes import HTTP_201_CREATED
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.status_codes import HTTP_201_CREATED, HTTP_303_SEE_OTHER
 
 from ringfence.api.access import me_of
 from ringfence.api.common import Desk, Who, needs
 from ringfence.api.guards import ANYBODY, COOKIE, EVERYBODY, demand_own_page
 from ringfence.controller.access import AccessError, Principal
 from ringfence.controller.controller import Controller
+from ringfence.controller.oidc import LASTS_S, Provider
 from ringfence.controller.sessions import Opened, proof_of
+from ringfence.core.errors import InputError
 from ringfence.ports.state import Session
 from ringfence.wire.api import OpenSession, SessionView, SignIn, WayIn
 
 Asked = Request[Any, Any, Any]
+ATTEMPT = "__Host-ringfence-sign-in"
+_Then = Annotated[
+    str, QueryParameter(pattern=r"^/([^/\\\s][^\\\s]*)?(?![\s\S])", max_length=500, description="A path of ours.")
+]
 
 
 @get("/login", opt=needs(EVERYBODY), summary="How people sign in here.")
 async def ways(desk: Desk) -> WayIn:
-    return WayIn(token=True)
+    if desk.provider is None:
+        return WayIn(token=True)
+    about = desk.provider.settings
+    return WayIn(token=True, provider=about.issuer, name=about.label or about.issuer)
+
+
+@get("/login/oidc", opt=needs(EVERYBODY), status_code=HTTP_303_SEE_OTHER, summary="To the provider of identities.")
+async def to_provider(desk: Desk, then: _Then = "/") -> Response[None]:
+    """For a browser to open. `then`: the path of ours it comes back to."""
+    begun = await _provider(desk).begin(_redirect(desk), then=then)
+    return Response(None, headers={"Location": begun.url}, cookies=[_attempt(begun.kept, LASTS_S)])
+
+
+@get("/login/oidc/callback", opt=needs(EVERYBODY), status_code=HTTP_303_SEE_OTHER, summary="Back from the provider.")
+async def from_provider(desk: Desk, request: Asked) -> Response[None]:
+    """Where the provider sends the browser, with `code` and `state`."""
+    query = {key: values[-1] for key, values in request.query_params.dict().items()}
+    known = await _provider(desk).finish(query, request.cookies.get(ATTEMPT, ""), _redirect(desk))
+    opened = await desk.sessions.open_for(known.name, known.subject, known.powers)
+    return Response(None, headers={"Location": known.next}, cookies=[cookie_of(desk, opened), _attempt("", 0)])
 
 
 @post("/session", opt=needs(EVERYBODY), status_code=HTTP_201_CREATED, summary="Sign in with a token: a cookie.")
@@ -37,7 +63,10 @@ async def sign_in(desk: Desk, request: Asked, data: JSONBody[SignIn]) -> Respons
 
 @get("/session", opt=needs(ANYBODY), summary="Who is signed in, and the proof that writes need.")
 async def session(desk: Desk, who: Who, request: Asked) -> SessionView:
-    return _view(desk, who, await desk.sessions.get(who), request.cookies.get(COOKIE, ""))
+    view = _view(desk, who, await desk.sessions.get(who), request.cookies.get(COOKIE, ""))
+    if not view.provider or desk.provider is None:
+        return view
+    return msgspec.structs.replace(view, sign_out=await desk.provider.sign_out(f"{_origin(desk)}/"))
 
 
 @delete("/session", opt=needs(ANYBODY), summary="Sign out.")
@@ -66,6 +95,26 @@ def cookie_of(desk: Controller, opened: Opened) -> Cookie:
     return _cookie(opened.cookie, max(0, int((opened.record.ends - desk.clock()).total_seconds())))
 
 
+def _attempt(kept: str, lasts_s: int) -> Cookie:
+    """It must come back with the browser from the provider's site: `Lax`."""
+    return Cookie(ATTEMPT, value=kept, max_age=lasts_s, secure=True, httponly=True, samesite="lax")
+
+
+def _provider(desk: Controller) -> Provider:
+    if desk.provider is None:
+        help_ = "sign in with a token, or set `[oidc]` in controller.toml"
+        raise InputError("no-provider", "no provider of identities is set here", help=help_)
+    return desk.provider
+
+
+def _origin(desk: Controller) -> str:
+    return desk.settings.public_url or desk.settings.url
+
+
+def _redirect(desk: Controller) -> str:
+    return f"{_origin(desk)}/v1/login/oidc/callback"
+
+
 def _cookie(value: str, lasts_s: int) -> Cookie:
     return Cookie(COOKIE, value=value, max_age=lasts_s, secure=True, httponly=True, samesite="strict")
 
@@ -79,4 +128,6 @@ def _view(desk: Controller, who: Principal, record: Session, cookie: str) -> Ses
     )
 
 
-ROUTES = Router("/", route_handlers=[ways, sign_in, session, sign_out, sessions, end], tags=["access"])
+ROUTES = Router(
+    "/", route_handlers=[ways, to_provider, from_provider, sign_in, session, sign_out, sessions, end], tags=["access"]
+)

@@ -27,6 +27,7 @@ from ringfence.controller.access import Principal, grant
 from ringfence.controller.applying import Applying
 from ringfence.controller.attending import Attending
 from ringfence.controller.ca import Authority, Issued
+from ringfence.controller.group_roles import Oidc
 from ringfence.controller.collecting import Collecting
 from ringfence.controller.containing import Containing
 from ringfence.controller.distribute import Distributor
@@ -46,6 +47,7 @@ from ringfence.controller.incoming import STRETCH_S, Incoming
 from ringfence.controller.joining import Joining, Revoked
 from ringfence.controller.leasing import Leasing, Refusal, describe
 from ringfence.controller.metrics import Metrics
+from ringfence.controller.oidc import Provider
 from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence, Seen
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.restored import is_restored
@@ -110,6 +112,8 @@ class Settings(msgspec.Struct, frozen=True):
     """A session of a browser lasts no longer."""
     session_idle_s: int = int(IDLE.total_seconds())
     """It ends when nobody used it for so long."""
+    oidc: Oidc | None = None
+    """Who else says who people are."""
     flows_s: int = STRETCH_S
     """Agents tell their flows this often; they are stored as soon as all of a stretch are in."""
 
@@ -157,6 +161,7 @@ class Controller:
         self.metrics = Metrics()
         self.watching = Watching(self.state, self.reconciler, self.presence, self.dispatcher, self.metrics, clock)
         self.granting = Granting(self.state, settings.url, lambda: self.authority.fingerprints[0], clock)
+        self.provider = Provider(settings.oidc, clock) if settings.oidc is not None else None
         self.sessions = Sessions(
             self.state,
             clock,
