@@ -24,6 +24,7 @@ from ringfence.api import (
     explore,
     guards,
     policies,
+    posture,
     questions,
     records,
     sessions,
@@ -51,6 +52,7 @@ _ROUTERS = (
     explore.ROUTES,
     drafting.ROUTES,
     conversations.ROUTES,
+    posture.ROUTES,
     status.ROUTES,
 )
 

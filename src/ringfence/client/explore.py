@@ -31,5 +31,8 @@ class Explore:
     def check(self, asked: explore.Check) -> explore.Checked:
         return self._client.post("/check", asked, explore.Checked)
 
+    def posture(self) -> explore.Posture:
+        return self._client.get("/posture", explore.Posture)
+
     def words(self) -> explore.Words:
         return self._client.get("/vocabulary", explore.Words)

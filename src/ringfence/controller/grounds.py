@@ -1,7 +1,7 @@
 """What questions about the estate are asked against: the world in force, drafts of it, stored traffic, and verdicts.
 
 Each is worked out once and kept while what it came from stays: the inventory, the version hosts have, quarantines, the
-revision of the flow store. A minute later it is worked out anew, because conditions of time may have turned.
+revision of the flow store; and until time turns a condition, a lease, a name's answer or a quarantine.
 
 INVARIANT: an answer is of one ground: nothing is mixed from before and after a change.
 """
@@ -13,12 +13,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 import msgspec
 
 from ringfence.core.engine import Engine, Judgement
+from ringfence.core.engine.rules import next_change
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.flow.series import HOUR_S
@@ -30,7 +31,7 @@ from ringfence.ports.flow_store import FlowStore
 from ringfence.wire.explore import Pen
 
 T = TypeVar("T")
-_STALE = timedelta(minutes=1)
+_STALE = timedelta(hours=1)
 _FILE_SUFFIXES = (".yaml", ".yml")
 
 
@@ -65,6 +66,8 @@ class Ground:
     rules: tuple[str, ...]
     version: int
     """Of the policies; 0: there is none, or it is a draft."""
+    turns_at: datetime
+    """When time may make another world of it."""
     lock: threading.Lock
     """Held while the engine is asked: new ends become classes of it."""
 
@@ -110,7 +113,7 @@ class Grounds:
         self._count += 1
         engine = Engine.compile(world)
         rules = tuple(rule.ref for rule in engine.rules)
-        return Ground(self._count, world, engine, rules, version, threading.Lock())
+        return Ground(self._count, world, engine, rules, version, turns_at(world), threading.Lock())
 
     def drafted(self, now: Ground, pen: Pen, texts: Texts) -> Ground:
         """What a draft would put in force. Raises FindingsError, InputError `not-a-policy`, `unknown-file`."""
@@ -175,8 +178,18 @@ def _is_alike(ground: Ground, world: World, number: int) -> bool:
         and held.inventory is world.inventory
         and held.policies is world.policies
         and held.quarantines == world.quarantines
-        and timedelta() <= world.at - held.at < _STALE
+        and held.at <= world.at < ground.turns_at
     )
+
+
+def turns_at(world: World) -> datetime:
+    """The first time at which something of a world may begin or end, an hour from now at the latest."""
+    at = world.at
+    spans = [(answer.start, answer.end) for answers in world.names.values() for answer in answers]
+    spans += [(lease.start, lease.end) for w in world.inventory.workloads for lease in w.addresses]
+    times = [quarantine.until for quarantine in world.quarantines] + [time for span in spans for time in span]
+    times += [next_change(rule.conditions, at) for policy in world.policies for rule in policy.rules]
+    return min((at + _STALE, *(time for time in times if time is not None and time > at)))
 
 
 def overlaid(pen: Pen, texts: Texts) -> tuple[dict[str, str], str]:

@@ -8,6 +8,7 @@ from ringfence.controller.drafting import Drafting
 from ringfence.controller.estate import world_in
 from ringfence.controller.exploring import Exploring
 from ringfence.controller.grounds import Grounds, Texts
+from ringfence.controller.posture import Standing
 from ringfence.core.world import World
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Studies:
         self.grounds = Grounds(controller.flows, controller.world, lambda: self._number, self._world_of)
         self.exploring = Exploring(self.grounds, self.texts)
         self.drafting = Drafting(self.grounds, self.texts)
+        self.standing = Standing(self.grounds)
 
     @property
     def _number(self) -> int:

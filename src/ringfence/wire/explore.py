@@ -17,7 +17,7 @@ from ringfence.core.identity.workload import ModeName
 from ringfence.core.insight.map import Status
 from ringfence.core.insight.places import PlaceKind
 from ringfence.core.world import Reason, VerdictName
-from ringfence.wire.api import Text
+from ringfence.wire.api import HostState, RolloutView, Text
 
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 
@@ -428,3 +428,98 @@ class Words(msgspec.Struct, frozen=True):
     policies: tuple[PolicyWord, ...]
     peers: tuple[str, ...]
     """Words that stand for ends: `anyone`."""
+
+
+# ---- the home page --------------------------------------------------------------------------------------------------
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """Connections of a stretch of time by what policy says of them now."""
+
+    hours: int
+    connections: int
+    covered: int
+    """A rule speaks of them, or they are essential."""
+    uncovered: int
+    """No rule speaks of them, though an end is controlled."""
+    uncontrolled: int
+    """No end is."""
+    would_block: int
+    """They pass by the mode of a host only."""
+    blocked: int
+
+    @property
+    def share(self) -> float:
+        """Of those that can be controlled."""
+        controlled = self.covered + self.uncovered
+        return self.covered / controlled if controlled else 1.0
+
+
+class JewelView(msgspec.Struct, frozen=True):
+    """A critical segment, and who reaches it in one step."""
+
+    segment: str
+    """`policy.segment`."""
+    selector: str
+    workloads: int
+    enforcing: int
+    """Of them, those that hold inbound traffic to the rules."""
+    identities_now: int
+    """Distinct label sets that reach it on some service, each host in the mode it is in."""
+    workloads_now: int
+    is_open_to_internet_now: bool
+    identities_allowed: int
+    """Once everything is enforced; conditions of rules taken as holding."""
+    workloads_allowed: int
+    is_open_to_internet: bool
+    seen: int
+    """Workloads and addresses that connected to it in the last seven days."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What to do next."""
+
+    code: str
+    text: str
+    link: str
+    """Where in the UI."""
+    severity: Literal["critical", "warning", "info"]
+    count: int
+
+
+class LaggardView(msgspec.Struct, frozen=True):
+    """A host that is not where it should be."""
+
+    uuid: str
+    name: str
+    state: HostState
+    problems: tuple[str, ...]
+    seen: datetime | None
+
+
+class Posture(msgspec.Struct, frozen=True):
+    """How protected the estate is."""
+
+    at: datetime
+    policy_version: int
+    rules: int
+    workloads: int
+    controlled: int
+    unlabelled: int
+    modes: dict[str, int]
+    """Controlled workloads: `observe`, `enforce`, `in enforce, out observe`."""
+    states: dict[str, int]
+    """Workloads by what was read back."""
+    coverage: tuple[Coverage, ...]
+    """The last day, the last week."""
+    jewels: tuple[JewelView, ...]
+    laggards: tuple[LaggardView, ...]
+    more_laggards: int
+    alerts: dict[str, int]
+    """Not closed, by severity."""
+    quarantines: int
+    rollout: RolloutView
+    proposals: int
+    """That wait for a second person."""
+    next: tuple[Step, ...]
+    """The most urgent first."""
