@@ -1,4 +1,4 @@
-"""The API on the controller's own event loop, over TLS 1.3.
+"""The API and the web UI on the controller's own event loop, over TLS 1.3.
 
 INVARIANT: requests that were begun are finished before the controller is stopped.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import uvicorn
 
 from ringfence.api.app import app_of
+from ringfence.api.web import Web
 from ringfence.controller.controller import Controller
 from ringfence.core.errors import RingfenceError
 
@@ -59,7 +60,7 @@ class Api:
         self._own = controller.fabric.own
         controller.on_certificate = self._renewed
         config = uvicorn.Config(
-            app_of(controller),
+            Web(app_of(controller)),
             log_config=None,
             access_log=False,
             server_header=False,

@@ -1,0 +1,43 @@
+// One way to the API: typed by its OpenAPI document, proven by the session, errors thrown as `ApiError`.
+//
+//     const page = await told(api.GET("/v1/workloads", { params: { query: { selector } }, signal }));
+//
+// Each POST carries an idempotency key, so one that got no answer is sent once more and carried out once.
+
+import createClient from "openapi-fetch";
+import { authorize, end } from "../session/session";
+import { ApiError, errorOf, unreachable } from "./errors";
+import type { paths } from "./schema";
+
+const RETRY_MS = 400;
+
+async function send(request: Request): Promise<Response> {
+  authorize(request.headers);
+  if (request.method === "POST") request.headers.set("Idempotency-Key", crypto.randomUUID());
+  try {
+    return await fetch(request.clone());
+  } catch (error) {
+    if (request.signal.aborted) throw error;
+  }
+  await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  try {
+    return await fetch(request);
+  } catch (error) {
+    if (request.signal.aborted) throw error;
+    throw unreachable();
+  }
+}
+
+export const api = createClient<paths>({ baseUrl: location.origin, fetch: send });
+
+/** The answer itself. Throws ApiError; a session that the server refuses ends. */
+export async function told<T>(asked: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
+  const { data, error, response } = await asked;
+  if (response.ok) return data as T;
+  const refused = errorOf(response.status, error);
+  if (refused.status === 401) end("The server does not take this token any more.");
+  throw refused;
+}
+
+/** Retried by queries: what may be different in a moment. */
+export const isPassing = (error: unknown): boolean => error instanceof ApiError && (error.status === 0 || error.status === 503);

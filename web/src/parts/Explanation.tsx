@@ -1,0 +1,66 @@
+// Why a connection passes or not, in the words of `ringfence explain`.
+
+import { useQuery } from "@tanstack/react-query";
+import { api, told } from "../api/client";
+import type { Explained } from "../api/types";
+import { Badge, VerdictBadge } from "../ui/Badge";
+import { ErrorBox, Loading } from "../ui/Box";
+import { printable } from "../words";
+import css from "./parts.module.css";
+
+interface End {
+  end: "source" | "destination";
+  workload: string;
+  mode: string;
+  verdict: string;
+  reason: string;
+  rule: string | null;
+}
+
+export interface Connection {
+  source: string;
+  destination: string;
+  service: string;
+}
+
+/** Asked of what is in force now. */
+export function Explanation({ of }: { of: Connection }) {
+  const asked = useQuery({
+    queryKey: ["explain", of],
+    queryFn: ({ signal }) => told(api.POST("/v1/explain", { body: { ...of, mutual_tls: false }, signal })),
+    retry: false,
+    staleTime: 30_000,
+  });
+  if (asked.error) return <ErrorBox error={asked.error} />;
+  return asked.data ? <Answer explained={asked.data} /> : <Loading lines={2} />;
+}
+
+function Answer({ explained: { answer, nearest, others } }: { explained: Explained }) {
+  const ends = answer.ends as End[];
+  const more = Object.entries(others ?? {});
+  return (
+    <div className={`${css.verdict} ${css[answer.verdict] ?? ""}`}>
+      <div className={css.line}><VerdictBadge verdict={answer.verdict} /><span>{reasonOf(answer.reason)}</span></div>
+      <div className={css.line}><code>{printable(answer.source)}</code>→<code>{printable(answer.destination)}</code>on<code>{printable(answer.service)}</code></div>
+      {answer.rule && <p>Rule <code>{printable(answer.rule)}</code>{answer.file && <span className="soft"> {printable(answer.file)}{answer.line ? `:${answer.line}` : ""}</span>}</p>}
+      {nearest && <p>The nearest allow is <code>{printable(nearest.rule)}</code>, which lacks {nearest.missing.map(printable).join(", ")}.</p>}
+      {ends.length > 0 && (
+        <ul className={css.ends}>
+          {ends.map((end) => (
+            <li key={end.end} className={css.line}>
+              <span className="soft">{end.end}</span><b>{printable(end.workload)}</b><Badge>{end.mode}</Badge><span>{end.verdict}</span>
+              {end.rule && <code className="soft">{printable(end.rule)}</code>}
+            </li>
+          ))}
+        </ul>
+      )}
+      {more.length > 1 && <p className="soft small">It stands for several connections: {more.map(([verdict, n]) => `${n} ${verdict}`).join(", ")}; this is the worst.</p>}
+    </div>
+  );
+}
+
+const REASONS: Record<string, string> = {
+  essential: "essential traffic", quarantine: "one end is in quarantine", forbid: "a rule forbids it", allow: "a rule allows it",
+  deny: "a rule denies it", default: "no rule allows it", uncontrolled: "nothing of ours is at either end",
+};
+const reasonOf = (reason: string): string => REASONS[reason] ?? reason;

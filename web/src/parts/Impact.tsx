@@ -1,0 +1,59 @@
+// What a change would open, close and break, before it is made.
+
+import type { Box, Broken, Finding } from "../api/types";
+import { Badge } from "../ui/Badge";
+import { Note, Stat } from "../ui/Box";
+import { count, plural, printable } from "../words";
+import css from "./parts.module.css";
+
+interface Planned {
+  opened: number;
+  closed: number;
+  boxes: readonly Box[];
+  more: number;
+  findings: readonly Finding[];
+  impact?: { days: number; connections: number; broken: readonly Broken[]; more: number } | null;
+}
+
+export function Impact({ of }: { of: Planned }) {
+  const broken = of.impact?.broken ?? [];
+  const breaks = broken.length + (of.impact?.more ?? 0);
+  return (
+    <>
+      <div className={css.sums}>
+        <Stat name="Opens" value={count(of.opened)} hint="pairs of workloads" tone={of.opened ? "warning" : undefined} />
+        <Stat name="Closes" value={count(of.closed)} hint="pairs of workloads" />
+        <Stat name="Breaks" value={count(breaks)} hint={of.impact ? `kinds of traffic seen in ${plural(of.impact.days, "day")}` : "no traffic was judged"} tone={breaks ? "bad" : undefined} />
+      </div>
+      {of.opened + of.closed === 0 && <Note>Nothing opens and nothing closes: no rule tells these labels from those before.</Note>}
+      {of.findings.length > 0 && (
+        <ul className={css.boxes} aria-label="Tests that would fail">
+          {of.findings.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">test</Badge><p>{printable(one.message)}</p><span /><small>{printable(one.help)}</small></li>)}
+        </ul>
+      )}
+      {broken.length > 0 && (
+        <ul className={css.boxes} aria-label="Traffic that would stop">
+          {broken.map((one, index) => (
+            <li key={index}>
+              <Badge tone="bad" mark="✕">breaks</Badge><p>{printable(one.source)} → {printable(one.destination)} <code>{printable(one.service)}</code></p>
+              <span className="soft small nowrap">{count(one.connections)} seen</span><small>{printable(one.example)}{one.hint && ` · ${printable(one.hint)}`}</small>
+            </li>
+          ))}
+        </ul>
+      )}
+      {of.boxes.length > 0 && (
+        <ul className={css.boxes} aria-label="What opens and closes">
+          {of.boxes.map((box, index) => (
+            <li key={index}>
+              {box.change === "opened" ? <Badge tone="warning" mark="+">opens</Badge> : <Badge mark="−">closes</Badge>}
+              <p>{printable(box.sources)} → {printable(box.destinations)} <code>{printable(box.services.join(", "))}</code></p>
+              <span className="soft small nowrap">{plural(box.workload_pairs, "pair")}</span>
+              <small>like {printable(box.example.source)} → {printable(box.example.destination)}{box.example.rule && ` by ${printable(box.example.rule)}`}</small>
+            </li>
+          ))}
+        </ul>
+      )}
+      {of.more > 0 && <p className="soft small">and {count(of.more)} more</p>}
+    </>
+  );
+}

@@ -1,0 +1,198 @@
+// How protected are we: each number leads to what it counts.
+
+import { useMemo, useState } from "react";
+import { Link } from "react-router";
+import { useAlerts, useQuarantines, useStatus, useWorkloads } from "../../api/queries";
+import type { Alert, Status, Workload } from "../../api/types";
+import { useEstateQuery } from "../../shell/query";
+import { Badge, SeverityBadge } from "../../ui/Badge";
+import { Card, Code, Empty, ErrorBox, Loading, Progress, type Share, ShareBar, Stat, Steps } from "../../ui/Box";
+import { Select } from "../../ui/Field";
+import { Icon } from "../../ui/Icon";
+import { Page } from "../../ui/Page";
+import { useNow } from "../../ui/useNow";
+import { ago, count, percent, plural, printable } from "../../words";
+import css from "./Home.module.css";
+import { type Group, groupsBy, type Hold, HOLDS, holdsOf, keysOf, nextSteps } from "./posture";
+
+const MOST_GROUPS = 12;
+const MOST_ALERTS = 6;
+const HOLD_TONE = { enforce: "good", selective: "accent", observe: "warning", none: "unknown" } as const;
+const HOLD_WORD: Record<Hold, string> = { enforce: "enforcing", selective: "selective", observe: "observing", none: "no agent" };
+
+export default function Home() {
+  const { where } = useEstateQuery();
+  const status = useStatus();
+  const found = useWorkloads(where);
+  const failed = status.error ?? found.error;
+  const about = where ? `of ${printable(where)}` : undefined;
+  return (
+    <Page title="How protected are we" about={about}>
+      {failed && !(status.data && found.data) ? (
+        <ErrorBox error={failed} onRetry={() => (void status.refetch(), void found.refetch())} />
+      ) : !status.data || !found.data ? (
+        <Loading lines={8} />
+      ) : status.data.workloads === 0 ? (
+        <FirstSteps />
+      ) : (
+        <Posture status={status.data} workloads={found.data.items} />
+      )}
+    </Page>
+  );
+}
+
+function Posture({ status, workloads }: { status: Status; workloads: readonly Workload[] }) {
+  const { where } = useEstateQuery();
+  const alerts = useAlerts(false).data?.items;
+  const quarantines = useQuarantines().data;
+  const holds = useMemo(() => holdsOf(workloads), [workloads]);
+  const hosts = workloads.filter((one) => one.origin === "agent");
+  const realised = hosts.filter((one) => one.state === "realised").length;
+  const severe = (alerts ?? []).filter((one) => one.severity !== "info" && one.state !== "closed");
+  const urgent = severe.filter((one) => one.severity === "critical" || one.severity === "error").length;
+  const filter = (extra: string): string => `/workloads?${new URLSearchParams({ ...(where && { where }), ...(extra && { [extra.split("=")[0] ?? ""]: extra.split("=")[1] ?? "" }) })}`;
+  return (
+    <div className={css.grid}>
+      <div className={css.numbers}>
+        <Stat name="Enforcing" value={percent(holds.enforce, workloads.length)} hint={`${count(holds.enforce)} of ${plural(workloads.length, "workload")}`} tone={holds.enforce === workloads.length && workloads.length > 0 ? "good" : undefined} to={filter("mode=enforce")} />
+        <Stat name="Hosts as told" value={count(realised)} of={count(hosts.length)} hint="read back from their kernels" tone={realised < hosts.length ? "warning" : "good"} to={filter("state=realised")} />
+        <Stat name="Open alerts" value={alerts ? count(severe.length) : "…"} hint={urgent ? `${count(urgent)} urgent` : "none urgent"} tone={urgent ? "bad" : undefined} to="/alerts" />
+        <Stat name="In quarantine" value={count(status.quarantines)} hint={status.quarantines ? `${count(status.quarantines_verified)} verified on every host` : "nobody is isolated"} tone={status.quarantines > status.quarantines_verified ? "warning" : undefined} to="/alerts?tab=quarantines" />
+        <Stat name="Policy version" value={status.policy_version || "–"} hint={status.policy_version ? `${count(status.rollout.confirmed)} of ${plural(status.rollout.total, "host")} confirmed` : "nothing is published"} />
+      </div>
+      <div className={css.column}>
+        <Coverage workloads={workloads} holds={holds} filter={filter} />
+        <ByLabel workloads={workloads} />
+      </div>
+      <div className={css.column}>
+        <Next status={status} workloads={workloads} />
+        <Latest alerts={severe} isKnown={alerts !== undefined} />
+        <Rollout status={status} />
+        <Parts status={status} isolated={quarantines?.filter((one) => one.state !== "verified").length ?? 0} />
+      </div>
+    </div>
+  );
+}
+
+const sharesOf = (holds: Record<Hold, number>): Share[] => HOLDS.map((hold) => ({ name: HOLD_WORD[hold], value: holds[hold], tone: HOLD_TONE[hold] }));
+
+function Coverage({ workloads, holds, filter }: { workloads: readonly Workload[]; holds: Record<Hold, number>; filter: (extra: string) => string }) {
+  return (
+    <Card title="Held how strictly" tools={<span className="soft small">inbound mode</span>}>
+      <div className={css.cover}>
+        <div><ShareBar label="Workloads by mode" shares={sharesOf(holds)} /></div>
+        <div className={css.key}>
+          {HOLDS.map((hold) => (
+            <Link key={hold} to={filter(hold === "none" ? "state=unmanaged" : `mode=${hold}`)}>
+              <i className={css[hold]} /><b>{count(holds[hold])}</b><span className="soft">{HOLD_WORD[hold]} · {percent(holds[hold], workloads.length)}</span>
+            </Link>
+          ))}
+        </div>
+      </div>
+    </Card>
+  );
+}
+
+function ByLabel({ workloads }: { workloads: readonly Workload[] }) {
+  const keys = useMemo(() => keysOf(workloads), [workloads]);
+  const [chosen, choose] = useState("");
+  const key = keys.includes(chosen) ? chosen : keys.includes("app") ? "app" : (keys[0] ?? "");
+  const groups = useMemo(() => (key ? groupsBy(workloads, key) : []), [workloads, key]);
+  if (!key) return null;
+  return (
+    <Card title="Unprotected first" isFlush tools={<Select name="Group by" isTight values={keys.map((one) => [one, `by ${one}`])} value={key} onChange={(event) => choose(event.target.value)} />}>
+      <table className={css.groups}>
+        <thead><tr><th scope="col">{key}</th><th scope="col" className={css.number} style={{ width: 96 }}>workloads</th><th scope="col" style={{ width: "42%" }}>held how</th><th scope="col" className={css.number} style={{ width: 92 }}>trouble</th></tr></thead>
+        <tbody>{groups.slice(0, MOST_GROUPS).map((group) => <Line key={group.where} group={group} />)}</tbody>
+      </table>
+      {groups.length > MOST_GROUPS && <p className={css.nothing}>and {count(groups.length - MOST_GROUPS)} more</p>}
+    </Card>
+  );
+}
+
+function Line({ group }: { group: Group }) {
+  return (
+    <tr>
+      <td><Link to={`/workloads?${new URLSearchParams({ where: group.where })}`}>{printable(group.name)}</Link></td>
+      <td className={`${css.number} number`}>{count(group.workloads)}</td>
+      <td><ShareBar label={group.name} shares={sharesOf(group.holds)} /></td>
+      <td className={css.number}>{group.troubled ? <Badge tone="bad" mark="!">{count(group.troubled)}</Badge> : <span className="soft">–</span>}</td>
+    </tr>
+  );
+}
+
+function Next({ status, workloads }: { status: Status; workloads: readonly Workload[] }) {
+  const steps = nextSteps(status, workloads);
+  return (
+    <Card title="What to do next" isFlush>
+      {steps.length === 0 && <p className={css.nothing}>Nothing presses.</p>}
+      <ol className={`${css.list} ${css.steps}`}>
+        {steps.map((step) => (
+          <li key={step.text}><Link to={step.to}><div><p>{step.text}</p><p className="soft small">{printable(step.why)}</p></div><Icon name="right" /></Link></li>
+        ))}
+      </ol>
+    </Card>
+  );
+}
+
+function Latest({ alerts, isKnown }: { alerts: readonly Alert[]; isKnown: boolean }) {
+  const now = useNow();
+  return (
+    <Card title="Alerts" isFlush tools={<Link to="/alerts" className="small">All alerts</Link>}>
+      {!isKnown ? <Loading lines={3} /> : alerts.length === 0 && <p className={css.nothing}>Nothing to look at.</p>}
+      <ul className={css.list}>
+        {alerts.slice(0, MOST_ALERTS).map((alert) => (
+          <li key={alert.id}>
+            <Link to={`/alerts?alert=${alert.id}`}><SeverityBadge severity={alert.severity} /><p title={printable(alert.message)}>{printable(alert.message)}</p><span className="soft small nowrap">{ago(alert.last, now)}</span></Link>
+          </li>
+        ))}
+      </ul>
+    </Card>
+  );
+}
+
+function Rollout({ status }: { status: Status }) {
+  const { rollout } = status;
+  if (!rollout.version || rollout.total === 0) return null;
+  return (
+    <Card title={`Rollout of version ${rollout.version}`} tools={<Badge tone={rollout.problem ? "bad" : rollout.confirmed === rollout.total ? "good" : "accent"}>{rollout.stage}</Badge>}>
+      <div className={css.rollout}>
+        <Progress label="Hosts confirmed" value={rollout.confirmed} of={rollout.total} />
+        <p className="soft">{count(rollout.confirmed)} of {plural(rollout.total, "host")} confirmed{rollout.problem && `; ${printable(rollout.problem)}`}</p>
+        {(rollout.laggards ?? []).slice(0, 5).map((one) => (
+          <p key={one.uuid} className="small"><Link to={`/workloads?open=${one.uuid}`}>{printable(one.name)}</Link> <span className="soft">{one.state}{one.why && `: ${printable(one.why)}`}</span></p>
+        ))}
+      </div>
+    </Card>
+  );
+}
+
+function Parts({ status, isolated }: { status: Status; isolated: number }) {
+  return (
+    <Card title="Controller">
+      <div className={css.parts}>
+        {status.parts.map((part) => <Badge key={part.name} tone={part.state === "ok" ? "good" : part.state === "failed" ? "bad" : "warning"} mark={part.state === "ok" ? "✓" : "!"} title={part.message || part.state}>{part.name}</Badge>)}
+        {isolated > 0 && <Badge tone="warning" mark="!">{plural(isolated, "quarantine")} not verified yet</Badge>}
+      </div>
+    </Card>
+  );
+}
+
+/** An estate with nobody in it: how to bring the first host in. */
+function FirstSteps() {
+  return (
+    <Card>
+      <Empty icon="shield" title="Bring the first host in">
+        <p>A profile says what hosts become; an invitation lets so many of them in. They begin in observe: nothing is dropped, everything is seen.</p>
+        <Steps>
+          <b>1. On your machine</b>
+          <Code text={"ringfence agent profile web --label app=shop --label role=web\nringfence agent invite web --uses 20 --for 24h"} />
+          <b>2. On each host</b>
+          <Code text={"ringfence-agent enrol --token rfj_...\nsystemctl enable --now ringfence-agent"} />
+          <b>3. When traffic was seen</b>
+          <Code text={"ringfence plan --days 14\nringfence apply --canary 5% --note 'the shop'"} />
+        </Steps>
+      </Empty>
+    </Card>
+  );
+}

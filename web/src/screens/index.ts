@@ -1,0 +1,20 @@
+// Every screen there is, in the order of the navigation. A new one is a folder here and a line below.
+
+import { type ComponentType, lazy, type LazyExoticComponent } from "react";
+import type { IconName } from "../ui/Icon";
+
+export interface Screen {
+  path: string;
+  name: string;
+  icon: IconName;
+  /** `g` and then this key goes there. */
+  key: string;
+  /** The right without which it is not in the navigation. */
+  right: string;
+  page: LazyExoticComponent<ComponentType>;
+}
+
+export const SCREENS: readonly Screen[] = [
+  { path: "/", name: "Home", icon: "home", key: "h", right: "read", page: lazy(() => import("./home/Home")) },
+  { path: "/workloads", name: "Workloads", icon: "server", key: "w", right: "read", page: lazy(() => import("./workloads/Workloads")) },
+];

@@ -1,0 +1,56 @@
+// How strictly workloads are held, each direction on its own.
+
+import { useMutation } from "@tanstack/react-query";
+import { useState } from "react";
+import { api, told } from "../../api/client";
+import { refresh } from "../../api/queries";
+import type { ModeName, Workload } from "../../api/types";
+import { MODE_HELP } from "../../ui/Badge";
+import { ErrorBox, Note } from "../../ui/Box";
+import { Button } from "../../ui/Button";
+import { Options } from "../../ui/Field";
+import { Dialog, say } from "../../ui/Over";
+import { plural, printable } from "../../words";
+import css from "./Workloads.module.css";
+
+type Choice = ModeName | "same";
+const CHOICES: readonly { id: Choice; name: string; help: string }[] = [
+  { id: "same", name: "As it is", help: "Each workload keeps its own." },
+  { id: "observe", name: "Observe", help: MODE_HELP.observe },
+  { id: "selective", name: "Selective", help: MODE_HELP.selective },
+  { id: "enforce", name: "Enforce", help: MODE_HELP.enforce },
+];
+
+export function ModeDialog({ workloads, onClose, onDone }: { workloads: readonly Workload[]; onClose: () => void; onDone: () => void }) {
+  const [inbound, setInbound] = useState<Choice>("same");
+  const [outbound, setOutbound] = useState<Choice>("same");
+  const unmanaged = workloads.filter((one) => one.state === "unmanaged").length;
+  const set = useMutation({
+    mutationFn: () =>
+      told(api.POST("/v1/modes", { body: { workloads: workloads.map((one) => one.uuid), inbound: inbound === "same" ? null : inbound, outbound: outbound === "same" ? null : outbound } })),
+    onSuccess: ({ changed }) => {
+      say(`Mode of ${plural(changed, "workload")} changed`);
+      void refresh("workloads", "workload", "status", "audit");
+      onDone();
+    },
+  });
+  return (
+    <Dialog
+      title={`Mode of ${workloads.length === 1 ? printable(workloads[0]?.name ?? "") : plural(workloads.length, "workload")}`} about="How strictly the hosts hold what no rule allows." isWide onClose={onClose}
+      foot={
+        <>
+          <Button onClick={onClose}>Cancel</Button>
+          <Button look="primary" isBusy={set.isPending} disabled={inbound === "same" && outbound === "same"} onClick={() => set.mutate()}>Change mode</Button>
+        </>
+      }
+    >
+      <div className={css.two}>
+        <Options name="Inbound" values={CHOICES} chosen={inbound} onChoose={setInbound} />
+        <Options name="Outbound" values={CHOICES} chosen={outbound} onChoose={setOutbound} />
+      </div>
+      {(inbound === "enforce" || outbound === "enforce") && <Note>Traffic that is told as would-block today stops. Alerts and `ringfence simulate` list it.</Note>}
+      {unmanaged > 0 && <Note>{plural(unmanaged, "workload")} without an agent: a mode is kept for {unmanaged === 1 ? "it" : "them"}, but nothing there enforces it.</Note>}
+      {set.error && <ErrorBox error={set.error} />}
+    </Dialog>
+  );
+}

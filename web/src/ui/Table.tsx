@@ -1,0 +1,146 @@
+// A table of up to tens of thousands of rows: only those in sight are in the document, the native elements stay.
+//
+// Rows have one height. Arrow keys go from row to row, Enter opens, Space ticks.
+
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { type KeyboardEvent, type ReactNode, useMemo, useRef, useState } from "react";
+import { Check } from "./Field";
+import css from "./Table.module.css";
+
+export interface Column<T> {
+  id: string;
+  name: string;
+  cell: (row: T) => ReactNode;
+  /** What it is sorted by; without it, it is not. */
+  by?: (row: T) => string | number;
+  width?: string;
+  isNumber?: boolean;
+}
+
+export interface Order {
+  id: string;
+  isDown: boolean;
+}
+
+interface Props<T> {
+  label: string;
+  rows: readonly T[];
+  columns: readonly Column<T>[];
+  idOf: (row: T) => string;
+  order?: Order;
+  opened?: string | undefined;
+  onOpen?: (row: T) => void;
+  picked?: ReadonlySet<string>;
+  onPick?: (picked: ReadonlySet<string>) => void;
+  nameOf?: (row: T) => string;
+}
+
+const ROW = 38;
+
+/** Rows in an order, equal ones as they came. */
+export function sorted<T>(rows: readonly T[], columns: readonly Pick<Column<T>, "id" | "by">[], order: Order | undefined): readonly T[] {
+  const by = columns.find((column) => column.id === order?.id)?.by;
+  if (!order || !by) return rows;
+  const sign = order.isDown ? -1 : 1;
+  const keyed = rows.map((row, index) => ({ row, index, key: by(row) }));
+  const compare = (a: string | number, b: string | number): number =>
+    typeof a === "string" && typeof b === "string" ? NATURAL.compare(a, b) : a < b ? -1 : a > b ? 1 : 0;
+  keyed.sort((a, b) => sign * compare(a.key, b.key) || a.index - b.index);
+  return keyed.map((one) => one.row);
+}
+
+/** `web-2` before `web-10`. */
+const NATURAL = new Intl.Collator("en", { numeric: true });
+
+export function Table<T>({ label, rows, columns, idOf, order: first, opened, onOpen, picked, onPick, nameOf }: Props<T>) {
+  const [order, setOrder] = useState(first);
+  const shown = useMemo(() => sorted(rows, columns, order), [rows, columns, order]);
+  const scroll = useRef<HTMLDivElement>(null);
+  const virtual = useVirtualizer({ count: shown.length, getScrollElement: () => scroll.current, estimateSize: () => ROW, overscan: 12, scrollMargin: 0 });
+  const items = virtual.getVirtualItems();
+  const before = items[0]?.start ?? 0;
+  const after = virtual.getTotalSize() - (items.at(-1)?.end ?? 0);
+  const width = columns.length + (onPick ? 1 : 0);
+
+  const pick = (id: string, isOn: boolean): void => {
+    const next = new Set(picked);
+    if (isOn) next.add(id);
+    else next.delete(id);
+    onPick?.(next);
+  };
+  const focus = (index: number): void => {
+    virtual.scrollToIndex(index);
+    requestAnimationFrame(() => scroll.current?.querySelector<HTMLElement>(`[data-row="${index}"]`)?.focus({ preventScroll: true }));
+  };
+  const press = (event: KeyboardEvent, row: T, index: number): void => {
+    if (event.target !== event.currentTarget) return;
+    if (event.key === "ArrowDown" && index + 1 < shown.length) focus(index + 1);
+    else if (event.key === "ArrowUp" && index > 0) focus(index - 1);
+    else if (event.key === "Home") focus(0);
+    else if (event.key === "End") focus(shown.length - 1);
+    else if (event.key === "Enter") onOpen?.(row);
+    else if (event.key === " " && onPick) pick(idOf(row), !picked?.has(idOf(row)));
+    else return;
+    event.preventDefault();
+  };
+  const all = picked !== undefined && shown.length > 0 && shown.every((row) => picked.has(idOf(row)));
+
+  return (
+    <div ref={scroll} className={css.scroll} role="region" aria-label={label} tabIndex={-1}>
+      <table className={css.table} aria-rowcount={shown.length + 1} aria-label={label}>
+        <colgroup>
+          {onPick && <col style={{ width: "42px" }} />}
+          {columns.map((column) => <col key={column.id} style={column.width ? { width: column.width } : undefined} />)}
+        </colgroup>
+        <thead>
+          <tr aria-rowindex={1}>
+            {onPick && (
+              <th scope="col">
+                <Check label={`Tick all ${shown.length}`} isOn={all} isPartly={!all && (picked?.size ?? 0) > 0} onChange={(isOn) => onPick(new Set(isOn ? shown.map(idOf) : []))} />
+              </th>
+            )}
+            {columns.map((column) => (
+              <Head key={column.id} column={column} order={order} onOrder={setOrder} />
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {before > 0 && <tr className={css.space} aria-hidden="true"><td colSpan={width} style={{ height: `${before}px` }} /></tr>}
+          {items.map(({ index }) => {
+            const row = shown[index];
+            if (row === undefined) return null;
+            const id = idOf(row);
+            return (
+              <tr
+                key={id} data-row={index} aria-rowindex={index + 2} aria-selected={id === opened || picked?.has(id) || undefined}
+                tabIndex={onOpen ? 0 : undefined} aria-label={nameOf?.(row)} onKeyDown={(event) => press(event, row, index)} onClick={() => onOpen?.(row)}
+              >
+                {onPick && (
+                  <td onClick={(event) => event.stopPropagation()}>
+                    <Check label={`Tick ${nameOf?.(row) ?? id}`} isOn={picked?.has(id) ?? false} onChange={(isOn) => pick(id, isOn)} />
+                  </td>
+                )}
+                {columns.map((column) => <td key={column.id} className={column.isNumber ? "number" : undefined}>{column.cell(row)}</td>)}
+              </tr>
+            );
+          })}
+          {after > 0 && <tr className={css.space} aria-hidden="true"><td colSpan={width} style={{ height: `${after}px` }} /></tr>}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function Head<T>({ column, order, onOrder }: { column: Column<T>; order: Order | undefined; onOrder: (order: Order) => void }) {
+  const isIt = order?.id === column.id;
+  const sort = isIt ? (order.isDown ? "descending" : "ascending") : undefined;
+  return (
+    <th scope="col" aria-sort={sort} className={column.isNumber ? css.number : undefined}>
+      {column.by ? (
+        <button type="button" onClick={() => onOrder({ id: column.id, isDown: isIt && !order.isDown })}>
+          {column.name}<i aria-hidden="true">{isIt ? (order.isDown ? "▼" : "▲") : ""}</i>
+        </button>
+      ) : column.name}
+    </th>
+  );
+}
