@@ -12,6 +12,7 @@ from typing import cast
 from ringfence.controller import audit
 from ringfence.controller.controller import Controller, Settings
 from ringfence.controller.distribute import Distributor
+from ringfence.controller.pacing import Pace
 from ringfence.controller.presence import OFFLINE_AFTER
 from ringfence.core.net.address import parse_address
 from ringfence.ports.state import Change, Record
@@ -102,6 +103,7 @@ async def ground(folder: Path, clock: Clock, *records: Record) -> AsyncIterator[
     controller.distributor = cast(Distributor, Mute())
     controller.presence.on_addresses, controller.presence.on_clone = controller.leasing.claim, controller._cloned
     controller.presence._clock = clock.seconds
+    controller.presence._beats = Pace(clock=clock.seconds)
     controller.leasing.is_live = lambda uuid: (
         uuid in controller.presence.seen
         and (clock.seconds() - controller.presence.seen[uuid].at < OFFLINE_AFTER.total_seconds())

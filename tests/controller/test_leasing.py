@@ -127,16 +127,27 @@ def test_the_address_a_host_joined_from_is_its_own(tmp_path: Path) -> None:
 
 
 def test_an_address_another_host_holds_is_contested_until_it_lets_go(tmp_path: Path) -> None:
-    """Claiming everybody's addresses wins nothing and is told with both names; once the holder no longer lists it, the
-    address is leased at once, the revocation before the grant."""
+    """Both hold it, which is told with both names; once the first no longer lists it, it is the second's alone."""
 
     async def story(one: Ground) -> None:
         await one.beat(B, "10.0.0.2")
         await one.beat(A, "10.0.0.1", "10.0.0.2")
-        assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.1")), set(addresses("10.0.0.2")))
+        assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.1", "10.0.0.2")), set(addresses("10.0.0.2")))
         assert "web-1" in one.alerts()[0]
-        assert "10.0.0.2 (`db-1` has it)" in one.alerts()[0]
+        assert "10.0.0.2 (`db-1` has it, too" in one.alerts()[0]
 
+        await one.beat(B, "10.0.0.3")
+        assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.1", "10.0.0.2")), set(addresses("10.0.0.3")))
+        assert one.controller.leasing.refused == {}
+
+    tell(tmp_path, story)
+
+
+def test_an_address_that_goes_on_is_revoked_before_it_is_granted(tmp_path: Path) -> None:
+    """One that is not contested ends with one host, in what is told, before it begins with the other."""
+
+    async def story(one: Ground) -> None:
+        await one.beat(B, "10.0.0.2")
         holders: list[tuple[bool, bool]] = []
         follow = one.controller.reconciler.put_workload
 
@@ -146,8 +157,10 @@ def test_an_address_another_host_holds_is_contested_until_it_lets_go(tmp_path: P
             holders.append((moved in one.held(A), moved in one.held(B)))
 
         one.controller.reconciler.put_workload = watched  # type: ignore[method-assign]
-        await one.beat(B, "10.0.0.3")
-        assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.1", "10.0.0.2")), set(addresses("10.0.0.3")))
+        one.controller.leasing.claim(B, addresses("10.0.0.3"))
+        one.controller.leasing.claim(A, addresses("10.0.0.2"))
+        await one.controller.leasing.settle()
+        assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.2")), set(addresses("10.0.0.3")))
         assert (True, True) not in holders
         assert holders[0] == (False, False)
 
@@ -155,29 +168,32 @@ def test_an_address_another_host_holds_is_contested_until_it_lets_go(tmp_path: P
 
 
 def test_the_address_of_a_host_that_is_not_heard_any_more_goes_on(tmp_path: Path) -> None:
-    """Another gets it soon, not after an hour; the dead one, should it come back, has lost it."""
+    """Another gets it soon, not after an hour; the dead one, should it come back, is the one that contests it."""
 
     async def story(one: Ground) -> None:
         await one.beat(B, "10.0.0.2", "10.0.0.3")
         one.clock.pass_(minutes=1)
         await one.beat(A, "10.0.0.2")
         assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.2")), set(addresses("10.0.0.3")))
+        assert one.controller.leasing.contested(A) == set()
         await one.beat(B, "10.0.0.2", "10.0.0.3")
-        assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.2")), set(addresses("10.0.0.3")))
-        assert any("10.0.0.2 (`web-1` has it)" in message for message in one.alerts())
+        assert one.controller.leasing.contested(B) == set(addresses("10.0.0.2"))
+        assert any("10.0.0.2 (`web-1` has it, too" in message for message in one.alerts())
 
     tell(tmp_path, story)
 
 
-def test_two_that_claim_a_free_address_together_do_not_both_get_it(tmp_path: Path) -> None:
-    """In one transaction as in two: the first has it."""
+def test_of_two_that_claim_a_free_address_together_one_contests_it(tmp_path: Path) -> None:
+    """In one transaction as in two: the first has it, the second has it, too."""
 
     async def story(one: Ground) -> None:
         one.controller.leasing.is_live = lambda uuid: True
         for uuid in (A, B):
             one.controller.leasing.claim(uuid, addresses("10.0.0.7"))
         await one.controller.leasing.settle()
-        assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.7")), set())
+        assert (one.held(A), one.held(B)) == (set(addresses("10.0.0.7")), set(addresses("10.0.0.7")))
+        assert one.controller.leasing.contested(A) == set()
+        assert one.controller.leasing.contested(B) == set(addresses("10.0.0.7"))
 
     tell(tmp_path, story)
 
@@ -250,7 +266,7 @@ def test_what_could_not_be_stored_or_followed_is_tried_again(tmp_path: Path) -> 
         await leasing.settle()
         assert one.held(A) == set(addresses("10.0.0.4"))
 
-        refresh, failures = leasing._refresh, []
+        refresh, failures = leasing._refresh, list[str]()
 
         async def once(uuid: str) -> None:
             if uuid == A and not failures:
@@ -311,11 +327,12 @@ def test_a_retired_holder_frees_what_it_held(tmp_path: Path) -> None:
     async def story(one: Ground) -> None:
         await one.beat(B, "10.0.0.2")
         await one.beat(A, "10.0.0.2")
-        assert one.held(A) == set()
+        assert one.controller.leasing.contested(A) == set(addresses("10.0.0.2"))
         await one.controller.workloads.retire(B, one.controller.revoked, why="gone", by=ROOT)
         one.controller.leasing.forget(B)
         await one.controller.leasing.settle()
         assert one.held(A) == set(addresses("10.0.0.2"))
+        assert one.controller.leasing.contested(A) == set()
 
     tell(tmp_path, story)
 
@@ -326,7 +343,7 @@ def test_a_fleet_that_comes_at_once_shares_transactions(tmp_path: Path) -> None:
     async def run() -> None:
         records = [WorkloadRecord(f"u-{n:04}", f"h-{n:04}", {}, START, profile="hosts") for n in range(500)]
         leases = [
-            LeaseRecord("main", *addresses(f"10.1.{n >> 8}.{n & 255}"), f"u-{n:04}", START, None, "agent")
+            LeaseRecord("main", addresses(f"10.1.{n >> 8}.{n & 255}")[0], f"u-{n:04}", START, None, "agent")
             for n in range(500)
         ]
         async with ground(tmp_path, Clock(), HOSTS, *records, *leases) as one:

@@ -19,9 +19,9 @@ from ringfence.controller.access import Principal
 from ringfence.controller.estate import exception_of, quarantines_of, read_workload
 from ringfence.controller.reconcile import Reconciler
 from ringfence.core.errors import InputError
-from ringfence.core.identity.workload import Workload
+from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.intent.isolate import bound_addresses
-from ringfence.ports.state import Change, QuarantineRecord, State, View, Where, WrittenException
+from ringfence.ports.state import CONTESTED, Change, LeaseRecord, QuarantineRecord, State, View, Where, WrittenException
 from ringfence.wire.messages import Realised
 
 LEVELS: Mapping[str, tuple[WrittenException, ...]] = {
@@ -89,6 +89,8 @@ class Containing:
     def __init__(self, state: State, reconciler: Reconciler, clock: Callable[[], datetime]) -> None:
         self._state, self._reconciler, self._clock = state, reconciler, clock
         self._applying = asyncio.Lock()
+        self.on_begun: Callable[[], None] = lambda: None
+        """Called when a quarantine began."""
 
     async def quarantine(
         self,
@@ -122,7 +124,7 @@ class Containing:
             for uuid in wanted:
                 workload = _known(read_workload(tx, uuid), uuid)
                 by.demand_workload("quarantine", workload.labels)
-                bound = bound_addresses(workload.addresses, *(one.addresses for one in _live(tx, now, uuid)))
+                bound = bound_addresses(_own(tx, workload), *(one.addresses for one in _live(tx, now, uuid)))
                 _release(tx, uuid, by.name, now)
                 records.append(
                     QuarantineRecord(secrets.token_hex(6), uuid, level, why, by.name, now, exceptions, bound, until)
@@ -134,6 +136,7 @@ class Containing:
 
         records = await self._state.write(work)
         await self._apply()
+        self.on_begun()
         return tuple(records)
 
     async def release(self, workloads: Iterable[str], *, why: str, by: Principal) -> int:
@@ -227,6 +230,13 @@ def _live(view: View, now: datetime, *workloads: str) -> tuple[QuarantineRecord,
     whose = (Where("workload", workloads, "in"),) if workloads else ()
     found = view.find(QuarantineRecord, Where("released_at", None), *whose)
     return tuple(one for one in found if one.until is None or one.until > now)
+
+
+def _own(view: View, workload: Workload) -> tuple[Lease, ...]:
+    """What it holds, less what it merely contests."""
+    where = (Where("workload", workload.uuid), Where("end", None), Where("source", CONTESTED))
+    contested = {(one.network, one.address) for one in view.find(LeaseRecord, *where)}
+    return tuple(lease for lease in workload.addresses if (lease.network, lease.address) not in contested)
 
 
 def _release(tx: Change, uuid: str, by: str, now: datetime) -> int:

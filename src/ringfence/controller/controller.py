@@ -27,6 +27,7 @@ from ringfence.controller.access import Principal, grant
 from ringfence.controller.applying import Applying
 from ringfence.controller.attending import Attending
 from ringfence.controller.ca import Authority, Issued
+from ringfence.controller.claims import Refusal, describe
 from ringfence.controller.group_roles import Oidc
 from ringfence.controller.collecting import Collecting
 from ringfence.controller.containing import Containing
@@ -45,7 +46,7 @@ from ringfence.controller.granting import Granting
 from ringfence.controller.hearing import Hearing
 from ringfence.controller.incoming import STRETCH_S, Incoming
 from ringfence.controller.joining import Joining, Revoked
-from ringfence.controller.leasing import Leasing, Refusal, describe
+from ringfence.controller.leasing import Leasing
 from ringfence.controller.metrics import Metrics
 from ringfence.controller.oidc import Provider
 from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence, Seen
@@ -67,6 +68,7 @@ from ringfence.notify.outbox import Outbox
 from ringfence.notify.sinks import Sink, routes_of
 from ringfence.ports.flow_store import FlowStore
 from ringfence.ports.state import (
+    CONTESTED,
     AgentRecord,
     ApiToken,
     Change,
@@ -191,6 +193,7 @@ class Controller:
             self.state, lambda: self.reconciler.desired.inputs.inventory, self.refresh, self._refused, clock
         )
         self.leasing.is_live = self.is_online
+        self.reconciler.contested, self.containing.on_begun = self.leasing.contested, self.leasing.reconsider
         self._refreshing = asyncio.Lock()
         self._told = 0
         """Messages to agents that the metrics have."""
@@ -328,7 +331,9 @@ class Controller:
         """What a host claims and does not get is told, with the names of both."""
         by_uuid = self.reconciler.inputs.inventory.by_uuid
         names = {one.holder: by_uuid[one.holder].name for one in refused if one.holder in by_uuid}
-        self._tell(uuid, "addresses-refused", describe(refused, names))
+        whys = {one.why for one in refused}
+        kind = next((f"addresses-{one}" for one in ("lie", "contested") if one in whys), "addresses-refused")
+        self._tell(uuid, kind, describe(refused, names))
 
     def _tell(self, uuid: str, kind: str, message: str) -> None:
         workload = self.reconciler.inputs.inventory.by_uuid.get(uuid)
@@ -345,7 +350,9 @@ class Controller:
             self._tell(
                 uuid, "addresses-unreadable", "the state has addresses of it that no host can have; they are skipped"
             )
-        began = {lease.workload: lease.start or self.started for lease in leases if lease.source == "agent"}
+        began = {
+            lease.workload: lease.start or self.started for lease in leases if lease.source in ("agent", CONTESTED)
+        }
         for uuid in known.keys() | began.keys():
             record = known.get(uuid, AgentRecord(uuid))
             at = record.seen or began.get(uuid)
@@ -388,7 +395,7 @@ class Controller:
         if now - self._listening_since < _HEARING:
             return
         for uuid in self.presence.silent(now, STALE_AFTER):
-            self.leasing.claim(uuid, ())
+            self.leasing.lapse(uuid)
             del self.presence.seen[uuid]
 
     async def _reconsider(self) -> None:
@@ -463,12 +470,12 @@ class Controller:
         world = self.rollouts.running.world(inputs.inventory, self.clock())
         return msgspec.structs.replace(world, quarantines=self.reconciler.quarantines)
 
-    async def enrol(self, asked: Request, *, source: int | None = None) -> Admission:
-        """Let a host in that has a join token. `source`: the address it asks from. Raises as `Joining.enrol`."""
     def world_under(self, draft: Draft | None) -> World:
         """What is in force now; with a draft, what its settings make of it, whose policies are still to be read."""
         return self.world() if draft is None else self._world_of(draft.settings)
 
+    async def enrol(self, asked: Request, *, source: int | None = None) -> Admission:
+        """Let a host in that has a join token. `source`: the address it asks from. Raises as `Joining.enrol`."""
         uuid, issued = await self.joining.enrol(asked.token, asked.csr, asked.hostname, asked.machine, source=source)
         await self.refresh(uuid)
         return self._admission(uuid, issued)

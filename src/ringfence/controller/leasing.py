@@ -1,9 +1,8 @@
-"""Which of the addresses that hosts claim are theirs: judged, leased, and followed by what every host enforces.
+"""Which of the addresses that hosts claim are theirs: judged (`claims`), leased, and followed by what hosts enforce.
 
-A claim is what a host says its addresses are. What it no longer claims ends; what it claims anew is leased if a host
-can have it, its pairing profile allows it, and nobody else holds it. Anything else is refused: contested, and told.
-A contested address is leased once its holder lets go of it, is retired or is not heard any more, or the profile is
-widened.
+A claim is what a host says its addresses are. What it no longer claims ends; what it claims anew becomes its own, or is
+contested, or is refused, and the latter two are told. They are judged again when the other holder lets go of the
+address, is retired or is not heard any more, or when the profile is widened.
 
 INVARIANT: an address ends with one host, in the state and in what is told, before it begins with another.
 INVARIANT: no lease of a workload in quarantine ends: what isolates it must not depend on what it says.
@@ -17,67 +16,18 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from itertools import islice
-from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
+from ringfence.controller import claims
+from ringfence.controller.claims import Claims, Refusal
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload
-from ringfence.core.net.address import HOLDABLE, LAST, PRIVATE, format_address
-from ringfence.core.net.intervals import IntervalSet
-from ringfence.ports.state import (
-    Change,
-    LeaseRecord,
-    PairingProfile,
-    QuarantineRecord,
-    State,
-    View,
-    Where,
-    WorkloadRecord,
-)
+from ringfence.ports.state import State
 
 _log = logging.getLogger(__name__)
-MOST: Final = 64
-"""Addresses of one host."""
-NETWORK: Final = "main"
 _BATCH: Final = 200
 """Hosts in one transaction."""
 _RETRY_S: Final = 1.0
-_TOLD: Final = 5
-Why = Literal["unusable", "outside", "held", "too-many"]
-_WHY: Final[Mapping[Why, str]] = MappingProxyType(
-    {
-        "unusable": "no host can have it",
-        "outside": "outside the ranges of its pairing profile",
-        "held": "`{}` has it",
-        "too-many": f"it has {MOST} already",
-    }
-)
-
-
-class Refusal(NamedTuple):
-    """An address that a host claims and does not get."""
-
-    address: int
-    why: Why
-    holder: str = ""
-    """UUID of who has it."""
-
-
-class _Granted(NamedTuple):
-    """What a transaction found and did."""
-
-    leases: dict[str, frozenset[tuple[str, int]]]
-    """UUID -> what the host holds now, from whatever source, as (network, address)."""
-    refused: dict[str, tuple[Refusal, ...]]
-
-
-class _Ended(NamedTuple):
-    gone: dict[str, frozenset[int]]
-    kept: frozenset[str]
-    """Hosts in quarantine that no longer claim what they hold."""
-
-
-Claims = Mapping[str, frozenset[int]]
 
 
 class Leasing:
@@ -95,6 +45,8 @@ class Leasing:
         was newly refused."""
         self._state, self._inventory, self._refresh, self._tell, self._clock = state, inventory, refresh, tell, clock
         self._claims: dict[str, frozenset[int]] = {}
+        self._heard: dict[str, datetime] = {}
+        """When each host last said what its addresses are."""
         self._due: dict[str, None] = {}
         self._unfollowed: set[str] = set()
         """Hosts whose leases changed, which was not followed."""
@@ -103,11 +55,18 @@ class Leasing:
         self.is_live: Callable[[str], bool] = lambda uuid: True
         """Whether a host is heard."""
         self.refused: dict[str, tuple[Refusal, ...]] = {}
-        """UUID -> what it claims and does not get."""
+        """UUID -> what it claims and does not get for itself."""
 
     def claim(self, uuid: str, addresses: Iterable[int]) -> None:
         """What a host says its addresses are. Never waits."""
-        claim = frozenset(addresses)
+        self._heard[uuid] = self._clock()
+        self._believe(uuid, frozenset(addresses))
+
+    def lapse(self, uuid: str) -> None:
+        """A host was not heard for so long that it holds nothing any more."""
+        self._believe(uuid, frozenset())
+
+    def _believe(self, uuid: str, claim: frozenset[int]) -> None:
         if self._claims.get(uuid) != claim:
             self._claims[uuid] = claim
             self._make_due((uuid,))
@@ -115,11 +74,17 @@ class Leasing:
     def forget(self, uuid: str) -> None:
         """The workload is gone: what it held may be another's."""
         self._claims.pop(uuid, None)
+        self._heard.pop(uuid, None)
+        self.refused.pop(uuid, None)
         self.reconsider()
 
     def reconsider(self) -> None:
         """Judge again what was refused: holders go and profiles change."""
         self._make_due([*self.refused, *self._kept])
+
+    def contested(self, uuid: str) -> frozenset[int]:
+        """The addresses that a host holds together with another, which had them first."""
+        return frozenset(one.address for one in self.refused.get(uuid, ()) if one.why == "contested")
 
     async def keep_leasing(self) -> None:
         """Until cancelled."""
@@ -151,38 +116,38 @@ class Leasing:
     async def _deal(self, batch: Collection[str]) -> None:
         for uuid in batch:
             self._due.pop(uuid, None)
-        claims = {uuid: self._claims[uuid] for uuid in batch if uuid in self._claims}
+        claimed = {uuid: self._claims[uuid] for uuid in batch if uuid in self._claims}
         try:
-            await self._end(claims)
-            await self._grant(claims)
+            await self._end(claimed)
+            await self._grant(claimed)
         except BaseException:
             self._make_due(batch)
             raise
 
-    async def _end(self, claims: Claims) -> None:
+    async def _end(self, claimed: Claims) -> None:
         now = self._clock()
-        ended = await self._state.write(lambda tx: _end(tx, claims, now))
-        self._kept = (self._kept - claims.keys()) | ended.kept
+        ended = await self._state.write(lambda tx: claims.end(tx, claimed, self._heard, now))
+        self._kept = (self._kept - claimed.keys()) | ended.kept
         await self._follow(ended.gone)
         free = frozenset[int]().union(*ended.gone.values())
         if free:
             self._make_due(u for u, refused in self.refused.items() if any(r.address in free for r in refused))
 
-    async def _grant(self, claims: Claims) -> None:
+    async def _grant(self, claimed: Claims) -> None:
         now = self._clock()
-        granted = await self._state.write(lambda tx: _grant(tx, claims, now))
-        for uuid in claims.keys() - granted.leases.keys():  # the state does not know it: asked again if it speaks again
+        granted = await self._state.write(lambda tx: claims.grant(tx, claimed, now))
+        for uuid in (
+            claimed.keys() - granted.leases.keys()
+        ):  # the state does not know it: asked again if it speaks again
             self._claims.pop(uuid, None)
+        before = {uuid: self.refused.pop(uuid, ()) for uuid in claimed}
+        self.refused |= granted.refused
         told = self._inventory().by_uuid
         stale = [uuid for uuid, leases in granted.leases.items() if uuid not in told or _held(told[uuid]) != leases]
-        await self._follow([*stale, *(self._unfollowed & claims.keys() - set(stale))])
-        for uuid in claims:
-            refused = granted.refused.get(uuid, ())
-            if refused and refused != self.refused.get(uuid):
+        await self._follow([*stale, *(self._unfollowed & claimed.keys() - set(stale))])
+        for uuid, refused in granted.refused.items():
+            if refused != before[uuid]:
                 self._tell(uuid, refused)
-            self.refused.pop(uuid, None)
-            if refused:
-                self.refused[uuid] = refused
             self._take_over(refused, told)
 
     def _take_over(self, refused: Iterable[Refusal], told: Mapping[str, Workload]) -> None:
@@ -192,7 +157,7 @@ class Leasing:
             if holder is None or holder.origin != "agent" or self.is_live(one.holder):
                 continue
             held = frozenset(lease.address for lease in holder.addresses)
-            self.claim(one.holder, self._claims.get(one.holder, held) - {one.address})
+            self._believe(one.holder, self._claims.get(one.holder, held) - {one.address})
 
     async def _follow(self, uuids: Iterable[str]) -> None:
         """One that cannot be followed keeps nobody else waiting."""
@@ -205,102 +170,5 @@ class Leasing:
                 _log.exception("the addresses of `%s` could not be followed; it is tried again", uuid)
 
 
-def describe(refused: Collection[Refusal], names: Mapping[str, str]) -> str:
-    """For people. `names`: of workloads by UUID."""
-    some = [f"{_text(one.address)} ({_WHY[one.why].format(names.get(one.holder, one.holder))})" for one in refused]
-    more = f" and {len(some) - _TOLD} more" if len(some) > _TOLD else ""
-    return f"it claims addresses that it does not get: {', '.join(some[:_TOLD])}{more}"
-
-
-def _text(address: int) -> str:
-    return format_address(address) if 0 <= address <= LAST else "a number that is no address"
-
-
 def _held(workload: Workload) -> frozenset[tuple[str, int]]:
     return frozenset((lease.network, lease.address) for lease in workload.addresses)
-
-
-# ---- in the state ---------------------------------------------------------------------------------------------------
-
-
-def _end(tx: Change, claims: Claims, now: datetime) -> _Ended:
-    """End what is not claimed any more."""
-    quarantined = _quarantined(tx, claims, now)
-    gone: dict[str, frozenset[int]] = {}
-    kept = set()
-    for uuid, leases in _live(tx, Where("workload", claims, "in"), Where("source", "agent")).items():
-        left = frozenset(one.address for one in leases) - claims[uuid]
-        if not left:
-            continue
-        if uuid in quarantined:
-            kept.add(uuid)
-            continue
-        gone[uuid] = left
-        live = (Where("workload", uuid), Where("end", None), Where("source", "agent"))
-        tx.update(LeaseRecord, *live, Where("address", sorted(left), "in"), end=now)
-    return _Ended(gone, frozenset(kept))
-
-
-def _grant(tx: Change, claims: Claims, now: datetime) -> _Granted:
-    """Lease what is claimed, and is to be had."""
-    known = {record.uuid: record for record in tx.find(WorkloadRecord, Where("uuid", claims, "in"))}
-    ranges = {profile.name: profile.ranges for profile in tx.find(PairingProfile)} if known else {}
-    held = _live(tx, Where("workload", known, "in"))
-    own = {uuid: {one.address for one in held.get(uuid, ()) if one.network == NETWORK} for uuid in known}
-    wanted = {a for uuid in known for a in claims[uuid] - own[uuid] if a in HOLDABLE}
-    taken = {
-        one.address: uuid
-        for uuid, leases in _live(tx, Where("network", NETWORK), Where("address", wanted, "in")).items()
-        for one in leases
-    }
-    granted = _Granted({}, {})
-    for uuid, record in known.items():
-        allowed = _allowed(record, ranges)
-        new, refused = _judge(claims[uuid], own[uuid], allowed, taken)
-        taken |= dict.fromkeys(new, uuid)
-        tx.put(*(LeaseRecord(NETWORK, address, uuid, now, None, "agent") for address in new))
-        leases = {(one.network, one.address) for one in held.get(uuid, ())} | {(NETWORK, a) for a in new}
-        granted.leases[uuid] = frozenset(leases)
-        if refused:
-            granted.refused[uuid] = refused
-    return granted
-
-
-def _judge(
-    claim: frozenset[int], own: Collection[int], allowed: IntervalSet, taken: Mapping[int, str]
-) -> tuple[list[int], tuple[Refusal, ...]]:
-    """(what a host gets besides its own, what it does not get)."""
-    new: list[int] = []
-    refused: list[Refusal] = []
-    for address in sorted(claim - set(own)):
-        if address not in HOLDABLE:
-            refused.append(Refusal(address, "unusable"))
-        elif address not in allowed:
-            refused.append(Refusal(address, "outside"))
-        elif address in taken:
-            refused.append(Refusal(address, "held", taken[address]))
-        elif len(own) + len(new) >= MOST:
-            refused.append(Refusal(address, "too-many"))
-        else:
-            new.append(address)
-    return new, tuple(refused)
-
-
-def _allowed(record: WorkloadRecord, ranges: Mapping[str, IntervalSet]) -> IntervalSet:
-    """Where a host may have addresses; private ranges for one whose profile is gone."""
-    allowed = ranges.get(record.profile, PRIVATE)
-    return allowed if record.enrolled_from is None else allowed | IntervalSet.single(record.enrolled_from)
-
-
-def _live(view: View, *where: Where) -> dict[str, list[LeaseRecord]]:
-    """Leases that did not end, by workload."""
-    found: dict[str, list[LeaseRecord]] = {}
-    for lease in view.find(LeaseRecord, *where, Where("end", None)):
-        if lease.address in HOLDABLE:
-            found.setdefault(lease.workload, []).append(lease)
-    return found
-
-
-def _quarantined(view: View, uuids: Iterable[str], now: datetime) -> set[str]:
-    found = view.find(QuarantineRecord, Where("workload", list(uuids), "in"), Where("released_at", None))
-    return {one.workload for one in found if one.until is None or one.until > now}

@@ -66,6 +66,8 @@ class Reconciler:
         self.inputs: Inputs
         self.quarantines: tuple[Quarantine, ...] = ()
         self.on_news: Callable[[News], Awaitable[None]] = _nobody
+        self.contested: Callable[[str], frozenset[int]] = lambda uuid: frozenset()
+        """The addresses that a workload holds together with another, which had them first."""
         self.on_isolations: Callable[[Iterable[Isolations]], Awaitable[None]] = _nobody
 
     async def start(self, inputs: Inputs, quarantines: tuple[Quarantine, ...]) -> None:
@@ -198,12 +200,15 @@ class Reconciler:
         self.quarantines = tuple(self._binding(one, bound.get(one.workload, ())) for one in taken)
 
     def _binding(self, quarantine: Quarantine, besides: tuple[Lease, ...] = ()) -> Quarantine:
-        """A quarantine that binds what its workload holds now, too; one that ended binds no more."""
+        """A quarantine that binds what its workload holds now, too; one that ended binds no more. What it contests is
+        isolated for as long as it does, and not bound: isolating a liar must not cut off whom it lied about."""
         now = self._clock()
         if not live_quarantines((quarantine,), now):
             return quarantine
         workload = self.inputs.inventory.by_uuid.get(quarantine.workload)
-        held = workload.live_addresses(now) if workload is not None else ()
+        contested = self.contested(quarantine.workload)
+        live = workload.live_addresses(now) if workload is not None else ()
+        held = (lease for lease in live if lease.address not in contested)
         addresses = bound_addresses(quarantine.addresses, besides, held)
         if addresses == quarantine.addresses:
             return quarantine

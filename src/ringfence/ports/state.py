@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -82,6 +82,10 @@ class WorkloadRecord(Record, frozen=True):
         )
 
 
+CONTESTED: Final = "contested"
+"""Source of a lease of what somebody else held already: a host's word against another's."""
+
+
 class LeaseRecord(Record, frozen=True):
     """An address that belongs, or belonged, to a workload."""
 
@@ -91,7 +95,7 @@ class LeaseRecord(Record, frozen=True):
     start: datetime | None = None
     end: datetime | None = None
     source: str = ""
-    """Who said so: `agent`, `file`, a cloud."""
+    """Who said so: `agent` (or CONTESTED), `file`, a cloud."""
 
     @property
     def lease(self) -> Lease:
