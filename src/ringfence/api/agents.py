@@ -15,9 +15,10 @@ from ringfence.core.net.address import parse_address
 from ringfence.wire.join import Admission, Request
 
 _BODY_BYTES = 256 << 10
+_HOSTS = needs(EVERYBODY) | {"is_for_hosts": True}
 
 
-@get("/ca", media_type="application/x-pem-file", opt=needs(EVERYBODY), summary="Every root to trust, PEM.")
+@get("/ca", media_type="application/x-pem-file", opt=_HOSTS, summary="Every root to trust, PEM.")
 async def ca(desk: Desk) -> bytes:
     """Whoever fetches it compares the fingerprint with the one of the join token: it proves nothing by itself."""
     return desk.authority.bundle
@@ -25,7 +26,7 @@ async def ca(desk: Desk) -> bytes:
 
 @post(
     "/agents/enrol",
-    opt=needs(EVERYBODY),
+    opt=_HOSTS,
     status_code=HTTP_200_OK,
     request_max_body_size=_BODY_BYTES,
     summary="Join: a certificate for a join token.",
@@ -38,7 +39,7 @@ async def enrol(desk: Desk, data: JSONBody[Request], request: HttpRequest[Any, A
 
 @post(
     "/agents/renew",
-    opt=needs(EVERYBODY),
+    opt=_HOSTS,
     status_code=HTTP_200_OK,
     request_max_body_size=_BODY_BYTES,
     summary="A new certificate for an old one.",

@@ -32,7 +32,10 @@ from ringfence.api import (
     workloads,
 )
 from ringfence.api.common import needs
+from ringfence.api.conditional import Conditional
+from ringfence.api.describing import Application
 from ringfence.api.idempotency import Idempotency
+from ringfence.api.limits import Limits
 from ringfence.api.problems import HANDLERS
 from ringfence.api.timing import Timing
 from ringfence.controller.controller import Controller
@@ -67,10 +70,10 @@ class _Schema(Handlers):
 
 def app_of(controller: Controller) -> Litestar:
     """The ASGI application of a controller that was started."""
-    return Litestar(
+    return Application(
         route_handlers=[Router("/v1", route_handlers=_ROUTERS)],
         guards=[guards.guard],
-        middleware=[Idempotency(), Timing(controller)],
+        middleware=[Idempotency(), Conditional(), Timing(controller)],
         dependencies={
             "desk": Provide(lambda: controller, sync_to_thread=False),
             "who": Provide(guards.principal),
@@ -78,7 +81,7 @@ def app_of(controller: Controller) -> Litestar:
         exception_handlers=HANDLERS,
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=_openapi(),
-        state=State({"controller": controller}),
+        state=State({"controller": controller, "limits": Limits(controller.settings.limits)}),
         logging_config=None,
         debug=False,
     )

@@ -13,6 +13,7 @@ import msgspec
 
 from ringfence.controller.group_roles import Oidc
 from ringfence.controller.controller import Settings
+from ringfence.controller.rates import Rates
 from ringfence.core.errors import InputError, Location
 from ringfence.notify.sinks import Sink
 
@@ -43,6 +44,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """It ends when nobody used it for so long; 30 minutes."""
     oidc: Oidc | None = None
     """A provider of identities that people sign in through."""
+    limits: Rates | None = None
+    """How many requests the API takes."""
     flows_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] | None = None
     """How often agents tell their flows (`flows_s` of theirs), which is how soon they are stored; 60."""
     notify: tuple[Sink, ...] | None = None

@@ -17,6 +17,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
+from ringfence.api.limits import Limits
 from ringfence.controller.access import AccessError, Principal
 from ringfence.controller.controller import Controller
 from ringfence.controller.sessions import proof_of
@@ -33,11 +34,20 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Raises AccessError `token-refused`, `session-refused`, `cross-site`, `not-allowed`."""
+    """Raises AccessError `token-refused`, `session-refused`, `cross-site`, `not-allowed`, TooMany."""
     right = handler.opt.get("right")
+    limits, address = limits_of(connection), address_of(connection)
     if right == EVERYBODY:
+        (limits.host if handler.opt.get("is_for_hosts") else limits.stranger)(address)
         return
-    who = await recognise(connection)
+    credential = credential_of(connection)
+    limits.before(credential, address)
+    try:
+        who = await recognise(connection)
+    except AccessError:
+        limits.stranger(address)
+        raise
+    limits.good(credential)
     connection.scope["user"] = who
     if right is None:
         raise AccessError("not-allowed", "this route takes a right that nobody has", help="report it")
@@ -72,6 +82,16 @@ def token_of(connection: Connection) -> str:
 def credential_of(connection: Connection) -> str:
     """What a request is recognised by; empty: nothing."""
     return connection.headers.get("authorization", "") or connection.cookies.get(COOKIE, "")
+
+
+def limits_of(connection: Connection) -> Limits:
+    limits: Limits = connection.app.state.limits
+    return limits
+
+
+def address_of(connection: Connection) -> str:
+    """Where a request comes from, as this machine sees it; empty: it cannot be told."""
+    return connection.client.host if connection.client is not None else ""
 
 
 def demand_own_page(connection: Connection) -> None:

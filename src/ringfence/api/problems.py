@@ -15,6 +15,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
+from ringfence.api.limits import TooMany
 from ringfence.core.errors import FindingsError, RingfenceError
 from ringfence.ports.bus import BusError
 from ringfence.wire.api import PROBLEM, Problem
@@ -49,6 +50,9 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "alert-closed": 409,
         "no-rollout": 409,
         "request-underway": 409,
+        "labels-changed": 409,
+        "not-as-seen": 412,
+        "too-many-requests": 429,
         "body-too-large": 413,
         "key-reused": 422,
         "evidence-not-here": 409,
@@ -62,6 +66,18 @@ STATUS: Mapping[str, int] = MappingProxyType(
     }
 )
 """Code -> status. `unknown-...` is 404, findings are 422, whatever else somebody can mend is 400."""
+GUARDING: Mapping[str, str] = MappingProxyType(
+    {
+        "cache-control": "no-store",
+        "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+        "cross-origin-resource-policy": "same-origin",
+        "referrer-policy": "no-referrer",
+        "strict-transport-security": "max-age=31536000",
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+    }
+)
+"""Of every answer of the API: not kept, not framed, not taken for what it is not, not asked for without TLS."""
 _FAULTS = frozenset({"state-damaged", "state-refused", "unaudited-change", "append-only"})
 _FRAMEWORK: Mapping[int, tuple[str, str]] = MappingProxyType(
     {
@@ -94,7 +110,8 @@ def _problem(status: int, code: str, message: str, help_: str, findings: tuple[A
 
 def refuse(_: Request[Any, Any, Any], error: RingfenceError) -> Response[Problem]:
     """An error somebody can act on."""
-    return answer(problem_of(error))
+    headers = {"Retry-After": str(error.wait_s)} if isinstance(error, TooMany) else {}
+    return answer(problem_of(error), headers)
 
 
 def unreachable(_: Request[Any, Any, Any], error: BusError) -> Response[Problem]:
@@ -108,10 +125,16 @@ def misread(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem
     status = error.status_code
     if status in _FRAMEWORK:
         code, help_ = _FRAMEWORK[status]
-        return answer(_problem(status, code, error.detail or HTTPStatus(status).phrase.lower(), help_))
+        message = error.detail or HTTPStatus(status).phrase.lower()
+        return answer(_problem(status, code, message, help_), _allowing(error))
     if status >= 500:
         return broken(_, error)
     return answer(_problem(status, "bad-request", _why(error), "compare with /v1/openapi.json"))
+
+
+def _allowing(error: HTTPException) -> dict[str, str]:
+    """Which methods there are, of a refusal of one (RFC 9110, 15.5.6)."""
+    return {key: value for key, value in (error.headers or {}).items() if key.lower() == "allow"}
 
 
 def _why(error: HTTPException) -> str:
@@ -135,8 +158,8 @@ def broken(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     return answer(_problem(500, "internal-error", message, help_))
 
 
-def answer(problem: Problem) -> Response[Problem]:
-    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
+def answer(problem: Problem, more: Mapping[str, str] = MappingProxyType({})) -> Response[Problem]:
+    headers = {**GUARDING, **more} | ({"WWW-Authenticate": "Bearer"} if problem.status == 401 else {})
     return Response(problem, status_code=problem.status, media_type=PROBLEM, headers=headers)
 
 
@@ -145,6 +168,7 @@ async def answer_to(error: RingfenceError, send: Any) -> None:
     problem = problem_of(error)
     content = msgspec.json.encode(problem)
     headers = [(b"content-type", PROBLEM.encode()), (b"content-length", str(len(content)).encode())]
+    headers += [(key.encode(), value.encode()) for key, value in GUARDING.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": content, "more_body": False})
 

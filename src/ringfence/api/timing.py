@@ -1,4 +1,4 @@
-"""How long requests take, by route, for the metrics; and headers that keep answers out of caches."""
+"""How long requests take, by route, for the metrics; and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from ringfence.api.problems import GUARDING
 from ringfence.controller.controller import Controller
 
-_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+_HEADERS = tuple((key.encode(), value.encode()) for key, value in GUARDING.items())
 
 
 class Timing(ASGIMiddleware):
@@ -29,7 +30,8 @@ class Timing(ASGIMiddleware):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *_HEADERS]
+                said = {key.lower() for key, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(one for one in _HEADERS if one[0] not in said)]
             await send(message)
 
         try:

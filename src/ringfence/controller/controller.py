@@ -50,6 +50,7 @@ from ringfence.controller.leasing import Leasing
 from ringfence.controller.metrics import Metrics
 from ringfence.controller.oidc import Provider
 from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence, Seen
+from ringfence.controller.rates import Rates
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.restored import is_restored
 from ringfence.controller.resuming import Resuming
@@ -116,6 +117,8 @@ class Settings(msgspec.Struct, frozen=True):
     """It ends when nobody used it for so long."""
     oidc: Oidc | None = None
     """Who else says who people are."""
+    limits: Rates = Rates()
+    """How many requests the API takes."""
     flows_s: int = STRETCH_S
     """Agents tell their flows this often; they are stored as soon as all of a stretch are in."""
 
