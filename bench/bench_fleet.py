@@ -101,9 +101,11 @@ async def labels(count: int, folder: Path, asked: Asked = FULL) -> list[Figure]:
     async with fleet(estate, folder, estate.hosts) as ground:
         name = f"{count:,} agents"
         out = [await _made(name, ground), await _idle(name, ground, asked.idle_s)]
+        _progress(name, "made")
         known = await _rounds(ground, asked.rounds, lambda n: {"role": "idle" if n % 2 == 0 else "batch"})
         size = known[0].size_bytes // max(1, known[0].messages)
         alone, broadcast = await bare(ground, size, asked.rounds)
+        _progress(name, "known labels and bare messages measured")
         new = await _rounds(ground, max(2, asked.rounds // 2), lambda n: {"role": "batch", "wave": f"w{n}"})
         await ground.settled()
         limit = float(np.percentile(alone, 99))
@@ -113,9 +115,14 @@ async def labels(count: int, folder: Path, asked: Asked = FULL) -> list[Figure]:
         return [*out, _size(name, ground)]
 
 
+def _progress(name: str, word: str) -> None:
+    sys.stderr.write(f"{name}: {word}\n")
+
+
 async def _made(name: str, ground: FleetGround) -> Figure:
-    cost = await ground.spent()
+    cost, refused = await ground.spent(), (await ground.cost()).refused
     note = f"CPU: controller {cost.controller:.1f} s, nats {cost.nats:.1f} s, agents {cost.agents:.1f} s"
+    note += f"; {refused} connections refused at first"
     return Figure(f"{name}: made, connected, all enforcing", ground.made_s, "s", note=note)
 
 

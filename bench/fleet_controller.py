@@ -220,7 +220,7 @@ class FleetGround:
             if len(found) == len(self.connected) and not await asyncio.to_thread(self._wrong, found):
                 return
             await asyncio.sleep(0.2)
-        raise TimeoutError("the agents do not come to enforce what is intended")
+        raise TimeoutError(f"{len(self.connected) - len(found)} agents have nothing, or not what is intended")
 
     def _wrong(self, digests: Mapping[str, str], most: int = 400) -> list[str]:
         """Of some hosts (all, where there are few), those whose intent is not the one compiled whole."""

@@ -73,6 +73,8 @@ class Cost(NamedTuple):
     """CPU inside agents: opening, holding, assembling, telling; without the connections."""
     worked: int
     """Messages dealt with."""
+    refused: int
+    """Connections that were tried again."""
 
 
 class PaperAgent:
@@ -93,7 +95,12 @@ class PaperAgent:
     async def connect(self, ground: Ground) -> None:
         words = (subjects.down(self.uuid), subjects.ISOLATIONS, f"{self._inbox}.>")
         context = agent_context(ground.folder, self.uuid)
-        self._client = await connect(ground.port, lambda: BusClient(words, self._heard), context)
+        while self._client is None:
+            try:
+                self._client = await connect(ground.port, lambda: BusClient(words, self._heard), context)
+            except OSError:  # too many at once: the controller did not judge it in time
+                self._process.refused += 1
+                await asyncio.sleep(random.uniform(0.5, 1.5))
         self._beat()
         self._ask(Fetch(assignment=True, isolations=True))
 
@@ -188,6 +195,7 @@ class AgentsProcess:
     def __init__(self, ground: Ground, pipe: Connection) -> None:
         self.reader = Reader(ground.keys)
         self.reports: list[Report] = []
+        self.refused = 0
         self._ground, self._pipe = ground, pipe
         self._agents: list[PaperAgent] = []
         self._waiting: deque[tuple[PaperAgent, bytes, float]] = deque()
@@ -239,7 +247,7 @@ class AgentsProcess:
         elif word == "digests":
             self._pipe.send({one.uuid: one.intent.digest for one in self._agents if one.intent is not None})
         elif word == "cost":
-            self._pipe.send(Cost(time.process_time(), rss_of(os.getpid()), self._worked_s, self._worked))
+            self._pipe.send(Cost(time.process_time(), rss_of(os.getpid()), self._worked_s, self._worked, self.refused))
         elif word == "end":
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
             self._done.set()
