@@ -51,6 +51,8 @@ _QUESTIONS = {
     "too-many-identities": Code("more identities than can be numbered", "list noisy keys in `identity.ignore`"),
 }
 _EXPLORING = {
+    "unknown-rule": Code("a rule is accepted that is not recommended", "accept rules of the same answer"),
+    "contradictory-draft": Code("both a draft and a version are to be simulated", "send one of them"),
     "unknown-file": Code("a draft removes a policy file that is not in force", "name a file of the version in force"),
     "unknown-group": Code("the map has no such group", "ask with the labels the map was asked by"),
     "draft-missing": Code("what a draft changes is asked, and there is none", "send the policy files as `draft`"),

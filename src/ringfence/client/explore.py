@@ -34,5 +34,11 @@ class Explore:
     def posture(self) -> explore.Posture:
         return self._client.get("/posture", explore.Posture)
 
+    def recommend(self, asked: explore.AskRecommend) -> explore.Recommended:
+        return self._client.post("/recommend", asked, explore.Recommended)
+
+    def simulate(self, asked: explore.AskSimulate) -> explore.Simulated:
+        return self._client.post("/simulate", asked, explore.Simulated)
+
     def words(self) -> explore.Words:
         return self._client.get("/vocabulary", explore.Words)

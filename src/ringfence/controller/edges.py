@@ -192,7 +192,7 @@ def proposals_of(
         beside = [p for p in old.values() if before is not None and p.where.file == file]
         whole = [policy if p.name == policy.name else p for p in beside] or [policy]
         text = "---\n".join(map(print_policy, whole))
-        yield RuleProposal(policy.name, file, before is None, _rules_of(added), text)
+        yield RuleProposal(policy.name, file, before is None, rules_of(added), text)
 
 
 def _free_name(policy: str, files: Mapping[str, str]) -> str:
@@ -203,7 +203,7 @@ def _free_name(policy: str, files: Mapping[str, str]) -> str:
     return name
 
 
-def _rules_of(policy: Policy) -> str:
+def rules_of(policy: Policy) -> str:
     """The lines below `rules:` of a policy's text."""
     bare = msgspec.structs.replace(policy, tests=(), segments=(), services=(), margin=(), comments=())
     return print_policy(bare).partition("\nrules:\n")[2]

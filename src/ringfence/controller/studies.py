@@ -9,6 +9,7 @@ from ringfence.controller.estate import world_in
 from ringfence.controller.exploring import Exploring
 from ringfence.controller.grounds import Grounds, Texts
 from ringfence.controller.posture import Standing
+from ringfence.controller.recommending import Recommending
 from ringfence.core.world import World
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Studies:
         self.exploring = Exploring(self.grounds, self.texts)
         self.drafting = Drafting(self.grounds, self.texts)
         self.standing = Standing(self.grounds)
+        self.recommending = Recommending(self.grounds, self.texts, self._version)
 
     @property
     def _number(self) -> int:
@@ -33,6 +35,11 @@ class Studies:
 
     def _world_of(self, settings: str) -> World:
         return world_in(settings, self._controller.reconciler.inputs.inventory, self._controller.clock())
+
+    async def _version(self, number: int) -> Texts:
+        """Raises InputError `unknown-version`."""
+        version = await self._controller.versions.get(number)
+        return Texts(number, version.files, version.settings)
 
     async def texts(self) -> Texts:
         """The version that most hosts have, as it was written."""

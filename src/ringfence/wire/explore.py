@@ -14,8 +14,14 @@ from ringfence.core.engine.prove import Outcome as ProofOutcome
 from ringfence.core.engine.questions import Answer, Near
 from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import ModeName
+from ringfence.core.insight.confidence import Confidence
+from ringfence.core.insight.evidence import Evidence
+from ringfence.core.insight.learning import Level
+from ringfence.core.insight.leftovers import Leftover
 from ringfence.core.insight.map import Status
 from ringfence.core.insight.places import PlaceKind
+from ringfence.core.insight.recommendation import Coverage as RowCoverage
+from ringfence.core.insight.simulate import ApplicationCoverage, Break, Change, Count, RuleUse, Talker
 from ringfence.core.world import Reason, VerdictName
 from ringfence.wire.api import HostState, RolloutView, Text
 
@@ -523,3 +529,123 @@ class Posture(msgspec.Struct, frozen=True):
     """That wait for a second person."""
     next: tuple[Step, ...]
     """The most urgent first."""
+
+
+# ---- recommended, and rehearsed -------------------------------------------------------------------------------------
+
+
+class AskRecommend(_Asked, frozen=True):
+    """A policy for what was seen."""
+
+    where: Text = ""
+    """Only traffic with these workloads: a selector; none: all of it."""
+    level: Level = "port"
+    tight: Annotated[int, msgspec.Meta(ge=0, le=10)] = 5
+    """0: general; 10: only what was seen."""
+    least: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 2
+    """Connections that make a pair worth a rule."""
+    since: datetime | None = None
+    until: datetime | None = None
+    draft: Pen | None = None
+    """What there is already; none: what is in force."""
+    accept: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] | None = None
+    """Only these of the recommended rules (`policy/name`) go into the files; none: all of them."""
+
+
+class RuleEvidence(msgspec.Struct, frozen=True):
+    """A recommended rule, and what stands behind it."""
+
+    rule: str
+    """`policy/name`."""
+    policy: str
+    text: str
+    """As YAML."""
+    evidence: Evidence
+    utilisation: float | None
+    """The share of what it permits that was seen."""
+    pairs: tuple[str, ...]
+    """The busiest, as `web-1 -> db-1`."""
+    is_accepted: bool
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """A step of the coverage curve."""
+
+    rule: str
+    connections: int
+    share: float
+    """Of the connections that call for a rule, those that have one once this and all rules before it are accepted."""
+
+
+class Recommended(msgspec.Struct, frozen=True):
+    """What is recommended, and how far to trust it."""
+
+    files: tuple[RuleProposal, ...]
+    rules: tuple[RuleEvidence, ...]
+    set_aside: tuple[Leftover, ...]
+    uncovered: tuple[Leftover, ...]
+    coverage: RowCoverage
+    share: float
+    """Of the connections that call for a rule, those that have one."""
+    curve: tuple[Stage, ...]
+    """Rules in the order in which they cover most, and what they cover together."""
+    share_before: float
+    """Without any of them: what rules in force allow."""
+    precision: float
+    """Of what the rules permit, what was seen."""
+    confidence: Confidence
+    by_policy: tuple[Confidence, ...]
+    findings: tuple[Finding, ...]
+    """What to mend before it is trusted."""
+    broken: tuple[Finding, ...]
+    """Tests of policies there are that hold now, and would not with these files: traffic was seen that somebody said must
+    not be."""
+
+
+class AskSimulate(_Asked, frozen=True):
+    """Stored traffic against policies that are not enforced yet."""
+
+    draft: Pen | None = None
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
+    """In place of a draft; neither: what is in force."""
+    since: datetime | None = None
+    until: datetime | None = None
+    as_mode: ModeName | None = "enforce"
+    """As if every host were in this mode; none: each in its own."""
+    bucket_h: Annotated[int, msgspec.Meta(ge=1, le=168)] = 1
+    """Hours of one point of the series."""
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """Connections a stretch of time, in step; stretches without traffic are left out."""
+
+    start: tuple[datetime, ...]
+    allowed: tuple[int, ...]
+    """Pass now, and would."""
+    escaped: tuple[int, ...]
+    """Pass now, and would not."""
+    opened: tuple[int, ...]
+    """Blocked now, and would pass."""
+    blocked: tuple[int, ...]
+    """Blocked now, and would be."""
+
+
+class Simulated(msgspec.Struct, frozen=True):
+    """What would become of stored traffic. Groups: most connections first."""
+
+    is_clean: bool
+    """Nothing breaks."""
+    totals: dict[VerdictName, Count]
+    series: Timeline
+    breaks: tuple[Break, ...]
+    more_breaks: int
+    noise: tuple[Leftover, ...]
+    """What would not pass and nobody misses."""
+    opens: tuple[Change, ...]
+    closes: tuple[Change, ...]
+    rules: tuple[RuleUse, ...]
+    unused: tuple[str, ...]
+    talkers: tuple[Talker, ...]
+    applications: tuple[ApplicationCoverage, ...]
+    truncated: int
+    """Rules and applications that are left out."""
