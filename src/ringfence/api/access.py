@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from litestar import Router, delete, get, post
 from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, Who, needs
 from ringfence.api.guards import ANYBODY
@@ -16,6 +17,7 @@ from ringfence.wire.api import (
     NewProfile,
     PowerView,
     ProfileView,
+    Ranges,
     Secret,
     TokenView,
 )
@@ -57,6 +59,19 @@ async def make_profile(desk: Desk, who: Who, data: JSONBody[NewProfile]) -> Prof
     return await desk.granting.make_profile(data, by=who)
 
 
+@post(
+    "/profiles/{name:str}/ranges",
+    opt=needs("enrol"),
+    status_code=HTTP_200_OK,
+    summary="Where its hosts may have addresses from now on.",
+)
+async def set_ranges(desk: Desk, who: Who, name: FromPath[str], data: JSONBody[Ranges]) -> ProfileView:
+    """What hosts hold, they keep; what they were refused is judged again at once."""
+    changed = await desk.granting.set_ranges(name, data, by=who)
+    desk.leasing.reconsider()
+    return changed
+
+
 @get("/invitations", opt=needs("enrol"), summary="Join tokens, without their secrets.")
 async def invitations(desk: Desk, who: Who) -> list[InvitationView]:
     return list(await desk.granting.invitations(by=who))
@@ -74,6 +89,6 @@ async def disinvite(desk: Desk, who: Who, id: FromPath[str]) -> None:
 
 ROUTES = Router(
     "/",
-    route_handlers=[me, tokens, grant, revoke, profiles, make_profile, invitations, invite, disinvite],
+    route_handlers=[me, tokens, grant, revoke, profiles, make_profile, set_ranges, invitations, invite, disinvite],
     tags=["access"],
 )

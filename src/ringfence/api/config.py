@@ -36,6 +36,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     nats: str | None = None
     needs_approval: bool | None = None
     """Policies take a second person."""
+    evidence_count: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """So many bundles of evidence are kept at most; 500."""
+    evidence_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """They take so much of the disk at most; 20 GB. The newest always stays."""
     public_url: Annotated[str, msgspec.Meta(pattern=_ORIGIN)] | None = None
     """Where browsers reach it, as in `https://ringfence.example.com`, if not at the first name and the port."""
     session_s: Annotated[int, msgspec.Meta(ge=60, le=30 * 86_400)] | None = None

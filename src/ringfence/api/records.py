@@ -17,7 +17,7 @@ from ringfence.api.common import Before, Desk, Limit, Who, needs
 from ringfence.controller.backing_up import back_up
 from ringfence.controller.reviewing import audit_page, check_audit
 from ringfence.ports.state import AuditEntry
-from ringfence.wire.api import AskEvidence, AuditChecked, BackUp, Done, EvidenceView
+from ringfence.wire.api import AskEvidence, AuditChecked, BackUp, Done, EvidenceView, Reason
 
 _PIECE_BYTES = 1 << 20
 _Word = Annotated[str, QueryParameter(max_length=200)]
@@ -51,6 +51,12 @@ async def bundle(desk: Desk, id: FromPath[str]) -> File:
     return File(path, filename=f"{view.name}-{view.id}.tar.gz", media_type="application/gzip")
 
 
+@post("/evidence/{id:str}/delete", opt=needs("erase"), status_code=HTTP_200_OK, summary="Forget one bundle for good.")
+async def erase(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[Reason]) -> EvidenceView:
+    """The audit log keeps its digest, and who deleted it."""
+    return await desk.collecting.delete(id, why=data.why, by=who)
+
+
 @post("/backup", opt=needs("backup"), status_code=HTTP_200_OK, summary="The state, the CA and the keys as one file.")
 async def backup(desk: Desk, who: Who, data: JSONBody[BackUp]) -> Stream:
     """Whoever has it unsealed has the estate."""
@@ -77,4 +83,6 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-ROUTES = Router("/", route_handlers=[audit, verify, evidence, ask, bundle, backup, confirm_restore], tags=["records"])
+ROUTES = Router(
+    "/", route_handlers=[audit, verify, evidence, ask, bundle, erase, backup, confirm_restore], tags=["records"]
+)

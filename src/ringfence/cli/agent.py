@@ -10,10 +10,11 @@ import typer
 from ringfence.cli.fleet_words import WRONG_STATES, workloads_table
 from ringfence.cli.remote import WhyOption, fleet, in_time, parse_labels, say_labels, say_time, show_token
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command
+from ringfence.cli.status import tell_workload
 from ringfence.cli.tables import Rows, count
 from ringfence.client.client import Client
 from ringfence.core.identity.workload import Mode, parse_mode_name
-from ringfence.wire.api import Invite, NewProfile
+from ringfence.wire.api import Invite, NewProfile, Ranges
 
 app = typer.Typer(no_args_is_help=True, help="Hosts: invited, listed, retired; and the agent of this one.")
 NameArgument = Annotated[str, typer.Argument(metavar="WORKLOAD", help="Its name or UUID.")]
@@ -25,29 +26,44 @@ ForOption = Annotated[str | None, typer.Option("--for", metavar="TIME", help="Go
 def profile(
     session: Session,
     client: Client,
-    name: Annotated[str | None, typer.Argument(help="A new profile; without it those there are are listed.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A new profile, or one there is; without it those there are are listed.")
+    ] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="What its hosts are.")] = None,
     mode: Annotated[str, typer.Option(help="How its hosts begin: observe, selective or enforce.")] = "observe",
     uses: UsesOption = None,
     lasts: ForOption = None,
     range_: Annotated[
         list[str] | None,
-        typer.Option("--range", metavar="CIDR", help="Where its hosts may have addresses; private ranges if not said."),
+        typer.Option(
+            "--range",
+            metavar="CIDR",
+            help="Where its hosts may have addresses, all of it; private ranges if not said. Of a profile there is:"
+            " from now on.",
+        ),
     ] = None,
 ) -> int:
-    """Make a pairing profile: what hosts become that join by its tokens."""
+    """Make a pairing profile: what hosts become that join by its tokens. Of one there is, show it or set its --range.
+
+    Addresses that hosts hold stay theirs; what they were refused is judged again at once.
+    """
+    is_new = bool(label or uses or lasts) or mode != "observe"
+    known = [] if is_new else [one for one in client.profiles() if name in (None, one.name)]
     if name is None:
-        found = client.profiles()
+        found = known
+    elif known:
+        found = [client.set_ranges(name, Ranges(tuple(range_)))] if range_ else known
     else:
         asked = NewProfile(
             name, parse_labels(label or ()), Mode.both(parse_mode_name(mode)), uses, in_time(lasts), tuple(range_ or ())
         )
         found = [client.make_profile(asked)]
-    table = Rows(("profile", "labels", "in", "out", "uses left", "ends", "by"))
+    table = Rows(("profile", "labels", "in", "out", "uses left", "ends", "by", "addresses in"))
     for one in found:
         left = "" if one.uses_left is None else str(one.uses_left)
         modes = (one.mode.inbound, one.mode.outbound)
-        table.add(one.name, say_labels(one.labels), *modes, left, say_time(one.expires), one.created_by)
+        ends, ranges = say_time(one.expires), " ".join(one.ranges)
+        table.add(one.name, say_labels(one.labels), *modes, left, ends, one.created_by, ranges)
     session.emit(found, table)
     return CLEAN
 
@@ -95,6 +111,15 @@ def list_(
     found = list(client.workloads(selector, agents=True))
     session.emit(found, workloads_table(found), count(len(found), "agent"))
     return FINDINGS if any(one.state in WRONG_STATES for one in found) else CLEAN
+
+
+@fleet(app, "show", epilog="Example: ringfence agent show web-1")
+def show(session: Session, client: Client, workload: NameArgument) -> int:
+    """One workload: what was read back there, its addresses, and those it claims and does not get.
+
+    Exit 1 when it is not as it should be.
+    """
+    return tell_workload(session, client, workload)
 
 
 @fleet(app, "revoke", epilog="Example: ringfence agent revoke web-1 --why 'its disk was stolen'")

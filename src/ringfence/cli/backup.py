@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from ringfence.cli.fleet import YesOption, confirm
 from ringfence.cli.keeping import read_passphrase, write_private
 from ringfence.cli.remote import fleet
 from ringfence.cli.session import CLEAN, Session, command
+from ringfence.cli.tables import count
 from ringfence.client.client import Client
 
 SealOption = Annotated[
@@ -21,6 +23,7 @@ SealOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to the root."""
     fleet(app, "backup", epilog="Example: ringfence backup ringfence.backup --passphrase-file seal.txt")(backup)
+    fleet(app, "confirm-restore", epilog="Example: ringfence confirm-restore --yes")(confirm_restore)
     example = "ringfence restore ringfence.backup /var/lib/ringfence-controller --passphrase-file seal.txt"
     command(app, "restore", epilog=f"Example: {example}")(restore)
 
@@ -37,6 +40,26 @@ def backup(
     if not passphrase:
         session.say("[yellow]it is not sealed: whoever reads it can be your controller[/yellow]")
     session.emit({"path": str(file), "size_bytes": size, "is_sealed": bool(passphrase)}, f"{file}: {size:,} bytes")
+    return CLEAN
+
+
+def confirm_restore(session: Session, client: Client, yes: YesOption = False) -> int:
+    """What a backup held is in force from now on. Until then a restored controller tells hosts quarantines, no more.
+
+    Hosts then go to the policies, labels, modes and quarantines that the backup holds, with what was done since the
+    restore. What was done between backup and restore is not known here, and ends with this: quarantines that were begun
+    then end on every host, certificates that were revoked then are good again, hosts that joined then are strangers.
+    Do those things again first; `quarantine`, `release` and `agent revoke` work before this is confirmed.
+    """
+    status = client.status()
+    session.say(
+        f"hosts go to version {status.policy_version} of the policies, and hold the"
+        f" {count(status.quarantines, 'quarantine')} that this controller knows of; every other one ends"
+    )
+    confirm(session, "was everything done again that was done since the backup?", yes=yes)
+    client.confirm_restore()
+    client.notices.clear()
+    session.emit({"confirmed": True}, "the restore is confirmed: hosts are told what is in force")
     return CLEAN
 
 
@@ -60,6 +83,8 @@ def restore(
     work = restore_into(file, directory.absolute(), database=database, passphrase=passphrase, clock=utcnow)
     manifest = asyncio.run(work)
     session.emit(
-        manifest, f"restored what was backed up at {manifest.at:%Y-%m-%d %H:%M:%S}Z; `ringfence up {directory}`"
+        manifest,
+        f"restored what was backed up at {manifest.at:%Y-%m-%d %H:%M:%S}Z; `ringfence up {directory}`, do again what"
+        " was done since, then `ringfence confirm-restore`",
     )
     return CLEAN

@@ -12,6 +12,7 @@ from ringfence.cli.remote import WhyOption, fleet, say_time
 from ringfence.cli.session import CLEAN, Session
 from ringfence.cli.tables import Rows
 from ringfence.client.client import Client
+from ringfence.core.errors import InputError
 from ringfence.wire.api import AskEvidence
 
 
@@ -23,13 +24,19 @@ def register(app: typer.Typer) -> None:
 def evidence(
     session: Session,
     client: Client,
-    workload: Annotated[str | None, typer.Argument(help="Ask that host for a bundle; none: list them.")] = None,
+    workload: Annotated[
+        str | None,
+        typer.Argument(help="Ask that host for a bundle; none: list them; `delete ID`: forget one for good."),
+    ] = None,
+    id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="After `delete`: which bundle.")] = None,
     why: WhyOption = "",
     with_command_lines: Annotated[bool, typer.Option("--with-command-lines", help="They may hold passwords.")] = False,
     get: Annotated[str | None, typer.Option(metavar="ID", help="Fetch that bundle (tar.gz); needs -o.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")] = None,
 ) -> int:
-    """Who talks with what program under which rules, on one host: asked for, listed, fetched."""
+    """Who talks with what program under which rules, on one host: asked for, listed, fetched, deleted."""
+    if id_ is not None:
+        return _delete(session, client, workload, id_, why)
     if get is not None:
         path = output or Path(f"{get}.tar.gz")
         size = write_private(path, client.bundle(get))
@@ -45,4 +52,13 @@ def evidence(
         bytes_ = f"{one.size_bytes:,}" if one.size_bytes else ""
         table.add(one.id, one.name, one.state, say_time(one.at), one.by, bytes_, one.digest)
     session.emit(found, table if found else "no evidence was asked for")
+    return CLEAN
+
+
+def _delete(session: Session, client: Client, action: str | None, id_: str, why: str) -> int:
+    if action != "delete":
+        message = f"`{action}` is nothing to do with evidence"
+        raise InputError("bad-action", message, help="`ringfence evidence delete ID --why ...`")
+    gone = client.erase(id_, why)
+    session.emit(gone, f"evidence {gone.id} of {gone.name} is deleted; the audit log keeps its digest")
     return CLEAN

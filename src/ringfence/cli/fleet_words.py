@@ -35,9 +35,37 @@ def workloads_table(found: Iterable[api.WorkloadView]) -> Rows:
     return table
 
 
+def workload_words(one: api.WorkloadView) -> list[RenderableType]:
+    """All there is about one."""
+    head = Text.assemble(f"{one.name}: ", (one.state, STATE_COLOURS.get(one.state, "")))
+    rows = (
+        ("labels", say_labels(one.labels)), ("mode", f"in {one.mode.inbound}, out {one.mode.outbound}"),
+        ("addresses", " ".join(one.addresses)), ("policy version", str(one.policy_version or "none")),
+        ("heard", say_time(one.seen)), ("agent", one.agent), ("kind", f"{one.kind}, from {one.origin}"),
+        ("uuid", one.uuid),
+    )  # fmt: skip
+    table = Rows(("what", "is"))
+    for what, said in rows:
+        table.add(what, said)
+    remarks = _remarks(one)
+    return [head, table, *([Text(remarks, "yellow")] if remarks else [])]
+
+
+_CLAIMS = {
+    "held": "which `{}` has", "outside": "outside the ranges of its pairing profile",
+    "unusable": "which no host can have", "too-many": "more than a host may have",
+    "contested": "which `{}` says it has, too",
+}  # fmt: skip
+
+
+def _claim_words(claim: api.RefusedClaim) -> str:
+    return f"claims {claim.address}, {_CLAIMS.get(claim.why, claim.why).format(claim.holder)}"
+
+
 def _remarks(one: api.WorkloadView) -> str:
     said = ["in quarantine"] if one.is_quarantined else []
     said += [f"observes only until {say_time(one.disabled_until)}"] if one.disabled_until else []
+    said += map(_claim_words, one.refused)
     return "; ".join((*said, *one.problems))
 
 

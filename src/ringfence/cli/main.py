@@ -105,7 +105,7 @@ COMMANDS = {
     ),
     "evidence": Entry(
         "ringfence.cli.evidence",
-        "Who talks with what program under which rules, on one host: asked for, listed, fetched.",
+        "Who talks with what program under which rules, on one host: asked for, listed, fetched, deleted.",
     ),
     "backup": Entry(
         "ringfence.cli.backup",
@@ -114,6 +114,11 @@ COMMANDS = {
     "restore": Entry(
         "ringfence.cli.backup",
         "Make a controller's directory of a backup; `ringfence up DIR` starts it.",
+    ),
+    "confirm-restore": Entry(
+        "ringfence.cli.backup",
+        "What a backup held is in force from now on. Until then a restored controller tells hosts quarantines, no"
+        " more.",
     ),
     "agent": Entry("ringfence.cli.agent", "Hosts: invited, listed, retired; and the agent of this one."),
     "token": Entry("ringfence.cli.token", "Who may do what on the controller."),

@@ -20,6 +20,7 @@ from ringfence.client.client import Client
 from ringfence.client.errors import Unreachable
 from ringfence.client.login import find
 from ringfence.core.errors import FindingsError, InputError
+from ringfence.wire.api import RESTORE_UNCONFIRMED
 
 ServerOption = Annotated[
     str | None,
@@ -31,6 +32,10 @@ WorkloadsArgument = Annotated[
 ]
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NOTICES = {
+    RESTORE_UNCONFIRMED: "this controller was restored from a backup, and nobody confirmed that yet: hosts keep what"
+    " they have, and no change but a quarantine reaches them; `ringfence confirm-restore --help` says what to do"
+}
 _FAILING = frozenset({"test-failed", "test-unmatched"})
 
 
@@ -57,7 +62,11 @@ def at_controller(session: Session, server: str | None, work: Callable[[Client],
     """Ask a controller: that of a URL, or the usual one; how the command ends."""
     try:
         with Client(find(server or "")) as client:
-            return work(client)
+            try:
+                return work(client)
+            finally:
+                for notice in sorted(client.notices & _NOTICES.keys()):
+                    session.say(f"[yellow]{_NOTICES[notice]}[/yellow]")
     except Unreachable as error:
         return refuse(session, error, UNREACHABLE)
     except FindingsError as error:

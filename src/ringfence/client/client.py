@@ -42,6 +42,8 @@ class Client:
         """`through`: a Unix socket that leads to it, as `ssh -L SOCKET:HOST:PORT` makes one. Raises InputError
         `login-damaged`: the CA is no certificate."""
         self.server = login.server
+        self.notices: set[str] = set()
+        """What the controller told besides what it was asked."""
         if through:
             transport = httpx.HTTPTransport(verify=_context(login.ca), uds=through)
         self._http = httpx.Client(
@@ -89,6 +91,7 @@ class Client:
                     raise unreachable(self.server, error) from error
             except httpx.HTTPError as error:
                 raise self._failed(error) from error
+        self.notices.update(answer.headers.get_list(api.NOTICE))
         if answer.status_code >= 300:
             raise refusal_of(self.server, answer.status_code, answer.content)
         return answer
@@ -123,6 +126,9 @@ class Client:
 
     def profiles(self) -> list[api.ProfileView]:
         return self.get("/profiles", list[api.ProfileView])
+
+    def set_ranges(self, profile: str, asked: api.Ranges) -> api.ProfileView:
+        return self.post(f"/profiles/{quote(profile, safe='')}/ranges", asked, api.ProfileView)
 
     def make_profile(self, asked: api.NewProfile) -> api.ProfileView:
         return self.post("/profiles", asked, api.ProfileView)
@@ -260,11 +266,17 @@ class Client:
     def ask_evidence(self, asked: api.AskEvidence) -> api.EvidenceView:
         return self.post("/evidence", asked, api.EvidenceView)
 
+    def erase(self, id: str, why: str) -> api.EvidenceView:
+        return self.post(f"/evidence/{quote(id, safe='')}/delete", api.Reason(why), api.EvidenceView)
+
     def bundle(self, id: str) -> bytes:
         return self._exchange("GET", f"/evidence/{quote(id, safe='')}").content
 
     def backup(self, passphrase: str = "") -> bytes:
         return self._posted("/backup", api.BackUp(passphrase)).content
+
+    def confirm_restore(self) -> None:
+        self.post("/confirm-restore", None, api.Done)
 
     def status(self) -> api.Status:
         return self.get("/status", api.Status)

@@ -30,7 +30,7 @@ Role = Literal["viewer", "author", "approver", "responder", "guardrail", "admini
 ROLES: tuple[Role, ...] = get_args(Role)
 Right = Literal[
     "read", "propose", "publish", "approve", "label", "mode", "guardrail", "rollout", "quarantine", "release", "alerts",
-    "evidence", "enrol", "tokens", "certificates", "backup", "audit",
+    "evidence", "enrol", "tokens", "certificates", "backup", "audit", "erase",
 ]  # fmt: skip
 RIGHTS: tuple[Right, ...] = get_args(Right)
 MAY: Mapping[Role, frozenset[Right]] = MappingProxyType(
@@ -43,7 +43,8 @@ MAY: Mapping[Role, frozenset[Right]] = MappingProxyType(
         "administrator": frozenset(RIGHTS),
     }
 )
-"""What each role may do. `guardrail` is the right over policies without a scope, `forbid` and the failsafe list."""
+"""What each role may do. `guardrail` is the right over policies without a scope, `forbid` and the failsafe list;
+`erase` is that of deleting evidence."""
 PREFIX = "rf_"
 _SECRET_BYTES = 32
 _UNKNOWN = hashlib.sha256(b"nobody's").hexdigest()

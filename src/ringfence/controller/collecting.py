@@ -2,6 +2,7 @@
 
     evidence/ID/order.json   what was asked         evidence/ID/NNN.part   as they come       evidence/ID/bundle.tar.gz
 
+INVARIANT: nothing is deleted that the audit log does not say was, with its digest.
 INVARIANT: a part counts only if it was asked for, of the host that sends it; a bundle is whole or not there. A kept
 message is on disk before the bus forgets it.
 """
@@ -13,10 +14,11 @@ import hashlib
 import logging
 import re
 import secrets
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -41,6 +43,13 @@ _WITH_COMMAND_LINES = "with-command-lines"
 """As agents read it (`agent.evidence`)."""
 
 
+class Keep(NamedTuple):
+    """How much evidence is kept: beyond it the oldest goes, but never the newest."""
+
+    bundles: int = 500
+    size_bytes: int = 20_000_000_000
+
+
 class Collecting:
     """The evidence of an estate."""
 
@@ -51,9 +60,11 @@ class Collecting:
         workloads: Workloads,
         order: Callable[[str, Order], Awaitable[None]],
         clock: Callable[[], datetime],
+        *,
+        keep: Keep,
     ) -> None:
         self._folder, self._state, self._workloads = folder, state, workloads
-        self._order, self._clock = order, clock
+        self._order, self._clock, self._keeps = order, clock, keep
 
     async def start(self, bus: Bus) -> None:
         """Hear what agents send."""
@@ -105,6 +116,7 @@ class Collecting:
                     tx, at=now, actor=sender, action="evidence.here", subject=sender, details=details
                 )
             )
+            await self.retain()
 
     def _keep(self, part: Part) -> str:
         """Keep a part; the digest of the bundle where that makes it whole."""
@@ -131,6 +143,46 @@ class Collecting:
         for path in folder.glob("*.part"):
             yield read_part(path.read_bytes())
 
+    # ---- forgetting -------------------------------------------------------------------------------------------------
+
+    async def delete(self, id_: str, *, why: str, by: Principal) -> EvidenceView:
+        """Forget a bundle, whether it is here yet or not. Raises AccessError `not-allowed`, `outside-scope`, InputError
+        `no-reason`, `unknown-evidence`."""
+        by.demand("erase")
+        if not why.strip():
+            raise InputError("no-reason", "deleting evidence needs a reason", help="say it with --why")
+        view = await asyncio.to_thread(self._view, id_)
+        if view is None:
+            raise _unknown(id_)
+        known = self._workloads.inventory.by_uuid.get(view.workload)
+        by.demand_workload("erase", known.labels if known is not None else {})
+        await self._forget(view, by.name, why)
+        return view
+
+    async def retain(self) -> int:
+        """Forget the oldest bundles beyond what is kept; how many."""
+        room, gone = self._keeps.size_bytes, 0
+        for number, (view, size) in enumerate(await asyncio.to_thread(self._sized)):
+            room -= size
+            if number and (number >= self._keeps.bundles or room < 0):
+                await self._forget(view, "controller", "more than is kept")
+                gone += 1
+        return gone
+
+    def _sized(self) -> list[tuple[EvidenceView, int]]:
+        """Every bundle with what it takes on disk, the latest first."""
+        return [(v, sum(p.stat().st_size for p in (self._folder / v.id).iterdir())) for v in self.all()]
+
+    async def _forget(self, view: EvidenceView, by: str, why: str) -> None:
+        details = {"id": view.id, "digest": view.digest, "size_bytes": view.size_bytes, "asked": view.at, "why": why}
+        now = self._clock()
+        await self._state.write(
+            lambda tx: audit.record(
+                tx, at=now, actor=by, action="evidence.delete", subject=view.workload, details=details
+            )
+        )
+        await asyncio.to_thread(shutil.rmtree, self._folder / view.id)
+
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     def all(self) -> tuple[EvidenceView, ...]:
@@ -143,7 +195,7 @@ class Collecting:
         """A bundle that is here. Raises InputError `unknown-evidence`, `evidence-not-here`."""
         view = self._view(id_)
         if view is None:
-            raise InputError("unknown-evidence", f"there is no evidence `{id_}`", help="look at the list")
+            raise _unknown(id_)
         if view.state != "here":
             help_ = "the host sends it when it can; look again"
             raise InputError("evidence-not-here", f"evidence `{id_}` is not here yet", help=help_)
@@ -160,3 +212,7 @@ class Collecting:
             size = (folder / _BUNDLE).stat().st_size
             return msgspec.structs.replace(view, state="here", size_bytes=size, digest=digest.read_text())
         return msgspec.structs.replace(view, state="arriving") if any(folder.glob("*.part")) else view
+
+
+def _unknown(id_: str) -> InputError:
+    return InputError("unknown-evidence", f"there is no evidence `{id_}`", help="look at the list")

@@ -28,8 +28,7 @@ from ringfence.controller.applying import Applying
 from ringfence.controller.attending import Attending
 from ringfence.controller.ca import Authority, Issued
 from ringfence.controller.claims import Refusal, describe
-from ringfence.controller.group_roles import Oidc
-from ringfence.controller.collecting import Collecting
+from ringfence.controller.collecting import Collecting, Keep
 from ringfence.controller.containing import Containing
 from ringfence.controller.distribute import Distributor
 from ringfence.controller.estate import (
@@ -62,7 +61,7 @@ from ringfence.controller.versions import Versions
 from ringfence.controller.watching import Watching
 from ringfence.controller.workloads import Workloads
 from ringfence.core.errors import RingfenceError
-from ringfence.core.net.address import HOLDABLE
+from ringfence.core.net.address import HOLDABLE, LAST, format_address
 from ringfence.core.world import World
 from ringfence.notify.dispatcher import Dispatcher
 from ringfence.notify.outbox import Outbox
@@ -82,12 +81,14 @@ from ringfence.ports.state import (
 from ringfence.stores.duckdb import DuckFlowStore
 from ringfence.stores.sql import SqlState
 from ringfence.wire import subjects
+from ringfence.wire.api import Draft, RefusedClaim
 from ringfence.wire.join import Admission, Request
 from ringfence.wire.api import Draft
 from ringfence.wire.messages import Event, Order, Realised
 
 _log = logging.getLogger(__name__)
 _PERSIST_S = 5.0
+_TOLD = 8
 _HEARING = timedelta(minutes=5)
 """So long after the bus came every agent that lives has come back to it, and been heard."""
 ROOT = Principal("controller", ("administrator",))
@@ -109,6 +110,8 @@ class Settings(msgspec.Struct, frozen=True):
     trust_domain: str = "ringfence.internal"
     sinks: tuple[Sink, ...] = ()
     needs_approval: bool = False
+    evidence_count: int = Keep().bundles
+    evidence_bytes: int = Keep().size_bytes
     public_url: str = ""
     """Where browsers reach this controller, if not at the first of its names and its port."""
     session_s: int = int(LONGEST.total_seconds())
@@ -182,6 +185,7 @@ class Controller:
             refresh=self.refresh,
             world=self.world,
             foresee=lambda world, days: self.applying.foresee(world, days),
+            refused=self._claims_refused,
         )
         self.applying = Applying(
             self.versions, self.rollouts, self.reconciler, self.flows, self._world_of, self.world, clock
@@ -189,7 +193,15 @@ class Controller:
         self.applying.on_published = self._published
         self.resuming = Resuming(self.state, self.reconciler, clock, self._heard, self._tell)
         self.attending = Attending(self.state, self.watching, clock)
-        self.collecting = Collecting(folder / "evidence", self.state, self.workloads, self.order, clock)
+        self.collecting = Collecting(
+            folder / "evidence",
+            self.state,
+            self.workloads,
+            self.order,
+            clock,
+            keep=Keep(settings.evidence_count, settings.evidence_bytes),
+        )
+        self.reconciler.on_bound = self._bound
         self.studies = Studies(self)
         self.distributor: Distributor
         self.leasing = Leasing(
@@ -338,6 +350,22 @@ class Controller:
         kind = next((f"addresses-{one}" for one in ("lie", "contested") if one in whys), "addresses-refused")
         self._tell(uuid, kind, describe(refused, names))
 
+    def _claims_refused(self, uuid: str) -> tuple[RefusedClaim, ...]:
+        by_uuid = self.reconciler.inputs.inventory.by_uuid
+        return tuple(
+            RefusedClaim(
+                format_address(one.address) if 0 <= one.address <= LAST else "no address",
+                one.why,
+                by_uuid[one.holder].name if one.holder in by_uuid else one.holder,
+            )
+            for one in self.leasing.refused.get(uuid, ())
+        )
+
+    def _bound(self, uuid: str, addresses: tuple[str, ...]) -> None:
+        """An isolated host came to addresses: what else it can reach from is worth a look."""
+        told = ", ".join(addresses[:_TOLD]) + (" ..." if len(addresses) > _TOLD else "")
+        self._tell(uuid, "quarantine-bound", f"it came to {told} while isolated; they are isolated with it")
+
     def _tell(self, uuid: str, kind: str, message: str) -> None:
         workload = self.reconciler.inputs.inventory.by_uuid.get(uuid)
         now, ground = self.clock(), self.watching.ground
@@ -448,10 +476,11 @@ class Controller:
             self.fabric.server.reload()
 
     async def _retain(self) -> None:
-        """Flows past the days and bytes that the settings keep."""
+        """Evidence and flows past what the settings keep."""
         version = await self.versions.current()
         flows = settings_of(version).flows
         now = int(self.clock().timestamp())
+        await self.collecting.retain()
         await asyncio.to_thread(self.flows.prune, now, max_days=flows.max_days, max_bytes=flows.max_bytes)
 
     async def _sign_audit(self) -> None:

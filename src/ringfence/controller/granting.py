@@ -16,13 +16,14 @@ from ringfence.controller.access import Principal
 from ringfence.core.errors import InputError
 from ringfence.core.labels.selector import LABEL_VALUE
 from ringfence.core.net.address import format_ranges
-from ringfence.ports.state import ApiToken, JoinTokenRecord, PairingProfile, State
+from ringfence.ports.state import ApiToken, Change, JoinTokenRecord, PairingProfile, State
 from ringfence.wire.api import (
     Grant,
     InvitationView,
     Invite,
     NewProfile,
     ProfileView,
+    Ranges,
     TokenView,
 )
 
@@ -80,6 +81,20 @@ class Granting:
             profile = msgspec.structs.replace(profile, ranges=access.parse_ranges(asked.ranges))
         await self._state.write(lambda tx: access.make_profile(tx, profile))
         return _profile(profile)
+
+    async def set_ranges(self, name: str, asked: Ranges, *, by: Principal) -> ProfileView:
+        """Other addresses that hosts of a profile may have. Raises AccessError `not-allowed`, InputError
+        `record-missing`, `bad-grant`."""
+        by.demand("enrol")
+        now, ranges = self._clock(), access.parse_ranges(asked.ranges)
+
+        def work(tx: Change) -> PairingProfile:
+            access.set_ranges(tx, name, ranges, by=by.name, at=now)
+            changed = tx.get(PairingProfile, name)
+            assert changed is not None
+            return changed
+
+        return _profile(await self._state.write(work))
 
     async def profiles(self, *, by: Principal) -> tuple[ProfileView, ...]:
         by.demand("read")

@@ -88,7 +88,7 @@ def _policies(controller: Controller) -> Iterator[Part]:
     inputs = controller.reconciler.inputs
     if controller.resuming.is_waiting:
         message = "restored from a backup: hosts keep what they have, and quarantines and revocations made since are"
-        yield Part("restore", "degraded", f"{message} not known; make them again, then POST /v1/confirm-restore")
+        yield Part("restore", "degraded", f"{message} not known; make them again, then `ringfence confirm-restore`")
     for version in (inputs.base, inputs.next):
         if version is not None and version.problem:
             message = f"version {version.number} cannot be read, and its hosts keep what they have: {version.problem}"

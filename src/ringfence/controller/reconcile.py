@@ -68,6 +68,8 @@ class Reconciler:
         self.on_news: Callable[[News], Awaitable[None]] = _nobody
         self.contested: Callable[[str], frozenset[int]] = lambda uuid: frozenset()
         """The addresses that a workload holds together with another, which had them first."""
+        self.on_bound: Callable[[str, tuple[str, ...]], None] = lambda uuid, addresses: None
+        """A workload in quarantine came to addresses, which are bound with it."""
         self.on_isolations: Callable[[Iterable[Isolations]], Awaitable[None]] = _nobody
 
     async def start(self, inputs: Inputs, quarantines: tuple[Quarantine, ...]) -> None:
@@ -253,11 +255,13 @@ class Reconciler:
         if not fresh:
             return
         try:
-            written = await self._state.write(lambda tx: _bind(tx, fresh, now))
+            bound = await self._state.write(lambda tx: _bind(tx, fresh, now))
         except StateError:
             _log.exception("the addresses that quarantines bind are not written; it is tried again")
             return
-        self._written |= {uuid: addresses for uuid, addresses in written.items() if uuid in self._written}
+        self._written |= {uuid: addresses for uuid, addresses in fresh.items() if uuid in self._written}
+        for uuid, came in bound.items():
+            self.on_bound(uuid, came)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -314,8 +318,9 @@ def _networks_of(assignments: Mapping[str, Assignment]) -> frozenset[frozenset[s
     return frozenset(map(frozenset, {one.networks for one in tuple(assignments.values())}))
 
 
-def _bind(tx: Change, fresh: Mapping[str, tuple[Lease, ...]], now: datetime) -> dict[str, tuple[Lease, ...]]:
-    """Add addresses to the quarantines in force: what the state has was bound already, and stays."""
+def _bind(tx: Change, fresh: Mapping[str, tuple[Lease, ...]], now: datetime) -> dict[str, tuple[str, ...]]:
+    """Add addresses to the quarantines in force: what the state has was bound already, and stays. Which are new."""
+    came: dict[str, tuple[str, ...]] = {}
     for uuid, addresses in fresh.items():
         for record in tx.find(QuarantineRecord, Where("workload", uuid), Where("released_at", None)):
             bound = bound_addresses(record.addresses, addresses)
@@ -323,9 +328,10 @@ def _bind(tx: Change, fresh: Mapping[str, tuple[Lease, ...]], now: datetime) -> 
                 continue
             tx.update(QuarantineRecord, Where("id", record.id), addresses=bound)
             new = [f"{one.network} {format_address(one.address)}" for one in bound if one not in record.addresses]
+            came[uuid] = tuple(new)
             details = {"id": record.id, "addresses": new}
             audit.record(tx, at=now, actor="controller", action="quarantine.bind", subject=uuid, details=details)
-    return dict(fresh)
+    return came
 
 
 async def _nobody(_: object) -> None:

@@ -31,7 +31,16 @@ from ringfence.core.net.address import format_address
 from ringfence.core.policy.suggest import did_you_mean
 from ringfence.core.world import World
 from ringfence.ports.state import AgentRecord, Change, State, View
-from ringfence.wire.api import HostState, LabelsPlanned, Page, ProofView, Relabel, SetMode, WorkloadView
+from ringfence.wire.api import (
+    HostState,
+    LabelsPlanned,
+    Page,
+    ProofView,
+    RefusedClaim,
+    Relabel,
+    SetMode,
+    WorkloadView,
+)
 from ringfence.wire.messages import Heartbeat, Realised
 
 _STATES = frozenset(get_args(HostState))
@@ -51,10 +60,11 @@ class Workloads:
         refresh: Callable[[str], Awaitable[None]],
         world: Callable[[], World],
         foresee: Callable[[World, int], Foreseen],
+        refused: Callable[[str], tuple[RefusedClaim, ...]] = lambda _: (),
     ) -> None:
         """`refresh`: follow what the state says of a workload; `world`: what is in force now; `foresee`: what a world
-        would do to the traffic of now and of so many days."""
-        self._foresee = foresee
+        would do to the traffic of now and of so many days; `refused`: what a host claims and does not get."""
+        self._foresee, self._refused = foresee, refused
         self._state, self._reconciler, self._presence = state, reconciler, presence
         self._clock, self._is_online, self._refresh, self._world = clock, is_online, refresh, world
 
@@ -133,6 +143,7 @@ class Workloads:
             agent=heartbeat.version if heartbeat is not None else "",
             is_quarantined=any(q.workload == workload.uuid for q in self._reconciler.quarantines),
             disabled_until=datetime.fromtimestamp(disabled, UTC) if disabled > now.timestamp() else None,
+            refused=self._refused(workload.uuid),
         )
 
     def _heard(self, uuid: str, view: View) -> tuple[Heartbeat | None, Realised | None, datetime | None]:

@@ -18,6 +18,9 @@ from ringfence.wire.messages import Live, Probe, Violation
 
 MAX_BODY_BYTES = 8 << 20
 PROBLEM = "application/problem+json"
+NOTICE = "Ringfence-Notice"
+"""A header of answers: something that whoever asks should know, whatever they ask."""
+RESTORE_UNCONFIRMED = "restore-unconfirmed"
 T = TypeVar("T")
 Text = Annotated[str, msgspec.Meta(max_length=2000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
@@ -181,6 +184,12 @@ class ProfileView(msgspec.Struct, frozen=True):
     """Where its hosts may have addresses."""
 
 
+class Ranges(_Asked, frozen=True):
+    """Where hosts of a profile may have addresses from now on. What they hold, they keep."""
+
+    ranges: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=64)]
+
+
 class Invite(_Asked, frozen=True):
     """A join token of a profile."""
 
@@ -207,6 +216,16 @@ class InvitationView(msgspec.Struct, frozen=True):
 HostState = Literal["realised", "pending", "drifted", "refused", "unreachable", "unmanaged"]
 
 
+class RefusedClaim(msgspec.Struct, frozen=True):
+    """An address that a host says it has, and does not get."""
+
+    address: str
+    why: str
+    """`held`: another has it; `outside`: of the ranges of its pairing profile; `unusable`: no host can have it; ..."""
+    holder: str = ""
+    """Who has it."""
+
+
 class WorkloadView(msgspec.Struct, frozen=True):
     """A workload, and what its host said last."""
 
@@ -229,6 +248,7 @@ class WorkloadView(msgspec.Struct, frozen=True):
     is_quarantined: bool = False
     disabled_until: datetime | None = None
     """Break-glass on that host."""
+    refused: tuple[RefusedClaim, ...] = ()
 
 
 class Relabel(_Asked, frozen=True):
