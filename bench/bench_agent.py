@@ -4,10 +4,12 @@
     boot                        `ringfence-agent boot` as a process, table made from nothing
     size                        memory of a process that holds and enforces so many peers
     idle                        share of a core while nothing happens, by `--idle` seconds
+    footprint                   the program itself over a real NATS server, idle: memory by smaps, and processor time
+                                (`bench.footprint`), beside a bare interpreter that is connected by nats-py
 
 Limits: 10 ms for an address at 10,000 peers, 0.5 s for the boot guard, 60 MB, 0.1 % of a core.
 
-.venv/bin/python -m bench.bench_agent [--peers 10000,100000] [--turns 30] [--idle 30] [--json]
+.venv/bin/python -m bench.bench_agent [--only speed|footprint] [--peers 10000,100000] [--turns 30] [--idle 30] [--json]
 """
 
 from __future__ import annotations
@@ -23,6 +25,12 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
+
+from ringfence.core.identity.workload import Mode
+from ringfence.core.intent.model import Cell, Part
+from ringfence.core.intent.pieces import Body, ClassPlan, Group, Isolation, Station
+from ringfence.core.net.service import parse_service
+from ringfence.wire.messages import Assignment, Change, Down, GroupChange, GroupState, Isolations, Pieces
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = 0xFFFF0A000001
@@ -44,7 +52,8 @@ class Figures(msgspec.Struct):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peers", default="10000,100000")
+    parser.add_argument("--only", choices=("speed", "footprint"))
+    parser.add_argument("--peers", default="100,10000,100000")
     parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--idle", type=float, default=30.0)
     parser.add_argument("--json", action="store_true")
@@ -53,12 +62,33 @@ def main() -> None:
     if options.child:
         print(msgspec.json.encode(asyncio.run(_measured(*options.child, options))).decode())
         return
-    for number in options.peers.split(","):
-        figures = _one(int(number), options)
-        if options.json:
-            print(msgspec.json.encode(figures).decode())
-        else:
-            print("  ".join(f"{name} {value:g}" for name, value in msgspec.structs.asdict(figures).items()))
+    peers = [int(number) for number in options.peers.split(",")]
+    if options.only != "footprint":
+        for number in peers:
+            _show(_one(number, options), options)
+    if options.only != "speed":
+        from bench.footprint import measured
+
+        for found in asyncio.run(measured(peers, options.idle)):
+            _show(found, options)
+
+
+def _show(figures: msgspec.Struct, options: argparse.Namespace) -> None:
+    if options.json:
+        print(msgspec.json.encode(figures).decode())
+    else:
+        print("  ".join(f"{name} {value}" for name, value in msgspec.structs.asdict(figures).items()), flush=True)
+
+
+def policy(uuid: str) -> tuple[Body, Assignment]:
+    """50 rules over as many classes, whose members come apart from it."""
+    keys = tuple(f"g{number}" for number in range(CLASSES))
+    classes = tuple(ClassPlan(number, f"app={number}", (key,)) for number, key in enumerate(keys, 1))
+    cells = tuple(
+        Cell(one.id, parse_service(f"tcp/{8000 + one.id % 8}"), "allow", f"bench/{one.id}") for one in classes
+    )
+    body = Body(classes, (Part("in", cells), Part("out")))
+    return body, Assignment(11, Station(uuid, "web-1", Mode.both("enforce"), (FIRST - 1,), body.digest, revision=11))
 
 
 def _one(peers: int, options: argparse.Namespace) -> Figures:
@@ -97,26 +127,15 @@ async def _measured(netns: str, folder: str, options: argparse.Namespace) -> Fig
 
     from ringfence.agent import host
     from ringfence.agent.point import nftables
-    from ringfence.core.identity.workload import Mode
-    from ringfence.core.intent.model import Cell, Part
-    from ringfence.core.intent.pieces import Body, ClassPlan, Group, Isolation, Station
-    from ringfence.core.net.service import parse_service
-    from ringfence.wire.messages import Assignment, Change, Down, GroupChange, GroupState, Isolations, Pieces
 
     peers = int(options.peers)
-    keys = tuple(f"g{number}" for number in range(CLASSES))
-    classes = tuple(ClassPlan(number, f"app={number}", (key,)) for number, key in enumerate(keys, 1))
-    cells = tuple(
-        Cell(one.id, parse_service(f"tcp/{8000 + one.id % 8}"), "allow", f"bench/{one.id}") for one in classes
-    )
-    body = Body(classes, (Part("in", cells), Part("out")))
-    assignment = Assignment(11, Station(UUID, "web-1", Mode.both("enforce"), (FIRST - 1,), body.digest, revision=11))
+    body, assignment = policy(UUID)
     controller = Controller()
     await controller.start()
     async with Host(controller, Path(folder), nftables(netns), netns=netns, heartbeat_s=10.0) as agent:
         await until(lambda: controller.beats)
         controller.answers = False
-        for at, key in enumerate(keys):
+        for at, key in enumerate(sorted(body.groups, key=lambda key: int(key[1:]))):
             group = Group(key, tuple(range(FIRST + at, FIRST + peers, CLASSES)))
             isolations = Isolations(1, ("main",))
             await controller.say(Pieces(assignment, isolations, (body,), workload=UUID))

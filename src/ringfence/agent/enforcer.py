@@ -44,6 +44,8 @@ from ringfence.wire.messages import Event, Realised
 
 _log = logging.getLogger(__name__)
 UNWATCHED_AUDIT_S: Final = 10.0
+_LOOK_S: Final = 10.0
+"""How often to look at the clock while a turn is ahead: somebody may set it."""
 NOW: Final = "somebody changed the rules of this host; they are put right"
 MEANWHILE: Final = "the rules of this host were changed while no agent ran; they are put right"
 
@@ -210,7 +212,7 @@ class Enforcer:
         if self.footing.disabled is not None:
             left.append(self.footing.disabled.left_s(clock))
         if self._turns_at is not None:
-            left.append((self._turns_at - clock.now()).total_seconds())
+            left.append(min(_LOOK_S, (self._turns_at - clock.now()).total_seconds()))
         return max(0.0, min(left))
 
     def _is_turning(self) -> bool:

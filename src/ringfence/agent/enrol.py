@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import http.client
 import re
 import socket
 import ssl
@@ -107,6 +106,8 @@ def post(url: str, asked: Request, context: ssl.SSLContext) -> Admission:
 
 
 def _exchange(method: str, url: str, body: bytes, context: ssl.SSLContext) -> bytes:
+    import http.client  # with all of `email`: a resident agent needs it at half of a certificate's life, no sooner
+
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         raise InputError("controller-unreachable", f"`{url}` is no https address", help="make a new token")

@@ -7,15 +7,13 @@ INVARIANT: what cannot be read is said in the bundle (`faults.txt`), and the res
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import platform
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -25,6 +23,9 @@ from ringfence.core.net.address import format_address
 from ringfence.core.net.service import TCP
 from ringfence.flows.conntrack import sockets
 from ringfence.targets.nftables.netlink import in_namespace
+
+if TYPE_CHECKING:
+    import tarfile
 
 WITH_COMMAND_LINES: Final = "with-command-lines"
 _STATES = {1: "established", 2: "syn-sent", 3: "syn-received", 4: "fin-wait-1", 5: "fin-wait-2", 6: "time-wait",
@@ -38,6 +39,9 @@ Parts = dict[str, Callable[[], bytes]]
 
 def bundle(parts: Parts, at_s: float) -> bytes:
     """A gzipped tar of what each part gives."""
+    import gzip  # with what they load, only where evidence is asked for
+    import tarfile
+
     out, faults = io.BytesIO(), []
     with (
         gzip.GzipFile(fileobj=out, mode="wb", mtime=int(at_s)) as packed,
@@ -69,6 +73,8 @@ def of_spool(spool: Spool) -> Parts:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes, at_s: float) -> None:
+    import tarfile
+
     entry = tarfile.TarInfo(name)
     entry.size, entry.mtime, entry.mode = len(content), int(at_s), 0o600
     tar.addfile(entry, io.BytesIO(content))

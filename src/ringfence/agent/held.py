@@ -6,6 +6,8 @@ fits.
 
 INVARIANT: an intent is only made of a complete assignment: its body, and every group of it at a version that was whole.
 Until a new assignment is complete the one before stays in force.
+INVARIANT: no quarantine ends before what was heard with it is in force: whoever publishes and then releases never has
+the old policy without the quarantine.
 INVARIANT: of the groups of one body an address is in one at most: the one that heard of it last. (Two bodies may cut
 the same addresses into other groups.)
 """
@@ -78,6 +80,9 @@ class Held:
         self.applying: Assignment | None = None
         """The one that is being put in force or tried, whatever was heard since."""
         self.isolations: Isolations | None = None
+        """Those in force."""
+        self._release: Isolations | None = None
+        """What is to be in force once the pending assignment is."""
         self.groups: dict[str, HeldGroup] = {}
         self._bodies: dict[str, Body] = {}
         self._turned_at: datetime | None = None
@@ -124,7 +129,13 @@ class Held:
             return False
         if known is not None and known.networks == new.networks and new.revision <= known.revision:
             return False
-        self.isolations, self._is_isolated_anew = _joined(known, new) if new.adds else new, True
+        if self._release is not None and new.revision <= self._release.revision:
+            return False
+        told = _joined(known, new) if new.adds else new
+        self._release = told if self.pending is not None and known is not None and _ends_any(known, told) else None
+        if self._release is not None and known is not None:
+            told = msgspec.structs.replace(_joined(known, told), revision=known.revision, networks=known.networks)
+        self.isolations, self._is_isolated_anew = told, True
         return True
 
     def _pieces(self, pieces: Pieces) -> bool:
@@ -239,6 +250,8 @@ class Held:
         if not all(self._is_whole(key) for key in self._bodies[new.station.body].groups):
             return False
         self.assignment, self.pending = new, None
+        if self._release is not None:
+            self.isolations, self._release, self._is_isolated_anew = self._release, None, True
         self._turned_at = None  # the controller's word, newer than any time this host's clock has shown
         self._moved = None
         self._forget_unused()
@@ -276,6 +289,14 @@ class Held:
     def _body_of(self, assignment: Assignment, now: datetime) -> Body:
         self._turned_at = max(now, self._turned_at or now)
         return self._bodies[_body_at(assignment, self._turned_at)]
+
+    def correct(self, now: datetime) -> bool:
+        """The controller's word for the time. Whether it was later here: a clock that had stepped ahead, and is right
+        again, keeps nothing closed."""
+        if self._turned_at is None or self._turned_at <= now:
+            return False
+        self._turned_at = now
+        return True
 
     def policy(self, assignment: Assignment, now: datetime) -> str:
         """What an assignment's policy of now goes by: another one for each assignment, and for each turn of it."""
@@ -355,6 +376,10 @@ class Held:
             key, addresses = state.group.key, set(state.group.addresses)
             held.groups[key] = HeldGroup(state.version, addresses, is_whole=state.version > 0)
         return held
+
+
+def _ends_any(known: Isolations, new: Isolations) -> bool:
+    return not {one.workload for one in known.isolations} <= {one.workload for one in new.isolations}
 
 
 def _joined(known: Isolations | None, new: Isolations) -> Isolations:

@@ -14,6 +14,7 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -250,6 +251,8 @@ class Link:
 
     def _compare(self, expected: Expected, state: str, began_s: float) -> None:
         self._clock.note(expected.now, began_s, self._clock.wall_s())
+        if self.held.correct(datetime.fromtimestamp(expected.now, UTC)):
+            self.enforcer.news()
         if self._clock.is_skewed:
             self._note("clock-skewed", f"this host's clock is {self._clock.offset_s:+.0f} s from the controller's")
         if expected.is_cloned != self.enforcer.is_cloned:

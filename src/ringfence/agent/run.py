@@ -31,6 +31,7 @@ from ringfence.agent.disk import Disk, Trust, replayed
 from ringfence.agent.enforcer import Enforcer, Timing
 from ringfence.agent.held import Held
 from ringfence.agent.link import Link
+from ringfence.agent.memory import Memory
 from ringfence.agent.observe import Observer
 from ringfence.agent.point import Point
 from ringfence.agent.spool import Spool
@@ -67,6 +68,7 @@ class Agent:
         self.certificate_until = 0.0
         self.instance = secrets.token_hex(8)
         self._machine = host.machine()
+        self._memory = Memory()
         self._units = Units(lambda: self.enforcer.again())
         self._faults: dict[str, str] = {}
         self._done = asyncio.Event()
@@ -96,7 +98,7 @@ class Agent:
         server = await serve(self.config.socket, self.respond)
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "enforcer": self.enforcer.run, "link": self.link.run, "channel": self._keep_channel,
-            "watchdog": self._keep_watchdog, "units": self._units.run,
+            "watchdog": self._keep_watchdog, "units": self._units.run, "memory": self._memory.run,
             "addresses": Addresses(self.config.netns, self._readdressed).run,
         }  # fmt: skip
         if self.observer is not None:
@@ -181,6 +183,7 @@ class Agent:
         self.link.tell_realised(realised)
 
     def _on_intent(self, intent: Intent) -> None:
+        self._memory.used()
         self._units.follow({part.unit for part in intent.parts if part.unit})
         if self.observer is not None:
             self.observer.intent = intent
