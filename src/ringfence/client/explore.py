@@ -40,5 +40,11 @@ class Explore:
     def simulate(self, asked: explore.AskSimulate) -> explore.Simulated:
         return self._client.post("/simulate", asked, explore.Simulated)
 
+    def blast_radius(self, asked: explore.AskBlast) -> explore.BlastView:
+        return self._client.post("/blast-radius", asked, explore.BlastView)
+
+    def rules(self, *, days: int = 30, limit: int = 200) -> explore.RulesView:
+        return self._client.get("/rules", explore.RulesView, days=days, limit=limit)
+
     def words(self) -> explore.Words:
         return self._client.get("/vocabulary", explore.Words)

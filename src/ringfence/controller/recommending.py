@@ -225,7 +225,8 @@ def _some(
 def _fitting(engine: Engine, policy: Policy) -> Policy:
     """A new policy with the tests that hold and the segments that are used."""
     tests = tuple(t for t in policy.tests if prove_one(engine, policy, t).outcome in ("proven", "warning"))
-    used = {peer.text for one in (*policy.rules, *tests) for peer in (*one.sources, *one.destinations)}
+    ends = [(one.sources, one.destinations) for one in policy.rules] + [(t.sources, t.destinations) for t in tests]
+    used = {peer.text for sources, destinations in ends for peer in (*sources, *destinations)}
     segments = tuple(segment for segment in policy.segments if segment.name in used)
     return msgspec.structs.replace(policy, tests=tests, segments=segments)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ringfence.controller.blast import Blasting
 from ringfence.controller.drafting import Drafting
 from ringfence.controller.estate import world_in
 from ringfence.controller.exploring import Exploring
 from ringfence.controller.grounds import Grounds, Texts
 from ringfence.controller.posture import Standing
 from ringfence.controller.recommending import Recommending
+from ringfence.controller.rule_use import RuleUses
 from ringfence.core.world import World
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ class Studies:
         self.exploring = Exploring(self.grounds, self.texts)
         self.drafting = Drafting(self.grounds, self.texts)
         self.standing = Standing(self.grounds)
+        self.blasting = Blasting(self.grounds, self.texts)
+        self.rule_uses = RuleUses(self.grounds)
         self.recommending = Recommending(self.grounds, self.texts, self._version)
 
     @property

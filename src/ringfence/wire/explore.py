@@ -12,10 +12,12 @@ import msgspec
 
 from ringfence.core.engine.prove import Outcome as ProofOutcome
 from ringfence.core.engine.questions import Answer, Near
+from ringfence.core.engine.reach import Reached
 from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import ModeName
 from ringfence.core.insight.confidence import Confidence
 from ringfence.core.insight.evidence import Evidence
+from ringfence.core.insight.exposure import Reaching
 from ringfence.core.insight.learning import Level
 from ringfence.core.insight.leftovers import Leftover
 from ringfence.core.insight.map import Status
@@ -598,8 +600,8 @@ class Recommended(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
     """What to mend before it is trusted."""
     broken: tuple[Finding, ...]
-    """Tests of policies there are that hold now, and would not with these files: traffic was seen that somebody said must
-    not be."""
+    """Tests of policies there are that hold now, and would not with these files: what was seen must not be, somebody
+    said."""
 
 
 class AskSimulate(_Asked, frozen=True):
@@ -649,3 +651,96 @@ class Simulated(msgspec.Struct, frozen=True):
     applications: tuple[ApplicationCoverage, ...]
     truncated: int
     """Rules and applications that are left out."""
+
+
+# ---- how far a breach goes ------------------------------------------------------------------------------------------
+
+
+class AskBlast(_Asked, frozen=True):
+    """What somebody reaches who was compromised; or who reaches what is critical."""
+
+    of: Text
+    """A workload, selector, segment, address or `internet`."""
+    way: Literal["from", "to"] = "from"
+    """`from`: what it reaches; `to`: who reaches it."""
+    hops: Annotated[int, msgspec.Meta(ge=1, le=16)] = 3
+    service: Text = ""
+    draft: Pen | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=5000)] = 500
+    """Of the groups."""
+
+
+class Hop(msgspec.Struct, frozen=True):
+    """All that is first reached in so many steps."""
+
+    hop: int
+    identities: int
+    workloads: int
+    total: int
+    """Workloads up to here."""
+    jewels: tuple[str, ...]
+    """Critical segments with somebody among them."""
+
+
+class Blast(msgspec.Struct, frozen=True):
+    """How far it goes once everything is enforced; conditions of rules taken as holding."""
+
+    hops: tuple[Hop, ...]
+    reached: tuple[Reached, ...]
+    """Nearest first, the largest first."""
+    truncated: int
+
+
+class BlastView(msgspec.Struct, frozen=True):
+    """How far a breach goes."""
+
+    of: str
+    workloads: int
+    """Compromised, or critical."""
+    way: Literal["from", "to"]
+    now: Reaching
+    """In one step, each host in the mode it is in."""
+    in_force: Blast
+    draft: Blast | None
+
+
+# ---- rules in use ---------------------------------------------------------------------------------------------------
+
+
+class RuleView(msgspec.Struct, frozen=True):
+    """A rule in force, and what it was used for in the traffic asked about."""
+
+    rule: str
+    """`policy/name`."""
+    policy: str
+    name: str
+    action: Literal["allow", "deny", "forbid"]
+    sources: tuple[str, ...]
+    destinations: tuple[str, ...]
+    services: tuple[str, ...]
+    because: str
+    file: str
+    line: int
+    until: str
+    connections: int
+    """It decided."""
+    rows: int
+    last: datetime | None
+    source_members: int
+    """Live workloads it is about; of ranges of addresses only those that workloads hold."""
+    destination_members: int
+    sources_used: int
+    """Of them, those it decided about."""
+    destinations_used: int
+    utilisation: float | None
+    """Used pairs / pairs it lets talk; none where addresses are among the ends, or nobody is."""
+
+
+class RulesView(msgspec.Struct, frozen=True):
+    """Rules, those first that could be tightened most: unused, then little used."""
+
+    rules: tuple[RuleView, ...]
+    days: int
+    total: int
+    unused: int
+    truncated: int

@@ -17,7 +17,7 @@ from ringfence.core.engine import Engine, ask
 from ringfence.core.engine.engine import UNNAMED
 from ringfence.core.engine.naming import name_classes
 from ringfence.core.engine.prove import present
-from ringfence.core.engine.reach import Reachability
+from ringfence.core.engine.reach import Reachability, Way
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.workload import Workload
 from ringfence.core.net.address import INTERNET_RANGE
@@ -75,7 +75,18 @@ class Exposures:
             for w in inventory.workloads
             if all(selector.matches(inventory.labels_of(w)) for selector in segment.selectors)
         )
-        return Exposure(self._now(members), self._enforced(segment))
+        return Exposure(self.now(members, "to"), self._enforced(segment))
+
+    def now(self, uuids: frozenset[str], way: Way) -> Reaching:
+        """Who reaches these workloads in one step (`to`), or whom they reach (`from`), in the modes hosts are in."""
+        inside = [kind for kind in self._kinds if kind.uuids & uuids]
+        outside = [kind for kind in self._kinds if not (kind.uuids and kind.uuids <= uuids)]
+        others, members = ([kind.example for kind in some] for some in (outside, inside))
+        mask = _reaching(self._engine, others, members, self._points, way)
+        found = [kind for kind, is_found in zip(outside, mask, strict=True) if is_found]
+        workloads = frozenset[str]().union(*(kind.uuids - uuids for kind in found))
+        identities = {kind.identity for kind in found if kind.identity >= 0}
+        return Reaching(len(identities), len(workloads), any(kind.is_internet for kind in found))
 
     def _enforced(self, segment: Workloads) -> Reaching:
         start = present(self._engine, (segment,))
@@ -83,15 +94,6 @@ class Exposures:
         classes = [r for r in reached if not r.is_bare]
         is_open = any(r.is_bare and r.who in self._internet for r in reached)
         return Reaching(len({r.who for r in classes}), sum(r.workloads for r in classes), is_open)
-
-    def _now(self, members: frozenset[str]) -> Reaching:
-        sources = [kind for kind in self._kinds if not (kind.uuids and kind.uuids <= members)]
-        targets = [kind for kind in self._kinds if kind.uuids & members]
-        reaching = _reaching(self._engine, [k.example for k in sources], [k.example for k in targets], self._points)
-        found = [kind for kind, is_reaching in zip(sources, reaching, strict=True) if is_reaching]
-        workloads = set().union(*(kind.uuids - members for kind in found))
-        identities = {kind.identity for kind in found if kind.identity >= 0}
-        return Reaching(len(identities), len(workloads), any(kind.is_internet for kind in found))
 
 
 def _is_essential(engine: Engine, point: int) -> bool:
@@ -133,33 +135,36 @@ def _bare_kinds(engine: Engine) -> Iterable[_Kind]:
 
 
 def _reaching(
-    engine: Engine, sources: list[Endpoint], targets: list[Endpoint], points: tuple[int, ...]
+    engine: Engine, others: list[Endpoint], inside: list[Endpoint], points: tuple[int, ...], way: Way
 ) -> NDArray[np.bool_]:
-    """Which sources reach some target on some point. Points nobody names first: most pass there, or nowhere."""
-    out = np.zeros(len(sources), np.bool_)
+    """Which others reach somebody inside (way `to`) or are reached from there, on some point. Points that nobody names
+    come first: most pass there, or nowhere."""
+    out = np.zeros(len(others), np.bool_)
     ordered = sorted(points, key=lambda point: (engine.atoms.atom(point) != engine.atoms.atom(UNNAMED), point))
-    ends = (*sources, *targets)
-    for point in ordered if targets else ():
+    ends = (*others, *inside)
+    for point in ordered if inside else ():
         left = np.flatnonzero(~out)
-        step = max(1, _AT_ONCE // len(targets))
+        step = max(1, _AT_ONCE // len(inside))
         for begin in range(0, len(left), step):
             some = left[begin : begin + step]
-            rows = _connections(ends, some, len(targets), point, engine.world.at)
+            pairs = np.repeat(some, len(inside)), np.tile(np.arange(len(others), len(ends)), len(some))
+            source, destination = pairs if way == "to" else pairs[::-1]
+            rows = _connections(ends, source, destination, point, engine.world.at)
             passes = engine.judge(rows).verdict != _BLOCKED
-            out[some] = passes.reshape(len(some), len(targets)).any(axis=1)
+            out[some] = passes.reshape(len(some), len(inside)).any(axis=1)
     return out
 
 
 def _connections(
-    ends: tuple[Endpoint, ...], some: NDArray[np.intp], targets: int, point: int, at: datetime
+    ends: tuple[Endpoint, ...], source: NDArray[np.intp], destination: NDArray[np.intp], point: int, at: datetime
 ) -> Conversations:
-    """One connection from each of some sources to each target; the targets are the last of the ends."""
-    count, sources = len(some) * targets, len(ends) - targets
+    """One connection from each source to its destination."""
+    count = len(source)
     ones, times = np.ones(count, np.int64), np.full(count, int(at.timestamp()), np.int64)
     return Conversations(
         ends,
-        np.repeat(some, targets).astype(np.int32),
-        np.tile(np.arange(sources, sources + targets), len(some)).astype(np.int32),
+        source.astype(np.int32),
+        destination.astype(np.int32),
         np.full(count, point, np.int32),
         np.zeros(count, np.uint8),
         times,
