@@ -46,8 +46,9 @@ async def ask(desk: Desk, who: Who, data: JSONBody[AskEvidence]) -> EvidenceView
 
 
 @get("/evidence/{id:str}", opt=needs("evidence"), summary="One bundle (tar.gz).", media_type="application/gzip")
-async def bundle(desk: Desk, id: FromPath[str]) -> File:
+async def bundle(desk: Desk, who: Who, id: FromPath[str]) -> File:
     view, path = await asyncio.to_thread(desk.collecting.path, id)
+    desk.collecting.demand(view, who)
     return File(path, filename=f"{view.name}-{view.id}.tar.gz", media_type="application/gzip")
 
 

@@ -18,6 +18,7 @@ from ringfence.controller.access import Principal
 from ringfence.controller.occurrences import Occurrence
 from ringfence.controller.watching import Watching
 from ringfence.core.errors import InputError
+from ringfence.core.identity.inventory import Inventory
 from ringfence.ports.notifier import SEVERITIES
 from ringfence.ports.state import Alert, State
 from ringfence.wire.api import Event, Page
@@ -53,8 +54,14 @@ class Listener:
 class Attending:
     """The alerts of one estate, for people."""
 
-    def __init__(self, state: State, watching: Watching, clock: Callable[[], datetime]) -> None:
-        self._state, self._watching, self._clock = state, watching, clock
+    def __init__(
+        self,
+        state: State,
+        watching: Watching,
+        clock: Callable[[], datetime],
+        inventory: Callable[[], Inventory],
+    ) -> None:
+        self._state, self._watching, self._clock, self._inventory = state, watching, clock, inventory
         self._listeners: set[Listener] = set()
         watching.listeners.add(self._on_violation)
         watching.teller.on_stored = self._on_alerts
@@ -75,8 +82,9 @@ class Attending:
         return found
 
     async def acknowledge(self, id_: str, *, why: str, by: Principal) -> Alert:
-        """Somebody looks after it. Raises AccessError `not-allowed`, InputError `unknown-alert`, `alert-closed`."""
-        by.demand("alerts")
+        """Somebody looks after it. Raises AccessError `not-allowed`, `outside-scope`, InputError
+        `unknown-alert`, `alert-closed`."""
+        self._demand(id_, by)
         if self.get(id_).state == "closed":
             raise InputError("alert-closed", f"alert `{id_}` is closed", help="it opens again when it comes back")
         now = self._clock()
@@ -85,13 +93,22 @@ class Attending:
         return await self._stored(id_)
 
     async def resolve(self, id_: str, *, why: str, by: Principal) -> Alert:
-        """Somebody says it is over. Raises AccessError `not-allowed`, InputError `unknown-alert`."""
-        by.demand("alerts")
-        self.get(id_)
+        """Somebody says it is over. Raises AccessError `not-allowed`, `outside-scope`, InputError `unknown-alert`."""
+        self._demand(id_, by)
         now = self._clock()
         await self._record("alert.resolve", id_, why, by, now)
         self._watching.alerts.resolve(id_, by.name, now, why=why)
         return await self._stored(id_)
+
+    def _demand(self, id_: str, by: Principal) -> None:
+        """The right over the workload an alert is about; over all of the estate, if it is about none. Raises
+        AccessError `not-allowed`, `outside-scope`, InputError `unknown-alert`."""
+        by.demand("alerts")
+        about = self._inventory().by_name.get(self.get(id_).subject)
+        if about is None:
+            by.demand_scope("alerts", None, "the alert")
+        else:
+            by.demand_workload("alerts", about.labels)
 
     async def _record(self, action: str, id_: str, why: str, by: Principal, now: datetime) -> None:
         await self._state.write(

@@ -191,6 +191,11 @@ class Collecting:
         views = [view for id_ in ids if (view := self._view(id_)) is not None]
         return tuple(sorted(views, key=lambda v: v.at, reverse=True))
 
+    def demand(self, view: EvidenceView, by: Principal) -> None:
+        """The right over evidence of that host. Raises AccessError `not-allowed`, `outside-scope`."""
+        known = self._workloads.inventory.by_uuid.get(view.workload)
+        by.demand_workload("evidence", known.labels if known is not None else {})
+
     def path(self, id_: str) -> tuple[EvidenceView, Path]:
         """A bundle that is here. Raises InputError `unknown-evidence`, `evidence-not-here`."""
         view = self._view(id_)

@@ -192,7 +192,7 @@ class Controller:
         )
         self.applying.on_published = self._published
         self.resuming = Resuming(self.state, self.reconciler, clock, self._heard, self._tell)
-        self.attending = Attending(self.state, self.watching, clock)
+        self.attending = Attending(self.state, self.watching, clock, lambda: self.reconciler.inputs.inventory)
         self.collecting = Collecting(
             folder / "evidence",
             self.state,

@@ -148,7 +148,7 @@ class Versions:
         """
         by.demand("publish")
         if self._needs_approval:
-            help_ = "propose them; somebody with the role `approver` publishes them"
+            help_ = "propose them (`POST /v1/proposals`); somebody else with the role `approver` publishes them"
             raise AccessError("needs-approval", "policies take a second person here", help=help_)
         judged = await self._prepare(draft, by)
         _refuse(judged, accept=accept_refused)
@@ -225,7 +225,7 @@ class Versions:
         refusals = refusals_in(msgspec.structs.replace(world, policies=policies))
         return Judged(policies, world.at, (*failed, *warnings), proofs, refusals)
 
-    def _readable(self, version: PolicyVersion | None) -> tuple[Policy, ...] | None:
+    def _readable(self, version: PolicyVersion | Draft | None) -> tuple[Policy, ...] | None:
         """What a version says, if it can be read."""
         try:
             return self._policies(version) if version is not None else ()
@@ -288,13 +288,26 @@ class Versions:
         version = await self._state.write(work)
         return Published(version, judged.findings, judged.proofs)
 
+    async def _demand_over(self, proposal: Proposal, by: Principal) -> None:
+        """The right to approve all that a proposal changes; all of the estate, where that cannot be told any more."""
+        by.demand("approve")
+        draft = Draft(proposal.files, proposal.base or 0, proposal.settings)
+        now = await self._state.read(newest)
+        before, after = await asyncio.to_thread(lambda: (self._readable(now), self._readable(draft)))
+        if before is None or after is None:
+            by.demand_scope("approve", None, "the proposal")
+        else:
+            demand_changed("approve", before, after, by)
+
     async def reject(self, id_: str, *, by: Principal, at: datetime, why: str) -> None:
         """Decide against a proposal, or take back one's own. Raises InputError `unknown-proposal`,
-        `proposal-decided`, AccessError `not-allowed`."""
+        `proposal-decided`, AccessError `not-allowed`, `outside-scope`."""
+        proposal = await self._state.read(lambda view: _pending(view, id_))
+        if proposal.actor != by.name:
+            await self._demand_over(proposal, by)
 
         def work(tx: Change) -> None:
-            if _pending(tx, id_).actor != by.name:
-                by.demand("approve")
+            _pending(tx, id_)
             _decide(tx, id_, state="rejected", by=by, at=at, version=None)
             audit.record(tx, at=at, actor=by.name, action="policy.reject", subject=id_, details={"why": why})
 
