@@ -86,6 +86,10 @@ class JetStreamBus:
         self._work: set[asyncio.Task[None]] = set()
         self._connected = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        """The connection of now is."""
+        self._changing = asyncio.Lock()
+        """INVARIANT: whoever makes or drops a connection holds it."""
         self._is_closing = False
         self.last_error = ""
         """Why there is no connection, in the words of who refused it."""
@@ -134,11 +138,12 @@ class JetStreamBus:
     async def _stay_connected(self) -> None:
         failures = 0
         while not self._is_closing:
-            lost = asyncio.Event()
             try:
-                await self._connect(lost)
+                async with self._changing:
+                    if not self.is_connected:
+                        await self._connect()
                 failures = 0
-                await lost.wait()
+                await self._ended()
                 _log.warning("the connection to the bus is lost: %s", self.last_error or "closed")
             except (BusError, RingfenceError) as error:  # the latter: there is no certificate to connect with
                 self.last_error = str(error)
@@ -146,14 +151,41 @@ class JetStreamBus:
             except Exception:
                 self.last_error = "a fault of our own"
                 _log.exception("no connection to the bus")
-            await self._drop()
+            async with self._changing:
+                if not self.is_connected:
+                    await self._drop()
             if self._is_closing:
                 return
             await asyncio.sleep(self._options.backoff.pause_s(failures))
             failures += 1
 
-    async def _connect(self, lost: asyncio.Event) -> None:
-        options = self._options
+    async def _ended(self) -> None:
+        """Until the connection of now is lost, whichever that is by then."""
+        lost = None
+        while lost is not self._lost:
+            lost = self._lost
+            await lost.wait()
+
+    async def renew(self, *, linger_s: float = _LINGER_S) -> None:
+        """Go over to a new connection, made with the credentials of now, and then end the old one: whatever comes is
+        heard, some of it twice. `linger_s`: for what was asked over the old one. Without a connection there is nothing
+        to do. Raises BusError, RingfenceError: the old one stays."""
+        async with self._changing:
+            before, lost = self._client, self._lost
+            if before is None or not self.is_connected:
+                return
+            try:
+                await self._connect()
+            except BaseException:
+                self._client, self._lost = before, lost
+                raise
+        try:
+            await asyncio.sleep(linger_s)
+        finally:
+            await _close(before)
+
+    async def _connect(self) -> None:
+        options, lost = self._options, asyncio.Event()
         client = client_over_tls(options.context())
         try:
             await client.connect(
@@ -173,7 +205,7 @@ class JetStreamBus:
             )
             if not client.is_connected:
                 raise BusError(self.last_error or "the server closed the connection")
-            self._client = client
+            self._client, self._lost = client, lost
             await self._take_up(client)
         except _LOST as error:
             await _close(client)
