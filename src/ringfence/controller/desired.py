@@ -13,8 +13,10 @@ INVARIANT: a permission that goes and one that comes with it are news of one rev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import msgspec
 
@@ -47,6 +49,7 @@ HORIZON = timedelta(days=7)
 MAX_UPCOMING = 8
 """How far ahead, and how many turns of dates and windows, a host is told of; after that what they open is closed."""
 GroupId = tuple[Networks, str]
+T = TypeVar("T")
 
 
 class Manner(msgspec.Struct, frozen=True):
@@ -215,8 +218,15 @@ class _Compiled:
                     yield (networks, key), group
 
 
+class Turning(Exception):
+    """The desired state is on its way from one state to the next: ask again in a moment."""
+
+
 class Desired:
-    """The desired state of every host. Not for several threads at once."""
+    """The desired state of every host. Not for several threads at once, but for `answer` and `expected_state`.
+
+    INVARIANT: what these two say is of one state, whatever another thread is following meanwhile; else they raise.
+    """
 
     def __init__(self, inputs: Inputs, remembered: Remembered | None = None) -> None:
         self._known = remembered or Remembered()
@@ -231,6 +241,8 @@ class Desired:
         self.assignments: dict[str, Assignment] = {}
         self._bodies: dict[str, Body] = {}
         self._compiled: list[_Compiled] = []
+        self._turns = 0
+        """Odd while groups, spans and assignments are of two states."""
         self.inputs = inputs
         self._rebuild()
         self._recall()
@@ -246,7 +258,8 @@ class Desired:
             return News(self.revision)
         groups = dict(self._groups)
         self._rebuild(inputs.at if not is_same_time else before.at)
-        return self._news(self._compare(groups))
+        with self._turning():
+            return self._news(self._compare(groups))
 
     def _has_turned(self, at: datetime) -> bool:
         """Whether what was compiled is not what it would be at that time."""
@@ -255,10 +268,11 @@ class Desired:
     def renumber(self) -> News:
         """Everything that is told, anew: agents hold later revisions than any before, and would keep what they have."""
         self.revision += 1
-        for group in self._groups.values():
-            group.version = self.revision
-        every = self.assignments.items()
-        self.assignments = {uuid: msgspec.structs.replace(one, revision=self.revision) for uuid, one in every}
+        with self._turning():
+            for group in self._groups.values():
+                group.version = self.revision
+            every = self.assignments.items()
+            self.assignments = {uuid: msgspec.structs.replace(one, revision=self.revision) for uuid, one in every}
         return News(self.revision, assignments=dict(self.assignments))
 
     def put_workload(self, workload: Workload) -> News:
@@ -288,7 +302,31 @@ class Desired:
         for found in (found for one in self._compiled for found in one.follow(before, after, inputs)):
             moved |= found.groups
             bodies |= found.bodies
-        return self._news(self._regroup(moved), {w.uuid for w in (before, after) if w is not None}, bodies)
+        with self._turning():
+            return self._news(self._regroup(moved), {w.uuid for w in (before, after) if w is not None}, bodies)
+
+    @contextmanager
+    def _turning(self) -> Iterator[None]:
+        self._turns += 1
+        try:
+            yield
+        finally:
+            self._turns += 1
+
+    def _steadily(self, read: Callable[[], T]) -> T:
+        """What is read of one state. Never waits. Raises Turning."""
+        before = self._turns
+        if before % 2:
+            raise Turning
+        try:
+            found = read()
+        except (KeyError, RuntimeError):  # what it stood on was taken away, or changed its size
+            if self._turns == before:
+                raise
+            raise Turning from None
+        if self._turns != before:
+            raise Turning
+        return found
 
     def _needs_rebuild(self, before: Workload | None, after: Workload | None) -> bool:
         """What an index cannot follow in place."""
@@ -339,8 +377,12 @@ class Desired:
     def answer(self, uuid: str, fetch: Fetch, *, most_addresses: int = 200_000) -> Pieces:
         """What a host asked for, as far as it is its business; a long answer is cut, and the host asks again.
 
-        Something unknown means that the host is behind: it gets its assignment, which names what there is.
+        Something unknown means that the host is behind: it gets its assignment, which names what there is. Raises
+        Turning.
         """
+        return self._steadily(lambda: self._pieces(uuid, fetch, most_addresses))
+
+    def _pieces(self, uuid: str, fetch: Fetch, most_addresses: int) -> Pieces:
         assignment = self.assignments.get(uuid)
         if assignment is None:
             known = self.inputs.inventory.by_uuid.get(uuid)
@@ -370,7 +412,10 @@ class Desired:
 
     def expected_state(self, uuid: str, isolations: int) -> str:
         """The digest an agent has that heard everything, quarantines as of that revision included; empty for a host
-        that has nothing to enforce."""
+        that has nothing to enforce. Raises Turning."""
+        return self._steadily(lambda: self._state(uuid, isolations))
+
+    def _state(self, uuid: str, isolations: int) -> str:
         assignment = self.assignments.get(uuid)
         if assignment is None:
             return ""

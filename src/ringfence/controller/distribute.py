@@ -5,6 +5,7 @@ INVARIANT: an agent is answered only about itself: the UUID is the one in the su
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 from nacl.signing import SigningKey
 
-from ringfence.controller.desired import Desired, News
+from ringfence.controller.desired import Desired, News, Turning
 from ringfence.controller.isolating import Isolating
 from ringfence.controller.pacing import Pace
 from ringfence.ports.bus import Bus, BusError
@@ -23,6 +24,8 @@ from ringfence.wire.messages import Down, Fetch, Isolations, Order, Pieces
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 1000
+_TURN_S = 0.02
+"""Before a question is looked at again that came in the middle of a change."""
 _ASKS = 50.0
 """A host that has nothing yet asks this often without a pause: an answer holds only so much."""
 
@@ -34,6 +37,8 @@ class Distributor:
         self._bus, self._key, self._desired, self._isolating = bus, key, desired, isolating
         self._sent: OrderedDict[int, float] = OrderedDict()
         self._pace = Pace(burst=_ASKS)
+        self._is_telling = False
+        """What an agent should have may not be told yet: comparing would have it ask for what is on its way."""
         self.messages = 0
         """Told to single hosts since the start."""
         self.bytes = 0
@@ -47,10 +52,14 @@ class Distributor:
         sent = self._sent[news.revision] = time.time()
         if len(self._sent) > _REMEMBERED:
             self._sent.popitem(last=False)
-        for hosts, change in news.changes:
-            await self._send(hosts, msgspec.structs.replace(change, sent=sent))
-        for uuid, assignment in news.assignments.items():
-            await self._send((uuid,), assignment)
+        self._is_telling = True
+        try:
+            for hosts, change in news.changes:
+                await self._send(hosts, msgspec.structs.replace(change, sent=sent))
+            for uuid, assignment in news.assignments.items():
+                await self._send((uuid,), assignment)
+        finally:
+            self._is_telling = False
 
     def took(self, revision: int) -> tuple[float, ...]:
         """Seconds since a revision was told, if it was told lately."""
@@ -99,10 +108,18 @@ class Distributor:
         except ValueError as error:
             _log.warning("what `%s` asks cannot be read: %s", uuid, error)
             return None
-        return self.sealed(self.pieces(uuid, fetch))
+        return self.sealed(await self._steady(uuid, fetch))
+
+    async def _steady(self, uuid: str, fetch: Fetch) -> Pieces:
+        """The pieces of one state, once there is one."""
+        while True:
+            try:
+                return self.pieces(uuid, fetch)
+            except Turning:
+                await asyncio.sleep(_TURN_S)
 
     def pieces(self, uuid: str, fetch: Fetch) -> Pieces:
-        """What a host asked for, as far as it is its business."""
+        """What a host asked for, as far as it is its business. Raises Turning."""
         pieces = self._desired.answer(uuid, fetch)
         networks = self._desired.networks_of(uuid)
         if not fetch.isolations or networks is None:
@@ -110,7 +127,9 @@ class Distributor:
         return msgspec.structs.replace(pieces, isolations=self._isolating.of(networks))
 
     def expected(self, uuid: str) -> str:
-        """The digest of state of an agent that heard everything."""
+        """The digest of state of an agent that heard everything. Raises Turning."""
+        if self._is_telling:
+            raise Turning
         assignment = self._desired.assignments.get(uuid)
         if assignment is None:
             return ""

@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from ringfence.controller.desired import Turning
 from ringfence.controller.pacing import Pace
 from ringfence.core.net.address import is_loopback
 from ringfence.ports.state import AgentRecord
@@ -71,7 +72,7 @@ class Presence:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`clock`: seconds since the epoch."""
+        """`expected`: the state (digest) an agent should have; may raise Turning. `clock`: seconds since the epoch."""
         self._expected, self._seal, self._clock = expected, seal, clock
         self._beats, self._dones = Pace(), Pace()
         self.seen: dict[str, Seen] = {}
@@ -97,7 +98,15 @@ class Presence:
             _log.warning("a heartbeat of `%s` cannot be read: %s", uuid, error)
             return None
         is_cloned = await self._take(uuid, heartbeat, now)
-        return self._seal(Expected(self._expected(uuid), self._clock(), is_cloned, uuid, heartbeat.nonce))
+        expected = self._due(uuid, heartbeat)
+        return self._seal(Expected(expected, self._clock(), is_cloned, uuid, heartbeat.nonce))
+
+    def _due(self, uuid: str, heartbeat: Heartbeat) -> str:
+        """What the agent should have; in the middle of a change what it has: the change is told, and compared next."""
+        try:
+            return self._expected(uuid)
+        except Turning:
+            return heartbeat.state
 
     async def _take(self, uuid: str, heartbeat: Heartbeat, now: float) -> bool:
         known = self.seen.get(uuid)
