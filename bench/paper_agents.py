@@ -127,6 +127,7 @@ class PaperAgent:
         self._arrived = self._arrived or arrived
         is_news = self.held.take(message)
         if isinstance(message, Change):
+            is_news |= message.revision > self._change  # it may have been fetched before it came
             self._change = max(self._change, message.revision)
         if is_news:
             self._enforce()
