@@ -13,7 +13,7 @@ import msgspec
 
 from ringfence.core.errors import Finding, Location
 from ringfence.core.identity.inventory import Inventory
-from ringfence.core.identity.workload import Mode, ModeName, utc
+from ringfence.core.identity.workload import Lease, Mode, ModeName, utc
 from ringfence.core.net.address import is_v4, parse_address, parse_cidr
 from ringfence.core.net.intervals import IntervalSet, union
 from ringfence.core.net.service import WELL_KNOWN, parse_service
@@ -63,6 +63,8 @@ class Isolation(Model, frozen=True):
     workload: str
     until: datetime | None = None
     allow: list[Exception_] = []
+    addresses: list[str] = []
+    """Bound besides those it holds."""
 
 
 class Passage(Model, frozen=True):
@@ -215,7 +217,8 @@ def quarantine_of(written: Isolation, inventory: Inventory) -> Quarantine:
         for x in written.allow
     )
     until = None if written.until is None else utc(written.until)
-    return Quarantine(inventory.by_name[written.workload].uuid, allow, until)
+    bound = tuple(Lease(parse_address(text)) for text in written.addresses)
+    return Quarantine(inventory.by_name[written.workload].uuid, allow, until, bound)
 
 
 def peer_of(text: str) -> Peer:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import KINDS, MODES, Lease, Mode, Workload, derived_uuid
+from ringfence.core.intent.isolate import bound_addresses
 from ringfence.core.labels.selector import Requirement, Selector, parse_selector
 from ringfence.core.net.address import parse_address, parse_cidr
 from ringfence.core.net.intervals import IntervalSet, union
@@ -225,7 +226,9 @@ def random_quarantine(rng: Random, inventory: Inventory) -> Quarantine:
         for _ in range(rng.randint(0, 2))
     )
     until = rng.choice(MOMENTS) if flip(rng, 0.3) else None
-    return Quarantine(rng.choice(hosts).uuid, allow, until)
+    count = rng.choice((0, 0, 1, 2))
+    bound = bound_addresses(Lease(rng.choice(HELD + BARE[:5]), rng.choice(NETWORKS)) for _ in range(count))
+    return Quarantine(rng.choice(hosts).uuid, allow, until, bound)
 
 
 def random_failsafe(rng: Random) -> Failsafe:

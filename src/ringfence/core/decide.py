@@ -30,6 +30,7 @@ class Party(NamedTuple):
     address: int | None
     name: str | None
     unit: str | None
+    network: str
 
     @property
     def local(self) -> Workload | None:
@@ -94,6 +95,7 @@ def step(side: Side) -> tuple[Reason, str | None, tuple[str, ...]]:
     if is_essential(side):
         return "essential", None, ()
     excepted = [is_excepted(side, q) for q in ("source", "destination") if is_quarantined(side, q)]
+    excepted += [passes for q in ("source", "destination") if q != side.end for passes in bound_passes(side, q)]
     if excepted:
         return "quarantine", EXCEPTED if all(excepted) else None, ()
     matching = [(p.ref(r), p, r) for p in side.world.policies for r in p.rules if matches(side, p, r)]
@@ -217,8 +219,29 @@ def live_quarantines(side: Side, end: str) -> list[Quarantine]:
 
 
 def is_excepted(side: Side, end: str) -> bool:
+    return any(excepts(side, end, q) for q in live_quarantines(side, end))
+
+
+def bound_passes(side: Side, end: str) -> list[bool]:
+    """The far end's address, where a quarantine of somebody else binds it: passed only as each of them excepts, and
+    not at all while somebody holds it who is not isolated."""
+    party = side.source if end == "source" else side.destination
+    holders = side.world.inventory.holders(party.address, side.at, party.network) if party.address is not None else ()
+    binding = [
+        q
+        for q in side.world.quarantines
+        if (q.until is None or side.at < q.until)
+        and (party.host is None or q.workload != party.host.uuid)
+        and any(x.address == party.address and (x.network == party.network or not holders) for x in q.addresses)
+    ]
+    is_told = party.host is None or is_quarantined(side, end)
+    workloads = sorted({q.workload for q in binding})
+    return [is_told and any(excepts(side, end, q) for q in binding if q.workload == w) for w in workloads]
+
+
+def excepts(side: Side, end: str, quarantine: Quarantine) -> bool:
     direction, other = ("out", "destination") if end == "source" else ("in", "source")
-    exceptions = [x for q in live_quarantines(side, end) for x in q.allow]
+    exceptions = quarantine.allow
     return any(
         x.direction == direction
         and side.flow.point in x.services
@@ -233,18 +256,20 @@ def parties(world: World, flow: Flow, end: Endpoint, at: datetime, is_source: bo
     asked = end.workload
     process = asked if asked is not None and asked.kind == "process" else None
     host = inventory.find(process.host or "") if process else asked
-    found: list[tuple[Workload | None, int | None]] = []
+    found: list[tuple[Workload | None, int | None, str]] = []
     if asked is not None and end.address is not None:
-        found = [(host, end.address)]
+        found = [(host, end.address, end.network)]
     elif asked is not None:
         leases = (host or asked).live_addresses(at)
-        found = [(h, x.address) for x in leases for h in inventory.holders(x.address, at, x.network)] or [(host, None)]
+        held = [(h, x.address, x.network) for x in leases for h in inventory.holders(x.address, at, x.network)]
+        found = [*held] or [(host, None, end.network)]
     elif end.address is not None:
-        found = [(h, end.address) for h in inventory.holders(end.address, at, end.network)]
+        found = [(h, end.address, end.network) for h in inventory.holders(end.address, at, end.network)]
     mine = {host.uuid} if host else set()
-    return [party(world, h, a, process if h and h.uuid in mine else None, unit, flow, is_source) for h, a in found] or [
-        Party(None, None, None, end.address, end.name, unit)
-    ]
+    return [
+        party(world, h, a, process if h and h.uuid in mine else None, unit, flow, is_source)._replace(network=network)
+        for h, a, network in found
+    ] or [Party(None, None, None, end.address, end.name, unit, end.network)]
 
 
 def party(
@@ -261,7 +286,7 @@ def party(
         owns = not is_source and unit is None and flow.point in candidate.services
         process = candidate if owns or (unit is not None and candidate.unit == unit) else process
     labels = world.inventory.labels_of(host) if host else None
-    return Party(host, process, labels, address, None, unit or (process.unit if process else None))
+    return Party(host, process, labels, address, None, unit or (process.unit if process else None), "")
 
 
 def labels_at(side: Side, end: str) -> Labels | None:

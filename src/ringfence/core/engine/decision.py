@@ -6,7 +6,7 @@ workload's addresses, an address's holders) counts as the worst of them. `judgem
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +14,7 @@ import msgspec
 
 from ringfence.core.engine.bits import members
 from ringfence.core.engine.rules import End, Facts, unstated
-from ringfence.core.identity.workload import ModeName, Workload
+from ringfence.core.identity.workload import Direction, ModeName, Workload
 from ringfence.core.net import service
 from ringfence.core.net.address import is_loopback, is_v4
 from ringfence.core.policy.model import Peer
@@ -39,6 +39,8 @@ class Party(NamedTuple):
     own: int
     """The class its own enforcement point sees: the process's where one is known."""
     unit: str | None
+    network: str = "main"
+    """The address is in."""
 
 
 class Connection(NamedTuple):
@@ -97,19 +99,22 @@ def _parties(engine: Engine, end: Endpoint, at: datetime, unit: str | None, poin
     if asked is not None:
         host, process = (engine.host_of(asked), asked) if asked.kind == "process" else (asked, None)
         if address is not None:
-            return [_party(engine, host, process, address, unit, point)]
-        held = [(x.address, inventory.holders(x.address, at, x.network)) for x in host.live_addresses(at)]
+            return [_party(engine, host, process, address, unit, point)._replace(network=end.network)]
+        held = [(x, inventory.holders(x.address, at, x.network)) for x in host.live_addresses(at)]
         found = [
-            _party(engine, holder, process if holder.uuid == host.uuid else None, one, unit, point)
-            for one, holders in held
+            _party(engine, holder, process if holder.uuid == host.uuid else None, x.address, unit, point)._replace(
+                network=x.network
+            )
+            for x, holders in held
             for holder in holders
         ]
         return found or [_party(engine, host, process, None, unit, point)]
     holders = inventory.holders(address, at, end.network) if address is not None else ()
     if holders:
-        return [_party(engine, holder, None, address, unit, point) for holder in holders]
+        found = [_party(engine, holder, None, address, unit, point) for holder in holders]
+        return [one._replace(network=end.network) for one in found]
     number = engine.class_of_name(end.name) if end.name else engine.class_of(None, address)
-    return [Party(None, None, address, number, number, unit)]
+    return [Party(None, None, address, number, number, unit, end.network)]
 
 
 def _party(
@@ -177,7 +182,7 @@ def _step(engine: Engine, end: End, connection: Connection) -> Step:
     """Essential, quarantine, forbid, allow, deny, default: the first that speaks."""
     if engine.world.failsafe and _is_failsafe(engine, end, connection):
         return _ESSENTIAL
-    if engine.quarantined and (excepted := _quarantine_answers(engine, end, connection)):
+    if (engine.quarantined or engine.bound) and (excepted := _quarantine_answers(engine, end, connection)):
         return Step("quarantine", passes=all(excepted))
     source, destination = connection.source, connection.destination
     if end == "source":
@@ -243,14 +248,48 @@ def _quarantine_answers(engine: Engine, end: End, connection: Connection) -> lis
     """For each quarantined end, whether its exceptions pass the connection; a process binds its own end only."""
     flow, source, destination, _, facts = connection
     out = []
-    for party, other, direction in ((source, destination, "out"), (destination, source, "in")):
+    ways: tuple[tuple[Party, Party, Direction], ...] = ((source, destination, "out"), (destination, source, "in"))
+    for party, other, direction in ways:
         is_own = (end == "source") == (direction == "out")
         bound = {w.uuid for w in (party.host, party.local if is_own else None) if w is not None}
         live = [q for uuid in bound for q in engine.quarantined.get(uuid, ()) if is_live(q, facts.at)]
         if live:
-            exceptions = [x for q in live for x in q.allow if x.direction == direction and flow.point in x.services]
-            out.append(any(_is_in(engine, other, x.peers) for x in exceptions))
+            out.append(_excepts(engine, live, other, flow.point, direction))
+        if not is_own and party.address is not None and engine.bound:
+            out += _bound_answers(engine, party, other, flow.point, direction, facts.at)
     return out
+
+
+def _bound_answers(
+    engine: Engine, party: Party, other: Party, point: int, direction: Direction, at: datetime
+) -> Iterator[bool]:
+    """For each quarantine that binds an end's address for somebody else than its holder: whether it lets it pass.
+
+    The other end binds it. A holder who is not isolated gets none of the exceptions: who it is, nobody can tell.
+    """
+    binding: dict[str, list[Quarantine]] = {}
+    for network, one in engine.bound.get(party.address or 0, ()):
+        if (
+            is_live(one, at)
+            and _binds(engine, network, party, at)
+            and (party.host is None or one.workload != party.host.uuid)
+        ):
+            binding.setdefault(one.workload, []).append(one)
+    is_told = party.host is None or any(is_live(q, at) for q in engine.quarantined.get(party.host.uuid, ()))
+    for live in binding.values():
+        yield is_told and _excepts(engine, live, other, point, direction)
+
+
+def _binds(engine: Engine, network: str, party: Party, at: datetime) -> bool:
+    """An address is bound in its own network, and in every other where nobody holds it."""
+    assert party.address is not None
+    return network == party.network or not engine.world.inventory.holders(party.address, at, party.network)
+
+
+def _excepts(engine: Engine, live: Iterable[Quarantine], other: Party, point: int, direction: Direction) -> bool:
+    """Whether an exception of one of them lets a connection with the other end pass."""
+    exceptions = (x for q in live for x in q.allow if x.direction == direction and point in x.services)
+    return any(_is_in(engine, other, x.peers) for x in exceptions)
 
 
 def _is_in(engine: Engine, party: Party, peers: Iterable[Peer]) -> bool:

@@ -89,7 +89,7 @@ class Engine:
         """For a world of the same inventory and time. Whatever is not replaced is shared, so it is for now only."""
         other = copy(self)
         other.world = world
-        for stale in ("quarantined", "_slots"):
+        for stale in ("quarantined", "bound", "_slots"):
             other.__dict__.pop(stale, None)
         return other
 
@@ -291,6 +291,15 @@ class Engine:
     def judge(self, conversations: Conversations, *, as_mode: Mode | None = None) -> Judgement:
         """The verdict, reason and rule of every row; see `judgement.judge`."""
         return judgement.judge(self, conversations, as_mode=as_mode)
+
+    @cached_property
+    def bound(self) -> dict[int, tuple[tuple[str, Quarantine], ...]]:
+        """Address -> the quarantines that bind it whoever holds it by now, each with the network."""
+        out: dict[int, tuple[tuple[str, Quarantine], ...]] = {}
+        for quarantine in self.world.quarantines:
+            for lease in quarantine.addresses:
+                out[lease.address] = (*out.get(lease.address, ()), (lease.network, quarantine))
+        return out
 
     @cached_property
     def quarantined(self) -> dict[str, tuple[Quarantine, ...]]:

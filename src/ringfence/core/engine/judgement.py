@@ -164,6 +164,8 @@ def _subject(
 
 def _is_special(engine: Engine, end: Endpoint, workload: Workload | None) -> bool:
     world = engine.world
+    if end.address is not None and end.address in engine.bound:
+        return True
     if workload is None:
         has_leases = end.address is not None and bool(world.inventory.leases_of(end.address, end.network))
         touches_failsafe = end.address is not None and any(end.address in f.remote for f in world.failsafe)
