@@ -34,7 +34,21 @@ from ringfence.core.world import Quarantine, World
 from ringfence.wire.messages import Change, Down, Fetch, Pieces
 
 SEEDS = range(41000, 41040)
-KINDS = ("come", "go", "relabel", "relabel", "move", "grow", "mode", "policy", "later", "canary")
+KINDS = (
+    "come",
+    "go",
+    "relabel",
+    "relabel",
+    "move",
+    "grow",
+    "contest",
+    "contest",
+    "settle",
+    "mode",
+    "policy",
+    "later",
+    "canary",
+)
 replace = msgspec.structs.replace
 
 
@@ -150,7 +164,7 @@ def random_news(rng: Random, desired: Desired, step: int) -> News:
     hosts = [w for w in inventory.workloads if w.kind != "process"]
     one = rng.choice(hosts)
     address = Lease(rng.choice(HELD), rng.choice(NETWORKS))
-    kind = rng.choice(("come", "go", "relabel", "relabel", "move", "grow", "mode", "policy", "later", "canary"))
+    kind = rng.choice(KINDS)
     if kind == "come":
         return desired.put_workload(random_host(rng, f"new{step}"))
     if kind == "go" and len(hosts) > 2 and not inventory.processes_of(one.name):
@@ -163,12 +177,25 @@ def random_news(rng: Random, desired: Desired, step: int) -> News:
         ahead = frozenset(w.uuid for w in hosts if rng.random() < 0.5)
         version = inputs.next or _version(rng, desired, step + 2, "p", "q")
         return desired.follow(replace(inputs, next=version, ahead=ahead))
+    if kind in ("contest", "settle"):
+        return desired.put_workload(_claiming(rng, kind, one, hosts))
     changes = {
         "relabel": {"labels": random_labels(rng)},
         "move": {"addresses": (address,)},
         "grow": {"addresses": (*one.addresses, address)},
     }
     return desired.put_workload(replace(one, **changes.get(kind, {"mode": random_mode(rng)})))
+
+
+def _claiming(rng: Random, kind: str, one: Workload, hosts: list[Workload]) -> Workload:
+    """A host that claims what another has, too; or one of two that lets go of it."""
+    others = {(lease.network, lease.address) for host in hosts if host is not one for lease in host.addresses}
+    if kind == "contest":
+        network, address = rng.choice(sorted(others) or [("main", HELD[0])])
+        return replace(one, addresses=(*one.addresses, Lease(address, network)))
+    shared = [lease for lease in one.addresses if (lease.network, lease.address) in others]
+    left = tuple(lease for lease in one.addresses if lease not in shared[:1])
+    return replace(one, addresses=left or one.addresses)
 
 
 def _version(rng: Random, desired: Desired, number: int, *policies: str) -> Version:
@@ -235,6 +262,24 @@ def test_revisions_only_grow(seed: int) -> None:
             desired = Desired(desired.inputs, desired.remember())
         for name, mark in desired.remember().groups.items():
             assert seen.setdefault((name, mark.revision), mark.digest) == mark.digest
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_address_that_two_hold_is_never_one_of_them_alone(seed: int) -> None:
+    """Told by single changes, from one holder to both and back, another host never has the address as something that
+    would pass what one of those who hold it then would not."""
+    rng = Random(seed)
+    desired = Desired(random_inputs(rng))
+    for step in range(12):
+        random_news(rng, desired, step)
+        inventory, at = desired.inputs.inventory, desired.inputs.at
+        for compiled_ in desired._compiled:
+            for membership in compiled_.compiler._memberships.values():
+                for address, holders in membership.holders.items():
+                    known = {w.uuid for network in membership.networks for w in inventory.holders(address, at, network)}
+                    assert {w.uuid for w in holders} == known
+                    classes = {compiled_.compiler.engine.class_of(inventory.by_uuid[uuid], address) for uuid in known}
+                    assert set(membership._kinds[address].seen.classes) == classes
 
 
 def test_failsafe_is_everybodys_news() -> None:
