@@ -53,6 +53,13 @@ _QUESTIONS = {
 _EXPLORING = {
     "unknown-rule": Code("a rule is accepted that is not recommended", "accept rules of the same answer"),
     "contradictory-draft": Code("both a draft and a version are to be simulated", "send one of them"),
+    "plan-changed": Code("an import is not any more what was shown", "look at the plan again"),
+    "not-empty": Code("the demo estate is asked for where something is", "load it into an empty controller"),
+    "unknown-job": Code("there is no such job", "a restart forgets jobs; send the file again"),
+    "too-many-jobs": Code("uploads are still being read", "wait until one is done"),
+    "bad-file-name": Code("an upload has no name of a file", "name it like `flows.log.gz`"),
+    "upload-too-large": Code("an upload is larger than is taken at once", "send it in parts"),
+    "empty-upload": Code("an upload has nothing in it", "send a flow log as the body"),
     "unknown-file": Code("a draft removes a policy file that is not in force", "name a file of the version in force"),
     "unknown-group": Code("the map has no such group", "ask with the labels the map was asked by"),
     "draft-missing": Code("what a draft changes is asked, and there is none", "send the policy files as `draft`"),

@@ -74,6 +74,11 @@ class Client:
     def post(self, path: str, body: Any, kind: type[T]) -> T:
         return self._read(self._posted(path, body), kind)
 
+    def upload(self, path: str, content: bytes, kind: type[T], **asked: str) -> T:
+        """A file as the body."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._read(self._exchange("POST", path, content=content, params=asked, headers=headers), kind)
+
     def delete(self, path: str) -> None:
         self._exchange("DELETE", path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from ringfence.wire import explore
 
@@ -45,6 +46,18 @@ class Explore:
 
     def rules(self, *, days: int = 30, limit: int = 200) -> explore.RulesView:
         return self._client.get("/rules", explore.RulesView, days=days, limit=limit)
+
+    def inventory(self, asked: explore.ImportInventory) -> explore.InventoryPlanned:
+        return self._client.post("/inventory", asked, explore.InventoryPlanned)
+
+    def import_flows(self, name: str, content: bytes) -> explore.Job:
+        return self._client.upload("/flows/import", content, explore.Job, name=name)
+
+    def job(self, id: str) -> explore.Job:
+        return self._client.get(f"/jobs/{quote(id, safe='')}", explore.Job)
+
+    def demo(self) -> explore.DemoLoaded:
+        return self._client.post("/demo", None, explore.DemoLoaded)
 
     def words(self) -> explore.Words:
         return self._client.get("/vocabulary", explore.Words)

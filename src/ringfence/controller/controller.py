@@ -275,6 +275,7 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._persist()
+        await self.studies.close()
         await self.reconciler.close()
         await self.dispatcher.close()
         await self.fabric.stop()

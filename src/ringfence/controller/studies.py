@@ -1,4 +1,4 @@
-"""Everything that is asked of a controller and changes nothing, put together."""
+"""Everything that people explore an estate by, put together: questions, and files to begin with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from ringfence.controller.drafting import Drafting
 from ringfence.controller.estate import world_in
 from ringfence.controller.exploring import Exploring
 from ringfence.controller.grounds import Grounds, Texts
+from ringfence.controller.importing import Importing
+from ringfence.controller.jobs import Jobs
 from ringfence.controller.posture import Standing
 from ringfence.controller.recommending import Recommending
 from ringfence.controller.rule_use import RuleUses
@@ -30,6 +32,16 @@ class Studies:
         self.standing = Standing(self.grounds)
         self.blasting = Blasting(self.grounds, self.texts)
         self.rule_uses = RuleUses(self.grounds)
+        self.importing = Importing(
+            controller.state, controller.flows, controller.world, controller.refresh, controller.clock
+        )
+        self.jobs = Jobs(
+            controller.settings.directory / "uploads",
+            controller.state,
+            controller.flows,
+            lambda: controller.reconciler.inputs.inventory,
+            controller.clock,
+        )
         self.recommending = Recommending(self.grounds, self.texts, self._version)
 
     @property
@@ -52,3 +64,7 @@ class Studies:
             version = await self._controller.versions.get(number)
             self._texts = Texts(number, version.files, version.settings)
         return self._texts if number else Texts(0, {}, "")
+
+    async def close(self) -> None:
+        """Finish what was begun."""
+        await self.jobs.close()

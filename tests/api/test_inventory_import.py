@@ -1,0 +1,164 @@
+"""Inventory files, flow logs and the demo estate: planned, applied once, counted, bounded, and never by strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from explored import Explored, explored
+from serving import Serving, eventually, refused, serving
+
+from ringfence.client.errors import Refused
+from ringfence.controller import jobs
+from ringfence.wire import api, explore
+
+LOG = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status\n"
+CSV = "name,addresses,kind,label:app,label:env,label:role\n"
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Serving]:
+    with serving(tmp_path / "fresh") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
+    with explored(tmp_path_factory.mktemp("own") / "c") as made:
+        yield made
+
+
+def test_an_inventory_is_planned_then_applied(own: Explored) -> None:
+    """The plan names who is new and who gets other labels with what that opens; nothing happens before its digest is
+    sent back; then they are there, without an enforcement point; the same file again changes nothing."""
+    client = own.client.explore
+    text = f"{CSV}san-1,10.7.0.1,host,storage,prod,san\ncrm-dev-web-1,,host,shop,prod,web\n"
+    asked = explore.ImportInventory("w.csv", text)
+
+    planned = client.inventory(asked)
+    assert (planned.new, planned.new_count, planned.relabelled_count, planned.is_applied) == (("san-1",), 1, 1, False)
+    (change,) = planned.relabelled
+    assert (change.name, change.before["app"], change.after["app"]) == ("crm-dev-web-1", "crm", "shop")
+    same = own.client.plan_labels(api.Relabel(("crm-dev-web-1",), change.after))
+    assert (planned.diff.opened, planned.diff.closed) == (same.opened, same.closed)
+    assert planned.diff.opened > 0
+    assert refused(lambda: own.client.workload("san-1")) == "unknown-workload"
+
+    stale = explore.ImportInventory("w.csv", text, apply="0" * 64)
+    assert refused(lambda: client.inventory(stale)) == "plan-changed"
+    done = client.inventory(explore.ImportInventory("w.csv", text, apply=planned.digest, why="from the CMDB"))
+    assert done.is_applied
+    san = own.client.workload("san-1")
+    assert (san.origin, san.kind, san.state, san.addresses) == ("file", "device", "unmanaged", ("10.7.0.1",))
+    assert own.client.workload("crm-dev-web-1").labels["app"] == "shop"
+    again = client.inventory(asked)
+    assert (again.new_count, again.relabelled_count, again.unchanged) == (0, 0, 2)
+    actions = {entry.action for entry in own.client.audit(limit=20)}
+    assert {"inventory.import", "workload.labels"} <= actions
+
+
+def test_a_file_moves_the_addresses_of_its_own_workloads_only(own: Explored) -> None:
+    """What an agent says of its addresses stands; a workload of a file gets the new ones."""
+    client = own.client.explore
+    moved = f"{CSV}nas-1,10.7.1.1,host,storage,prod,san\nshop-prod-db-1,10.7.9.9,host,shop,prod,db\n"
+    first = client.inventory(explore.ImportInventory("w.csv", moved))
+    client.inventory(explore.ImportInventory("w.csv", moved, apply=first.digest))
+    text = moved.replace("10.7.1.1", "10.7.1.2")
+    planned = client.inventory(explore.ImportInventory("w.csv", text))
+    assert (planned.readdressed, planned.relabelled_count) == (1, 0)
+    client.inventory(explore.ImportInventory("w.csv", text, apply=planned.digest))
+    assert own.client.workload("nas-1").addresses == ("10.7.1.2",)
+    assert own.client.workload("shop-prod-db-1").addresses != ("10.7.9.9",)
+
+
+def test_a_file_with_faults_is_refused(own: Explored) -> None:
+    """Every fault with its line; and what no format has is told."""
+    client = own.client.explore
+    assert refused_findings(
+        lambda: client.inventory(explore.ImportInventory("w.csv", f"{CSV}x,not-an-address,host,a,b,c\n"))
+    )
+    assert refused_findings(lambda: client.inventory(explore.ImportInventory("w.txt", "x")))
+
+
+def refused_findings(work: object) -> bool:
+    from ringfence.core.errors import FindingsError
+
+    with pytest.raises(FindingsError):
+        work()  # type: ignore[operator]
+    return True
+
+
+def flow_lines(count: int) -> bytes:
+    lines = (
+        f"2 1 eni-1 10.0.0.1 10.0.1.1 {40_000 + n} 8080 6 10 840 {1_790_000_000 + n} {1_790_000_010 + n} ACCEPT OK\n"
+        for n in range(count)
+    )
+    return (LOG + "".join(lines)).encode()
+
+
+def test_flow_logs_are_read_in_a_job(fresh: Serving) -> None:
+    """The answer is a job; when it is done the store has every record; the same file again is not counted twice."""
+    with fresh.client() as client:
+        begun = client.explore.import_flows("flows.log", flow_lines(200))
+        assert begun.state in ("running", "done")
+        eventually(lambda: client.explore.job(begun.id).state != "running")
+        done = client.explore.job(begun.id)
+        assert (done.state, done.records, done.malformed) == ("done", 200, 0), done.findings
+        held = fresh.controller.flows.totals().connections
+        assert held == done.connections == 200
+        again = client.explore.import_flows("flows.log", flow_lines(200))
+        eventually(lambda: client.explore.job(again.id).state != "running")
+        assert fresh.controller.flows.totals().connections == held
+        assert [entry.action for entry in client.audit(action="flows.import")] == ["flows.import"] * 2
+        uploads = fresh.controller.settings.directory / "uploads"
+        eventually(lambda: not list(uploads.iterdir()))
+
+
+def test_uploads_that_are_refused(fresh: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty ones, too large ones, names that lead elsewhere, and jobs that are not: each with its code, and nothing is
+    left of them. A file of no format fails its job with a finding that does not tell where it lay."""
+    monkeypatch.setattr(jobs, "MOST_BYTES", 1000)
+    with fresh.client() as client:
+        assert refused(lambda: client.explore.import_flows("a.log", b"")) == "empty-upload"
+        assert refused(lambda: client.explore.import_flows("a.log", b"x" * 2000)) == "upload-too-large"
+        for name in ("../a.log", ".hidden", "a/b.log"):
+            assert refused(lambda name=name: client.explore.import_flows(name, b"x")) == "bad-file-name"  # type: ignore[misc]
+        assert refused(lambda: client.explore.job("nope")) == "unknown-job"
+        uploads = fresh.controller.settings.directory / "uploads"
+        assert not list(uploads.iterdir())
+        job = client.explore.import_flows("noise.bin", b"\x00\x01nothing" * 20)
+        eventually(lambda: client.explore.job(job.id).state != "running")
+        failed = client.explore.job(job.id)
+        assert failed.state == "failed"
+        assert failed.findings
+        assert all(str(uploads) not in f"{finding}" for finding in failed.findings)
+
+
+def test_the_demo_estate(fresh: Serving) -> None:
+    """An empty controller gets workloads and traffic of the last hours, enough for a map and a recommendation; one
+    that has something already refuses."""
+    with fresh.client() as client:
+        loaded = client.explore.demo()
+        assert loaded.workloads == len(list(client.workloads())) > 10
+        told = client.explore.posture()
+        assert told.coverage[0].connections == fresh.controller.flows.totals().connections > 0
+        shown = client.explore.map(explore.Query())
+        assert len(shown.edges) > 5
+        assert client.explore.recommend(explore.AskRecommend()).rules
+        assert refused(client.explore.demo) == "not-empty"
+
+
+def test_who_may_import(fresh: Serving) -> None:
+    """Somebody who may only look imports nothing."""
+    with fresh.client() as client:
+        token = client.grant(api.Grant("looker", ("viewer",)))
+    with fresh.client(token) as looker:
+        for work in (
+            lambda: looker.explore.demo(),
+            lambda: looker.explore.import_flows("a.log", b"x"),
+            lambda: looker.explore.inventory(explore.ImportInventory("w.csv", CSV)),
+        ):
+            with pytest.raises(Refused) as error:
+                work()
+            assert error.value.code == "not-allowed"
