@@ -35,6 +35,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Between two repairs of rules that somebody keeps changing; the first is at once."""
     flows_s: Seconds = 60.0
     """How often flows are told."""
+    metrics_file: Path | None = None
+    """Where its own figures are written for the textfile collector of Prometheus' node_exporter; the name ends in
+    `.prom`. None: nowhere."""
     spool_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 256 << 20
 
 

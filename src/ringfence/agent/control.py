@@ -1,6 +1,7 @@
 """The agent's own door on its host: one question a connection, over a unix socket that only root can open.
 
     answer = ask(path, Question("status"))
+    curl --unix-socket PATH http://agent/metrics        the same figures for Prometheus, in its own words
 
 INVARIANT: nothing can be asked here that is not told upwards as well.
 """
@@ -18,16 +19,18 @@ from typing import Final, Literal
 
 import msgspec
 
+from ringfence.agent.metrics import CONTENT_TYPE
 from ringfence.core.errors import RingfenceError
 from ringfence.wire.messages import Realised
 
 _MAX_BYTES: Final = 64 << 20
 _TIMEOUT_S: Final = 20.0
 _CREDENTIALS = struct.Struct("3i")
+_METRICS: Final = b'{"do":"metrics"}'
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    do: Literal["status", "reload", "evidence", "stop"]
+    do: Literal["status", "metrics", "reload", "evidence", "stop"]
     """`reload`: read again what is disabled. `stop`: end, leaving the rules."""
     argument: str = ""
 
@@ -66,6 +69,7 @@ class Status(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     status: Status | None = None
     evidence: bytes = b""
+    metrics: str = ""
     error: str = ""
 
 
@@ -87,8 +91,12 @@ async def _serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             line = await reader.readline()
-            answer = await _answer(line, writer, respond)
-            writer.write(msgspec.json.encode(answer))
+            if line.startswith(b"GET "):
+                while (await reader.readline()).strip():  # its headers say nothing that matters here
+                    pass
+                writer.write(_http(await _answer(_METRICS, writer, respond), line))
+            else:
+                writer.write(msgspec.json.encode(await _answer(line, writer, respond)))
             await writer.drain()
     except (OSError, TimeoutError, ValueError):
         pass  # whoever asked has left
@@ -107,6 +115,17 @@ async def _answer(line: bytes, writer: asyncio.StreamWriter, respond: Respond) -
         return Answer(error=f"not understood: {error}")
     except RingfenceError as error:
         return Answer(error=str(error))
+
+
+def _http(answer: Answer, line: bytes) -> bytes:
+    """The metrics, to whoever speaks HTTP here (RFC 9112); there is nothing else to get."""
+    is_there = line.split(b" ")[1] == b"/metrics"
+    status = "403 Forbidden" if answer.error else "200 OK" if is_there else "404 Not Found"
+    body = (answer.error or (answer.metrics if is_there else "there is /metrics")).encode()
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def _user_of(peer: socket.socket) -> int:

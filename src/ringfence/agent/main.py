@@ -9,6 +9,7 @@ INVARIANT: each command imports what it needs and no more: `boot` is done before
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,10 +68,13 @@ def parser() -> argparse.ArgumentParser:
 
     enrol = add("enrol", _enrol, "join a controller with a token it made")
     enrol.add_argument("--token", required=True, help="the join token, or - to read it from standard input")
-    add("run", _run, "enforce, observe and tell until stopped; the rules stay")
+    run = add("run", _run, "enforce, observe and tell until stopped; the rules stay")
+    written = "write Prometheus metrics there every 15 s, for node_exporter's textfile collector"
+    run.add_argument("--metrics-file", type=Path, metavar="FILE", help=written)
     add("boot", _boot, "put the last policy in force from disk, before the network is up")
     status = add("status", _status, "what is enforced here")
     status.add_argument("--json", action="store_true", help="one JSON document")
+    add("metrics", _metrics, "the agent's own figures, as Prometheus reads them")
     preflight = add("preflight", _preflight, "what to know before this host enforces anything")
     preflight.add_argument("--json", action="store_true", help="one JSON document")
     _add_breakglass(add)
@@ -109,9 +113,12 @@ def _enrol(options: argparse.Namespace, config: Config) -> int:
     return DONE
 
 
-def _run(_: argparse.Namespace, config: Config) -> int:
+def _run(options: argparse.Namespace, config: Config) -> int:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is loaded: it would keep buffers for each core
     from ringfence.agent.service import serve
 
+    if options.metrics_file is not None:
+        config = msgspec.structs.replace(config, metrics_file=options.metrics_file)
     return serve(config)
 
 
@@ -143,6 +150,17 @@ def _status(options: argparse.Namespace, config: Config) -> int:
         if status.is_running and status.realised.state == "realised" and not status.realised.is_reverted
         else FINDINGS
     )
+
+
+def _metrics(_: argparse.Namespace, config: Config) -> int:
+    from ringfence.agent.control import Question, ask
+
+    answer = ask(config.socket, Question("metrics"))
+    if answer is None or not answer.metrics:
+        raise RingfenceError("agent-not-running", (answer and answer.error) or "no agent answers on this host",
+                             help="systemctl start ringfence-agent")  # fmt: skip
+    print(answer.metrics, end="")
+    return DONE
 
 
 def _preflight(options: argparse.Namespace, config: Config) -> int:

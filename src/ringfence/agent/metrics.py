@@ -6,17 +6,22 @@ escaped, in a label's value also `"`.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from ringfence.ports.target import State
 from ringfence.wire.messages import Heartbeat
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+EVERY_S: Final = 15.0
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_log = logging.getLogger(__name__)
 _HELP = str.maketrans({"\\": "\\\\", "\n": "\\n"})
 _VALUE = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 Labels = Mapping[str, str]
@@ -35,6 +40,31 @@ class Metric(msgspec.Struct, frozen=True):
 def exposition(metrics: Iterable[Metric]) -> str:
     """The metrics as text, in the order given."""
     return "".join(map(_written, metrics))
+
+
+async def keep(path: Path, beat: Callable[[], Heartbeat]) -> None:
+    """Until cancelled: a file for node_exporter's textfile collector, replaced whole, so that no half of it is read.
+
+    A folder that refuses is said once in the log, and tried again.
+    """
+    problem = ""
+    while True:
+        try:
+            await asyncio.to_thread(write, path, exposition(metrics_of(beat())))
+            problem = ""
+        except OSError as error:
+            if str(error) != problem:
+                problem = str(error)
+                _log.warning("metrics are not written: %s", error)
+        await asyncio.sleep(EVERY_S)
+
+
+def write(path: Path, text: str) -> None:
+    """For everybody to read. Raises OSError."""
+    fresh = path.with_name(f".{path.name}.new")  # the collector reads only what ends in .prom
+    fresh.write_text(text)
+    fresh.chmod(0o644)
+    fresh.replace(path)
 
 
 def metrics_of(beat: Heartbeat) -> tuple[Metric, ...]:

@@ -16,13 +16,14 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from ringfence import __version__
-from ringfence.agent import breakglass, evidence, host, journal, probes
+from ringfence.agent import breakglass, evidence, host, journal, metrics, probes
 from ringfence.agent.addresses import Addresses
 from ringfence.agent.clock import Clock
 from ringfence.agent.config import Config
@@ -103,6 +104,8 @@ class Agent:
         }  # fmt: skip
         if self.observer is not None:
             parts["observer"] = self.observer.run
+        if self.config.metrics_file is not None:
+            parts["metrics"] = partial(metrics.keep, self.config.metrics_file, self.heartbeat)
         if self.renew is not None:
             parts["renewal"] = self.renew
         tasks = [asyncio.create_task(self._keep(name, part), name=name) for name, part in parts.items()]
@@ -239,6 +242,8 @@ class Agent:
         if question.do == "evidence":
             bundle = await self.collect(f"local-{secrets.token_hex(4)}", with_command_lines=bool(question.argument))
             return Answer(evidence=bundle)
+        if question.do == "metrics":
+            return Answer(metrics=metrics.exposition(metrics.metrics_of(self.heartbeat())))
         if question.do == "reload":
             self.reload()
         if question.do == "stop":
