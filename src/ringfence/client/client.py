@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from ringfence import __version__
 from ringfence.client.errors import Refused, Unreachable
+from ringfence.client.http import httpx
 from ringfence.client.login import Login, unreachable
 from ringfence.core.errors import FindingsError, InputError, RingfenceError
 from ringfence.ports.state import Alert, AuditEntry

@@ -1,4 +1,4 @@
-"""Labels and modes of workloads, changed so that each change can be looked at and taken back.
+"""Labels and modes of workloads, changed so that each change can be looked at.
 
 INVARIANT: a change of labels is a change of policy (law 9): it has a revision, an author and an audit entry.
 """
@@ -44,17 +44,6 @@ def set_mode(tx: Change, uuid: str, mode: Mode, *, by: Principal, at: datetime) 
         return None
     tx.update(WorkloadRecord, Where("uuid", uuid), mode_in=mode.inbound, mode_out=mode.outbound)
     return _remember(tx, WorkloadChange(0, at, by.name, uuid, "mode", _json(before), _json(mode)))
-
-
-def take_back(tx: Change, revision: int, *, by: Principal, at: datetime) -> WorkloadChange | None:
-    """Restore what a change replaced, by a change of its own; None if it is so already. Raises as `relabel`, and
-    InputError `record-missing`."""
-    change = tx.get(WorkloadChange, revision)
-    if change is None:
-        raise InputError("record-missing", f"there is no change {revision}", help="look at the list of changes")
-    if change.what == "labels":
-        return relabel(tx, change.uuid, msgspec.json.decode(change.before, type=dict[str, str]), by=by, at=at)
-    return set_mode(tx, change.uuid, msgspec.json.decode(change.before, type=Mode), by=by, at=at)
 
 
 def retire(tx: Change, uuid: str, *, by: Principal, at: datetime, why: str) -> None:
