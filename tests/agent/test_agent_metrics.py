@@ -101,3 +101,23 @@ def test_without_an_agent_there_are_none(tmp_path: Path, capsys: pytest.CaptureF
     """Exit code 3 and what to do."""
     assert main(["metrics", "--dir", str(tmp_path)]) == 3
     assert "agent-not-running" in capsys.readouterr().err
+
+
+def test_the_reference_lists_every_figure(tmp_path: Path) -> None:
+    """By name, kind and labels: what is served is what is documented, and nothing else is."""
+
+    async def found() -> tuple[metrics.Metric, ...]:
+        controller = Controller()
+        async with Host(controller, tmp_path, Paper()) as agent:
+            return metrics.metrics_of(agent.heartbeat())
+
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "agent-metrics.md").read_text()
+    listed = [line for line in page.splitlines() if line.startswith("| `ringfence_agent_")]
+    served = asyncio.run(found())
+    assert [line.split("|")[1].strip(" `") for line in listed] == [one.name for one in served]
+    for line, one in zip(listed, served, strict=True):
+        _, _, kind, labels, what, _ = line.split("|")
+        assert (kind.strip(), what.strip()) == (one.kind, one.help)
+        assert {*labels.replace("`", "").replace(",", " ").split()} == {
+            name for some, _ in one.samples for name in some
+        }
