@@ -18,6 +18,7 @@ export const client = new QueryClient({
 
 export const keys = {
   status: ["status"],
+  posture: ["posture"],
   workloads: (selector: string) => ["workloads", selector],
   workload: (uuid: string) => ["workload", uuid],
   alerts: (all: boolean) => ["alerts", all],
@@ -48,6 +49,9 @@ async function every<T>(most: number, page: (after: string) => Promise<Paged<T>>
 
 export const useStatus = () =>
   useQuery({ queryKey: keys.status, queryFn: ({ signal }) => told(api.GET("/v1/status", { signal })), refetchInterval: 5000 });
+
+export const usePosture = () =>
+  useQuery({ queryKey: keys.posture, queryFn: ({ signal }) => told(api.GET("/v1/posture", { signal })), refetchInterval: 15_000 });
 
 /** Every workload that a selector picks; all of them for an empty one. */
 export const useWorkloads = (selector: string) =>

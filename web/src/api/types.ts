@@ -14,6 +14,7 @@ export type Box = Schemas["BoxView"];
 export type Broken = Schemas["Broken"];
 export type Me = Schemas["Me"];
 export type Mode = Schemas["Mode"];
+export type Posture = Schemas["Posture"];
 export type Rollout = Schemas["RolloutView"];
 export type Status = Schemas["Status"];
 export type Workload = Schemas["WorkloadView"];

@@ -12,6 +12,7 @@ interface Planned {
   boxes: readonly Box[];
   more: number;
   findings: readonly Finding[];
+  sessions?: { in_use: number; cut: readonly { source: string; destination: string; service: string }[]; more: number } | null;
   impact?: { days: number; connections: number; broken: readonly Broken[]; more: number } | null;
 }
 
@@ -25,10 +26,15 @@ export function Impact({ of }: { of: Planned }) {
         <Stat name="Closes" value={count(of.closed)} hint="pairs of workloads" />
         <Stat name="Breaks" value={count(breaks)} hint={of.impact ? `kinds of traffic seen in ${plural(of.impact.days, "day")}` : "no traffic was judged"} tone={breaks ? "bad" : undefined} />
       </div>
-      {of.opened + of.closed === 0 && <Note>Nothing opens and nothing closes: no rule tells these labels from those before.</Note>}
+      {of.opened + of.closed + of.findings.length === 0 && <Note>Nothing opens and nothing closes: no rule tells these labels from those before.</Note>}
       {of.findings.length > 0 && (
         <ul className={css.boxes} aria-label="Tests that would fail">
           {of.findings.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">test</Badge><p>{printable(one.message)}</p><span /><small>{printable(one.help)}</small></li>)}
+        </ul>
+      )}
+      {of.sessions && of.sessions.cut.length > 0 && (
+        <ul className={css.boxes} aria-label="Connections in use that would be cut">
+          {of.sessions.cut.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">cuts</Badge><p>{printable(one.source)} → {printable(one.destination)} <code>{printable(one.service)}</code></p><span className="soft small">in use</span></li>)}
         </ul>
       )}
       {broken.length > 0 && (

@@ -3,7 +3,7 @@
 // Rows have one height. Arrow keys go from row to row, Enter opens, Space ticks.
 
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, type ReactNode, useMemo, useRef, useState } from "react";
+import { type KeyboardEvent, type ReactNode, useEffect, useMemo, useRef, useState } from "react";
 import { Check } from "./Field";
 import css from "./Table.module.css";
 
@@ -15,6 +15,8 @@ export interface Column<T> {
   by?: (row: T) => string | number;
   width?: string;
   isNumber?: boolean;
+  /** Left out where there is little room. */
+  isExtra?: boolean;
 }
 
 export interface Order {
@@ -33,6 +35,8 @@ interface Props<T> {
   picked?: ReadonlySet<string>;
   onPick?: (picked: ReadonlySet<string>) => void;
   nameOf?: (row: T) => string;
+  /** The end comes into sight: more may be fetched. */
+  onEnd?: (() => void) | undefined;
 }
 
 const ROW = 38;
@@ -52,7 +56,7 @@ export function sorted<T>(rows: readonly T[], columns: readonly Pick<Column<T>, 
 /** `web-2` before `web-10`. */
 const NATURAL = new Intl.Collator("en", { numeric: true });
 
-export function Table<T>({ label, rows, columns, idOf, order: first, opened, onOpen, picked, onPick, nameOf }: Props<T>) {
+export function Table<T>({ label, rows, columns, idOf, order: first, opened, onOpen, picked, onPick, nameOf, onEnd }: Props<T>) {
   const [order, setOrder] = useState(first);
   const shown = useMemo(() => sorted(rows, columns, order), [rows, columns, order]);
   const scroll = useRef<HTMLDivElement>(null);
@@ -60,6 +64,10 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
   const items = virtual.getVirtualItems();
   const before = items[0]?.start ?? 0;
   const after = virtual.getTotalSize() - (items.at(-1)?.end ?? 0);
+  const isAtEnd = (items.at(-1)?.index ?? -1) >= shown.length - 1;
+  useEffect(() => {
+    if (isAtEnd) onEnd?.();
+  }, [isAtEnd, onEnd]);
   const width = columns.length + (onPick ? 1 : 0);
 
   const pick = (id: string, isOn: boolean): void => {
@@ -90,7 +98,7 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
       <table className={css.table} aria-rowcount={shown.length + 1} aria-label={label}>
         <colgroup>
           {onPick && <col style={{ width: "42px" }} />}
-          {columns.map((column) => <col key={column.id} style={column.width ? { width: column.width } : undefined} />)}
+          {columns.map((column) => <col key={column.id} className={column.isExtra ? css.extra : undefined} style={column.width ? { width: column.width } : undefined} />)}
         </colgroup>
         <thead>
           <tr aria-rowindex={1}>
@@ -120,7 +128,7 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
                     <Check label={`Tick ${nameOf?.(row) ?? id}`} isOn={picked?.has(id) ?? false} onChange={(isOn) => pick(id, isOn)} />
                   </td>
                 )}
-                {columns.map((column) => <td key={column.id} className={column.isNumber ? "number" : undefined}>{column.cell(row)}</td>)}
+                {columns.map((column) => <td key={column.id} className={lookOf(column, "number")}>{column.cell(row)}</td>)}
               </tr>
             );
           })}
@@ -131,11 +139,14 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
   );
 }
 
+const lookOf = <T,>(column: Column<T>, number: string): string | undefined =>
+  [column.isNumber && number, column.isExtra && css.extra].filter(Boolean).join(" ") || undefined;
+
 function Head<T>({ column, order, onOrder }: { column: Column<T>; order: Order | undefined; onOrder: (order: Order) => void }) {
   const isIt = order?.id === column.id;
   const sort = isIt ? (order.isDown ? "descending" : "ascending") : undefined;
   return (
-    <th scope="col" aria-sort={sort} className={column.isNumber ? css.number : undefined}>
+    <th scope="col" aria-sort={sort} className={lookOf(column, css.number ?? "")}>
       {column.by ? (
         <button type="button" onClick={() => onOrder({ id: column.id, isDown: isIt && !order.isDown })}>
           {column.name}<i aria-hidden="true">{isIt ? (order.isDown ? "▼" : "▲") : ""}</i>

@@ -2,8 +2,9 @@
 
 import { useMemo, useState } from "react";
 import { Link } from "react-router";
-import { useAlerts, useQuarantines, useStatus, useWorkloads } from "../../api/queries";
-import type { Alert, Status, Workload } from "../../api/types";
+import { useAlerts, usePosture, useQuarantines, useStatus, useWorkloads } from "../../api/queries";
+import type { Alert, Posture as Told, Status, Workload } from "../../api/types";
+import { SCREENS } from "..";
 import { useEstateQuery } from "../../shell/query";
 import { Badge, SeverityBadge } from "../../ui/Badge";
 import { Card, Code, Empty, ErrorBox, Loading, Progress, type Share, ShareBar, Stat, Steps } from "../../ui/Box";
@@ -11,9 +12,9 @@ import { Select } from "../../ui/Field";
 import { Icon } from "../../ui/Icon";
 import { Page } from "../../ui/Page";
 import { useNow } from "../../ui/useNow";
-import { ago, count, percent, plural, printable } from "../../words";
+import { ago, brief, count, percent, plural, printable } from "../../words";
 import css from "./Home.module.css";
-import { type Group, groupsBy, type Hold, HOLDS, holdsOf, keysOf, nextSteps } from "./posture";
+import { type Group, groupsBy, type Hold, HOLDS, holdsOf, keysOf } from "./posture";
 
 const MOST_GROUPS = 12;
 const MOST_ALERTS = 6;
@@ -45,6 +46,8 @@ function Posture({ status, workloads }: { status: Status; workloads: readonly Wo
   const { where } = useEstateQuery();
   const alerts = useAlerts(false).data?.items;
   const quarantines = useQuarantines().data;
+  const posture = usePosture();
+  const day = posture.data?.coverage[0];
   const holds = useMemo(() => holdsOf(workloads), [workloads]);
   const hosts = workloads.filter((one) => one.origin === "agent");
   const realised = hosts.filter((one) => one.state === "realised").length;
@@ -55,6 +58,7 @@ function Posture({ status, workloads }: { status: Status; workloads: readonly Wo
     <div className={css.grid}>
       <div className={css.numbers}>
         <Stat name="Enforcing" value={percent(holds.enforce, workloads.length)} hint={`${count(holds.enforce)} of ${plural(workloads.length, "workload")}`} tone={holds.enforce === workloads.length && workloads.length > 0 ? "good" : undefined} to={filter("mode=enforce")} />
+        <Stat name="Traffic with a rule" value={day ? percent(day.covered, day.covered + day.uncovered) : "…"} hint={day ? (day.connections ? `${brief(day.uncovered)} of ${brief(day.connections)} in a day without` : "none was seen in a day") : "last 24 hours"} tone={day && day.uncovered > 0 ? "warning" : undefined} />
         <Stat name="Hosts as told" value={count(realised)} of={count(hosts.length)} hint="read back from their kernels" tone={realised < hosts.length ? "warning" : "good"} to={filter("state=realised")} />
         <Stat name="Open alerts" value={alerts ? count(severe.length) : "…"} hint={urgent ? `${count(urgent)} urgent` : "none urgent"} tone={urgent ? "bad" : undefined} to="/alerts" />
         <Stat name="In quarantine" value={count(status.quarantines)} hint={status.quarantines ? `${count(status.quarantines_verified)} verified on every host` : "nobody is isolated"} tone={status.quarantines > status.quarantines_verified ? "warning" : undefined} to="/alerts?tab=quarantines" />
@@ -62,10 +66,11 @@ function Posture({ status, workloads }: { status: Status; workloads: readonly Wo
       </div>
       <div className={css.column}>
         <Coverage workloads={workloads} holds={holds} filter={filter} />
+        {posture.data && <Jewels posture={posture.data} />}
         <ByLabel workloads={workloads} />
       </div>
       <div className={css.column}>
-        <Next status={status} workloads={workloads} />
+        {posture.error ? <ErrorBox error={posture.error} onRetry={() => void posture.refetch()} /> : <Next steps={posture.data?.next} />}
         <Latest alerts={severe} isKnown={alerts !== undefined} />
         <Rollout status={status} />
         <Parts status={status} isolated={quarantines?.filter((one) => one.state !== "verified").length ?? 0} />
@@ -121,19 +126,49 @@ function Line({ group }: { group: Group }) {
   );
 }
 
-function Next({ status, workloads }: { status: Status; workloads: readonly Workload[] }) {
-  const steps = nextSteps(status, workloads);
+/** Critical segments: who reaches them now, and who would once everything is enforced. */
+function Jewels({ posture }: { posture: Told }) {
+  if (posture.jewels.length === 0) return null;
+  return (
+    <Card title="Crown jewels" isFlush tools={<span className="soft small">who reaches them in one step</span>}>
+      <table className={css.groups}>
+        <thead><tr><th scope="col">segment</th><th scope="col" className={css.number} style={{ width: 110 }}>enforcing</th><th scope="col" className={css.number} style={{ width: 150 }}>reached by now</th><th scope="col" className={css.number} style={{ width: 150 }}>once enforced</th><th scope="col" style={{ width: 132 }}>internet</th></tr></thead>
+        <tbody>
+          {posture.jewels.map((jewel) => (
+            <tr key={jewel.segment}>
+              <td><Link to={`/workloads?${new URLSearchParams({ where: jewel.selector })}`} title={printable(jewel.selector)}>{printable(jewel.segment)}</Link></td>
+              <td className={`${css.number} number`}>{count(jewel.enforcing)} of {count(jewel.workloads)}</td>
+              <td className={`${css.number} number`}>{plural(jewel.workloads_now, "workload")}</td>
+              <td className={`${css.number} number`}>{plural(jewel.workloads_allowed, "workload")}</td>
+              <td>{jewel.is_open_to_internet_now ? <Badge tone="bad" mark="!">open now</Badge> : jewel.is_open_to_internet ? <Badge tone="warning" mark="!">allowed</Badge> : <Badge tone="good" mark="✓">closed</Badge>}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </Card>
+  );
+}
+
+const STEP_TONE = { critical: "bad", warning: "warning", info: "plain" } as const;
+const STEP_MARK = { critical: "▲", warning: "!", info: "i" } as const;
+
+/** What the controller counts as pressing; a step leads somewhere once its screen exists. */
+function Next({ steps }: { steps: Told["next"] | undefined }) {
   return (
     <Card title="What to do next" isFlush>
-      {steps.length === 0 && <p className={css.nothing}>Nothing presses.</p>}
-      <ol className={`${css.list} ${css.steps}`}>
-        {steps.map((step) => (
-          <li key={step.text}><Link to={step.to}><div><p>{step.text}</p><p className="soft small">{printable(step.why)}</p></div><Icon name="right" /></Link></li>
-        ))}
+      {!steps ? <Loading lines={3} /> : steps.length === 0 && <p className={css.nothing}>Nothing presses.</p>}
+      <ol className={css.list}>
+        {steps?.map((step) => {
+          const inner = <><Badge tone={STEP_TONE[step.severity]} mark={STEP_MARK[step.severity]}>{step.severity}</Badge><span>{sentence(printable(step.text))}</span></>;
+          const path = step.link.split("?")[0];
+          return <li key={step.text}>{SCREENS.some((screen) => screen.path === path) ? <Link to={step.link}>{inner}<Icon name="right" /></Link> : <div>{inner}</div>}</li>;
+        })}
       </ol>
     </Card>
   );
 }
+
+const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
 function Latest({ alerts, isKnown }: { alerts: readonly Alert[]; isKnown: boolean }) {
   const now = useNow();
@@ -159,7 +194,7 @@ function Rollout({ status }: { status: Status }) {
       <div className={css.rollout}>
         <Progress label="Hosts confirmed" value={rollout.confirmed} of={rollout.total} />
         <p className="soft">{count(rollout.confirmed)} of {plural(rollout.total, "host")} confirmed{rollout.problem && `; ${printable(rollout.problem)}`}</p>
-        {(rollout.laggards ?? []).slice(0, 5).map((one) => (
+        {(rollout.stage === "done" ? [] : rollout.laggards).slice(0, 5).map((one) => (
           <p key={one.uuid} className="small"><Link to={`/workloads?open=${one.uuid}`}>{printable(one.name)}</Link> <span className="soft">{one.state}{one.why && `: ${printable(one.why)}`}</span></p>
         ))}
       </div>

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import type { Status, Workload } from "../../api/types";
-import { groupsBy, holdsOf, keysOf, nextSteps } from "./posture";
+import type { Workload } from "../../api/types";
+import { groupsBy, holdsOf, keysOf } from "./posture";
 
 const workload = (name: string, labels: Record<string, string>, state: Workload["state"], mode: Workload["mode"] = { in: "observe", out: "observe" }): Workload =>
-  ({ uuid: name, name, labels, kind: "host", origin: "agent", mode, addresses: [], state, problems: [], policy_version: 1, agent: "", is_quarantined: false }) as Workload;
+  ({ uuid: name, name, labels, kind: "host", origin: "agent", mode, addresses: [], state, problems: [], policy_version: 1, agent: "", is_quarantined: false }) as unknown as Workload;
 
 const ESTATE = [
   workload("a", { app: "shop", role: "web" }, "realised", { in: "enforce", out: "observe" }),
@@ -21,9 +21,4 @@ test("the least protected group comes first, and what has no label has a group",
   const groups = groupsBy(ESTATE, "app");
   expect(groups.map((one) => [one.where, one.workloads, one.troubled])).toEqual([["app=shop", 2, 1], ["!app", 1, 0], ["app=pay", 2, 0]]);
   expect(keysOf(ESTATE)).toEqual(["app", "role"]);
-});
-
-test("steps are those that the numbers ask for", () => {
-  const status = { agents: { realised: 3, drifted: 1 }, alerts: {}, policy_version: 2, rollout: { problem: "", version: 2 } } as unknown as Status;
-  expect(nextSteps(status, ESTATE).map((step) => step.to)).toEqual(["/workloads?state=drifted", "/workloads?mode=observe"]);
 });

@@ -1,7 +1,6 @@
-// How protected the estate is, counted from its workloads and the controller's status.
+// How strictly workloads are held, and by which of their labels; the rest of the posture is the controller's to count.
 
-import type { HostState, ModeName, Status, Workload } from "../../api/types";
-import { plural } from "../../words";
+import type { HostState, ModeName, Workload } from "../../api/types";
 
 /** Inbound is what protects a workload; `none`: nothing of ours is there. */
 export type Hold = ModeName | "none";
@@ -50,28 +49,4 @@ export function groupsBy(workloads: readonly Workload[], key: string): Group[] {
   }));
   const open = (group: Group): number => group.workloads - group.holds.enforce;
   return groups.sort((a, b) => open(b) - open(a) || b.workloads - a.workloads || (a.name < b.name ? -1 : 1));
-}
-
-export interface Step {
-  text: string;
-  why: string;
-  to: string;
-}
-
-/** What to do next, the most pressing first. */
-export function nextSteps(status: Status, workloads: readonly Workload[]): Step[] {
-  const agents = status.agents;
-  const holds = holdsOf(workloads);
-  const of = (state: HostState): number => agents[state] ?? 0;
-  const steps: (Step | false)[] = [
-    (status.alerts.critical ?? 0) > 0 && { text: `Look at ${plural(status.alerts.critical ?? 0, "critical alert")}`, why: "somebody may be moving through the estate", to: "/alerts" },
-    of("drifted") > 0 && { text: `Restore ${plural(of("drifted"), "drifted host")}`, why: "their kernels hold something else than they were given", to: "/workloads?state=drifted" },
-    of("refused") > 0 && { text: `See why ${plural(of("refused"), "host")} refused`, why: "they keep the policy they had", to: "/workloads?state=refused" },
-    status.rollout.problem !== "" && { text: `The rollout of version ${status.rollout.version} stopped`, why: status.rollout.problem, to: "/workloads" },
-    of("unreachable") > 0 && { text: `Find ${plural(of("unreachable"), "unreachable host")}`, why: "they keep their policy, but nothing new reaches them", to: "/workloads?state=unreachable" },
-    status.policy_version === 0 && workloads.length > 0 && { text: "Publish a first policy", why: "without one nothing is protected: ringfence recommend, then ringfence apply", to: "/workloads" },
-    status.policy_version > 0 && holds.observe > 0 && { text: `Enforce ${plural(holds.observe, "workload")} in observe`, why: "they tell what they would block, and block nothing", to: "/workloads?mode=observe" },
-    status.policy_version > 0 && holds.selective > 0 && { text: `Close ${plural(holds.selective, "workload")} in selective`, why: "what no rule speaks of still passes there", to: "/workloads?mode=selective" },
-  ];
-  return steps.filter((step) => step !== false);
 }

@@ -29,15 +29,15 @@ const STRICT: Record<ModeName, number> = { observe: 0, selective: 1, enforce: 2 
 
 const columnsAt = (now: number): readonly Column<Workload>[] => [
   {
-    id: "name", name: "Workload", width: "20%", by: (one) => one.name,
+    id: "name", name: "Workload", width: "23%", by: (one) => one.name,
     cell: (one) => <><b>{printable(one.name)}</b>{one.is_quarantined && <> <Badge tone="bad" mark="⛒">quarantine</Badge></>}</>,
   },
   { id: "labels", name: "Labels", by: (one) => labelText(one.labels), cell: (one) => <Labels labels={one.labels} isLine /> },
-  { id: "mode", name: "Mode", width: "150px", by: (one) => STRICT[one.mode.in] * 3 + STRICT[one.mode.out], cell: (one) => one.state === "unmanaged" ? <span className="soft">–</span> : <ModeBadge mode={one.mode} /> },
+  { id: "mode", name: "Mode", width: "182px", by: (one) => STRICT[one.mode.in] * 3 + STRICT[one.mode.out], cell: (one) => one.state === "unmanaged" ? <span className="soft">–</span> : <ModeBadge mode={one.mode} /> },
   { id: "state", name: "State", width: "128px", by: (one) => RANK[one.state], cell: (one) => <StateBadge state={one.state} /> },
-  { id: "version", name: "Version", width: "82px", isNumber: true, by: (one) => one.policy_version, cell: (one) => one.policy_version || <span className="soft">–</span> },
-  { id: "address", name: "Address", width: "150px", by: (one) => one.addresses[0] ?? "", cell: (one) => <span className="mono" title={one.addresses.join(", ")}>{one.addresses[0] ?? "–"}{one.addresses.length > 1 && <span className="soft"> +{one.addresses.length - 1}</span>}</span> },
-  { id: "seen", name: "Last heard", width: "108px", by: (one) => (one.seen ? -Date.parse(one.seen) : Infinity), cell: (one) => <span className="soft">{one.seen ? ago(one.seen, now) : "never"}</span> },
+  { id: "version", name: "Version", width: "82px", isNumber: true, isExtra: true, by: (one) => one.policy_version, cell: (one) => one.policy_version || <span className="soft">–</span> },
+  { id: "address", name: "Address", width: "150px", isExtra: true, by: (one) => one.addresses[0] ?? "", cell: (one) => <span className="mono" title={one.addresses.join(", ")}>{one.addresses[0] ?? "–"}{one.addresses.length > 1 && <span className="soft"> +{one.addresses.length - 1}</span>}</span> },
+  { id: "seen", name: "Last heard", width: "108px", isExtra: true, by: (one) => (one.seen ? -Date.parse(one.seen) : Infinity), cell: (one) => <span className="soft">{one.seen ? ago(one.seen, now) : "never"}</span> },
 ];
 
 type Doing = "labels" | "mode" | "quarantine" | null;

@@ -1,0 +1,42 @@
+"""The pages as they are built, a browser, and one small estate for all tests that look."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
+
+from pages import CHROMIUM, launch
+from playwright.sync_api import Browser, sync_playwright
+from populated import Shop, shop
+
+from ringfence.api.web import FOLDER
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not (FOLDER / "index.html").exists():
+        pytest.skip("the web UI is not built: make web")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Tests put back what they change."""
+    with shop(tmp_path_factory.mktemp("estate")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures of pages go."""
+    return tmp_path_factory.mktemp("shots")
