@@ -7,7 +7,7 @@ import base64
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -17,7 +17,7 @@ from databases import opened
 from ringfence.controller import audit
 from ringfence.controller.access import AccessError
 from ringfence.controller.ca import Authority, Issued, csr_of, new_key
-from ringfence.controller.joining import AGAIN, Joining, Revoked, _certificate
+from ringfence.controller.joining import AGAIN, Joining, Revoked, _certificate, _free_name
 from ringfence.ports.state import Certificate, Change, State, Where, WorkloadRecord
 from ringfence.wire.join import renewal_of
 
@@ -179,5 +179,22 @@ def test_the_machine_that_enrolled_is_remembered_through_renewals(estate: WithEs
     async def work(made: Estate) -> None:
         await made.renew(made.first, made.key, new_key())
         assert {one.machine for one in await made.certificates()} == {"machine-1"}
+
+    estate(work)
+
+
+def test_hosts_of_one_name_are_numbered(estate: Callable[[Callable[[Estate], Awaitable[None]]], None]) -> None:
+    """Each gets a name nobody has, by number in the order they come; a hole may be used or not."""
+
+    async def work(found: Estate) -> None:
+        def named(tx: Change) -> str:
+            name = _free_name(tx, "web")
+            tx.add(WorkloadRecord(str(uuid4()), name, {}, NOW))
+            audit.record(tx, at=NOW, actor="test", action="agent.enrol", subject=name, details={})
+            return name
+
+        names = [await found.state.write(named) for _ in range(9)]
+        assert names == [f"web-{number}" for number in range(2, 11)]
+        assert await found.state.write(lambda tx: _free_name(tx, "db")) == "db"
 
     estate(work)
