@@ -140,6 +140,7 @@ class Workloads:
             problems=realised.problems if realised is not None else (),
             seen=at,
             policy_version=realised.policy_version if realised is not None else 0,
+            digest=realised.digest if realised is not None else "",
             agent=heartbeat.version if heartbeat is not None else "",
             is_quarantined=any(q.workload == workload.uuid for q in self._reconciler.quarantines),
             disabled_until=datetime.fromtimestamp(disabled, UTC) if disabled > now.timestamp() else None,

@@ -64,10 +64,11 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, An
 
 async def _guarded(serve: Serve, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A client that leaves early, talks nonsense or says nothing ends its own connection only."""
-    with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
+    errors = (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError)
+    with contextlib.suppress(*errors, asyncio.CancelledError):  # asyncio 3.11 prints a traceback of who is cancelled
         async with asyncio.timeout(_IDLE_S):
             await serve(reader, writer)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, asyncio.CancelledError):
         writer.close()
         await writer.wait_closed()
 

@@ -243,6 +243,8 @@ class WorkloadView(msgspec.Struct, frozen=True):
     seen: datetime | None = None
     policy_version: int = 0
     """In force there."""
+    digest: str = ""
+    """Of the intent that was read back there: what the host should enforce has the same one."""
     agent: str = ""
     """The version of the agent."""
     is_quarantined: bool = False
