@@ -13,7 +13,8 @@ from ringfence.client.errors import Refused
 from ringfence.controller import jobs
 from ringfence.wire import api, explore
 
-LOG = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status\n"
+FIELDS = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end"
+LOG = f"{FIELDS} action log-status\n"
 CSV = "name,addresses,kind,label:app,label:env,label:role\n"
 
 
