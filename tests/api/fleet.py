@@ -28,8 +28,7 @@ class Fleet:
         (self.estate / "policies").mkdir(parents=True)
         self.write(SHOP)
         self.hosts = {n: self._host(n, address) for n, address in (("web", "10.0.0.1"), ("db", "10.0.0.2"))}
-        for name in self.hosts:
-            eventually(lambda name=name: self.client.workload(name).addresses)
+        eventually(lambda: all(self.client.workload(name).addresses for name in self.hosts))
 
     def _host(self, name: str, address: str) -> Host:
         labels = {"app": "shop", "role": name}
