@@ -8,7 +8,7 @@ from functools import cache
 import httpx
 import pytest
 from litestar import Litestar
-from serving import Serving, body, serving
+from serving import Serving, body, eventually, serving
 
 from ringfence.api import guards
 from ringfence.client.client import _context
@@ -22,6 +22,14 @@ RIGHT_OF = {
     "GET /v1/alive": guards.EVERYBODY,
     "GET /v1/openapi.json": guards.EVERYBODY,
     "GET /v1/me": guards.ANYBODY,
+    "GET /v1/login": guards.EVERYBODY,
+    "GET /v1/login/oidc": guards.EVERYBODY,
+    "GET /v1/login/oidc/callback": guards.EVERYBODY,
+    "POST /v1/session": guards.EVERYBODY,
+    "GET /v1/session": guards.ANYBODY,
+    "DELETE /v1/session": guards.ANYBODY,
+    "GET /v1/sessions": "tokens",
+    "DELETE /v1/sessions/{id}": "tokens",
     "GET /v1/tokens": "tokens",
     "POST /v1/tokens": "tokens",
     "DELETE /v1/tokens/{id}": "tokens",
@@ -108,7 +116,7 @@ def routes_of(app: Litestar) -> dict[str, object]:
 
 def test_every_route_says_which_right_it_takes(served: Serving) -> None:
     """The routes there are, and the right of each, are exactly those of the table above."""
-    assert routes_of(served.api._server.config.loaded_app) == RIGHT_OF
+    assert routes_of(served.api._server.config.loaded_app._api) == RIGHT_OF
 
 
 class Asker:
@@ -188,6 +196,37 @@ def test_an_expired_token_is_refused(tmp_path_factory: pytest.TempPathFactory) -
     assert (answer.status_code, answer.json()["code"]) == (401, "token-refused")
 
 
+@pytest.fixture(scope="module")
+def worthless(served: Serving) -> dict[str, str]:
+    """Tokens that open nothing, though each looks like one that does."""
+    admin = served.client()
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    expired = admin.grant(Grant("late", ("administrator",), expires=soon))
+    revoked, other = (admin.grant(Grant(name, ("administrator",))) for name in ("gone", "other"))
+    admin.revoke_token(revoked.split("_")[1])
+    eventually(lambda: datetime.now(UTC) > soon)
+    forged = "_".join((*served.token.split("_", 2)[:2], other.split("_", 2)[2]))
+    return {"expired": expired, "revoked": revoked, "forged": forged}
+
+
+@pytest.mark.parametrize("kind", ["expired", "revoked", "forged"])
+@pytest.mark.parametrize("name", [*GUARDED, "GET /v1/me", "GET /v1/session", "DELETE /v1/session"])
+def test_a_token_that_was_good_opens_no_route(asker: Asker, worthless: dict[str, str], name: str, kind: str) -> None:
+    """Expired, revoked, or another token's secret beside the id of a good one: 401 on every route, an
+    administrator's though it was."""
+    answer = asker.ask(name, None, worthless[kind])
+    assert (answer.status_code, answer.json()["code"]) == (401, "token-refused")
+
+
+@pytest.mark.parametrize("name", [name for name in GUARDED if name not in STREAMS])
+def test_a_scope_adds_no_right(asker: Asker, served: Serving, name: str) -> None:
+    """An author of one application opens the routes of an author, none besides."""
+    if "scoped" not in asker._tokens:
+        asker._tokens["scoped"] = served.client().grant(Grant("scoped", ("author",), scope="app=shop"))
+    answer = asker.ask(name, "scoped")
+    assert (answer.status_code != 403) == (RIGHT_OF[name] in MAY["author"]), answer.text
+
+
 @cache
 def _nonsense() -> tuple[bytes, ...]:
     words = (b"", b"{", b"[1]", b"null", b'"x"', b"\xff\xfe", b'{"a":' * 5000, b"9" * 5000)
@@ -227,7 +266,7 @@ def test_too_large_a_body_is_not_read(served: Serving) -> None:
 TRICKS = (
     "/v1/evidence/../../ca.json", "/v1/evidence/..%2f..%2fca.json", "/v1/evidence/%2e%2e%2f%2e%2e%2fca.json",
     "/v1/workloads/..%2fstatus", "/v1/../v1/status/..", "/v1/versions/-1", "/v1/versions/1e3",
-    "/v1/versions/99999999999999999999", "/v1/evidence/%00", "/V1/STATUS", "/v1/tokens/a%0d%0aX-Y:%20z",
+    "/v1/versions/99999999999999999999", "/v1/evidence/%00", "/v1/STATUS", "/v1/tokens/a%0d%0aX-Y:%20z",
 )  # fmt: skip
 
 

@@ -17,7 +17,12 @@ MOST = 2_000_000
 _USUAL = timedelta(days=7)
 
 
-@get("/conversations", opt=needs("read"), summary="Observed traffic as it is stored, one row a conversation and hour.")
+@get(
+    "/conversations",
+    opt=needs("read"),
+    media_type=TYPE,
+    summary="Observed traffic as it is stored, one row a conversation and hour.",
+)
 async def conversations(
     desk: Desk, since: FromQuery[datetime | None] = None, until: FromQuery[datetime | None] = None
 ) -> Response[bytes]:

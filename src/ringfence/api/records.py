@@ -58,7 +58,13 @@ async def erase(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[Reason])
     return await desk.collecting.delete(id, why=data.why, by=who)
 
 
-@post("/backup", opt=needs("backup"), status_code=HTTP_200_OK, summary="The state, the CA and the keys as one file.")
+@post(
+    "/backup",
+    opt=needs("backup"),
+    status_code=HTTP_200_OK,
+    media_type="application/octet-stream",
+    summary="The state, the CA and the keys as one file.",
+)
 async def backup(desk: Desk, who: Who, data: JSONBody[BackUp]) -> Stream:
     """Whoever has it unsealed has the estate."""
     path = desk.settings.directory / f".backup-{secrets.token_hex(8)}"
