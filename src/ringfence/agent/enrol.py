@@ -142,7 +142,7 @@ def _refused(status: int, content: bytes) -> RingfenceError:
         said = msgspec.json.decode(content, type=_Refusal)
     except ValueError:
         said = _Refusal()
-    if status >= 500 or not said.code:
+    if status >= 500 or status == 429 or not said.code:
         return RingfenceError("controller-unreachable", f"the controller answers {status}", help="try again later")
     return InputError(said.code, said.message or f"the controller answers {status}", help=said.help)
 
