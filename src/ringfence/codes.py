@@ -269,7 +269,6 @@ _CONTROLLER = {
     "provider-unreachable": Code("the provider of identities cannot be asked", "sign in with a token, or wait"),
     "bad-oidc": Code("`[oidc]` of controller.toml cannot be meant as it is", "correct what is named"),
     "too-many-requests": Code("somebody asks too much at once", "wait for as long as the answer says"),
-    "not-as-seen": Code("what is to be changed is not as it was seen (`If-Match`)", "look at it again"),
     "cross-site": Code("a request does not prove that a page of ours asks", "use the controller's own address"),
     "join-refused": Code("a join token is unknown, used up, revoked or expired", "make a new one"),
     "bad-token": Code("a token cannot be read", "copy the whole of it"),

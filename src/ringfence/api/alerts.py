@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
-from litestar import Router, get, post
+from litestar import Request, Router, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
+from ringfence.api.guards import recognise
+from ringfence.controller.access import AccessError
 from ringfence.controller.attending import Attending
 from ringfence.ports.state import Alert
 from ringfence.wire.api import Handle, Page
+
+_ASK_AGAIN_S = 1.0
+"""Who follows is asked about again no more often than this."""
 
 
 @get("/alerts", opt=needs("read"), summary="Alerts, the most severe first.")
@@ -39,12 +46,20 @@ async def resolve(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[Handle
 
 
 @get("/events", opt=needs("read"), summary="Violations and alerts as they come (server-sent events).")
-async def events(desk: Desk) -> ServerSentEvent:
-    return ServerSentEvent(_told(desk.attending))
+async def events(desk: Desk, request: Request[Any, Any, Any]) -> ServerSentEvent:
+    """It ends with the token or session it was asked with."""
+    return ServerSentEvent(_told(desk.attending, request))
 
 
-async def _told(attending: Attending) -> AsyncIterator[ServerSentEventMessage]:
+async def _told(attending: Attending, request: Request[Any, Any, Any]) -> AsyncIterator[ServerSentEventMessage]:
+    asked = time.monotonic()
     async for event in attending.follow():
+        if time.monotonic() - asked >= _ASK_AGAIN_S:
+            try:
+                await recognise(request)
+            except AccessError:
+                return
+            asked = time.monotonic()
         yield ServerSentEventMessage(event=event.kind, data=msgspec.json.encode(event).decode())
 
 

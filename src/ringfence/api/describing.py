@@ -26,7 +26,6 @@ _TEXTS: Mapping[int, str] = {
     404: "There is no such thing.",
     405: "There is no such method here.",
     409: "It is not as you think it is: look again.",
-    412: "It is not as you saw it (`If-Match`).",
     413: "It says more than is read.",
     422: "What is in it does not hold: see `findings`.",
     429: "Too much at once: wait for `Retry-After` seconds.",
@@ -102,7 +101,7 @@ def _statuses(operation: Mapping[str, Any], path: str, method: str, right: str) 
     if "{" in path or method in _WRITES or "login" in path:
         found |= {404}
     if method in _WRITES:
-        found |= {401, 409, 412, 422}
+        found |= {401, 409, 422}
     if "requestBody" in operation:
         found |= {413}
     return found
