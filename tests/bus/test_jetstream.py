@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -117,11 +118,37 @@ def test_a_connection_from_an_address_that_is_gone_is_replaced_at_once(
             assert agent._client is client
 
             agent.come_from({parse_address("10.0.0.8")})
-            while agent._client is client:
-                await asyncio.sleep(0.005)
+            async with asyncio.timeout(PATIENCE_S):
+                while agent._client is client:
+                    await asyncio.sleep(0.005)
             await agent.connected(timeout_s=PATIENCE_S)
             await agent.flush()
             assert agent._client is not client
+
+    asyncio.run(story())
+
+
+def test_a_connection_that_is_lost_in_the_middle_of_writing_is_replaced(tmp_path: Path) -> None:
+    """Also where the library fails to write what still waits, and tells nobody that it closed: who publishes much when
+    the server dies is not deaf ever after."""
+
+    async def story() -> None:
+        async with open_fleet(tmp_path) as (fleet, _), connection(fleet.agent(A)) as agent:
+            client = agent._client
+            assert client
+
+            async def fails() -> None:
+                client._pending.append(b"x")
+                client._pending_data_size += 1
+                raise ConnectionResetError("on purpose")
+
+            client._transport.drain = fails  # type: ignore[union-attr, method-assign]
+            with suppress(BusError, ConnectionResetError):
+                await agent.publish(subjects.up(str(A), "beat"), b"one")
+            async with asyncio.timeout(PATIENCE_S):
+                while agent._client is client or not agent.is_connected:
+                    await asyncio.sleep(0.01)
+            await agent.flush()
 
     asyncio.run(story())
 

@@ -45,6 +45,8 @@ CONTROLLER_INBOX: Final = "rf.inbox.controller"
 
 _CONNECT_S = 10
 _PING_S = 20
+_LOOK_S = 1.0
+"""How often to see whether a connection is still one."""
 _LINGER_S = 5.0
 _ACK_WAIT_S = 60.0
 _AT_ONCE = 32
@@ -160,11 +162,15 @@ class JetStreamBus:
             failures += 1
 
     async def _ended(self) -> None:
-        """Until the connection of now is lost, whichever that is by then."""
+        """Until the connection of now is lost, whichever that is by then. The library does not always say so: where
+        writing what still waited fails, too, it forgets to."""
         lost = None
         while lost is not self._lost:
             lost = self._lost
-            await lost.wait()
+            while not lost.is_set() and self.is_connected:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_S):
+                        await lost.wait()
 
     async def renew(self, *, linger_s: float = _LINGER_S) -> None:
         """Go over to a new connection, made with the credentials of now, and then end the old one: whatever comes is
