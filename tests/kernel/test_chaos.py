@@ -401,7 +401,8 @@ def test_nothing_opens_and_nothing_breaks(seed: int, tmp_path: Path) -> None:
     assert [o for o in probes.anchored if not (o.passed and o.is_clean)] == [], "\n".join(chaos.log)
     after = list(probes.since(settled))
     assert {one for one, _ in after} == set(chaos.model.tries)
-    assert [one for one, o in after if o.passed != chaos.model.lets(one) and not one.is_floating] == []
+    wrong = [(one, o) for one, o in after if o.passed != chaos.model.lets(one) and not one.is_floating]
+    assert wrong == [], "\n".join(chaos.log)
     floating = {one: o.passed for one, o in after if one.is_floating}
     if not chaos.estate.quarantined:  # what a quarantine binds it does not let go of, wherever the address goes
         assert floating == {one: chaos.model.lets(one) and one.source == chaos.holder for one in floating}
