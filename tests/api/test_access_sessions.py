@@ -244,3 +244,17 @@ def test_an_idempotency_key_works_in_a_session(served: Serving) -> None:
     other = Browser(served)
     other.sign_in(served.token)
     assert other.post("/v1/tokens", grant, **key).json() != first.json()
+
+
+def test_a_stream_ends_with_its_session(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever follows events hears none of what happens after they were signed out."""
+    monkeypatch.setattr("ringfence.api.alerts._ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr("ringfence.controller.attending._BEAT_S", 0.05)
+    browser = Browser(served)
+    browser.sign_in(served.token)
+    headers = {"Origin": browser.url, "X-CSRF-Token": browser.csrf}
+    with browser.http.stream("GET", "/v1/events") as stream:
+        lines = stream.iter_lines()
+        assert next(line for line in lines if line.startswith("event:")) == "event: still-here"
+        assert browser.http.delete("/v1/session", headers=headers).status_code == 204
+        assert len(list(lines)) < 1000
