@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 from explored import Explored
-from serving import Serving
+from serving import serving
 
 from ringfence.core.decide import decide
 from ringfence.core.engine import ask
@@ -16,12 +17,12 @@ from ringfence.core.net.address import parse_address
 from ringfence.core.world import REASONS, VERDICTS, Endpoint, Flow
 
 
-def test_an_empty_controller_says_how_to_begin(served: Serving) -> None:
+def test_an_empty_controller_says_how_to_begin(tmp_path: Path) -> None:
     """No workload, no traffic: all is zero, and the first step is to get some."""
-    with served.client() as client:
+    with serving(tmp_path / "empty") as served, served.client() as client:
         told = client.explore.posture()
-    assert (told.rules, told.coverage[0].connections, told.jewels) == (0, 0, ())
-    assert any(step.code in ("no-workloads", "no-flows") for step in told.next)
+    assert (told.workloads, told.rules, told.coverage[0].connections, told.jewels) == (0, 0, 0, ())
+    assert [step.code for step in told.next] == ["no-workloads"]
 
 
 def test_coverage_counts_what_rules_speak_of(estate: Explored) -> None:

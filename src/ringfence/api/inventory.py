@@ -10,7 +10,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from ringfence.api.common import Desk, Who, needs
 from ringfence.controller.jobs import MOST_BYTES
-from ringfence.wire.explore import DemoLoaded, ImportInventory, InventoryPlanned, Job
+from ringfence.wire.explore import DemoLoaded, ImportInventory, InventoryPlanned, Job, LoadDemo
 
 _Name = Annotated[str, QueryParameter(min_length=1, max_length=200, description="Of the file.")]
 
@@ -41,9 +41,9 @@ async def job(desk: Desk, id: FromPath[str]) -> Job:
 
 
 @post("/demo", opt=needs("enrol"), status_code=HTTP_200_OK, summary="A recorded estate to look around in.")
-async def demo(desk: Desk, who: Who) -> DemoLoaded:
+async def demo(desk: Desk, who: Who, data: JSONBody[LoadDemo]) -> DemoLoaded:
     """Only while there is nothing: no workload, no policy."""
-    return await desk.studies.importing.demo(by=who)
+    return await desk.studies.importing.demo(data.estate, by=who)
 
 
 ROUTES = Router("/", route_handlers=[inventory, import_flows, jobs, job, demo], tags=["inventory"])

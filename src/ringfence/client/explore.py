@@ -57,7 +57,7 @@ class Explore:
         return self._client.get(f"/jobs/{quote(id, safe='')}", explore.Job)
 
     def demo(self) -> explore.DemoLoaded:
-        return self._client.post("/demo", None, explore.DemoLoaded)
+        return self._client.post("/demo", explore.LoadDemo("shop"), explore.DemoLoaded)
 
     def words(self) -> explore.Words:
         return self._client.get("/vocabulary", explore.Words)

@@ -38,8 +38,8 @@ from ringfence.wire.explore import DemoLoaded, ImportInventory, InventoryPlanned
 
 MOST_NAMED = 200
 MOST_WORKLOADS = 20_000
-_RECORDED = ("lab", "recorded", "shop")
-"""Where the recording lies that ships with Ringfence, below the package."""
+_RECORDED = ("lab", "recorded")
+"""Where the recordings lie that ship with Ringfence, below the package."""
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -114,11 +114,11 @@ class Importing:
 
     # ---- the demo estate --------------------------------------------------------------------------------------------
 
-    async def demo(self, *, by: Principal) -> DemoLoaded:
+    async def demo(self, estate: str, *, by: Principal) -> DemoLoaded:
         """The recorded estate, for looking around. Raises AccessError, InputError `not-empty`: only where nothing is
         yet."""
         by.demand("enrol")
-        folder = Path(str(resources.files("ringfence").joinpath(*_RECORDED)))
+        folder = Path(str(resources.files("ringfence").joinpath(*_RECORDED, estate)))
         loaded = await asyncio.to_thread(lambda: load_paths([folder / "inventory"]).raise_if_errors())
         inventory = Inventory(msgspec.structs.replace(w, origin="file") for w in loaded.workloads)
         found = await asyncio.to_thread(read_flows, [str(folder / "flows")], inventory, among=flow_sources())
@@ -129,7 +129,7 @@ class Importing:
                 help_ = "load it into a controller that has nothing in it yet"
                 raise InputError("not-empty", "there are workloads or policies here already", help=help_)
             _add(tx, inventory.workloads, now)
-            audit.record(tx, at=now, actor=by.name, action="demo.load", subject="shop", details={})
+            audit.record(tx, at=now, actor=by.name, action="demo.load", subject=estate, details={})
 
         await self._state.write(work)
         for workload in inventory.workloads:

@@ -806,6 +806,12 @@ class Job(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
 
 
+class LoadDemo(_Asked, frozen=True):
+    """Which recorded estate."""
+
+    estate: Literal["shop"]
+
+
 class DemoLoaded(msgspec.Struct, frozen=True):
     """The recorded estate, now here."""
 
