@@ -11,8 +11,8 @@ from typing import Annotated
 
 import msgspec
 
-from ringfence.controller.group_roles import Oidc
 from ringfence.controller.controller import Settings
+from ringfence.controller.group_roles import Oidc
 from ringfence.controller.rates import Rates
 from ringfence.core.errors import InputError, Location
 from ringfence.notify.sinks import Sink

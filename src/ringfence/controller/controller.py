@@ -42,6 +42,7 @@ from ringfence.controller.estate import (
 )
 from ringfence.controller.fabric import SWEEP_S, Fabric
 from ringfence.controller.granting import Granting
+from ringfence.controller.group_roles import Oidc
 from ringfence.controller.hearing import Hearing
 from ringfence.controller.incoming import STRETCH_S, Incoming
 from ringfence.controller.joining import Joining, Revoked
@@ -83,7 +84,6 @@ from ringfence.stores.sql import SqlState
 from ringfence.wire import subjects
 from ringfence.wire.api import Draft, RefusedClaim
 from ringfence.wire.join import Admission, Request
-from ringfence.wire.api import Draft
 from ringfence.wire.messages import Event, Order, Realised
 
 _log = logging.getLogger(__name__)
