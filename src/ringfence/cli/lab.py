@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from ringfence.cli.fleet_words import contained_words, plan_words
 from ringfence.cli.picture import draw_html
 from ringfence.cli.render_map import map_table
 from ringfence.cli.session import CLEAN, Session, command
@@ -21,6 +22,7 @@ from ringfence.lab import demo as demo_
 from ringfence.lab import namespaces
 from ringfence.lab.lab import Lab
 from ringfence.lab.record import write_inventory
+from ringfence.lab.story.telling import Views
 
 app = typer.Typer(no_args_is_help=True, help="Worlds of real hosts in network namespaces, with real traffic.")
 _FLUSH_S = 60.0
@@ -46,16 +48,23 @@ def demo(
     recorded: Annotated[
         bool, typer.Option("--recorded", help="Use recorded flows even where a lab could run.")
     ] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Attack declared ports only, not all 65,535.")] = False,
 ) -> int:
-    """Discover, map, segment and defend a real estate of hosts, with proof. Exit 1 if a claim does not hold."""
-    views = demo_.Views(table=map_table, picture=_picture)
+    """A controller and a dozen agents: discover, propose, enforce, attack, contain, with proof of each.
+
+    Exit 1 if a claim does not hold. Without root on Linux the story is told on recorded flows, as far as those go.
+    """
+    views = Views(table=map_table, picture=_picture, plan=plan_words, contained=contained_words)
     reason = "" if recorded else why_not()
+    console = session.err if session.is_json else session.out
     if recorded or reason:
         session.say(f"[yellow]{reason}[/yellow]" if reason else "recorded flows, as asked")
-        return demo_.run_recorded(session.out, views, output)
-    with _interruptible():
-        return demo_.run_live(session.out, views, output, seconds=seconds, every_port=not quick)
+        story = demo_.run_recorded(console, views, output)
+    else:
+        with _interruptible():
+            story = demo_.run_live(console, views, output, seconds=seconds)
+    if session.is_json:
+        session.emit({"claims": story.claims, "holds": story.code == CLEAN, "estate": str(output)})
+    return story.end()
 
 
 def _picture(flow_map: FlowMap) -> str:

@@ -67,12 +67,14 @@ def rearm(lab: Lab, attacker: str) -> None:
         namespaces.track(lab.namespace(attacker))
 
 
-def attack(lab: Lab, attacker: str, *, every_port: bool = False) -> Intrusion:
-    """Knock at every host: well-known and declared ports with full connections, every TCP port with SYNs if asked."""
+def attack(lab: Lab, attacker: str, *, every_port: bool = False, low_ports: bool = True) -> Intrusion:
+    """Knock at every host: well-known and declared ports with full connections, and the ports below 1025 unless told
+    otherwise; every TCP port with SYNs if asked."""
     targets = targets_of(lab.world, attacker)
     syn = lab.syn_scan(attacker, targets=targets) if every_port else None
     extra = {port for _, port in syn.open} if syn else set()
-    tcp = sorted(interesting_ports(lab.world, TCP) | set(range(1, 1025)) | extra)
+    low = set(range(1, 1025)) if low_ports else set()
+    tcp = sorted(interesting_ports(lab.world, TCP) | low | extra)
     seen = lab.scan(attacker, tcp=tcp, udp=sorted(interesting_ports(lab.world, UDP)), targets=targets)
     reached = frozenset(_reached(lab.world, sighting) for sighting in seen.open)
     return Intrusion(attacker, reached, len(seen.sightings), syn)

@@ -37,7 +37,7 @@ PORT: Final = 8443
 FLOWS_S: Final = 5
 """How often a lab's agents tell their flows, and the controller stores them."""
 COMMAND: Final = (sys.executable, "-c", "from ringfence.cli.main import main; main()")
-_READY_S: Final = 60.0
+_READY_S: Final = 120.0
 _POLL_S: Final = 0.05
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -61,6 +61,13 @@ class Served:
         self._program: Program | None = None
         self._relay: Channel | None = None
         self._client: Client | None = None
+        self._login: Login | None = None
+
+    def another_client(self) -> Client:
+        """One more, for another thread. Raises as `client`."""
+        if self._login is None:
+            raise RingfenceError("lab-process-lost", "the controller never ran", help="start it")
+        return Client(self._login, through=str(self._socket))
 
     @property
     def client(self) -> Client:
@@ -110,8 +117,8 @@ class Served:
         task = relay.RelayTask(str(self._socket), ADDRESS, PORT)
         self._relay = self._lab.start_task("relay", task, CONTROLLER)
         self._relay.call(relay.Listening(), Done, timeout_s=_READY_S)
-        login = Login(serving.url, serving.token or "", self._ca(serving))
-        return Client(login, through=str(self._socket))
+        self._login = Login(serving.url, serving.token or "", self._ca(serving))
+        return self.another_client()
 
     def _ca(self, serving: _Serving) -> str:
         """The CA it offers, if it is the one with that fingerprint."""

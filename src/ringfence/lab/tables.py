@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ringfence.core.insight.simulate import Simulation
-from ringfence.lab.alerts import Alert
 from ringfence.lab.attack import Reached
-from ringfence.lab.defend import Defended
 from ringfence.lab.world import World
 
 _SHOWN = 12
@@ -29,12 +27,12 @@ def table(*columns: str, title: str = "") -> Table:
 
 def hosts(world: World) -> Table:
     """Every host with what it is, where, and what it serves."""
-    out = table("host", "labels", "addresses", "serves")
+    out = table("host", "labels", "address", "serves")
     for host in world.hosts:
         labels = ",".join(f"{key}={value}" for key, value in host.labels.items())
         kind = {"host": "", "device": " (no agent)", "outside": "(not ours)"}[host.kind]
         served = " ".join(service.name for service in host.services)
-        out.add_row(host.name, f"{labels}{kind}", "  ".join(host.addresses), Text(served, "dim"))
+        out.add_row(host.name, f"{labels}{kind}", host.addresses[0], Text(served, "dim"))
     return out
 
 
@@ -51,16 +49,6 @@ def simulation(found: Simulation) -> RenderableType:
             Text(f"stopped, and missed by nobody: {noise.connections:,} connections, {noise.reason}", "yellow")
         )
     return Group(*parts)
-
-
-def defended(done: Sequence[Defended]) -> Table:
-    """One row a host: what was read back."""
-    out = table("host", "state", "peer classes>", "verdict cells>", "digest", "ms>")
-    for one in done:
-        style = "green" if one.state == "realised" else "red"
-        row = (f"{one.classes}", f"{one.cells}", Text(one.digest[:12], "dim"), f"{one.seconds * 1000:.0f}")
-        out.add_row(one.host, Text(one.state, style), *row)
-    return out
 
 
 def reach(attacker: str, before: frozenset[Reached], after: frozenset[Reached], allowed: frozenset[Reached]) -> Table:
@@ -80,26 +68,6 @@ def reach(attacker: str, before: frozenset[Reached], after: frozenset[Reached], 
 
 def _service(door: Reached) -> str:
     return f"{door.service} {door.transport}/{door.port}" if door.port else door.service
-
-
-def alerts(found: Sequence[Alert]) -> Table:
-    """The most frequent causes; many destinations of one source and reason are one row."""
-    out = table("attempts>", "from", "to", "tried", "stopped at", "by")
-    groups: dict[tuple[str, str, str, str | None], list[Alert]] = {}
-    for alert in found:
-        groups.setdefault((alert.source, alert.end, alert.reason, alert.rule), []).append(alert)
-    ranked = sorted(groups.items(), key=lambda item: -sum(alert.attempts for alert in item[1]))
-    for (source, end, reason, rule), group in ranked[:_SHOWN]:
-        total = sum(alert.attempts for alert in group)
-        tried = [service for alert in group for service in alert.services]
-        by = rule or ("no rule allows it" if reason == "default" else reason)
-        to = _some(sorted({alert.destination for alert in group}))
-        out.add_row(f"{total:,}", source, to, _some(_distinct(tried)), f"the {end}", Text(by, "red"))
-    return out
-
-
-def _distinct(services: Iterable[str]) -> list[str]:
-    return [service for service, _ in Counter(services).most_common()]
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:
