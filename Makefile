@@ -21,7 +21,7 @@ $(WEB): $(STAMP) docs/reference/openapi.json web/package-lock.json web/index.htm
 
 web: $(WEB) ## build the web UI into src/ringfence/web
 
-demo: $(WEB) ## discover, map, segment and defend a real estate of hosts (root on Linux; else the recorded one)
+demo: $(WEB) ## a controller and a dozen agents: discover, enforce, attack, contain (root on Linux; else recorded)
 	@scripts/setup --system
 	@$(BIN)/ringfence lab demo
 
