@@ -76,6 +76,7 @@ _LINT = {
     ),
 }
 _FLOWS = {
+    "no-agent": Code("nothing runs there that would do it", "pair the host: `ringfence agent invite`"),
     "no-flows": Code("no traffic is stored for that time", "import flow logs, or ask for another time"),
     "flows-forgotten": Code("imported traffic fell out of retention at once", "raise `flows.max_days`, import again"),
     "flow-path-missing": Code("a path to import is not there", "give a file, a folder, a glob or `-`"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from explored import Explored, explored
-from serving import Serving, eventually, refused, serving
+from serving import PATIENCE_S, Serving, eventually, refused, serving
 
 from ringfence.client.errors import Refused
 from ringfence.controller import jobs
@@ -51,7 +52,7 @@ def test_an_inventory_is_planned_then_applied(own: Explored) -> None:
     done = client.inventory(explore.ImportInventory("w.csv", text, apply=planned.digest, why="from the CMDB"))
     assert done.is_applied
     san = own.client.workload("san-1")
-    assert (san.origin, san.kind, san.state, san.addresses) == ("file", "device", "unmanaged", ("10.7.0.1",))
+    assert (san.origin, san.kind, san.state, san.addresses) == ("file", "host", "unmanaged", ("10.7.0.1",))
     assert own.client.workload("crm-dev-web-1").labels["app"] == "shop"
     again = client.inventory(asked)
     assert (again.new_count, again.relabelled_count, again.unchanged) == (0, 0, 2)
@@ -144,6 +145,9 @@ def test_the_demo_estate(fresh: Serving) -> None:
         assert loaded.workloads == len(list(client.workloads())) > 10
         told = client.explore.posture()
         assert told.coverage[0].connections == fresh.controller.flows.totals().connections > 0
+        rows = fresh.controller.flows.read(None, None)
+        ago = (datetime.now(UTC) - datetime.fromtimestamp(int(rows.last.max()), UTC)).total_seconds()
+        assert 0 <= ago < 3600 + PATIENCE_S
         shown = client.explore.map(explore.Query())
         assert len(shown.edges) > 5
         assert client.explore.recommend(explore.AskRecommend()).rules

@@ -27,7 +27,7 @@ from ringfence.core.errors import Finding, FindingsError, InputError
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.flow.series import HOUR_S
 from ringfence.core.identity.inventory import Inventory
-from ringfence.core.identity.workload import CONTROLLED_KINDS, Kind, Workload
+from ringfence.core.identity.workload import Kind, Mode, Workload
 from ringfence.core.world import World
 from ringfence.flows.ingest import read_flows
 from ringfence.inventory.files import load_paths, load_workloads
@@ -120,7 +120,7 @@ class Importing:
         by.demand("enrol")
         folder = Path(str(resources.files("ringfence").joinpath(*_RECORDED, estate)))
         loaded = await asyncio.to_thread(lambda: load_paths([folder / "inventory"]).raise_if_errors())
-        inventory = Inventory(msgspec.structs.replace(w, origin="file") for w in loaded.workloads)
+        inventory = Inventory(map(_without_agent, loaded.workloads))
         found = await asyncio.to_thread(read_flows, [str(folder / "flows")], inventory, among=flow_sources())
         now = self._clock()
 
@@ -141,7 +141,7 @@ class Importing:
 
 def _until(rows: Conversations, now: int) -> Conversations:
     """The same traffic, moved by whole hours so that the last of it was in the last hour."""
-    shift = (now - int(rows.last.max(initial=now))) // HOUR_S * HOUR_S
+    shift = (now - int(rows.last.max(initial=0))) // HOUR_S * HOUR_S if len(rows) else 0
     return replace(rows, hour=rows.hour + shift, first=rows.first + shift, last=rows.last + shift)
 
 
@@ -171,7 +171,7 @@ def _change(asked: ImportInventory, known: Inventory) -> _Change:
     for workload in loaded.workloads:
         before = known.by_uuid.get(workload.uuid) or known.find(workload.name)
         if before is None:
-            new.append(_unmanaged(workload))
+            new.append(_without_agent(workload))
             continue
         if before.labels != workload.labels:
             labels[before.uuid] = workload.labels
@@ -185,9 +185,10 @@ def _held(workload: Workload) -> frozenset[tuple[str, int]]:
     return frozenset((lease.network, lease.address) for lease in workload.addresses)
 
 
-def _unmanaged(workload: Workload) -> Workload:
-    kind: Kind = "device" if workload.kind in CONTROLLED_KINDS else workload.kind
-    return msgspec.structs.replace(workload, kind=kind, origin="file", host=None, unit=None)
+def _without_agent(workload: Workload) -> Workload:
+    """What would be blocked there is told (`would-block`), and nothing claimed: it observes until an agent joins."""
+    kind: Kind = "device" if workload.kind == "process" else workload.kind
+    return msgspec.structs.replace(workload, kind=kind, mode=Mode(), origin="file", host=None, unit=None)
 
 
 def _planned(change: _Change, world: World) -> InventoryPlanned:

@@ -89,7 +89,7 @@ class Standing:
             segment=name,
             selector=peer.text,
             workloads=len(members),
-            enforcing=sum(w.is_controlled and w.mode.inbound == "enforce" for w in members),
+            enforcing=sum(_is_held(w) and w.mode.inbound == "enforce" for w in members),
             identities_now=exposure.now.identities,
             workloads_now=exposure.now.workloads,
             is_open_to_internet_now=exposure.now.is_open_to_internet,
@@ -125,9 +125,9 @@ async def posture_of(controller: Controller) -> Posture:
         policy_version=ground.version,
         rules=len(ground.rules),
         workloads=len(workloads),
-        controlled=sum(w.is_controlled for w in workloads),
+        controlled=sum(_is_held(w) for w in workloads),
         unlabelled=sum(not w.labels for w in workloads),
-        modes=dict(Counter(mode_text(w.mode) for w in workloads if w.is_controlled).most_common()),
+        modes=dict(Counter(mode_text(w.mode) for w in workloads if _is_held(w)).most_common()),
         states=dict(tally(states.values())),
         coverage=coverage,
         jewels=jewels,
@@ -141,6 +141,11 @@ async def posture_of(controller: Controller) -> Posture:
     )
     ordered = sorted(steps(posture), key=lambda step: _URGENT.index(step.severity))
     return msgspec.structs.replace(posture, next=tuple(ordered))
+
+
+def _is_held(workload: Workload) -> bool:
+    """Whether it has an agent that holds it to its mode."""
+    return workload.origin == "agent" and workload.is_controlled
 
 
 def _urgency(state: HostState) -> int:
@@ -185,10 +190,10 @@ def _urgent(posture: Posture) -> Iterator[Step]:
 
 def _beginning(posture: Posture) -> Iterator[Step]:
     if not posture.workloads:
-        yield Step("no-workloads", "pair a host, import an inventory, or load the demo estate", "/start", "warning", 0)
+        yield Step("no-workloads", "pair a host, import an inventory, or load the demo estate", "/setup", "warning", 0)
     elif not posture.coverage[-1].connections:
         yield Step(
-            "no-flows", "no traffic was seen in a week: import flow logs, or pair a host", "/start", "warning", 0
+            "no-flows", "no traffic was seen in a week: import flow logs, or pair a host", "/setup", "warning", 0
         )
     elif not posture.rules:
         text = "no policy is in force: have one recommended from the traffic"

@@ -141,7 +141,9 @@ class Rollouts:
 
     @property
     def hosts(self) -> list[Workload]:
-        return [w for w in self._reconciler.inputs.inventory.workloads if w.is_controlled and w.kind != "process"]
+        """Who can have a version: workloads that a file knows of have no agent to tell it to."""
+        known = self._reconciler.inputs.inventory.workloads
+        return [w for w in known if w.origin == "agent" and w.is_controlled and w.kind != "process"]
 
     @property
     def running(self) -> Version:

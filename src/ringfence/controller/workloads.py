@@ -233,9 +233,14 @@ class Workloads:
         return await self._follow(await self._state.write(work))
 
     async def set_mode(self, asked: SetMode, *, by: Principal) -> int:
-        """How many workloads changed; all or none. Raises as `relabel`."""
+        """How many workloads changed; all or none. Those without an agent are left out: nothing would hold them to it.
+        Raises as `relabel`, InputError `no-agent`: there are no others."""
         by.demand("mode")
-        now, uuids = self._clock(), self.pick(asked.workloads)
+        by_uuid = self.inventory.by_uuid
+        now, uuids = self._clock(), [u for u in self.pick(asked.workloads) if by_uuid[u].origin == "agent"]
+        if not uuids:
+            help_ = "pair hosts first: `ringfence agent invite`"
+            raise InputError("no-agent", "none of these runs an agent: nothing would hold them to a mode", help=help_)
 
         def work(tx: Change) -> list[str]:
             out = []
