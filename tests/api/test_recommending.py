@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
@@ -42,6 +43,9 @@ def test_a_recommendation_is_the_librarys(estate: Explored, asked: dict[str, obj
     )  # fmt: skip
     files = FILES | {file.file: file.text for file in told.files}
     policies = parse_policies(files).raise_if_errors()
+    scopes = {policy.name: str(policy.scope) for policy in policies if policy.scope is not None}
+    assert told.scopes.items() <= scopes.items()
+    assert told.scopes
     assert {policy.ref(rule) for policy in policies for rule in policy.rules} >= {rule.rule for rule in told.rules}
     engine = Engine.compile(World(world.inventory, policies, at=world.at, as_mode=ENFORCE))
     proofs = prove(engine)
@@ -133,6 +137,28 @@ def test_a_simulation_is_the_librarys(estate: Explored) -> None:
         assert series.opened[i] == counts[bucket, True, False]
         assert series.blocked[i] == counts[bucket, True, True]
     assert sum(series.escaped) > 0
+
+
+def test_one_application_is_simulated_alone(estate: Explored) -> None:
+    """Totals, breaks and the series are those of the traffic with one of its ends."""
+    asked = explore.AskSimulate(where="app=crm,env=prod")
+    told = estate.client.explore.simulate(asked)
+    rows = estate.rows()
+    labels = estate.world().inventory.labels_of
+    picked = [e.workload is not None and asked_for(labels(e.workload)) for e in rows.endpoints]
+    keep = np.array(picked)[rows.source] | np.array(picked)[rows.destination]
+    assert 0 < keep.sum() < len(rows)
+    wanted = simulate(estate.engine(), rows.where(keep), as_mode=ENFORCE)
+    assert (told.totals, told.breaks, told.applications) == (wanted.totals, wanted.breaks, wanted.applications)
+    series = told.series
+    sums = (sum(column) for column in (series.allowed, series.escaped, series.opened, series.blocked))
+    assert sum(sums) == int(rows.connections[keep].sum())
+    unknown = explore.AskSimulate(where="nobody")
+    assert refused(lambda: estate.client.explore.simulate(unknown)) == "unknown-endpoint"
+
+
+def asked_for(labels: Mapping[str, str]) -> bool:
+    return labels.get("app") == "crm" and labels.get("env") == "prod"
 
 
 def test_a_version_is_simulated_by_its_number(estate: Explored) -> None:

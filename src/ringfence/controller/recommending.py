@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from ringfence.controller.edges import proposals_of, rules_of
 from ringfence.controller.estate import settings_in
 from ringfence.controller.grounds import Ground, Grounds, Kept, Texts, overlaid
+from ringfence.controller.queries import picked_ends
 from ringfence.controller.relabelling import broken_tests
-from ringfence.core.engine import Engine, Judgement
+from ringfence.core.engine import Engine
 from ringfence.core.engine.ask import selector_of_text
 from ringfence.core.engine.ends import refuse_nobody
 from ringfence.core.engine.prove import prove_one
@@ -86,7 +87,8 @@ class Recommending:
     # ---- simulate ---------------------------------------------------------------------------------------------------
 
     async def simulate(self, asked: AskSimulate) -> Simulated:
-        """Raises InputError `contradictory-draft`, `unknown-version`, `bad-time`, FindingsError (the draft)."""
+        """Raises InputError `contradictory-draft`, `unknown-version`, `bad-time`, `bad-selector`, `unknown-endpoint`,
+        FindingsError (the draft)."""
         if asked.draft is not None and asked.version is not None:
             help_ = "send one of them"
             raise InputError("contradictory-draft", "both a draft and a version are to be simulated", help=help_)
@@ -105,11 +107,13 @@ class Recommending:
         key = (msgspec.json.encode(asked), ground.number, now.number, self._grounds.flows.revision)
 
         def work() -> Simulated:
-            before = self._grounds.judged(now, rows)
+            picked = _picked(asked.where, rows, now.engine)
+            before = self._grounds.judged(now, rows).verdict[picked]
+            some = rows.where(picked) if asked.where else rows
             mode = Mode.both(asked.as_mode) if asked.as_mode is not None else None
             with ground.lock:
-                found = simulate(ground.engine, rows, as_mode=mode, keys=keys_of(settings, ground))
-            series = _timeline(rows, before, found.judgement, asked.bucket_h * HOUR_S)
+                found = simulate(ground.engine, some, as_mode=mode, keys=keys_of(settings, ground))
+            series = _timeline(some, before, found.judgement.verdict, asked.bucket_h * HOUR_S)
             left = sum(max(0, len(some) - MOST_LISTED) for some in (found.rules, found.unused, found.applications))
             return Simulated(
                 is_clean=found.is_clean, totals=found.totals, series=series, breaks=found.breaks,
@@ -134,10 +138,18 @@ def keys_of(settings: str, ground: Ground) -> LabelKeys:
     )
 
 
-def _timeline(rows: Conversations, before: Judgement, after: Judgement, bucket_s: int) -> Timeline:
-    """What passes now beside what would pass."""
+def _picked(where: str, rows: Conversations, engine: Engine) -> NDArray[np.bool_]:
+    """Rows with one of these ends; all of them where nobody is named."""
+    if not where:
+        return np.ones(len(rows), np.bool_)
+    ends = picked_ends(where, rows.endpoints, engine)
+    return ends[rows.source] | ends[rows.destination]
+
+
+def _timeline(rows: Conversations, before: NDArray[np.uint8], after: NDArray[np.uint8], bucket_s: int) -> Timeline:
+    """What passes now beside what would pass. `before`, `after`: verdicts of the rows."""
     fold = Fold((rows.hour // bucket_s).astype(np.int64))
-    was, is_ = (judgement.verdict == _BLOCKED for judgement in (before, after))
+    was, is_ = (verdict == _BLOCKED for verdict in (before, after))
     masks = (~was & ~is_, ~was & is_, was & ~is_, was & is_)
     columns = (tuple(fold.sum(np.where(mask, rows.connections, 0)).tolist()) for mask in masks)
     return Timeline(tuple(moment(number * bucket_s) for number in fold.keys.tolist()), *columns)
@@ -178,6 +190,7 @@ def _told(
         precision=found.permission.precision,
         confidence=found.confidence,
         by_policy=found.by_policy,
+        scopes={policy.name: str(policy.scope) for policy in found.policies if policy.scope is not None},
         findings=found.findings,
         broken=_broken(ground.world, policies),
     )

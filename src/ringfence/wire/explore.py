@@ -597,6 +597,8 @@ class Recommended(msgspec.Struct, frozen=True):
     """Of what the rules permit, what was seen."""
     confidence: Confidence
     by_policy: tuple[Confidence, ...]
+    scopes: dict[str, str]
+    """Policy -> the selector of those it is about; without those that are about nobody in particular."""
     findings: tuple[Finding, ...]
     """What to mend before it is trusted."""
     broken: tuple[Finding, ...]
@@ -610,6 +612,8 @@ class AskSimulate(_Asked, frozen=True):
     draft: Pen | None = None
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     """In place of a draft; neither: what is in force."""
+    where: Text = ""
+    """Only traffic with these at either end: a selector, a workload, a segment, an address; none: all of it."""
     since: datetime | None = None
     until: datetime | None = None
     as_mode: ModeName | None = "enforce"
