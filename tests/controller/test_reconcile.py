@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.controller.desired import Inputs, Version
+from ringfence.controller.inputs import Inputs, Version
 from ringfence.controller.reconcile import Reconciler
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload

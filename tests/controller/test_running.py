@@ -13,8 +13,8 @@ import pytest
 from ringfence.controller import audit
 from ringfence.controller.access import Principal
 from ringfence.controller.controller import Controller, Settings
-from ringfence.controller.desired import Manner
 from ringfence.controller.health import parts
+from ringfence.controller.inputs import Manner
 from ringfence.controller.rollouts import Canary
 from ringfence.controller.versions import Draft
 from ringfence.core.labels.selector import parse_selector

@@ -22,7 +22,8 @@ from strategies import (
 )
 
 from ringfence.agent.held import Held
-from ringfence.controller.desired import Desired, Inputs, Manner, News, Version
+from ringfence.controller.desired import Desired, News
+from ringfence.controller.inputs import Inputs, Manner, Version
 from ringfence.controller.isolating import Isolating
 from ringfence.core.engine.engine import Engine
 from ringfence.core.errors import InputError

@@ -11,8 +11,9 @@ import pytest
 from nacl.signing import SigningKey
 
 from ringfence.bus.memory import MemoryBroker, MemoryBus
-from ringfence.controller.desired import Desired, Inputs, News, Turning, Version
+from ringfence.controller.desired import Desired, News, Turning
 from ringfence.controller.distribute import Distributor
+from ringfence.controller.inputs import Inputs, Version
 from ringfence.controller.isolating import Isolating
 from ringfence.controller.presence import Presence
 from ringfence.core.identity.inventory import Inventory

@@ -14,7 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "engine"))
 from worlds import host
 
 from ringfence.agent.held import Held
-from ringfence.controller.desired import HORIZON, Desired, Inputs, Version
+from ringfence.controller.compiled import HORIZON
+from ringfence.controller.desired import Desired
+from ringfence.controller.inputs import Inputs, Version
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.policy.parse import parse_policies
 

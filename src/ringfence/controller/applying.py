@@ -13,9 +13,9 @@ from datetime import datetime
 import msgspec
 
 from ringfence.controller.access import Principal
-from ringfence.controller.desired import Manner
 from ringfence.controller.estate import settings_in
 from ringfence.controller.foreseeing import Foreseen, digest_of, failsafe_views, foresee, same_plan
+from ringfence.controller.inputs import Manner
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollout import Progress, choose
 from ringfence.controller.rollouts import Canary, Rollouts

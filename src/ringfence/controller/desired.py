@@ -15,91 +15,32 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 
-from ringfence.core.engine.engine import Engine
+from ringfence.controller.compiled import Compiled
+from ringfence.controller.group_versions import GroupId, GroupVersion, difference
+from ringfence.controller.inputs import Inputs
 from ringfence.core.engine.live import LiveEngine
-from ringfence.core.engine.rules import next_change, number_rules
 from ringfence.core.errors import InputError
-from ringfence.core.identity.inventory import Inventory
-from ringfence.core.identity.workload import Lease, Workload
-from ringfence.core.intent.compile import IntentCompiler, Moved, Networks
+from ringfence.core.identity.workload import Workload
+from ringfence.core.intent.compile import Networks
 from ringfence.core.intent.membership import Change as Moves
-from ringfence.core.intent.membership import Group as CompiledGroup
 from ringfence.core.intent.pieces import Body, Group
-from ringfence.core.policy.model import Conditions, Policy
-from ringfence.core.world import Answer, Failsafe, World
 from ringfence.wire.messages import (
     Assignment,
     Change,
     Fetch,
     GroupChange,
     GroupState,
-    Live,
     Pieces,
-    Trial,
     Upcoming,
     digest_of_state,
 )
 
-HORIZON = timedelta(days=7)
-MAX_UPCOMING = 8
-"""How far ahead, and how many turns of dates and windows, a host is told of; after that what they open is closed."""
-GroupId = tuple[Networks, str]
 T = TypeVar("T")
-
-
-class Manner(msgspec.Struct, frozen=True):
-    """How a version of the policies is to be applied."""
-
-    live: Live = "drain"
-    grace_s: int = 60
-    trial: Trial | None = None
-
-
-class Version(msgspec.Struct, frozen=True):
-    """A published version of the policies."""
-
-    number: int
-    policies: tuple[Policy, ...] = ()
-    manner: Manner = Manner()
-    failsafe: tuple[Failsafe, ...] = ()
-    names: dict[str, tuple[Answer, ...]] = {}
-    ignore: frozenset[str] = frozenset()
-    """Label keys that make no identities under it."""
-    problem: str = ""
-    """Why it cannot be read, here and now: its hosts keep what they have."""
-
-    def world(self, inventory: Inventory, at: datetime) -> World:
-        """The world under this version and its own settings, without quarantines."""
-        return World(inventory.ignoring(self.ignore), self.policies, (), self.failsafe, self.names, at)
-
-
-class Inputs(msgspec.Struct, frozen=True):
-    """Everything the desired state is a function of."""
-
-    inventory: Inventory
-    base: Version
-    at: datetime
-    next: Version | None = None
-    """A version being rolled out."""
-    ahead: frozenset[str] = frozenset()
-    """The hosts (UUIDs) that have the next version already."""
-    is_held: bool = False
-    """Every host keeps what it has: nothing is told but quarantine."""
-
-    def version_of(self, uuid: str) -> Version:
-        """The version a host is to have."""
-        return self.next if self.next is not None and uuid in self.ahead else self.base
-
-    @property
-    def versions(self) -> tuple[Version, ...]:
-        """Those in use that can be read."""
-        every = (self.base,) if self.next is None else (self.base, self.next)
-        return tuple(one for one in every if not one.problem)
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -136,88 +77,6 @@ class News(msgspec.Struct, frozen=True):
         return not (self.changes or self.assignments or self.gone)
 
 
-class _Group:
-    """A group as hosts know it: its version, and a digest (a sum over addresses) that follows single ones."""
-
-    __slots__ = ("addresses", "total", "version")
-
-    def __init__(self, addresses: tuple[int, ...], version: int) -> None:
-        self.addresses, self.version = addresses, version
-        self.total = sum(map(_hash, addresses)) % _MODULUS
-
-    def change(self, moves: Moves, addresses: tuple[int, ...], version: int) -> None:
-        added, removed = (sum(map(_hash, some)) for some in moves)
-        self.total = (self.total + added - removed) % _MODULUS
-        self.addresses, self.version = addresses, version
-
-    @property
-    def digest(self) -> str:
-        return f"{self.total:032x}"
-
-
-class _Compiled:
-    """One version over the present inventory, now and at the next turns of its dates and windows."""
-
-    def __init__(self, version: Version, inputs: Inputs) -> None:
-        self.version, self._inputs = version, inputs
-        self._inventory = inputs.inventory
-        self.live = LiveEngine(version.world(inputs.inventory, inputs.at))
-        self.compiler = IntentCompiler(self.live.engine)
-        self.upcoming = tuple(_turns(version, inputs))
-
-    def follow(self, before: Workload | None, after: Workload | None, inputs: Inputs) -> Iterable[Moved]:
-        """One workload that came, changed or went; `inputs` as they are then. What followed now, and at each turn."""
-        self._inputs = msgspec.structs.replace(inputs, at=self._inputs.at)
-        if after is not None:
-            self.live.put_workload(after)
-        elif before is not None:
-            self.live.remove_workload(before.uuid)
-        yield self.compiler.move(before, after)
-        for _, later in self.upcoming:
-            inventory = later.engine.world.inventory
-            earlier = None if before is None else inventory.by_uuid[before.uuid]
-            still = None if after is None else _still(after, self._inputs.at)
-            later.engine.move(earlier, still, inventory.replacing(earlier, still))
-            yield later.move(earlier, still)
-
-    def covers(self, inputs: Inputs) -> bool:
-        """Whether compiling over these would give the same."""
-        return inputs.inventory is self._inventory and inputs.at == self._inputs.at
-
-    @property
-    def compiled_at(self) -> datetime:
-        return self._inputs.at
-
-    @property
-    def turns(self) -> Iterable[datetime]:
-        """When to compile anew: what holds now ends, or what was foretold runs out."""
-        if self.compiler.valid_until is not None:
-            yield self.compiler.valid_until
-        if self.upcoming:
-            yield self._inputs.at + HORIZON / 2
-
-    def bodies(self, host: Workload) -> Iterator[tuple[str, Body]]:
-        """What the host runs now, and after each turn, with its digest."""
-        yield self.compiler.digest(host), self.compiler.body(host)
-        for _, later in self.upcoming:
-            still = later.engine.world.inventory.by_uuid[host.uuid]
-            yield later.digest(still), later.body(still)
-
-    def group(self, group_id: GroupId) -> CompiledGroup | None:
-        """A group that some body names."""
-        networks, key = group_id
-        compilers = (self.compiler, *(later for _, later in self.upcoming))
-        return next((t[key] for c in compilers if key in (t := c.tables.get(networks, {}))), None)
-
-    @property
-    def tables(self) -> Iterable[tuple[GroupId, CompiledGroup]]:
-        """Every group that some body names."""
-        for compiler in (self.compiler, *(later for _, later in self.upcoming)):
-            for networks, table in compiler.tables.items():
-                for key, group in table.items():
-                    yield (networks, key), group
-
-
 class Turning(Exception):
     """The desired state is on its way from one state to the next: ask again in a moment."""
 
@@ -231,7 +90,7 @@ class Desired:
     def __init__(self, inputs: Inputs, remembered: Remembered | None = None) -> None:
         self._known = remembered or Remembered()
         self.revision = self._known.revision
-        self._groups: dict[GroupId, _Group] = {}
+        self._groups: dict[GroupId, GroupVersion] = {}
         self._spanning: dict[GroupId, set[str]] = {}
         self._spans: dict[str, frozenset[GroupId]] = {}
         self._shared_spans: dict[tuple[Networks, tuple[str, ...]], frozenset[GroupId]] = {}
@@ -240,7 +99,7 @@ class Desired:
         """The last two spans compared, and how they differ."""
         self.assignments: dict[str, Assignment] = {}
         self._bodies: dict[str, Body] = {}
-        self._compiled: list[_Compiled] = []
+        self._compiled: list[Compiled] = []
         self._turns = 0
         """Odd while groups, spans and assignments are of two states."""
         self.inputs = inputs
@@ -437,30 +296,30 @@ class Desired:
         inputs = msgspec.structs.replace(self.inputs, at=at) if at else self.inputs
         kept = [one for one in self._compiled if one.covers(inputs)]
         self._compiled = [
-            next((one for one in kept if one.version == version), None) or _Compiled(version, inputs)
+            next((one for one in kept if one.version == version), None) or Compiled(version, inputs)
             for version in inputs.versions
         ]
         for host in self._told_hosts:  # every network set a host is in
             for _ in self._compiled_for(host.uuid).bodies(host):
                 pass
 
-    def _compiled_for(self, uuid: str) -> _Compiled:
+    def _compiled_for(self, uuid: str) -> Compiled:
         version = self.inputs.version_of(uuid)
         return next(one for one in self._compiled if one.version == version)
 
-    def _compare(self, known: Mapping[GroupId, _Group]) -> dict[GroupId, GroupChange]:
+    def _compare(self, known: Mapping[GroupId, GroupVersion]) -> dict[GroupId, GroupChange]:
         """All groups anew, against those known before."""
         changes: dict[GroupId, GroupChange] = {}
-        groups: dict[GroupId, _Group] = {}
+        groups: dict[GroupId, GroupVersion] = {}
         now = {group_id: group.addresses for one in self._compiled for group_id, group in one.tables}
         for group_id, addresses in now.items():
             old = known.get(group_id)
             if old is not None and old.addresses == addresses:
                 groups[group_id] = old
                 continue
-            groups[group_id] = _Group(addresses, self.revision)
+            groups[group_id] = GroupVersion(addresses, self.revision)
             if old is not None:
-                changes[group_id] = _difference(group_id, old, groups[group_id])
+                changes[group_id] = difference(group_id, old, groups[group_id])
         for group_id in known.keys() - groups.keys():
             old = known[group_id]
             changes[group_id] = GroupChange(group_id[1], old.version, self.revision, (), old.addresses)
@@ -473,7 +332,7 @@ class Desired:
         for group_id, moves in moved.items():
             old, now = self._groups.get(group_id), self._group_now(group_id)
             if old is None:
-                self._groups[group_id] = _Group(now or (), self.revision)
+                self._groups[group_id] = GroupVersion(now or (), self.revision)
                 continue
             before = old.version
             if now is None:
@@ -607,7 +466,7 @@ class Desired:
         for group_id in come:
             self._spanning.setdefault(group_id, set()).add(uuid)
             if group_id not in self._groups:  # the first host in these networks
-                self._groups[group_id] = _Group(self._group_now(group_id) or (), self.revision)
+                self._groups[group_id] = GroupVersion(self._group_now(group_id) or (), self.revision)
         self._spans[uuid] = new
 
     def _between(self, old: frozenset[GroupId], new: frozenset[GroupId]) -> tuple[frozenset[GroupId], ...]:
@@ -646,13 +505,6 @@ class Desired:
                 self.assignments[uuid] = msgspec.structs.replace(one, revision=mark.revision)
 
 
-_MODULUS = 1 << 128
-
-
-def _hash(address: int) -> int:
-    return int.from_bytes(hashlib.blake2b(address.to_bytes(16, "big"), digest_size=16).digest(), "big")
-
-
 def _digest(message: Assignment) -> str:
     """Of the content, not of its revision."""
     content = msgspec.structs.replace(message, revision=0)
@@ -669,54 +521,3 @@ def _is_host(workload: Workload) -> bool:
 
 def _networks(workload: Workload, at: datetime) -> Networks:
     return frozenset(lease.network for lease in workload.live_addresses(at)) or frozenset(("main",))
-
-
-def _difference(group_id: GroupId, old: _Group, new: _Group) -> GroupChange:
-    before, after = set(old.addresses), set(new.addresses)
-    return GroupChange(
-        group_id[1], old.version, new.version, tuple(sorted(after - before)), tuple(sorted(before - after))
-    )
-
-
-def _turns(version: Version, inputs: Inputs) -> Iterable[tuple[datetime, IntentCompiler]]:
-    """What the next turns of dates and windows make of the policies, and at last what they are without them."""
-    refs = number_rules(version.policies)
-    if not any(_is_timed(ref.rule.conditions) for ref in refs):
-        return
-    at, end = inputs.at, inputs.at + HORIZON
-    inventory, names = _held_still(version, inputs)
-    still = msgspec.structs.replace(version, names=names)
-    for _ in range(MAX_UPCOMING):
-        times = (next_change(ref.rule.conditions, at) for ref in refs)
-        following = min((time for time in times if time is not None), default=None)
-        if following is None or following > end:
-            break
-        at = following
-        yield at, IntentCompiler(Engine(still.world(inventory, at)))
-    untimed = msgspec.structs.replace(still, policies=tuple(map(_untimed, version.policies)))
-    engine = Engine(untimed.world(inventory, at), refine_by=version.policies)  # the same classes, the same groups
-    yield max(end, at + timedelta(minutes=1)), IntentCompiler(engine)
-
-
-def _held_still(version: Version, inputs: Inputs) -> tuple[Inventory, dict[str, tuple[Answer, ...]]]:
-    """Addresses and names as they are now, whatever their leases say: only policy turns."""
-    at = inputs.at
-    inventory = Inventory((_still(workload, at) for workload in inputs.inventory.workloads), ignore=version.ignore)
-    names = {name: tuple(Answer(a.addresses) for a in said if a.is_live(at)) for name, said in version.names.items()}
-    return inventory, names
-
-
-def _still(workload: Workload, at: datetime) -> Workload:
-    """The workload with the addresses it has at a time, for ever."""
-    leases = tuple(Lease(lease.address, lease.network) for lease in workload.live_addresses(at))
-    return msgspec.structs.replace(workload, addresses=leases)
-
-
-def _is_timed(conditions: Conditions) -> bool:
-    return conditions.until is not None or conditions.within is not None
-
-
-def _untimed(policy: Policy) -> Policy:
-    """The policy less every allow that depends on the time."""
-    kept = tuple(rule for rule in policy.rules if not _is_timed(rule.conditions))
-    return msgspec.structs.replace(policy, rules=kept)

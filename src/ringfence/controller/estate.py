@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from ringfence.controller.desired import Inputs, Manner, Version
+from ringfence.controller.inputs import Inputs, Manner, Version
 from ringfence.controller.rollout import ahead_in
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.inventory import Inventory

@@ -24,7 +24,8 @@ from typing import TypeVar
 import msgspec
 
 from ringfence.controller import audit
-from ringfence.controller.desired import Desired, Inputs, News, Remembered
+from ringfence.controller.desired import Desired, News, Remembered
+from ringfence.controller.inputs import Inputs
 from ringfence.controller.isolating import Isolating
 from ringfence.controller.restored import since_restore
 from ringfence.core.identity.inventory import Inventory

@@ -12,8 +12,8 @@ import msgspec
 
 from ringfence.controller import audit
 from ringfence.controller.access import Principal
-from ringfence.controller.desired import Manner, Version
 from ringfence.controller.estate import UNDERWAY, inputs_of, read_estate
+from ringfence.controller.inputs import Manner, Version
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollout import Progress, Standing, ahead_in, choose, next_stage, standing
 from ringfence.controller.versions import demand_changed

@@ -29,7 +29,7 @@ import msgspec
 from ringfence.agent import main as agent_main
 from ringfence.agent.config import Config
 from ringfence.agent.disk import Disk
-from ringfence.controller.desired import Manner
+from ringfence.controller.inputs import Manner
 from ringfence.core.errors import RingfenceError
 from ringfence.core.identity.workload import Mode, ModeName
 from ringfence.lab import fleet_controller as asked

@@ -25,7 +25,7 @@ from ringfence.controller import audit
 from ringfence.controller.access import invite, make_profile
 from ringfence.controller.changes import relabel, set_mode
 from ringfence.controller.controller import ROOT, Controller, Settings
-from ringfence.controller.desired import Manner
+from ringfence.controller.inputs import Manner
 from ringfence.controller.rollout import Progress
 from ringfence.controller.rollouts import Canary
 from ringfence.controller.versions import Draft
