@@ -29,6 +29,8 @@ const SHAPES = {
   keys: "M1.5 4h13v8.5h-13zM4 6.7h.01M6.7 6.7h.01M9.4 6.7h.01M12 6.7h.01M5 9.8h6",
   undo: "M5.5 3 2.5 6l3 3M2.5 6h7a4 4 0 0 1 0 8H6",
   plus: "M8 3v10M3 8h10",
+  minus: "M3 8h10",
+  whole: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
   pulse: "M1.5 8.5h3l2-5 3 9 2-4h3",
   copy: "M5.5 5.5h8v8h-8zM10.5 5.5v-3h-8v8h3",
 } as const;

@@ -1,0 +1,94 @@
+// Who talks to whom, and what policy says of it: one question, as a map, a table or a matrix.
+
+import { useCallback, useMemo, useState } from "react";
+import { useSearchParams } from "react-router";
+import { penOf, useDrafts } from "../../parts/drafts";
+import { useEstateQuery } from "../../shell/query";
+import { ErrorBox, Loading } from "../../ui/Box";
+import { Page } from "../../ui/Page";
+import { count } from "../../words";
+import { questionOf } from "./asking";
+import { Bar } from "./Bar";
+import type { Bundle } from "./bundles";
+import { boxOf, NOTHING, type Open, openGroup, openLine, openOf, PAIR, putOpen } from "./chosen";
+import { EdgeDrawer } from "./EdgeDrawer";
+import { Finder } from "./Finder";
+import { GroupDrawer } from "./GroupDrawer";
+import { Legend } from "./Legend";
+import css from "./Map.module.css";
+import { MapCanvas } from "./MapCanvas";
+import { NoMap } from "./NoMap";
+import { levels } from "./picture";
+import { useLabelKeys, useLayout, useMapView, useWhole } from "./useMap";
+
+export default function Map() {
+  const { where, seconds } = useEstateQuery();
+  const [search, setSearch] = useSearchParams();
+  const { drafts } = useDrafts();
+  const hasDraft = Object.keys(drafts).length > 0;
+  const isDraft = search.get("draft") === "1" && hasDraft;
+  const question = useMemo(() => questionOf(search, where, seconds), [search, where, seconds]);
+  const draft = useMemo(() => (isDraft ? { ...penOf(drafts), alone: false } : null), [isDraft, drafts]);
+  const open = openOf(search);
+  const asked = useMapView(question, draft);
+  const whole = useWhole(question);
+  const view = asked.data;
+  const laid = useLayout(view, whole.data);
+  const [goal, setGoal] = useState<{ box: number } | null>(null);
+  const keys = useLabelKeys();
+
+  const put = useCallback(
+    (change: Record<string, string>) => setSearch((before) => {
+      const after = new URLSearchParams(before);
+      for (const [key, value] of Object.entries(change)) {
+        if (value) after.set(key, value);
+        else after.delete(key);
+      }
+      return after;
+    }, { replace: true }),
+    [setSearch],
+  );
+  const show = useCallback((next: Open) => setSearch((before) => putOpen(before, next), { replace: true }), [setSearch]);
+  const tree = laid?.ground.tree;
+  const level = useMemo(() => (view && laid ? levels(view.edges, laid.ground, isDraft) : null), [view, laid, isDraft]);
+  const chosen = useMemo(() => {
+    if (!tree) return { box: -1, line: "" };
+    if (open.from) return { box: -1, line: `${boxOf(tree, open.from, open.level)} ${boxOf(tree, open.to, open.level)}` };
+    return { box: open.group ? boxOf(tree, open.group, open.level) : -1, line: "" };
+  }, [tree, open.from, open.to, open.group, open.level]);
+
+  const onLine = (line: Bundle): void => void (tree && show(openLine(tree, line)));
+  const onBox = (box: number): void => void (tree && show(openGroup(tree, box)));
+  const close = (): void => show(NOTHING);
+  const side =
+    open.from && view ? (
+      <EdgeDrawer key={`${open.from} ${open.to} ${open.level}`} open={open} question={question} by={view.by} draft={draft} onClose={close} />
+    ) : chosen.box >= 0 && laid && level && view ? (
+      <GroupDrawer key={chosen.box} box={chosen.box} tree={laid.ground.tree} nodes={laid.ground.nodes} view={view} level={level(laid.ground.tree.boxes[chosen.box]?.depth ?? 0)} onLine={onLine} onBox={onBox} onFly={() => setGoal({ box: chosen.box })} onClose={close} />
+    ) : null;
+
+  return (
+    <Page
+      title="Map" isSheet side={side}
+      about={view && <>{count(view.nodes.length)} groups, {count(view.edges.length)} edges{view.truncated.edges > 0 && ` (and ${count(view.truncated.edges)} more: narrow the question)`}</>}
+    >
+      <div className={css.screen}>
+        <Bar question={question} by={view?.by ?? question.by} keys={keys} isDraft={isDraft} hasDraft={hasDraft} put={put} />
+        <div className={css.panel}>
+          {asked.error && !view ? (
+            <ErrorBox error={asked.error} onRetry={() => void asked.refetch()} />
+          ) : !view || !laid || !level ? (
+            <Loading lines={8} />
+          ) : view.edges.length === 0 && view.nodes.length === 0 ? (
+            <NoMap isEmpty onAll={() => setSearch({})} />
+          ) : (
+            <MapCanvas view={view} laid={laid} isDraft={isDraft} chosen={chosen} goal={goal} onBox={onBox} onLine={onLine} onNothing={() => open.level !== PAIR && close()}>
+              <Finder ground={laid.ground} onFound={(box) => (setGoal({ box }), onBox(box))} />
+              <Legend statuses={view.statuses} chosen={question.verdict} onChoose={(status) => put({ verdict: status })} />
+            </MapCanvas>
+          )}
+        </div>
+      </div>
+    </Page>
+  );
+}

@@ -1,0 +1,142 @@
+// The map in the page: canvases, what the pointer is over in words, and what keys are at for who cannot see it.
+
+import { type ReactNode, useEffect, useMemo, useRef, useState } from "react";
+import { Badge } from "../../ui/Badge";
+import { ErrorBox } from "../../ui/Box";
+import { Button } from "../../ui/Button";
+import { count, plural, printable } from "../../words";
+import { useTheme } from "../../shell/theme";
+import type { MapView } from "./asking";
+import type { Bundle } from "./bundles";
+import { lineKey } from "./drawing";
+import { flatPainter } from "./flat";
+import { about } from "./labels";
+import css from "./Map.module.css";
+import { levels } from "./picture";
+import { Stage, type Under } from "./stage";
+import { trail, type Tree } from "./tree";
+import type { LaidOut } from "./useMap";
+import { LOOKS, STATUSES } from "./verdicts";
+import { watch } from "./watching";
+
+export interface Chosen {
+  box: number;
+  line: string;
+}
+
+interface Props {
+  view: MapView;
+  laid: LaidOut;
+  isDraft: boolean;
+  chosen: Chosen;
+  /** The box to fly to; a new object each time. */
+  goal: { box: number } | null;
+  onBox: (box: number) => void;
+  onLine: (line: Bundle) => void;
+  onNothing: () => void;
+  children?: ReactNode;
+}
+
+const NOWHERE: Under = { box: -1, line: null, x: 0, y: 0 };
+
+/** A stage over two canvases, by WebGL where there is any. */
+async function raise(host: HTMLElement, told: Stage["told"]): Promise<Stage> {
+  const [shapes, words] = [document.createElement("canvas"), document.createElement("canvas")];
+  for (const canvas of [shapes, words]) canvas.setAttribute("aria-hidden", "true");
+  host.prepend(shapes, words);
+  const { glPainter } = await import("./gl");
+  const painter = hasGl() ? await glPainter(shapes).catch(() => null) : null;
+  if (painter) return new Stage(host, painter, words, told);
+  const flat = document.createElement("canvas");
+  flat.setAttribute("aria-hidden", "true");
+  shapes.replaceWith(flat);
+  return new Stage(host, flatPainter(flat), words, told);
+}
+
+const hasGl = (): boolean => document.createElement("canvas").getContext("webgl2") !== null;
+
+export function MapCanvas({ view, laid, isDraft, chosen, goal, onBox, onLine, onNothing, children }: Props) {
+  const host = useRef<HTMLDivElement>(null);
+  const [stage, setStage] = useState<Stage | null>(null);
+  const [over, setOver] = useState<Under>(NOWHERE);
+  const [at, setAt] = useState(-1);
+  const [error, setError] = useState<unknown>(null);
+  const theme = useTheme();
+  const called = useRef({ onBox, onLine, onNothing, at, laid });
+  called.current = { onBox, onLine, onNothing, at, laid };
+  const level = useMemo(() => levels(view.edges, laid.ground, isDraft), [view, laid, isDraft]);
+
+  useEffect(() => {
+    const element = host.current;
+    if (!element) return;
+    const stop = new AbortController();
+    let made: Stage | null = null;
+    const opened = ({ line, box }: Under): void => (line ? called.current.onLine(line) : box >= 0 ? called.current.onBox(box) : called.current.onNothing());
+    raise(element, { over: setOver, opened }).then((one) => {
+      made = one;
+      if (stop.signal.aborted) return one.close();
+      watch(one, { at: () => called.current.at, go: setAt, open: (box) => called.current.onBox(box), all: () => one.fly(called.current.laid.ground.asked), leave: () => (setAt(-1), called.current.onNothing()) }, stop.signal);
+      setStage(one);
+    }, setError);
+    const resized = new ResizeObserver(() => made?.ask());
+    resized.observe(element);
+    return () => (stop.abort(), resized.disconnect(), made?.close(), element.querySelectorAll("canvas").forEach((canvas) => canvas.remove()));
+  }, []);
+  useEffect(() => stage?.dress(), [stage, theme]);
+
+  const asked = useRef("");
+  useEffect(() => {
+    if (!stage) return;
+    stage.show({ tree: laid.ground.tree, rects: laid.rects, nodes: laid.ground.nodes, has: laid.ground.has, level });
+    const wanted = laid.ground.asked.map((box) => laid.ground.tree.boxes[box]?.id).join("\n");
+    if (wanted !== asked.current) stage.fly(laid.ground.asked, asked.current === "");
+    asked.current = wanted;
+  }, [stage, laid, level]);
+  useEffect(() => {
+    if (stage && goal && goal.box >= 0) stage.fly([goal.box]);
+  }, [stage, goal]);
+  useEffect(() => {
+    const hovered = over.line ? { box: -1, line: lineKey(over.line) } : { box: over.box >= 0 && !stage?.isOpen(over.box) ? over.box : -1, line: "" };
+    const isHovering = hovered.box >= 0 || hovered.line !== "";
+    const isChosen = chosen.box >= 0 || chosen.line !== "";
+    const focus = isHovering ? hovered : isChosen ? chosen : { box: at, line: "" };
+    stage?.focus({ ...focus, isOfChanges: isDraft });
+    if (host.current) host.current.style.cursor = isHovering ? "pointer" : "";
+  }, [stage, over, chosen, at, isDraft]);
+
+  const { tree } = laid.ground;
+  return (
+    <div
+      ref={host} className={css.canvas} role="application" tabIndex={0} data-painter={stage?.painter.kind} onBlur={() => setAt(-1)}
+      aria-label={`Map of ${plural(view.nodes.length, "group")} and ${plural(view.edges.length, "edge")}. Arrows go between groups, Enter opens one, plus and minus zoom, zero shows all. The Table tab has the same as text.`}
+    >
+      {error !== null && <ErrorBox error={error} />}
+      <Tip under={over} tree={tree} view={view} isDraft={isDraft} />
+      <div className="hidden" role="status">{at >= 0 && `${trail(tree, at).map(printable).join(", ")}: ${about(tree, at)}`}</div>
+      <div className={css.zoom} role="group" aria-label="Zoom">
+        <Button isTight icon="plus" aria-label="Zoom in" title="Zoom in (+)" onClick={() => stage?.zoom(1.4)} />
+        <Button isTight icon="minus" aria-label="Zoom out" title="Zoom out (−)" onClick={() => stage?.zoom(1 / 1.4)} />
+        <Button isTight icon="whole" aria-label="Show all" title="Show all (0)" onClick={() => stage?.fly(laid.ground.asked)} />
+      </div>
+      {stage?.painter.kind === "flat" && <p className={css.flat}>This browser has no WebGL: the map is drawn without it, more slowly.</p>}
+      {children}
+    </div>
+  );
+}
+
+/** What the pointer is over. */
+function Tip({ under: { box, line, x, y }, tree, view, isDraft }: { under: Under; tree: Tree; view: MapView; isDraft: boolean }) {
+  if (!line && (box < 0 || !tree.boxes[box])) return null;
+  const words = (at: number): string => trail(tree, at).map(printable).join(" › ");
+  const style = { left: x + 14, top: y + 16 };
+  if (!line) return <div className={css.tip} style={style} aria-hidden="true"><b>{words(box)}</b><span>{about(tree, box)}</span></div>;
+  const look = LOOKS[STATUSES[line.rank] ?? "allowed"];
+  const services = [...new Set(line.edges.slice(0, 50).flatMap((edge) => view.edges[edge]?.services.map((use) => use.service) ?? []))];
+  return (
+    <div className={css.tip} style={style} aria-hidden="true">
+      <b>{words(line.source)} → {words(line.destination)}</b>
+      <span>{look.word}{isDraft && line.isChanged && ", changed by the draft"} · {plural(line.connections, "connection")}{line.edges.length > 1 && ` on ${count(line.edges.length)} edges`}</span>
+      <span>{services.slice(0, 5).map((one) => <Badge key={one}>{printable(one)}</Badge>)}{services.length > 5 && ` and ${services.length - 5} more`}</span>
+    </div>
+  );
+}

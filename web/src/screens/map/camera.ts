@@ -1,0 +1,45 @@
+// What part of the world is in sight. Screen = world x scale + offset, in CSS pixels.
+
+export interface Camera {
+  scale: number;
+  x: number;
+  y: number;
+}
+
+export interface Rect {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+export const LEAST = 0.01;
+export const MOST = 4;
+const within = (scale: number): number => Math.min(MOST, Math.max(LEAST, scale));
+
+export function fit(rect: Rect, width: number, height: number, most = 1.15, margin = 36): Camera {
+  const scale = Math.min(most, within(Math.min((width - 2 * margin) / Math.max(1, rect.width), (height - 2 * margin) / Math.max(1, rect.height))));
+  return { scale, x: width / 2 - (rect.x + rect.width / 2) * scale, y: height / 2 - (rect.y + rect.height / 2) * scale };
+}
+
+/** Nearer or farther, with the point under the pointer staying there. */
+export function zoomed(camera: Camera, factor: number, x: number, y: number): Camera {
+  const scale = within(camera.scale * factor);
+  const by = scale / camera.scale;
+  return { scale, x: x - (x - camera.x) * by, y: y - (y - camera.y) * by };
+}
+
+export const mixed = (a: Camera, b: Camera, t: number): Camera => {
+  const scale = a.scale * (b.scale / a.scale) ** t;
+  const share = a.scale === b.scale ? t : (scale - a.scale) / (b.scale - a.scale);
+  return { scale, x: a.x + (b.x - a.x) * share, y: a.y + (b.y - a.y) * share };
+};
+
+export function around(rects: Float32Array, boxes: Iterable<number>): Rect | null {
+  let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
+  for (const box of boxes) {
+    const [x, y, w, h] = [rects[box * 4] ?? 0, rects[box * 4 + 1] ?? 0, rects[box * 4 + 2] ?? 0, rects[box * 4 + 3] ?? 0];
+    [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x + w), Math.max(bottom, y + h)];
+  }
+  return right < left ? null : { x: left, y: top, width: right - left, height: bottom - top };
+}

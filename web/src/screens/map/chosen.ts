@@ -1,0 +1,51 @@
+// What is open beside the map, as the address has it: a group, or what goes between two.
+
+import type { Bundle } from "./bundles";
+import { NETWORKS, type Tree } from "./tree";
+
+/** Of an end that only a selector or a word names: no group of the map. */
+export const PAIR = "pair";
+
+export interface Open {
+  group: string;
+  from: string;
+  to: string;
+  /** The depth of the boxes; `pair`: ends are selectors, segments or words. */
+  level: string;
+}
+
+const KEYS = ["group", "from", "to", "level"] as const;
+export const NOTHING: Open = { group: "", from: "", to: "", level: "" };
+
+export const openOf = (search: URLSearchParams): Open => ({ group: search.get("group") ?? "", from: search.get("from") ?? "", to: search.get("to") ?? "", level: search.get("level") ?? "" });
+
+export function putOpen(search: URLSearchParams, open: Open): URLSearchParams {
+  const after = new URLSearchParams(search);
+  for (const key of KEYS) {
+    if (open[key]) after.set(key, open[key]);
+    else after.delete(key);
+  }
+  return after;
+}
+
+export const openGroup = (tree: Tree, box: number): Open => ({ ...NOTHING, group: tree.boxes[box]?.id ?? "", level: String(tree.boxes[box]?.depth ?? 0) });
+
+/** Ends that are groups at one depth are asked as an edge; networks taken together are asked as a pair. */
+export function openLine(tree: Tree, line: Pick<Bundle, "source" | "destination">): Open {
+  const [from, to] = [tree.boxes[line.source], tree.boxes[line.destination]];
+  if (!from || !to) return NOTHING;
+  const isPair = from.id === NETWORKS || to.id === NETWORKS;
+  const name = (id: string): string => (id === NETWORKS ? "private" : id);
+  const depth = Math.max(from.isPlace ? 0 : from.depth, to.isPlace ? 0 : to.depth);
+  return { group: "", from: name(from.id), to: name(to.id), level: isPair ? PAIR : String(depth) };
+}
+
+/** The box that an id means at a level; -1: none that is on the map. */
+export function boxOf(tree: Tree, id: string, level: string): number {
+  const wanted = level === PAIR && id === "private" ? NETWORKS : id;
+  const exact = tree.boxes.findIndex((box) => box.id === wanted && (box.isPlace || String(box.depth) === level));
+  return exact >= 0 ? exact : tree.boxes.findIndex((box) => box.id === wanted);
+}
+
+/** How many label keys an edge of a level is asked by. */
+export const keysAt = (by: readonly string[], level: string): string[] => by.slice(0, /^\d+$/.test(level) ? Number(level) + 1 : by.length);

@@ -1,0 +1,204 @@
+// The map while it is looked at: where the camera is, which level is open, what the pointer is over; it paints when
+// something changed and not otherwise. React tells it what there is; it tells React what was pointed at.
+
+import { around, type Camera, fit, mixed, type Rect, zoomed } from "./camera";
+import type { Bundle, Level } from "./bundles";
+import { boxAt, draw, type Drawing, type Focus, lineAt, lineKey, type Painter, PARTS, type Palette } from "./drawing";
+import { type Inks, Labels, type Named } from "./labels";
+import { LOOKS, STATUSES } from "./verdicts";
+
+export interface Picture extends Named {
+  /** What is drawn with boxes open down to a level; asked for again and again. */
+  level: (depth: number) => Level;
+}
+
+export interface Under {
+  box: number;
+  line: Bundle | null;
+  x: number;
+  y: number;
+}
+
+export interface Told {
+  over: (under: Under) => void;
+  opened: (under: Under) => void;
+}
+
+/** Boxes of a level open once half of them are this wide. */
+const LEGIBLE = 54;
+const FLIGHT_MS = 320;
+const REACH = 7;
+
+export class Stage {
+  camera: Camera = { scale: 1, x: 0, y: 0 };
+  drawing: Drawing | null = null;
+  depth = -1;
+  private picture: Picture | null = null;
+  private focused: Focus = { box: -1, line: "", isOfChanges: false };
+  private inks: Inks = { ink: "", soft: "", back: "" };
+  private readonly labels: Labels | null;
+  private readonly openFrom: number[] = [];
+  private asked = 0;
+  private flight: { from: Camera; to: Camera; since: number } | null = null;
+  private isStale = true;
+
+  constructor(readonly host: HTMLElement, readonly painter: Painter, private readonly words: HTMLCanvasElement, readonly told: Told) {
+    const context = words.getContext("2d");
+    this.labels = context && new Labels(context);
+    this.dress();
+  }
+
+  get width(): number {
+    return this.host.clientWidth;
+  }
+
+  get height(): number {
+    return this.host.clientHeight;
+  }
+
+  /** Another picture; the camera stays unless it is told to move. */
+  show(picture: Picture): void {
+    this.picture = picture;
+    this.openFrom.length = 0;
+    for (let depth = 1; depth <= picture.tree.depth; depth++) {
+      const widths = picture.tree.boxes.flatMap((box, at) => (box.depth === depth && !box.isPlace ? [picture.rects[at * 4 + 2] ?? 0] : [])).sort((a, b) => a - b);
+      this.openFrom.push(LEGIBLE / (widths[widths.length >> 1] ?? 1));
+    }
+    this.redraw();
+  }
+
+  focus(focus: Focus): void {
+    this.focused = focus;
+    this.redraw();
+  }
+
+  /** Colours as the theme has them. */
+  dress(): void {
+    const probe = document.createElement("i");
+    this.host.append(probe);
+    const colourOf = (token: string): string => {
+      probe.style.color = `var(${token})`;
+      return getComputedStyle(probe).color;
+    };
+    const tokens = [...STATUSES.map((status) => LOOKS[status].colour), ...PARTS];
+    const palette: Palette = tokens.map((token) => {
+      const [r = 0, g = 0, b = 0, a = 1] = (colourOf(token).match(/[\d.]+/g) ?? []).map(Number);
+      return [r / 255, g / 255, b / 255, a];
+    });
+    this.inks = { ink: colourOf("--ink"), soft: colourOf("--ink-soft"), back: colourOf("--card") };
+    probe.remove();
+    this.painter.colour(palette);
+    this.ask();
+  }
+
+  redraw(): void {
+    this.isStale = true;
+    this.ask();
+  }
+
+  ask(): void {
+    this.asked ||= requestAnimationFrame((now) => this.frame(now));
+  }
+
+  fly(boxes: Iterable<number>, isAtOnce = false): void {
+    const rect = this.picture && around(this.picture.rects, boxes);
+    if (rect) this.flyTo(rect, isAtOnce);
+  }
+
+  private flyTo(rect: Rect, isAtOnce: boolean): void {
+    const to = fit(rect, this.width, this.height);
+    if (isAtOnce || matchMedia("(prefers-reduced-motion: reduce)").matches) this.move(to);
+    else this.flight = { from: this.camera, to, since: performance.now() };
+    this.ask();
+  }
+
+  move(camera: Camera): void {
+    this.flight = null;
+    this.camera = camera;
+    this.ask();
+  }
+
+  zoom(factor: number, x = this.width / 2, y = this.height / 2): void {
+    this.move(zoomed(this.camera, factor, x, y));
+  }
+
+  under(x: number, y: number): Under {
+    const { drawing, picture, camera } = this;
+    if (!drawing || !picture) return { box: -1, line: null, x, y };
+    const [wx, wy] = [(x - camera.x) / camera.scale, (y - camera.y) / camera.scale];
+    const box = boxAt(drawing, picture.rects, wx, wy);
+    const isCard = box >= 0 && !this.isOpen(box);
+    return { box, line: isCard ? null : lineAt(drawing, wx, wy, REACH / camera.scale), x, y };
+  }
+
+  isOpen(box: number): boolean {
+    const one = this.picture?.tree.boxes[box];
+    return one !== undefined && one.depth < this.depth && one.children.length > 0;
+  }
+
+  /** The closed box nearest in a direction. */
+  neighbour(from: number, dx: number, dy: number): number {
+    const { drawing, picture } = this;
+    if (!drawing || !picture) return -1;
+    const middle = (box: number): [number, number] => [(picture.rects[box * 4] ?? 0) + (picture.rects[box * 4 + 2] ?? 0) / 2, (picture.rects[box * 4 + 1] ?? 0) + (picture.rects[box * 4 + 3] ?? 0) / 2];
+    const cards = drawing.shown.filter((box) => !this.isOpen(box));
+    if (from < 0 || !cards.includes(from)) return cards[0] ?? -1;
+    const [x, y] = middle(from);
+    let [best, least] = [from, Infinity];
+    for (const box of cards) {
+      const [ox, oy] = middle(box);
+      const ahead = (ox - x) * dx + (oy - y) * dy;
+      const aside = Math.abs((ox - x) * dy + (oy - y) * dx);
+      if (ahead > 1 && aside <= ahead * 2 && ahead + 2 * aside < least) [best, least] = [box, ahead + 2 * aside];
+    }
+    return best;
+  }
+
+  /** A box comes into sight if it is not. */
+  reveal(box: number): void {
+    const rect = this.picture && around(this.picture.rects, [box]);
+    if (!rect) return;
+    const { scale } = this.camera;
+    const [x, y] = [rect.x * scale + this.camera.x, rect.y * scale + this.camera.y];
+    if (x >= 0 && y >= 0 && x + rect.width * scale <= this.width && y + rect.height * scale <= this.height) return;
+    this.move({ scale, x: this.width / 2 - (rect.x + rect.width / 2) * scale, y: this.height / 2 - (rect.y + rect.height / 2) * scale });
+  }
+
+  close(): void {
+    cancelAnimationFrame(this.asked);
+    this.asked = -1;
+    this.painter.close();
+  }
+
+  private frame(now: number): void {
+    this.asked = 0;
+    if (this.flight) {
+      const share = Math.min(1, (now - this.flight.since) / FLIGHT_MS);
+      this.camera = mixed(this.flight.from, this.flight.to, 1 - (1 - share) ** 3);
+      if (share < 1) this.ask();
+      else this.flight = null;
+    }
+    const { picture, width, height } = this;
+    if (!picture || width === 0 || height === 0) return;
+    const depth = this.openFrom.filter((least) => this.camera.scale >= least).length;
+    if (this.isStale || depth !== this.depth) {
+      this.isStale = false;
+      this.depth = depth;
+      this.drawing = draw(picture.tree, picture.rects, picture.level(depth), depth, picture.has, this.focused);
+      this.painter.put(this.drawing);
+      this.host.dataset.level = String(depth);
+      this.host.dataset.lines = String(this.drawing.bundles.length);
+    }
+    this.painter.paint(this.camera, width, height);
+    this.write(picture, width, height, depth);
+    this.host.dataset.frames = String(Number(this.host.dataset.frames ?? 0) + 1);
+  }
+
+  private write(picture: Picture, width: number, height: number, depth: number): void {
+    const [wide, high] = [Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio)];
+    if (this.words.width !== wide || this.words.height !== high) [this.words.width, this.words.height] = [wide, high];
+    if (this.drawing) this.labels?.paint(picture, this.drawing, this.camera, width, height, depth, this.inks);
+  }
+}
+
+export const isSameUnder = (a: Under, b: Under): boolean => a.box === b.box && (a.line && lineKey(a.line)) === (b.line && lineKey(b.line));

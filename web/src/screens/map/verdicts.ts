@@ -1,0 +1,31 @@
+// What policy says of traffic, as it is drawn: a colour, a line, an end and a rank.
+
+import type { MapEdge } from "./asking";
+
+export type Status = MapEdge["now"]["status"];
+
+/** The order of attention: what is unprotected first. Indices are what the shaders know. */
+export const STATUSES: readonly Status[] = ["would-block", "no-policy", "blocked", "allowed"];
+
+export interface Look {
+  word: string;
+  help: string;
+  /** The token of its colour. */
+  colour: string;
+  /** On and off along the line, in pixels; empty: solid. */
+  dash: readonly number[];
+}
+
+export const LOOKS: Record<Status, Look> = {
+  "would-block": { word: "would block", help: "It passes today and stops once its end enforces.", colour: "--would-block", dash: [8, 4] },
+  "no-policy": { word: "not covered", help: "Nothing of ours holds it, or no rule speaks of it.", colour: "--no-policy", dash: [2, 4] },
+  blocked: { word: "blocked", help: "Policy stops it.", colour: "--blocked", dash: [11, 3, 2, 3] },
+  allowed: { word: "allowed", help: "A rule allows it.", colour: "--allowed", dash: [] },
+};
+
+export const rankOf = (status: Status): number => STATUSES.indexOf(status);
+
+/** What an edge is shown as: by policy in force, or under the draft. */
+export const shownOf = (edge: MapEdge, isDraft: boolean): MapEdge["now"] => (isDraft && edge.draft ? edge.draft : edge.now);
+
+export const isChanged = (edge: MapEdge): boolean => edge.draft !== null && edge.draft.status !== edge.now.status;
