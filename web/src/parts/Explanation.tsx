@@ -2,10 +2,11 @@
 
 import { useQuery } from "@tanstack/react-query";
 import { api, told } from "../api/client";
-import type { Explained } from "../api/types";
+import type { Explained, ModeName } from "../api/types";
 import { Badge, VerdictBadge } from "../ui/Badge";
 import { ErrorBox, Loading } from "../ui/Box";
 import { printable } from "../words";
+import type { Draft } from "./inForce";
 import css from "./parts.module.css";
 
 interface End {
@@ -23,11 +24,11 @@ export interface Connection {
   service: string;
 }
 
-/** Asked of what is in force now. */
-export function Explanation({ of }: { of: Connection }) {
+/** Asked of what is in force now, or would be under a draft; as every host is, or as if all were in one mode. */
+export function Explanation({ of, under, asMode }: { of: Connection; under?: Draft; asMode?: ModeName }) {
   const asked = useQuery({
-    queryKey: ["explain", of],
-    queryFn: ({ signal }) => told(api.POST("/v1/explain", { body: { ...of, mutual_tls: false }, signal })),
+    queryKey: ["explain", of, under, asMode],
+    queryFn: ({ signal }) => told(api.POST("/v1/explain", { body: { ...of, mutual_tls: false, ...(under && { draft: under }), ...(asMode && { as_mode: asMode }) }, signal })),
     retry: false,
     staleTime: 30_000,
   });
