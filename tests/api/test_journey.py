@@ -255,6 +255,8 @@ def test_two_people_where_two_are_needed(tmp_path: Path) -> None:
         proposal = ann.propose(estate.draft(0))
         assert refused(lambda: ann.approve(proposal.id, AT_ONCE)) == "not-allowed"
         assert [one.id for one in bob.proposals()] == [proposal.id]
+        assert bob.proposal(proposal.id).files == estate.draft(0).files
+        assert refused(lambda: bob.proposal("nobody")) == "unknown-proposal"
         assert bob.approve(proposal.id, AT_ONCE).version.actor == "ann"
         assert refused(lambda: bob.approve(proposal.id, AT_ONCE)) == "proposal-decided"
         eventually(lambda: bob.rollout().stage == "done")

@@ -55,6 +55,7 @@ RIGHT_OF = {
     "GET /v1/rollout": "read",
     "POST /v1/rollout/go-on": "rollout",
     "GET /v1/proposals": "read",
+    "GET /v1/proposals/{id}": "read",
     "POST /v1/proposals": "propose",
     "POST /v1/proposals/{id}/approve": "approve",
     "POST /v1/proposals/{id}/reject": "read",

@@ -16,6 +16,7 @@ from ringfence.wire.api import (
     How,
     Plan,
     Planned,
+    ProposalText,
     ProposalView,
     Reason,
     Rollback,
@@ -74,6 +75,12 @@ async def proposals(desk: Desk) -> list[ProposalView]:
     return [proposal_view(one) for one in await desk.versions.proposals()]
 
 
+@get("/proposals/{id:str}", opt=needs("read"), summary="One proposal, whole.")
+async def proposal(desk: Desk, id: FromPath[str]) -> ProposalText:
+    found = await desk.versions.proposal(id)
+    return ProposalText(found.id, found.files, found.settings, found.base)
+
+
 @post("/proposals", opt=needs("propose"), summary="Put a draft before a second person.")
 async def propose(desk: Desk, who: Who, data: JSONBody[Draft]) -> ProposalView:
     return proposal_view(await desk.versions.propose(draft_of(data), by=who))
@@ -93,7 +100,8 @@ async def reject(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[Reason]
 ROUTES = Router(
     "/",
     route_handlers=[
-        versions, version, diff, plan, apply, rollback, rollout, go_on, proposals, propose, approve, reject,
+        versions, version, diff, plan, apply, rollback, rollout, go_on, proposals, proposal, propose,
+        approve, reject,
     ],
     tags=["policies"],
 )  # fmt: skip

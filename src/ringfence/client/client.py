@@ -208,6 +208,9 @@ class Client:
     def proposals(self) -> list[api.ProposalView]:
         return self.get("/proposals", list[api.ProposalView])
 
+    def proposal(self, id: str) -> api.ProposalText:
+        return self.get(f"/proposals/{quote(id, safe='')}", api.ProposalText)
+
     def propose(self, draft: api.Draft) -> api.ProposalView:
         return self.post("/proposals", draft, api.ProposalView)
 

@@ -113,6 +113,10 @@ class Versions:
         """Those that wait, the oldest first."""
         return await self._state.read(lambda view: view.find(Proposal, Where("state", "pending"), order="at"))
 
+    async def proposal(self, id_: str) -> Proposal:
+        """Decided or not. Raises InputError `unknown-proposal`."""
+        return await self._state.read(lambda view: _proposal(view, id_))
+
     async def diff(self, old: int, new: int) -> Diff:
         """What one version opens and closes against another, over the inventory as it is."""
         return await asyncio.to_thread(self._diff, await self.get(old), await self.get(new))
@@ -415,10 +419,15 @@ def _told(draft: Draft) -> dict[str, object]:
     return {"digest": draft.digest, "base": draft.base, "files": sorted(draft.files), "note": draft.note}
 
 
-def _pending(view: View, id_: str) -> Proposal:
+def _proposal(view: View, id_: str) -> Proposal:
     proposal = view.get(Proposal, id_)
     if proposal is None:
         raise InputError("unknown-proposal", f"there is no proposal `{id_}`", help="look at the list of proposals")
+    return proposal
+
+
+def _pending(view: View, id_: str) -> Proposal:
+    proposal = _proposal(view, id_)
     if proposal.state != "pending":
         raise InputError("proposal-decided", f"`{id_}` is {proposal.state} already", help="propose anew")
     return proposal

@@ -529,6 +529,15 @@ class ProposalView(msgspec.Struct, frozen=True):
     version: int | None = None
 
 
+class ProposalText(msgspec.Struct, frozen=True):
+    """A proposal, whole: nobody decides about what they have not seen."""
+
+    id: str
+    files: dict[str, str]
+    settings: str
+    base: int | None
+
+
 # ---- containment ---------------------------------------------------------------------------------------------------
 
 
