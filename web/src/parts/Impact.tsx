@@ -6,17 +6,22 @@ import { Note, Stat } from "../ui/Box";
 import { count, plural, printable } from "../words";
 import css from "./parts.module.css";
 
+const ownersOf = ({ owner, source_owner: source }: { owner?: string; source_owner?: string }): string =>
+  [source && `from ${printable(source)}`, owner && `to ${printable(owner)}`].filter(Boolean).join(", ");
+
 interface Planned {
   opened: number;
   closed: number;
   boxes: readonly Box[];
   more: number;
   findings: readonly Finding[];
-  sessions?: { in_use: number; cut: readonly { source: string; destination: string; service: string }[]; more: number } | null;
+  sessions?: { in_use: number; cut: readonly { source: string; destination: string; service: string; owner?: string; source_owner?: string; rule?: string | null }[]; more: number } | null;
   impact?: { days: number; connections: number; broken: readonly Broken[]; more: number } | null;
 }
 
-export function Impact({ of }: { of: Planned }) {
+const NOTHING = "Nothing opens and nothing closes: no rule tells these labels from those before.";
+
+export function Impact({ of, nothing = NOTHING, isTraffic = true }: { of: Planned; nothing?: string; isTraffic?: boolean }) {
   const broken = of.impact?.broken ?? [];
   const breaks = broken.length + (of.impact?.more ?? 0);
   return (
@@ -24,9 +29,9 @@ export function Impact({ of }: { of: Planned }) {
       <div className={css.sums}>
         <Stat name="Opens" value={count(of.opened)} hint="pairs of workloads" tone={of.opened ? "warning" : undefined} />
         <Stat name="Closes" value={count(of.closed)} hint="pairs of workloads" />
-        <Stat name="Breaks" value={count(breaks)} hint={of.impact ? `kinds of traffic seen in ${plural(of.impact.days, "day")}` : "no traffic was judged"} tone={breaks ? "bad" : undefined} />
+        {isTraffic && <Stat name="Breaks" value={count(breaks)} hint={of.impact ? `kinds of traffic seen in ${plural(of.impact.days, "day")}` : "no traffic was judged"} tone={breaks ? "bad" : undefined} />}
       </div>
-      {of.opened + of.closed + of.findings.length === 0 && <Note>Nothing opens and nothing closes: no rule tells these labels from those before.</Note>}
+      {of.opened + of.closed + of.findings.length === 0 && <Note>{nothing}</Note>}
       {of.findings.length > 0 && (
         <ul className={css.boxes} aria-label="Tests that would fail">
           {of.findings.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">test</Badge><p>{printable(one.message)}</p><span /><small>{printable(one.help)}</small></li>)}
@@ -34,7 +39,7 @@ export function Impact({ of }: { of: Planned }) {
       )}
       {of.sessions && of.sessions.cut.length > 0 && (
         <ul className={css.boxes} aria-label="Connections in use that would be cut">
-          {of.sessions.cut.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">cuts</Badge><p>{printable(one.source)} → {printable(one.destination)} <code>{printable(one.service)}</code></p><span className="soft small">in use</span></li>)}
+          {of.sessions.cut.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">cuts</Badge><p>{printable(one.source)} → {printable(one.destination)} <code>{printable(one.service)}</code></p><span className="soft small nowrap">in use</span>{ownersOf(one) && <small>{ownersOf(one)}</small>}</li>)}
         </ul>
       )}
       {broken.length > 0 && (

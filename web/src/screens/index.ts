@@ -18,6 +18,7 @@ export const SCREENS: readonly Screen[] = [
   { path: "/", name: "Home", icon: "home", key: "h", right: "read", page: lazy(() => import("./home/Home")) },
   { path: "/map", name: "Map", icon: "map", key: "m", right: "read", page: lazy(() => import("./map/Map")) },
   { path: "/workloads", name: "Workloads", icon: "server", key: "w", right: "read", page: lazy(() => import("./workloads/Workloads")) },
+  { path: "/policies", name: "Policies", icon: "policy", key: "p", right: "read", page: lazy(() => import("./policies/Policies")) },
   { path: "/recommend", name: "Recommend", icon: "bulb", key: "r", right: "read", page: lazy(() => import("./recommend/Recommend")) },
   { path: "/alerts", name: "Alerts", icon: "bell", key: "a", right: "read", page: lazy(() => import("./alerts/Alerts")) },
   { path: "/audit", name: "Audit", icon: "log", key: "u", right: "audit", page: lazy(() => import("./audit/Audit")) },

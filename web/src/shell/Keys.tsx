@@ -19,7 +19,7 @@ export function useKeys(onHelp: () => void): void {
   useEffect(() => {
     let going = 0;
     const press = (event: KeyboardEvent): void => {
-      if (isWriting(event.target) || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+      if (isWriting(event.composedPath()[0] ?? null) || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
       const isGoing = performance.now() - going < PATIENCE_MS;
       going = event.key === "g" ? performance.now() : 0;
       const screen = isGoing ? SCREENS.find((one) => one.key === event.key) : undefined;

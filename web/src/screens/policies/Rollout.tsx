@@ -1,0 +1,116 @@
+// The version on its way: at which stage, which hosts do not have it yet and why, on and back.
+
+import { useMutation } from "@tanstack/react-query";
+import { useState } from "react";
+import { Link } from "react-router";
+import { api, told } from "../../api/client";
+import type { Rollout, Standing } from "../../api/types";
+import { useMay } from "../../session/session";
+import { useKeeping } from "../../shell/query";
+import { Badge, type Tone } from "../../ui/Badge";
+import { Card, Empty, ErrorBox, Loading, Progress, Stat } from "../../ui/Box";
+import { Button } from "../../ui/Button";
+import { Dialog, say } from "../../ui/Over";
+import { type Column, Table } from "../../ui/Table";
+import { count, percent, plural, printable } from "../../words";
+import { type InForce, lookAgain, useRollout, useVersions } from "./asked";
+import { usePlace } from "./place";
+import css from "./Policies.module.css";
+import { RollbackDialog } from "./RollbackDialog";
+
+const STEPS = [{ id: "canary", name: "Canary" }, { id: "spreading", name: "Everybody" }, { id: "done", name: "Done" }] as const;
+const TELLS: Record<string, string> = {
+  canary: "A few hosts have it, each on trial. The rest follow when all of them are well for 20 s.",
+  spreading: "Every host gets it, each on trial.", done: "Every host that is heard read it back.",
+  stopped: "Stopped: every host has the version before.", superseded: "Another version took its place.",
+};
+const STATES: Record<string, { tone: Tone; mark: string }> = {
+  trial: { tone: "accent", mark: "…" }, pending: { tone: "plain", mark: "…" }, offline: { tone: "warning", mark: "!" }, refused: { tone: "bad", mark: "✕" }, reverted: { tone: "bad", mark: "↩" },
+};
+const RANK: Record<string, number> = { reverted: 0, refused: 1, offline: 2, trial: 3, pending: 4 };
+
+const COLUMNS: readonly Column<Standing>[] = [
+  { id: "host", name: "Host", width: "28%", by: (one) => one.name, cell: (one) => <HostLink of={one} /> },
+  { id: "state", name: "State", width: "130px", by: (one) => RANK[one.state] ?? 9, cell: (one) => <Badge {...(STATES[one.state] ?? { tone: "plain" })}>{one.state}</Badge> },
+  { id: "why", name: "Why", by: (one) => one.why, cell: (one) => <span title={printable(one.why)}>{printable(one.why)}</span> },
+];
+
+function HostLink({ of }: { of: Standing }) {
+  const keeping = useKeeping();
+  return <Link to={keeping(`/workloads?open=${of.uuid}`)}>{printable(of.name)}</Link>;
+}
+
+export function RolloutPage({ base }: { base: InForce }) {
+  const asked = useRollout();
+  if (!asked.data) return asked.error ? <ErrorBox error={asked.error} onRetry={() => void asked.refetch()} /> : <Loading lines={6} />;
+  if (asked.data.version === 0) return <Card><Empty icon="pulse" title="Nothing was rolled out yet"><p>Apply a policy, and this shows which hosts have it, which do not and why.</p></Empty></Card>;
+  return <Shown rollout={asked.data} base={base} />;
+}
+
+function Shown({ rollout, base }: { rollout: Rollout; base: InForce }) {
+  const keeping = useKeeping();
+  const place = usePlace();
+  const { stage, version, confirmed, total, laggards } = rollout;
+  const isUnderway = stage === "canary" || stage === "spreading";
+  const failed = laggards.filter((one) => one.state === "reverted" || one.state === "refused").length;
+  const offline = laggards.filter((one) => one.state === "offline").length;
+  return (
+    <div className={css.rollout}>
+      <Card title={<>Version {version} {stage === "stopped" ? <Badge tone="bad" mark="✕">stopped</Badge> : stage === "done" ? <Badge tone="good" mark="✓">done</Badge> : <Badge tone="accent" mark="…">{stage}</Badge>}</>} tools={<Steer rollout={rollout} base={base} isUnderway={isUnderway} />}>
+        <ol className={css.steps} aria-label="Stages">
+          {STEPS.map((step, index) => {
+            const at = STEPS.findIndex((one) => one.id === stage);
+            const state = stage === "stopped" ? (index === 0 ? "bad" : "ahead") : index < at || stage === "done" ? "past" : index === at ? "now" : "ahead";
+            return <li key={step.id} data-state={state} aria-current={state === "now" ? "step" : undefined}>{step.name}</li>;
+          })}
+        </ol>
+        <p>{TELLS[stage] ?? stage} {rollout.problem && <b>{printable(rollout.problem)}</b>}</p>
+        <div className={css.progress}><Progress label="Hosts that read it back" value={confirmed} of={total} /><span>{percent(confirmed, total)}</span></div>
+      </Card>
+      <Card isFlush>
+        <div className={css.stats}>
+          <Stat name="Have it" value={count(confirmed)} of={count(total)} hint="read back from the kernel" tone={confirmed === total ? "good" : undefined} to={keeping("/workloads?state=realised")} />
+          <Stat name="Went back or refused" value={count(failed)} hint="they keep what they had" tone={failed ? "bad" : undefined} to={keeping("/workloads?state=refused")} />
+          <Stat name="Not heard" value={count(offline)} hint="they keep what they have" tone={offline ? "warning" : undefined} to={keeping("/workloads?state=unreachable")} />
+          <Stat name="Not yet" value={count(laggards.length - failed - offline)} hint="on trial, or their turn is to come" to={keeping("/workloads?state=pending")} />
+        </div>
+      </Card>
+      <section className={css.laggards} aria-label="Hosts that do not have it">
+        {laggards.length === 0 ? <Empty icon="check" title="Every host has it"><p>Read back from the kernel of {plural(total, "host")}. <button type="button" className={css.link} onClick={() => place.go("versions")}>See the history</button></p></Empty> : <Table label="Laggards" rows={laggards} columns={COLUMNS} idOf={(one) => one.uuid} nameOf={(one) => printable(one.name)} order={{ id: "state", isDown: false }} />}
+      </section>
+    </div>
+  );
+}
+
+function Steer({ rollout, base, isUnderway }: { rollout: Rollout; base: InForce; isUnderway: boolean }) {
+  const [doing, setDoing] = useState<"on" | "back" | null>(null);
+  const [mayRollout, mayPublish] = [useMay("rollout"), useMay("publish")];
+  const before = useVersions(0).data?.find((one) => one.number === rollout.version)?.parent ?? null;
+  const canGoOn = mayRollout && (rollout.stage === "canary" || rollout.stage === "stopped");
+  return (
+    <>
+      {canGoOn && <Button isTight look={rollout.stage === "stopped" ? "plain" : "primary"} onClick={() => setDoing("on")}>Go on to everybody</Button>}
+      {mayRollout && mayPublish && before !== null && before > 0 && <Button isTight look={isUnderway || rollout.stage === "stopped" ? "danger" : "plain"} icon="undo" onClick={() => setDoing("back")}>Roll back…</Button>}
+      {doing === "on" && <GoOn rollout={rollout} onClose={() => setDoing(null)} />}
+      {doing === "back" && before !== null && <RollbackDialog base={base} to={before} onClose={() => setDoing(null)} />}
+    </>
+  );
+}
+
+function GoOn({ rollout, onClose }: { rollout: Rollout; onClose: () => void }) {
+  const go = useMutation({
+    mutationFn: () => told(api.POST("/v1/rollout/go-on", {})),
+    onSuccess: () => {
+      say("Every host is told now");
+      void lookAgain();
+      onClose();
+    },
+  });
+  const rest = rollout.total - rollout.confirmed;
+  return (
+    <Dialog title="Go on to everybody" about={`Version ${rollout.version} goes to ${plural(rest, "more host", "more hosts")}, whatever the canary says.`} onClose={onClose} foot={<><Button onClick={onClose}>Cancel</Button><Button look={rollout.stage === "stopped" ? "danger" : "primary"} isBusy={go.isPending} onClick={() => go.mutate()}>Go on</Button></>}>
+      <p>{rollout.problem ? <>It was stopped: <b>{printable(rollout.problem)}</b>. Hosts that cannot take it keep what they have.</> : "The canary has not been well for 20 s yet."}</p>
+      {go.error && <ErrorBox error={go.error} />}
+    </Dialog>
+  );
+}
