@@ -180,6 +180,30 @@ def test_who_does_not_sign_in_there_is_refused_here(real: tuple[Serving, str]) -
 
 
 @needs_node
+def test_a_browser_that_is_refused_is_shown_a_page(real: tuple[Serving, str]) -> None:
+    """With the code alone in its address, and nobody signed in; whoever asks for no page is told the problem."""
+    for account, code in (("u-eve", "no-role"), ("nobody", "sign-in-refused")):
+        browser = Browser(real[0])
+        back = browser.through(browser.leave(), account)
+        answer = browser.here.get(back, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/login?problem={code}")
+        assert COOKIE not in browser.here.cookies
+        assert answer.content == b""
+
+
+@needs_node
+def test_sessions_of_one_account_are_told_to_it(real: tuple[Serving, str]) -> None:
+    """Wherever it signed in, and nobody else's."""
+    one, two, bob = (Browser(real[0]) for _ in range(3))
+    for browser, account in ((one, "u-ann"), (two, "u-ann"), (bob, "u-bob")):
+        browser.sign_in(account)
+    mine = one.here.get("/v1/me/sessions").json()
+    assert {told["name"] for told in mine} == {"ann@example.com"}
+    assert [told["is_this"] for told in mine[-2:]] == [True, False]
+    assert {told["name"] for told in bob.here.get("/v1/me/sessions").json()} == {"bob@example.com"}
+
+
+@needs_node
 def test_a_code_is_good_once(real: tuple[Serving, str]) -> None:
     """The same answer again, from the same browser or with its cookie kept, opens nothing."""
     browser = Browser(real[0])

@@ -231,6 +231,38 @@ def test_an_administrator_sees_and_ends_sessions(served: Serving) -> None:
     assert browser.http.cookies[COOKIE].split("_", 1)[1] not in str(told)
 
 
+def test_everybody_sees_and_ends_their_own(served: Serving) -> None:
+    """By whichever session they ask; not those of another token, be it of the same name; a bearer's are its token's."""
+    first, second, other = Browser(served), Browser(served), Browser(served)
+    token = served.client().grant(Grant("hal", ("viewer",)))
+    first.sign_in(token)
+    second.sign_in(token)
+    other.sign_in(served.client().grant(Grant("hal", ("viewer",))))
+    mine = first.http.get("/v1/me/sessions").json()
+    assert [(one["name"], one["is_this"]) for one in mine] == [("hal", True), ("hal", False)]
+    by_token = first.http.get("/v1/me/sessions", headers={"Authorization": f"Bearer {token}"}).json()
+    assert [one["id"] for one in by_token] == [one["id"] for one in mine]
+
+    headers = {"Origin": first.url, "X-CSRF-Token": first.csrf}
+    (foreign,) = other.http.get("/v1/me/sessions").json()
+    for id_ in (foreign["id"], "none"):
+        assert first.http.delete(f"/v1/me/sessions/{id_}", headers=headers).json()["code"] == "record-missing"
+    assert first.http.delete(f"/v1/me/sessions/{mine[1]['id']}").json()["code"] == "cross-site"
+    assert second.code() == ""
+    assert first.http.delete(f"/v1/me/sessions/{mine[1]['id']}", headers=headers).status_code == 204
+    assert (first.code(), second.code(), other.code()) == ("", "session-refused", "")
+
+
+def test_who_was_away_keeps_what_they_wrote(served: Serving) -> None:
+    """Signing out drops what the browser kept; ending because nobody was there leaves unsaved policies."""
+    browser = Browser(served)
+    browser.sign_in(served.token)
+    headers = {"Origin": browser.url, "X-CSRF-Token": browser.csrf}
+    answer = browser.http.delete("/v1/session?keep=true", headers=headers)
+    assert (answer.status_code, answer.headers["clear-site-data"]) == (204, '"cache"')
+    assert browser.code() == "token-refused"
+
+
 def test_an_idempotency_key_works_in_a_session(served: Serving) -> None:
     """The same answer twice; not to whoever lacks the proof, nor in another session."""
     browser = Browser(served)

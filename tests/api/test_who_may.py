@@ -28,6 +28,8 @@ RIGHT_OF = {
     "POST /v1/session": guards.EVERYBODY,
     "GET /v1/session": guards.ANYBODY,
     "DELETE /v1/session": guards.ANYBODY,
+    "GET /v1/me/sessions": guards.ANYBODY,
+    "DELETE /v1/me/sessions/{id}": guards.ANYBODY,
     "GET /v1/sessions": "tokens",
     "DELETE /v1/sessions/{id}": "tokens",
     "GET /v1/tokens": "tokens",

@@ -119,5 +119,6 @@ def test_the_policy_lets_no_page_run_or_load_anything_foreign(http: httpx.Client
         assert policy["default-src"] == "'none'"
         assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
         assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+        assert "max-age=31536000" in http.get(path).headers["strict-transport-security"]
     assert http.get("/").headers["x-content-type-options"] == "nosniff"
     assert http.get("/v1/none").json()["code"] == "no-such-route"

@@ -40,6 +40,7 @@ from ringfence.api.describing import Application
 from ringfence.api.idempotency import Idempotency
 from ringfence.api.limits import Limits
 from ringfence.api.notices import Notices
+from ringfence.api.packing import Packing
 from ringfence.api.problems import HANDLERS
 from ringfence.api.timing import Timing
 from ringfence.controller.controller import Controller
@@ -80,7 +81,7 @@ def app_of(controller: Controller) -> Litestar:
     return Application(
         route_handlers=[Router("/v1", route_handlers=_ROUTERS)],
         guards=[guards.guard],
-        middleware=[Idempotency(), Conditional(), Timing(controller), Notices(controller)],
+        middleware=[Packing(), Idempotency(), Conditional(), Timing(controller), Notices(controller)],
         dependencies={
             "desk": Provide(lambda: controller, sync_to_thread=False),
             "who": Provide(guards.principal),

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
 from litestar.datastructures import Cookie
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_201_CREATED, HTTP_303_SEE_OTHER
 
 from ringfence.api.access import me_of
 from ringfence.api.common import Desk, Who, needs
 from ringfence.api.guards import ANYBODY, COOKIE, EVERYBODY, demand_own_page
-from ringfence.controller.access import AccessError, Principal
+from ringfence.api.problems import refuse
+from ringfence.controller.access import MAY, AccessError, Principal
 from ringfence.controller.controller import Controller
 from ringfence.controller.oidc import LASTS_S, Provider
 from ringfence.controller.sessions import Opened, proof_of
-from ringfence.core.errors import InputError
+from ringfence.core.errors import InputError, RingfenceError
 from ringfence.ports.state import Session
 from ringfence.wire.api import OpenSession, SessionView, SignIn, WayIn
 
+_log = logging.getLogger(__name__)
 Asked = Request[Any, Any, Any]
 ATTEMPT = "__Host-ringfence-sign-in"
 _Then = Annotated[
@@ -36,16 +40,32 @@ async def ways(desk: Desk) -> WayIn:
     return WayIn(token=True, provider=about.issuer, name=about.label or about.issuer)
 
 
-@get("/login/oidc", opt=needs(EVERYBODY), status_code=HTTP_303_SEE_OTHER, summary="To the provider of identities.")
+def _to_login(request: Asked, error: RingfenceError) -> Response[Any]:
+    """A browser that was sent here is shown a page that says what happened; whoever else asks is told the problem."""
+    if "text/html" not in request.headers.get("accept", ""):
+        return refuse(request, error)
+    _log.warning("signing in through the provider failed: %s: %s", error.code, error.message)
+    page = f"/login?{urlencode({'problem': error.code})}"
+    return Response(b"", status_code=HTTP_303_SEE_OTHER, headers={"Location": page}, media_type="text/plain")
+
+
+@get(
+    "/login/oidc", opt=needs(EVERYBODY), status_code=HTTP_303_SEE_OTHER, summary="To the provider of identities.",
+    exception_handlers={RingfenceError: _to_login},
+)  # fmt: skip
 async def to_provider(desk: Desk, then: _Then = "/") -> Response[None]:
     """For a browser to open. `then`: the path of ours it comes back to."""
     begun = await _provider(desk).begin(_redirect(desk), then=then)
     return Response(None, headers={"Location": begun.url}, cookies=[_attempt(begun.kept, LASTS_S)])
 
 
-@get("/login/oidc/callback", opt=needs(EVERYBODY), status_code=HTTP_303_SEE_OTHER, summary="Back from the provider.")
+@get(
+    "/login/oidc/callback", opt=needs(EVERYBODY), status_code=HTTP_303_SEE_OTHER, summary="Back from the provider.",
+    exception_handlers={RingfenceError: _to_login},
+)  # fmt: skip
 async def from_provider(desk: Desk, request: Asked) -> Response[None]:
-    """Where the provider sends the browser, with `code` and `state`."""
+    """Where the provider sends the browser, with `code` and `state`. A browser that is refused goes to
+    `/login?problem=CODE`."""
     query = {key: values[-1] for key, values in request.query_params.dict().items()}
     known = await _provider(desk).finish(query, request.cookies.get(ATTEMPT, ""), _redirect(desk))
     opened = await desk.sessions.open_for(known.name, known.subject, known.powers)
@@ -70,19 +90,27 @@ async def session(desk: Desk, who: Who, request: Asked) -> SessionView:
 
 
 @delete("/session", opt=needs(ANYBODY), summary="Sign out.")
-async def sign_out(desk: Desk, who: Who) -> Response[None]:
-    """What the browser kept of the estate is dropped, too."""
+async def sign_out(desk: Desk, who: Who, keep: FromQuery[bool] = False) -> Response[None]:
+    """What the browser kept of the estate is dropped, too; `keep`: not what somebody wrote there, who was away too long
+    and comes back."""
     await desk.sessions.end(who)
-    headers = {"Clear-Site-Data": '"cache", "storage"'}
+    headers = {"Clear-Site-Data": '"cache"' if keep else '"cache", "storage"'}
     return Response(None, status_code=204, headers=headers, cookies=[_cookie("", 0)])
+
+
+@get("/me/sessions", opt=needs(ANYBODY), summary="Where whoever asks is signed in.")
+async def my_sessions(desk: Desk, who: Who) -> list[OpenSession]:
+    return [_told(one, who) for one in await desk.sessions.mine(who)]
+
+
+@delete("/me/sessions/{id:str}", opt=needs(ANYBODY), summary="Sign out elsewhere.")
+async def end_mine(desk: Desk, who: Who, id: FromPath[str]) -> None:
+    await desk.sessions.end_mine(id, who)
 
 
 @get("/sessions", opt=needs("tokens"), summary="Everybody who is signed in.")
 async def sessions(desk: Desk, who: Who) -> list[OpenSession]:
-    return [
-        OpenSession(one.id, one.name, one.opened, one.seen, one.ends, one.token, one.subject)
-        for one in await desk.sessions.all(by=who)
-    ]
+    return [_told(one, who) for one in await desk.sessions.all(by=who)]
 
 
 @delete("/sessions/{id:str}", opt=needs("tokens"), summary="Sign somebody out.")
@@ -119,15 +147,25 @@ def _cookie(value: str, lasts_s: int) -> Cookie:
     return Cookie(COOKIE, value=value, max_age=lasts_s, secure=True, httponly=True, samesite="strict")
 
 
+def _told(one: Session, who: Principal) -> OpenSession:
+    is_this = one.id == who.session
+    return OpenSession(one.id, one.name, one.opened, one.seen, one.ends, one.token, one.subject, is_this)
+
+
 def _view(desk: Controller, who: Principal, record: Session, cookie: str) -> SessionView:
     if not cookie:
         raise AccessError("session-refused", "a token is no session", help="sign in")
     idle_s = int(desk.sessions.idle.total_seconds())
     return SessionView(
-        me_of(who), record.opened, record.ends, idle_s, proof_of(cookie), record.subject.partition(" ")[0]
-    )
+        me_of(who), record.opened, record.ends, idle_s, proof_of(cookie), record.subject.partition(" ")[0],
+        roles={role: tuple(sorted(rights)) for role, rights in MAY.items()},
+    )  # fmt: skip
 
 
 ROUTES = Router(
-    "/", route_handlers=[ways, to_provider, from_provider, sign_in, session, sign_out, sessions, end], tags=["access"]
-)
+    "/",
+    route_handlers=[
+        ways, to_provider, from_provider, sign_in, session, sign_out, my_sessions, end_mine, sessions, end,
+    ],
+    tags=["access"],
+)  # fmt: skip

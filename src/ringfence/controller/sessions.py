@@ -144,6 +144,24 @@ class Sessions:
 
         return await self._state.read(work)
 
+    async def mine(self, who: Principal) -> list[Session]:
+        """Those of whoever asks, the oldest first: by the same token, or by the same word of a provider."""
+        now = self._clock()
+
+        def work(view: View) -> list[Session]:
+            found = view.find(Session, *_of(view, who), Where("ends", now, ">"), order="opened")
+            return [one for one in found if now < self._end_of(one)]
+
+        return await self._state.read(work)
+
+    async def end_mine(self, id_: str, who: Principal) -> None:
+        """End another session of one's own. Raises InputError `record-missing`."""
+        help_ = "look at the list of yours"
+        missing = InputError("record-missing", f"no session `{id_}` of yours", help=help_)
+        if id_ not in [one.id for one in await self.mine(who)]:
+            raise missing
+        await self._end(id_, by=who.name, otherwise=missing)
+
     async def forget(self) -> None:
         """Drop those that have ended."""
         now = self._clock()
@@ -176,6 +194,14 @@ def _open(
     details = {"token": token, "subject": subject, "powers": powers, "ends": ends}
     audit.record(tx, at=now, actor=who.name, action="session.open", subject=id_, details=details)
     return Opened(f"{id_}_{secret}", record, msgspec.structs.replace(who, session=id_))
+
+
+def _of(view: View, who: Principal) -> tuple[Where, ...]:
+    """What the sessions of somebody have in common."""
+    own = view.get(Session, who.session) if who.session else None
+    if own is not None and own.token is None:
+        return Where("subject", own.subject), Where("token", None)
+    return (Where("token", who.token),)
 
 
 def _refused() -> AccessError:

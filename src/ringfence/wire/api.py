@@ -134,6 +134,8 @@ class SessionView(msgspec.Struct, frozen=True):
     """Who said who it is; empty: a token did."""
     sign_out: str = ""
     """Where the browser goes to sign out of the provider, too, after the session was ended; empty: nowhere."""
+    roles: dict[str, tuple[str, ...]] = {}
+    """What each role there is may do, so that a page can say who could."""
 
 
 class OpenSession(msgspec.Struct, frozen=True):
@@ -148,6 +150,8 @@ class OpenSession(msgspec.Struct, frozen=True):
     """The id of the token it was opened with."""
     subject: str = ""
     """What the provider calls them."""
+    is_this: bool = False
+    """It is the one that asks."""
 
 
 class WayIn(msgspec.Struct, frozen=True):
@@ -221,7 +225,9 @@ class RefusedClaim(msgspec.Struct, frozen=True):
 
     address: str
     why: str
-    """`held`: another has it; `outside`: of the ranges of its pairing profile; `unusable`: no host can have it; ..."""
+    """`held`: another has it, and keeps it; `contested`: another has it, too, and both hold it; `lie`: others have it, and
+    more than one host can have taken over; `outside`: of the ranges of its pairing profile; `unusable`: no host can have
+    it; `too-many`."""
     holder: str = ""
     """Who has it."""
 
