@@ -148,10 +148,9 @@ class Fleet:
 
 def addressed(news: News) -> Iterable[tuple[str, Down]]:
     """Every message with whom it is for, in the order it is sent."""
-    for hosts, change in news.changes:
+    for hosts, message in news.messages:
         for uuid in hosts:
-            yield uuid, change
-    yield from news.assignments.items()
+            yield uuid, message
 
 
 def assert_in_one_group(held: Held) -> None:
@@ -316,3 +315,23 @@ def test_each_host_hears_once_of_a_change() -> None:
         told = [uuid for hosts, _ in news.changes for uuid in hosts]
         assert len(told) == len(set(told))
         assert all(isinstance(change, Change) for _, change in news.changes)
+
+
+def test_what_arrives_need_not_be_asked_for() -> None:
+    """A host that heard everything has all it needs after the next change, another policy or identity included."""
+    told = 0
+    for seed in range(60):
+        rng = Random(seed)
+        fleet = Fleet(rng, random_inputs(rng))
+        fleet.settle()
+        news = random_news(rng, fleet.desired, 1)
+        told += len(news.pieces)
+        before = {uuid: held.assignment for uuid, held in fleet.agents.items() if held.assignment is not None}
+        for uuid, message in addressed(news):
+            if uuid in before:
+                fleet.agents[uuid].take(message)
+        for uuid in before.keys() & fleet.desired.assignments.keys():
+            if before[uuid].networks == fleet.desired.assignments[uuid].networks:
+                assert fleet.agents[uuid].wants is None
+                assert fleet.agents[uuid].state == fleet.expected(uuid)
+    assert told > 50

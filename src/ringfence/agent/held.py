@@ -141,14 +141,13 @@ class Held:
     def _pieces(self, pieces: Pieces) -> bool:
         if pieces.workload != self.workload:
             return False
-        changed = False
+        changed = pieces.assignment is not None and self._assign(pieces.assignment)  # first: it says what is needed
+        missing = self._missing_bodies() if pieces.bodies else ()
         for body in pieces.bodies:
-            if body.digest in self._missing_bodies():
+            if body.digest in missing:
                 self._learn(body)
         for state in pieces.groups:
             changed |= self._take_group(state)
-        if pieces.assignment is not None:
-            changed |= self._assign(pieces.assignment)
         if pieces.isolations is not None:
             changed |= self._isolate(pieces.isolations)
         return self._promote() or changed

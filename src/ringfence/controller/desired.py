@@ -32,6 +32,7 @@ from ringfence.core.intent.pieces import Body, Group
 from ringfence.wire.messages import (
     Assignment,
     Change,
+    Down,
     Fetch,
     GroupChange,
     GroupState,
@@ -41,6 +42,9 @@ from ringfence.wire.messages import (
 )
 
 T = TypeVar("T")
+MOST_TOLD = 1_000
+"""Addresses of groups and cells of bodies that are told without being asked for."""
+_NOTHING: frozenset[GroupId] = frozenset()
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -69,12 +73,21 @@ class News(msgspec.Struct, frozen=True):
     changes: tuple[tuple[tuple[str, ...], Change], ...] = ()
     """(hosts, what they are told): each host is in at most one."""
     assignments: dict[str, Assignment] = {}
+    pieces: dict[str, Pieces] = {}
+    """Assignments with what their hosts cannot have yet, where that is little: it need not be asked for."""
     gone: tuple[str, ...] = ()
     """Hosts that have nothing to enforce any more."""
 
     @property
     def is_empty(self) -> bool:
         return not (self.changes or self.assignments or self.gone)
+
+    @property
+    def messages(self) -> Iterator[tuple[tuple[str, ...], Down]]:
+        """(hosts, what they are told), in order: what goes, before what comes."""
+        yield from self.changes
+        for uuid, assignment in self.assignments.items():
+            yield (uuid,), self.pieces.get(uuid, assignment)
 
 
 class Turning(Exception):
@@ -249,7 +262,7 @@ class Desired:
             if is_held:
                 return Pieces(workload=uuid)
             return Pieces(unknown=(*fetch.bodies, *fetch.groups), workload=uuid)
-        named = {assignment.station.body, *(upcoming.body for upcoming in assignment.schedule)}
+        named = _bodies_of(assignment)
         networks = frozenset(assignment.networks)
         groups: list[GroupState] = []
         unknown = [digest for digest in fetch.bodies if digest not in named]
@@ -361,8 +374,8 @@ class Desired:
         gone = tuple(uuid for uuid in self._candidates(touched, self.assignments) if not self._is_host_now(uuid))
         for uuid in gone:
             self._forget(uuid)
-        assignments = self._assign(touched, bodies)
-        return News(self.revision, told, assignments, gone)
+        assignments, pieces = self._assign(touched, bodies)
+        return News(self.revision, told, assignments, pieces, gone)
 
     def _tell(self, changes: Mapping[GroupId, GroupChange]) -> Iterable[tuple[tuple[str, ...], Change]]:
         """Each host the changes of its span, in one message; hosts that hear the same share it."""
@@ -390,18 +403,37 @@ class Desired:
 
     # ---- hosts ------------------------------------------------------------------------------------------------------
 
-    def _assign(self, touched: set[str] | None = None, bodies: Collection[str] = ()) -> dict[str, Assignment]:
-        """Every assignment that is another than before."""
-        hosts = self._told_hosts if touched is None else self._hosts_among(touched)
+    def _assign(
+        self, touched: set[str] | None = None, bodies: Collection[str] = ()
+    ) -> tuple[dict[str, Assignment], dict[str, Pieces]]:
+        """Every assignment that is another than before; those that go with their pieces."""
+        hosts = list(self._told_hosts if touched is None else self._hosts_among(touched))
+        named = {host.uuid for host in hosts}
+        embodied = [host for host in self._hosts_among(self._running(bodies)) if host.uuid not in named]
+        spans = {host.uuid: self._spans.get(host.uuid, _NOTHING) for host in (*hosts, *embodied)}
         new = {host.uuid: self._assignment(host) for host in hosts}
-        new |= {
-            host.uuid: self._embodied(host) for host in self._hosts_among(self._running(bodies)) if host.uuid not in new
-        }
+        new |= {host.uuid: self._embodied(host) for host in embodied}
         changed = {uuid: one for uuid, one in new.items() if not self._is_known(uuid, one)}
+        pieces = {uuid: found for uuid, one in changed.items() if (found := self._pieces_for(uuid, one, spans[uuid]))}
         self.assignments |= changed
         if changed:
             self._drop_unused_bodies()
-        return changed
+        return changed, pieces
+
+    def _pieces_for(self, uuid: str, new: Assignment, span: frozenset[GroupId]) -> Pieces | None:
+        """A new assignment with the bodies and groups that the host does not have by the one before (and its span)."""
+        old = self.assignments.get(uuid)
+        if old is None:
+            return None  # it comes to ask for all of it
+        digests = _bodies_of(new) - _bodies_of(old)
+        groups = [(group_id[1], self._groups[group_id]) for group_id in self._between(span, self._spans[uuid])[1]]
+        bodies = tuple(self._bodies[digest] for digest in sorted(digests))
+        size = sum(len(group.addresses) for _, group in groups)
+        size += sum(len(part.cells) for body in bodies for part in body.parts)
+        if not digests or size > MOST_TOLD:
+            return None
+        states = sorted((GroupState(Group(key, group.addresses), group.version) for key, group in groups), key=_key)
+        return Pieces(new, None, bodies, tuple(states), (), uuid)
 
     def _is_known(self, uuid: str, assignment: Assignment) -> bool:
         old = self.assignments.get(uuid)
@@ -482,8 +514,7 @@ class Desired:
         self._spans.pop(uuid, None)
 
     def _drop_unused_bodies(self) -> None:
-        used = {one.station.body for one in self.assignments.values()}
-        used |= {upcoming.body for one in self.assignments.values() for upcoming in one.schedule}
+        used = set[str]().union(*map(_bodies_of, self.assignments.values()))
         self._bodies = {digest: body for digest, body in self._bodies.items() if digest in used}
         self._shared_spans = {key: span for key, span in self._shared_spans.items() if used.issuperset(key[1])}
 
@@ -513,6 +544,14 @@ def _digest(message: Assignment) -> str:
 
 def _name(group_id: GroupId) -> str:
     return f"{','.join(sorted(group_id[0]))} {group_id[1]}"
+
+
+def _bodies_of(assignment: Assignment) -> set[str]:
+    return {assignment.station.body, *(upcoming.body for upcoming in assignment.schedule)}
+
+
+def _key(state: GroupState) -> str:
+    return state.group.key
 
 
 def _is_host(workload: Workload) -> bool:

@@ -20,10 +20,12 @@ from ringfence.controller.pacing import Pace
 from ringfence.ports.bus import Bus, BusError
 from ringfence.wire import subjects
 from ringfence.wire.envelope import seal
-from ringfence.wire.messages import Down, Fetch, Isolations, Order, Pieces
+from ringfence.wire.messages import Change, Down, Fetch, Isolations, Order, Pieces
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 1000
+_BREATH = 32
+"""Messages told in a row before whatever else there is to do."""
 _TURN_S = 0.02
 """Before a question is looked at again that came in the middle of a change."""
 _ASKS = 50.0
@@ -54,10 +56,9 @@ class Distributor:
             self._sent.popitem(last=False)
         self._is_telling = True
         try:
-            for hosts, change in news.changes:
-                await self._send(hosts, msgspec.structs.replace(change, sent=sent))
-            for uuid, assignment in news.assignments.items():
-                await self._send((uuid,), assignment)
+            for hosts, message in news.messages:
+                timed = msgspec.structs.replace(message, sent=sent) if isinstance(message, Change) else message
+                await self._send(hosts, timed)
         finally:
             self._is_telling = False
 
@@ -84,6 +85,8 @@ class Distributor:
         data = self.sealed(message)
         for uuid in hosts:
             await self._publish(subjects.down(uuid), data)
+            if self.messages % _BREATH == 0:
+                await asyncio.sleep(0)  # a quarantine does not wait for the rest
 
     async def _publish(self, subject: str, data: bytes) -> None:
         self.messages += 1
