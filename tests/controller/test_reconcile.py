@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,6 +74,37 @@ def test_nothing_told_is_newer_than_what_a_restart_tells(change: Change, is_slow
         assert all(found[name] >= revision for name, revision in held.items())
         assert is_slow or found == held
         await again.close()
+        await state.close()
+
+    asyncio.run(run())
+
+
+def test_a_quarantine_waits_for_no_question(tmp_path: Path) -> None:
+    """However many threads are busy with what people ask, none of them is one that a quarantine needs."""
+
+    async def run() -> None:
+        state, told = SqlState(tmp_path / "state.sqlite"), list[object]()
+        one = Reconciler(state, tmp_path / "remembered.json", lambda: NOW)
+        await one.start(INPUTS, ())
+
+        async def hear(news: object) -> None:
+            told.append(news)
+
+        one.on_isolations = hear
+        answered = threading.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        question = asyncio.create_task(asyncio.to_thread(answered.wait))
+        try:
+            async with asyncio.timeout(10):
+                await one.isolate(QUARANTINED)
+                await one.remember()
+            assert told
+            assert not question.done()
+        finally:
+            answered.set()
+            await question
+        await one.close()
         await state.close()
 
     asyncio.run(run())

@@ -4,7 +4,8 @@
 
 INVARIANT: a revision is taken from the state before it is used, in blocks, so that none is used twice whatever crashes.
 INVARIANT: quarantine waits for nothing: it is worked out in a thread of its own, beside whatever is being compiled, and
-an address an isolated workload came to is isolated before anything it might be granted is told.
+an address an isolated workload came to is isolated before anything it might be granted is told. No thread it needs is
+shared with what people ask.
 INVARIANT: a quarantine binds every address its workload held since it began. They are written down, so that neither
 the isolated host nor a restart sheds one.
 INVARIANT: what is remembered for a restart is gone from the disk before anything newer is told. What became as it was
@@ -53,6 +54,7 @@ class Reconciler:
         self._state, self._memory, self._clock = state, memory, clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compiler")
         self._isolator = ThreadPoolExecutor(1, thread_name_prefix="isolator")
+        self._rememberer = ThreadPoolExecutor(2, thread_name_prefix="rememberer")  # forgetting waits for no writing
         self._turn = asyncio.Lock()
         self._limit = 0
         self._is_dirty = False
@@ -96,6 +98,7 @@ class Reconciler:
         await self.remember()
         self._thread.shutdown()
         self._isolator.shutdown()
+        self._rememberer.shutdown()
 
     # ---- changes ----------------------------------------------------------------------------------------------------
 
@@ -278,7 +281,8 @@ class Reconciler:
             remembered = await self._in_thread(self.desired.remember)
         remembered = msgspec.structs.replace(remembered, isolations=self.isolating.remember())
         fresh = self._memory.with_suffix(".next")
-        await asyncio.to_thread(write_secret, fresh, msgspec.json.encode(remembered))
+        content = msgspec.json.encode(remembered)
+        await self._on_disk(lambda: write_secret(fresh, content))
         if changes == self._changes:  # else it is old already; nothing can happen between this and the next line
             fresh.replace(self._memory)
             self._is_dirty, self._is_remembered = False, True
@@ -289,7 +293,10 @@ class Reconciler:
         self._is_dirty = True
         if self._is_remembered:
             self._is_remembered = False
-            await asyncio.to_thread(remove_secret, self._memory)
+            await self._on_disk(lambda: remove_secret(self._memory))
+
+    async def _on_disk(self, work: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._rememberer, work)
 
     def _recall(self) -> Remembered:
         content = read_secret(self._memory)
