@@ -186,6 +186,30 @@ def test_isolating_a_liar_cuts_nobody_else_off(tmp_path: Path) -> None:
     tell(tmp_path, story)
 
 
+def test_a_quarantine_holds_what_its_other_holder_lets_go_of(tmp_path: Path) -> None:
+    """Whoever is heard without the address does not answer for it: it is isolated all the time."""
+
+    async def story(one: Ground) -> None:
+        leasing, seen = one.controller.leasing, list[set[int]]()
+        await begin(one)
+        await one.beat(A, OWN[0], OWN[1])
+        await one.controller.containing.quarantine([A], why="it is ill", by=ROOT)
+        await leasing.settle()
+        leasing.reconsider()
+        follow = leasing._refresh
+
+        async def watched(uuid: str) -> None:
+            await follow(uuid)
+            seen.append(one.held(A))
+
+        leasing._refresh = watched
+        await one.beat(B, "10.0.0.9")
+        assert one.held(B) == set(addresses("10.0.0.9"))
+        assert all(held == set(addresses(OWN[0], OWN[1])) for held in seen)
+
+    tell(tmp_path, story)
+
+
 def test_a_quarantine_holds_what_its_host_took_over_from_one_that_is_silent(tmp_path: Path) -> None:
     """Nobody answered for the address since: it stays isolated, and is bound once it is the host's alone."""
 

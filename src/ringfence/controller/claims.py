@@ -11,7 +11,7 @@ INVARIANT: no lease of a workload in quarantine ends by what it says, and it con
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
@@ -52,6 +52,8 @@ _WHY: Final[Mapping[Why, str]] = MappingProxyType(
     }
 )
 Claims = Mapping[str, frozenset[int]]
+Heard = Callable[[str, int], datetime | None]
+"""When a host (UUID) last said that it has an address; None: it does not say so."""
 
 
 class Refusal(NamedTuple):
@@ -90,8 +92,8 @@ def _text(address: int) -> str:
     return format_address(address) if 0 <= address <= LAST else "a number that is no address"
 
 
-def end(tx: Change, claims: Claims, heard: Mapping[str, datetime], now: datetime) -> Ended:
-    """End what is not claimed any more. `heard`: when each host last said what its addresses are."""
+def end(tx: Change, claims: Claims, heard: Heard, now: datetime) -> Ended:
+    """End what is not claimed any more."""
     quarantined = _quarantined(tx, claims, now)
     gone: dict[str, frozenset[int]] = {}
     kept = set()
@@ -108,7 +110,7 @@ def end(tx: Change, claims: Claims, heard: Mapping[str, datetime], now: datetime
     return Ended(gone, frozenset(kept))
 
 
-def _answered(tx: Change, uuid: str, leases: Iterable[LeaseRecord], heard: Mapping[str, datetime]) -> frozenset[int]:
+def _answered(tx: Change, uuid: str, leases: Iterable[LeaseRecord], heard: Heard) -> frozenset[int]:
     """What a host in quarantine contests, and the other holder has since said that it has: it lives, the address is
     its own, and isolating one of two does not cut the other off."""
     contested = {one.address: one.start for one in leases if one.source == CONTESTED}
@@ -116,7 +118,9 @@ def _answered(tx: Change, uuid: str, leases: Iterable[LeaseRecord], heard: Mappi
     return frozenset(
         one.address
         for one in others
-        if (since := contested[one.address]) is not None and one.workload in heard and heard[one.workload] > since
+        if (since := contested[one.address]) is not None
+        and (said := heard(one.workload, one.address)) is not None
+        and said > since
     )
 
 

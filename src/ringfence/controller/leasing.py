@@ -82,6 +82,10 @@ class Leasing:
         """Judge again what was refused: holders go and profiles change."""
         self._make_due([*self.refused, *self._kept])
 
+    def _said(self, uuid: str, address: int) -> datetime | None:
+        """When a host last said that it has an address; None: by its last word it has not."""
+        return self._heard.get(uuid) if address in self._claims.get(uuid, ()) else None
+
     def contested(self, uuid: str) -> frozenset[int]:
         """The addresses that a host holds together with another, which had them first."""
         return frozenset(one.address for one in self.refused.get(uuid, ()) if one.why == "contested")
@@ -126,7 +130,7 @@ class Leasing:
 
     async def _end(self, claimed: Claims) -> None:
         now = self._clock()
-        ended = await self._state.write(lambda tx: claims.end(tx, claimed, self._heard, now))
+        ended = await self._state.write(lambda tx: claims.end(tx, claimed, self._said, now))
         self._kept = (self._kept - claimed.keys()) | ended.kept
         await self._follow(ended.gone)
         free = frozenset[int]().union(*ended.gone.values())
