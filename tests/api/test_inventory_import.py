@@ -74,6 +74,20 @@ def test_a_file_moves_the_addresses_of_its_own_workloads_only(own: Explored) -> 
     assert own.client.workload("shop-prod-db-1").addresses != ("10.7.9.9",)
 
 
+def test_labels_may_not_move_an_address(own: Explored) -> None:
+    """Whoever may label workloads, of a scope or of all of the estate, gives none of them another's address."""
+    text = f"{CSV}tape-1,10.7.2.1,host,storage,prod,san\n"
+    planned = own.client.explore.inventory(explore.ImportInventory("w.csv", text))
+    own.client.explore.inventory(explore.ImportInventory("w.csv", text, apply=planned.digest))
+    text = text.replace("10.7.2.1", "10.66.6.6")
+    for scope in ("app=shop", None):
+        with own.served.client(own.client.grant(api.Grant("amy", ("author",), scope=scope))) as amy:
+            digest = amy.explore.inventory(explore.ImportInventory("w.csv", text)).digest
+            moved = explore.ImportInventory("w.csv", text, apply=digest)
+            assert refused(lambda amy=amy, moved=moved: amy.explore.inventory(moved)) == "not-allowed"
+    assert own.client.workload("tape-1").addresses == ("10.7.2.1",)
+
+
 def test_a_file_with_faults_is_refused(own: Explored) -> None:
     """Every fault with its line; and what no format has is told."""
     client = own.client.explore

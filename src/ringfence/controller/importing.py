@@ -97,6 +97,8 @@ class Importing:
             check_labels(workload.labels)
         for uuid, labels in change.labels.items():
             by.demand_workload("label", known.by_uuid[uuid].labels, labels)
+        for uuid in change.addresses:  # whoever holds an address is met as who it says
+            by.demand_workload("enrol", known.by_uuid[uuid].labels)
 
         def work(tx: Change) -> None:
             _add(tx, change.new, now)
