@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import httpx
@@ -10,6 +11,7 @@ from serving import Serving, serving
 
 from ringfence.api.limits import Buckets, Limits, TooMany
 from ringfence.api.problems import GUARDING
+from ringfence.api.serve import listen
 from ringfence.client.client import _context
 from ringfence.controller.rates import Rates
 from ringfence.wire.api import NewProfile
@@ -141,3 +143,13 @@ def test_a_secret_is_kept_by_nobody(served: Serving) -> None:
     answer = http(served, served.token).post("/v1/tokens", json={"name": "secret", "roles": ["viewer"]})
     assert answer.headers["cache-control"] == "no-store"
     assert "etag" not in answer.headers
+
+
+def test_no_answer_waits_for_an_acknowledgement() -> None:
+    """Connections that are accepted send at once (TCP_NODELAY), though an answer is written in two parts."""
+    with (
+        listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

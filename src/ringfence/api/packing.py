@@ -59,7 +59,8 @@ async def _send_packed(start: Any, body: bytes, send: Send) -> None:
     headers += [
         (b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"), (b"content-length", str(len(packed)).encode()),
     ]  # fmt: skip
-    await send({**start, "headers": headers})
+    begun: Any = {**start, "headers": headers}
+    await send(begun)
     await send({"type": "http.response.body", "body": packed, "more_body": False})
 
 
