@@ -64,7 +64,7 @@ export function ApplyDialog({ base, changed, onClose }: { base: InForce; changed
         </>
       }
     >
-      <Area name="Note" help="Stands in the history and in the audit log." required value={note} onChange={(event) => setNote(event.target.value)} />
+      <Area name="Note" help="Stands in the history and in the audit log." required autoFocus value={note} onChange={(event) => setNote(event.target.value)} />
       {(apply.error ?? propose.error) && <ErrorBox error={propose.error ?? apply.error} />}
       <Section title="What it does">
         {plan.error ? <ErrorBox error={plan.error} onRetry={() => void plan.refetch()} /> : plan.data ? <PlanView of={plan.data} /> : <Loading lines={5} />}

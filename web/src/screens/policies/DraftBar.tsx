@@ -34,7 +34,7 @@ export function DraftBar({ base, changed }: { base: InForce; changed: readonly C
       {stale.length > 0 && <span className={css.alarm}>{plural(stale.length, "file")} changed in force meanwhile</span>}
       <span className={css.last}>
         {place.beside !== "plan" && first && <Button isTight onClick={() => place.put({ file: place.get("file") || first.file, beside: "plan" }, true)}>What they do</Button>}
-        <Button isTight look="quiet" onClick={() => setDoing("discard")}>Discard</Button>
+        <Button isTight look="quiet" onClick={() => setDoing("discard")}>Discard all</Button>
         {(mayApply || mayPropose) && <Button isTight look="primary" disabled={stale.length > 0} title={stale.length ? "Bring the drafts onto what is in force first" : undefined} onClick={() => setDoing("apply")}>{mayApply ? "Apply…" : "Propose…"}</Button>}
       </span>
       {doing === "apply" && <ApplyDialog base={base} changed={changed} onClose={() => setDoing(null)} />}

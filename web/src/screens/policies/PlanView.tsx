@@ -22,7 +22,7 @@ export function PlanView({ of }: { of: Planned }) {
   return (
     <div className={css.plan}>
       <p className="soft">
-        Against {of.against ? `version ${of.against}, which hosts have` : "nothing: no host has a policy yet"}. Goes to <Link to={keeping("/workloads")}>{plural(of.hosts, "host")}</Link>.
+        Against {of.against ? `version ${of.against}, which hosts have` : "nothing: no host has a policy yet"}. Goes to <Link className={css.inline} to={keeping("/workloads")}>{plural(of.hosts, "host")}</Link>.
         {of.settings_changed && <> The settings change, too.</>}
       </p>
       <Impact of={{ ...of.diff, findings: failingIn(of), sessions: of.sessions ?? null, impact: of.impact ?? null }} nothing="Nothing opens and nothing closes: every pair of workloads may do what it may do now." />

@@ -11,6 +11,7 @@ import { useInForce, useProposals } from "./asked";
 import { DraftBar } from "./DraftBar";
 import { NewPolicy } from "./NewPolicy";
 import { usePlace, type View } from "./place";
+import css from "./Policies.module.css";
 import { PolicyList } from "./PolicyList";
 import { Proposals } from "./Proposals";
 import { RolloutPage } from "./Rollout";
@@ -46,14 +47,14 @@ export default function Policies() {
       {!base ? (
         inForce.error ? <ErrorBox error={inForce.error} onRetry={() => void inForce.refetch()} /> : <Loading lines={8} />
       ) : (
-        <>
+        <div id="policies-panel" role="tabpanel" aria-label={tabs.find((tab) => tab.id === place.view)?.name} className={css.panel}>
           {place.view === "policies" && changed.length > 0 && <DraftBar base={base} changed={changed} />}
           {place.view === "policies" && (place.get("file") ? <Suspense fallback={<Loading lines={10} />}><Workbench base={base} file={place.get("file")} /></Suspense> : <PolicyList base={base} onNew={mayWrite ? () => setNew(true) : undefined} />)}
           {place.view === "rules" && <Rules />}
           {place.view === "versions" && <Versions base={base} />}
           {place.view === "rollout" && <RolloutPage base={base} />}
           {place.view === "proposals" && <Proposals base={base} />}
-        </>
+        </div>
       )}
       {isNew && base && <NewPolicy base={base} onClose={() => setNew(false)} />}
     </Page>

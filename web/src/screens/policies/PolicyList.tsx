@@ -1,9 +1,11 @@
 // The policies, those in force and those being written: whose, over whom, how much they are used, what is wrong.
 
-import { useMemo } from "react";
+import { type ReactNode, useMemo } from "react";
+import { Link } from "react-router";
 import { type Drafts, merged } from "../../parts/drafting";
 import { useDrafts } from "../../parts/drafts";
 import type { Checked, Rule, Words } from "../../api/types";
+import { useKeeping } from "../../shell/query";
 import { Badge } from "../../ui/Badge";
 import { Empty, ErrorBox, Loading, Steps } from "../../ui/Box";
 import { Button } from "../../ui/Button";
@@ -11,7 +13,8 @@ import { type Column, Table } from "../../ui/Table";
 import { brief, count, printable } from "../../words";
 import { type InForce, useChecked, useRules, useWords } from "./asked";
 import { policyIn } from "./editor/complete";
-import { usePlace } from "./place";
+import { type Beside, usePlace } from "./place";
+import css from "./Policies.module.css";
 import { findingsOf, hasFailed, tally, type Tally, testsOf } from "./words";
 
 export interface Row {
@@ -57,14 +60,21 @@ const COLUMNS: readonly Column<Row>[] = [
   },
   { id: "owner", name: "Owner", width: "15%", by: (one) => one.owner, isExtra: true, cell: (one) => one.owner ? printable(one.owner) : <span className="soft">nobody</span> },
   { id: "scope", name: "Scope", by: (one) => one.scope, cell: (one) => one.scope ? <span className="mono" title={printable(one.scope)}>{printable(one.scope)}</span> : <span className="soft">the whole estate</span> },
-  { id: "rules", name: "Rules", width: "76px", isNumber: true, by: (one) => one.rules, cell: (one) => count(one.rules) },
-  { id: "hits", name: `Hits, ${HITS_DAYS} d`, width: "98px", isNumber: true, isExtra: true, by: (one) => one.hits ?? -1, cell: (one) => one.hits === null ? "…" : one.hits === 0 ? <span className="soft">none</span> : <span title={count(one.hits)}>{brief(one.hits)}</span> },
-  { id: "findings", name: "Findings", width: "150px", by: (one) => one.found.errors * 1000 + one.found.warnings, cell: (one) => <Found of={one.found} /> },
+  { id: "rules", name: "Rules", width: "76px", isNumber: true, by: (one) => one.rules, cell: (one) => <To of={one} tab="rules">{count(one.rules)}</To> },
+  { id: "hits", name: `Hits, ${HITS_DAYS} d`, width: "98px", isNumber: true, isExtra: true, by: (one) => one.hits ?? -1, cell: (one) => one.hits === null ? "…" : one.hits === 0 ? <span className="soft">none</span> : <To of={one} tab="rules"><span title={count(one.hits)}>{brief(one.hits)}</span></To> },
+  { id: "findings", name: "Findings", width: "150px", by: (one) => one.found.errors * 1000 + one.found.warnings, cell: (one) => <To of={one} beside="problems"><Found of={one.found} /></To> },
   {
     id: "tests", name: "Tests", width: "132px", by: (one) => one.failed * 1000 - one.tests,
-    cell: (one) => one.tests === 0 ? <span className="soft">none</span> : one.failed ? <Badge tone="bad" mark="✕">{one.failed} of {one.tests} fail</Badge> : <Badge tone="good" mark="✓">{one.tests} proven</Badge>,
+    cell: (one) => one.tests === 0 ? <span className="soft">none</span> : <To of={one} beside="tests">{one.failed ? <Badge tone="bad" mark="✕">{one.failed} of {one.tests} fail</Badge> : <Badge tone="good" mark="✓">{one.tests} proven</Badge>}</To>,
   },
 ];
+
+/** A number is a way to what it counts. */
+function To({ of, tab, beside, children }: { of: Row; tab?: "rules"; beside?: Beside; children: ReactNode }) {
+  const keeping = useKeeping();
+  const search = new URLSearchParams(tab ? { tab, text: `${of.name}/` } : { file: of.file, beside: beside ?? "problems" });
+  return <Link className={css.number} to={keeping(`/policies?${search}`)} onClick={(event) => event.stopPropagation()}>{children}</Link>;
+}
 
 function Found({ of }: { of: Tally }) {
   if (of.errors + of.warnings + of.hints === 0) return <span className="soft">none</span>;

@@ -41,7 +41,7 @@ const theme = EditorView.theme({
   ".cm-lintRange-warning": { backgroundImage: "none", textDecoration: "underline wavy var(--would-block) 1.3px", textUnderlineOffset: "4px", textDecorationSkipInk: "none" },
   ".cm-lintRange-info": { backgroundImage: "none", textDecoration: "underline dotted var(--accent) 1.5px", textUnderlineOffset: "4px" },
   ".cm-gutter-lint": { width: "16px" },
-  ".cm-lint-marker": { width: "11px", height: "11px", marginTop: "5px", borderRadius: "50%" },
+  ".cm-lint-marker": { width: "11px", height: "11px", marginTop: "4px", borderRadius: "50%" },
   ".cm-lint-marker-error": { content: "none", backgroundColor: "var(--blocked)", borderRadius: "2px" },
   ".cm-lint-marker-warning": { content: "none", backgroundColor: "var(--would-block)" },
   ".cm-lint-marker-info": { content: "none", border: "2px solid var(--accent)" },
