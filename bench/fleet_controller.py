@@ -123,6 +123,7 @@ class _Awaited:
         self._connected = connected
         self.changes: dict[str, int] = {}
         self.assignments: dict[str, int] = {}
+        self.hosts: set[str] = set()
         self.told = 0
 
     def add(self, news: News) -> None:
@@ -131,10 +132,7 @@ class _Awaited:
         for uuid, assignment in news.assignments.items():
             if uuid in self._connected:
                 self.assignments[uuid] = assignment.revision
-
-    @property
-    def hosts(self) -> set[str]:
-        return {*self.changes, *self.assignments}
+        self.hosts |= self.changes.keys() | self.assignments.keys()
 
     def is_it(self, uuid: str, *, assignment: int, change: int) -> bool:
         return change >= self.changes.get(uuid, 0) and assignment >= self.assignments.get(uuid, 0)

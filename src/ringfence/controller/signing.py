@@ -39,6 +39,7 @@ class SigningKeys:
     def __init__(self, path: Path, keys: tuple[_Key, ...]) -> None:
         self._path = path
         self._keys = keys
+        self._signer: SigningKey | None = None
 
     @classmethod
     def open(cls, path: Path) -> SigningKeys:
@@ -52,8 +53,10 @@ class SigningKeys:
 
     @property
     def current(self) -> SigningKey:
-        """The one that signs."""
-        return SigningKey(self._signing.seed)
+        """The one that signs. Made once: every message asks for it."""
+        if self._signer is None or bytes(self._signer) != self._signing.seed:
+            self._signer = SigningKey(self._signing.seed)
+        return self._signer
 
     @property
     def trusted(self) -> tuple[bytes, ...]:
