@@ -22,4 +22,5 @@ export const SCREENS: readonly Screen[] = [
   { path: "/recommend", name: "Recommend", icon: "bulb", key: "r", right: "read", page: lazy(() => import("./recommend/Recommend")) },
   { path: "/alerts", name: "Alerts", icon: "bell", key: "a", right: "read", page: lazy(() => import("./alerts/Alerts")) },
   { path: "/audit", name: "Audit", icon: "log", key: "u", right: "audit", page: lazy(() => import("./audit/Audit")) },
+  { path: "/setup", name: "Setup", icon: "plus", key: "s", right: "read", page: lazy(() => import("./setup/Setup")) },
 ];

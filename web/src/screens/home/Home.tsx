@@ -7,12 +7,13 @@ import type { Alert, Posture as Told, Status, Workload } from "../../api/types";
 import { SCREENS } from "..";
 import { useEstateQuery } from "../../shell/query";
 import { Badge, SeverityBadge } from "../../ui/Badge";
-import { Card, Code, Empty, ErrorBox, Loading, Progress, type Share, ShareBar, Stat, Steps } from "../../ui/Box";
+import { Card, ErrorBox, Loading, Progress, type Share, ShareBar, Stat } from "../../ui/Box";
 import { Select } from "../../ui/Field";
 import { Icon } from "../../ui/Icon";
 import { Page } from "../../ui/Page";
 import { useNow } from "../../ui/useNow";
 import { ago, brief, count, percent, plural, printable } from "../../words";
+import { Begin } from "../setup/Begin";
 import css from "./Home.module.css";
 import { type Group, groupsBy, type Hold, HOLDS, holdsOf, keysOf } from "./posture";
 
@@ -213,21 +214,14 @@ function Parts({ status, isolated }: { status: Status; isolated: number }) {
   );
 }
 
-/** An estate with nobody in it: how to bring the first host in. */
+/** An estate with nobody in it: the ways in, and what each leads to. */
 function FirstSteps() {
   return (
-    <Card>
-      <Empty icon="shield" title="Bring the first host in">
-        <p>A profile says what hosts become; an invitation lets so many of them in. They begin in observe: nothing is dropped, everything is seen.</p>
-        <Steps>
-          <b>1. On your machine</b>
-          <Code text={"ringfence agent profile web --label app=shop --label role=web\nringfence agent invite web --uses 20 --for 24h"} />
-          <b>2. On each host</b>
-          <Code text={"ringfence-agent enrol --token rfj_...\nsystemctl enable --now ringfence-agent"} />
-          <b>3. When traffic was seen</b>
-          <Code text={"ringfence plan --days 14\nringfence apply --canary 5% --note 'the shop'"} />
-        </Steps>
-      </Empty>
-    </Card>
+    <Begin lead={
+      <header className={css.first}>
+        <h2>Bring the first host in</h2>
+        <p className="soft">Nothing is here yet. Pair a host to see and enforce, or import what you have: a map and a recommended policy come from flow logs and an inventory alone. All of it begins in observe: nothing is dropped.</p>
+      </header>
+    } />
   );
 }
