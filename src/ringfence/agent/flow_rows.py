@@ -6,6 +6,7 @@ they logged as `would-block` passed and is a connection already: its row says so
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringfence.agent.violations import Attempt, Kind
+from ringfence.core.intent.model import Passage
 from ringfence.flows.conntrack.ledger import CARRIED, IN, OUT
 from ringfence.wire.columns import STEPS, VERDICTS, FlowRows
 
@@ -83,6 +85,17 @@ def rows_of(
     return FlowRows(*window, lost, tuple(texts), **columns)
 
 
+def without(rows: FlowRows, passages: Iterable[Passage]) -> FlowRows:
+    """The rows that are none of these single ends (address and port) the host goes out to."""
+    gone = np.zeros(len(rows), bool)
+    for passage in passages:
+        (address, _), (point, _) = passage.remote.ranges[0], passage.services.ranges[0]
+        there = (rows.destination_hi == np.uint64(address >> 64)) & (rows.destination_lo == np.uint64(address & _LOW))
+        gone |= there & (rows.point == point) & (rows.direction == OUT)
+    return rows.where(~gone) if gone.any() else rows
+
+
+_LOW = (1 << 64) - 1
 _ENDS = ("source_hi", "source_lo", "destination_hi", "destination_lo")
 
 

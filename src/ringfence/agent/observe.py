@@ -29,12 +29,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ringfence.agent.flow_rows import Refusals, rows_of
+from ringfence.agent.flow_rows import Refusals, rows_of, without
 from ringfence.agent.processes import Processes, Units, program_of
 from ringfence.agent.spool import Spool
 from ringfence.agent.violations import Attempt, Violations, described, judged
 from ringfence.core.errors import TargetError
-from ringfence.core.intent.model import Intent
+from ringfence.core.intent.model import Intent, Passage
 from ringfence.flows.conntrack import netlink, nflog, sockets
 from ringfence.flows.conntrack.batch import TRACKED
 from ringfence.flows.conntrack.ledger import IN, OUT
@@ -109,6 +109,8 @@ class Observer:
         """`interval_s`: how often flows are told. `on_told` is called when something was put in the spool."""
         self.intent: Intent | None = None
         """What is in force: it names the rule of a violation."""
+        self.channel: tuple[Passage, ...] = ()
+        """The agent's own way to its controller: essential, so no policy has to know it and no flow tells it."""
         self._target, self._spool, self._netns, self._on_told = target, spool, netns, on_told
         self._interval_s, self._dump_s, self._buffer_bytes = interval_s, dump_s, buffer_bytes
         self._units = Units(cgroup_root)
@@ -305,6 +307,7 @@ class Observer:
         since, self._window_ms = self._window_ms, until
         missed, self._lost_told = lost - self._lost_told, lost
         rows = rows_of(carried, refused, self._units.names, window=(min(since, until), until), lost=missed)
+        rows = without(rows, self.channel)
         if not len(rows) and not missed:
             return
         self._rows += len(rows)

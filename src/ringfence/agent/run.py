@@ -169,6 +169,7 @@ class Agent:
             channel = passages_to(end for some in found for end in some)
             if ends and all(found):
                 self.enforcer.follow(channel)
+            self._show_channel()
             await asyncio.sleep(_RESOLVE_S)
 
     def _readdressed(self, interfaces: tuple[Interface, ...]) -> None:
@@ -190,6 +191,10 @@ class Agent:
         self._units.follow({part.unit for part in intent.parts if part.unit})
         if self.observer is not None:
             self.observer.intent = intent
+
+    def _show_channel(self) -> None:
+        if self.observer is not None:
+            self.observer.channel = self.enforcer.footing.channel
 
     def heartbeat(self) -> Heartbeat:
         used, most = host.conntrack_fill(self.config.netns)

@@ -21,7 +21,7 @@ from ringfence.core.insight.recommendation import Recommendation
 from ringfence.core.policy.model import Policy
 from ringfence.core.policy.printing import print_policy
 from ringfence.estate import CONFIG
-from ringfence.lab.story.scene import SETTINGS, Scene
+from ringfence.lab.story.scene import Scene
 from ringfence.lab.story.telling import Story, in_words
 from ringfence.lab.world import Family, Path, World
 from ringfence.wire import api
@@ -120,7 +120,7 @@ def plan(scene: Scene, proposal: Recommendation) -> None:
     """What the controller says it would do; nothing is changed."""
     story = scene.story
     story.step("Plan: what would open, close and break, before anything changes")
-    (story.folder / CONFIG).write_text(SETTINGS)
+    (story.folder / CONFIG).touch()
     scene.policies = proposal.policies
     scene.files = {f"{policy.name}.yaml": print_policy(policy) for policy in proposal.policies}
     began = time.monotonic()
@@ -137,4 +137,4 @@ def plan(scene: Scene, proposal: Recommendation) -> None:
 
 def draft(scene: Scene) -> api.Draft:
     newest = next((version.number for version in scene.client.versions(limit=1)), 0)
-    return api.Draft(scene.files, newest, SETTINGS, note="what the demo learned")
+    return api.Draft(scene.files, newest, note="what the demo learned")

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from ringfence.client.client import Client
 from ringfence.controller.estate import world_in
@@ -19,17 +18,13 @@ from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.net.address import parse_address
 from ringfence.core.policy.model import Policy
-from ringfence.lab.fleet import ADDRESS, Fleet
+from ringfence.lab.fleet import Fleet
 from ringfence.lab.lab import Lab
-from ringfence.lab.served import PORT, Served
+from ringfence.lab.served import Served
 from ringfence.lab.story.steady import Steady
 from ringfence.lab.story.telling import Story, Views
 from ringfence.wire import api
 
-SETTINGS: Final = "".join(
-    f'[[failsafe]]\ndirection = "out"\ncidr = "{ADDRESS}/32"\nservice = "tcp/{port}"\n' for port in (PORT, 4222)
-)
-"""The estate's `ringfence.toml`: the way to the controller passes whatever a policy says."""
 _POLL_S: Final = 0.1
 
 
@@ -68,15 +63,12 @@ class Scene:
         return Inventory(map(_workload, self.workloads()))
 
     def flows(self) -> Conversations:
-        """What the controller has stored, but for the agents' own conversations with it: those no policy is asked
-        about."""
-        found, controller = self.client.conversations(), parse_address(ADDRESS)
-        own = [number for number, end in enumerate(found.endpoints) if end.address == controller]
-        return found.where(~(np.isin(found.source, own) | np.isin(found.destination, own)))
+        """What the controller has stored."""
+        return self.client.conversations()
 
     def engine(self) -> Engine:
         """What is in force, as the one evaluator has it."""
-        world = world_in(SETTINGS, self.inventory(), datetime.now(UTC))
+        world = world_in("", self.inventory(), datetime.now(UTC))
         self._engine = Engine.compile(msgspec.structs.replace(world, policies=self.policies))
         return self._engine
 
