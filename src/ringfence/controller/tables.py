@@ -15,13 +15,15 @@ from ringfence.controller.queries import View
 from ringfence.core.engine import Judgement
 from ringfence.core.insight.evidence import moment
 from ringfence.core.insight.fold import Fold, dense, ranked
-from ringfence.core.insight.map import STATUSES, status_of
+from ringfence.core.insight.map import Status, status_of
 from ringfence.core.insight.places import Spot, place
 from ringfence.core.insight.services import ServiceNames, named_services
 from ringfence.core.world import REASONS, VERDICTS
 from ringfence.wire.explore import FlowPage, FlowRow, Outcome, SortKey, TableQuery
 
 Ids = NDArray[np.int64]
+_URGENCY: tuple[Status, ...] = ("allowed", "blocked", "no-policy", "would-block")
+"""What is unprotected is the most urgent: the first of a descending order."""
 _NOT_JUDGED = Outcome("no-policy", None, None, None, is_uncovered=True)
 
 
@@ -108,7 +110,7 @@ def _order(table: Table, key: SortKey, *, is_descending: bool) -> Ids:
         "source": table.source,
         "destination": table.destination,
         "service": _ranks(table.services)[table.service],
-        "status": np.array([STATUSES.index(one.status) for one in table.outcomes], np.int64)[table.now],
+        "status": np.array([_URGENCY.index(one.status) for one in table.outcomes], np.int64)[table.now],
     }
     column: Ids = columns[key] if key in columns else getattr(table, key)
     ties = (table.draft, table.now, columns["service"], table.destination, table.source)

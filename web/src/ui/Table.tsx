@@ -37,6 +37,10 @@ interface Props<T> {
   nameOf?: (row: T) => string;
   /** The end comes into sight: more may be fetched. */
   onEnd?: (() => void) | undefined;
+  /** Whoever gives the rows puts them in order; without it, they are sorted here. */
+  onOrder?: (order: Order) => void;
+  /** How many rows there are, where not all are given. */
+  total?: number | undefined;
 }
 
 const ROW = 38;
@@ -56,9 +60,10 @@ export function sorted<T>(rows: readonly T[], columns: readonly Pick<Column<T>, 
 /** `web-2` before `web-10`. */
 const NATURAL = new Intl.Collator("en", { numeric: true });
 
-export function Table<T>({ label, rows, columns, idOf, order: first, opened, onOpen, picked, onPick, nameOf, onEnd }: Props<T>) {
+export function Table<T>({ label, rows, columns, idOf, order: first, opened, onOpen, picked, onPick, nameOf, onEnd, onOrder, total }: Props<T>) {
   const [order, setOrder] = useState(first);
-  const shown = useMemo(() => sorted(rows, columns, order), [rows, columns, order]);
+  const shown = useMemo(() => (onOrder ? rows : sorted(rows, columns, order)), [rows, columns, order, onOrder]);
+  const reorder = (next: Order): void => (setOrder(next), onOrder?.(next));
   const scroll = useRef<HTMLDivElement>(null);
   const virtual = useVirtualizer({ count: shown.length, getScrollElement: () => scroll.current, estimateSize: () => ROW, overscan: 12, scrollMargin: 0 });
   const items = virtual.getVirtualItems();
@@ -95,7 +100,7 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
 
   return (
     <div ref={scroll} className={css.scroll} role="region" aria-label={label} tabIndex={-1}>
-      <table className={css.table} aria-rowcount={shown.length + 1} aria-label={label}>
+      <table className={css.table} aria-rowcount={(total ?? shown.length) + 1} aria-label={label}>
         <colgroup>
           {onPick && <col style={{ width: "42px" }} />}
           {columns.map((column) => <col key={column.id} className={column.isExtra ? css.extra : undefined} style={column.width ? { width: column.width } : undefined} />)}
@@ -108,7 +113,7 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
               </th>
             )}
             {columns.map((column) => (
-              <Head key={column.id} column={column} order={order} onOrder={setOrder} />
+              <Head key={column.id} column={column} order={order} onOrder={reorder} />
             ))}
           </tr>
         </thead>

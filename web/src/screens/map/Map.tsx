@@ -4,20 +4,23 @@ import { useCallback, useMemo, useState } from "react";
 import { useSearchParams } from "react-router";
 import { penOf, useDrafts } from "../../parts/drafts";
 import { useEstateQuery } from "../../shell/query";
-import { ErrorBox, Loading } from "../../ui/Box";
+import { ErrorBox, Loading, Tabs } from "../../ui/Box";
 import { Page } from "../../ui/Page";
 import { count } from "../../words";
-import { questionOf } from "./asking";
+import { isNarrowed, questionOf, tabOf } from "./asking";
 import { Bar } from "./Bar";
 import type { Bundle } from "./bundles";
 import { boxOf, NOTHING, type Open, openGroup, openLine, openOf, PAIR, putOpen } from "./chosen";
 import { EdgeDrawer } from "./EdgeDrawer";
+import { FlowTable } from "./FlowTable";
 import { Finder } from "./Finder";
 import { GroupDrawer } from "./GroupDrawer";
 import { Legend } from "./Legend";
 import css from "./Map.module.css";
 import { MapCanvas } from "./MapCanvas";
+import { Matrix } from "./Matrix";
 import { NoMap } from "./NoMap";
+import { PairDrawer } from "./PairDrawer";
 import { levels } from "./picture";
 import { useLabelKeys, useLayout, useMapView, useWhole } from "./useMap";
 
@@ -29,7 +32,7 @@ export default function Map() {
   const isDraft = search.get("draft") === "1" && hasDraft;
   const question = useMemo(() => questionOf(search, where, seconds), [search, where, seconds]);
   const draft = useMemo(() => (isDraft ? { ...penOf(drafts), alone: false } : null), [isDraft, drafts]);
-  const open = openOf(search);
+  const [tab, open] = [tabOf(search), openOf(search)];
   const asked = useMapView(question, draft);
   const whole = useWhole(question);
   const view = asked.data;
@@ -60,8 +63,13 @@ export default function Map() {
   const onLine = (line: Bundle): void => void (tree && show(openLine(tree, line)));
   const onBox = (box: number): void => void (tree && show(openGroup(tree, box)));
   const close = (): void => show(NOTHING);
+  const openEnds = (from: string, to: string, level = ""): void => show({ group: "", from, to, level });
+  const askAll = (): void => setSearch(tab === "map" ? {} : { tab });
+  const opened = `${open.from} ${open.to}`;
   const side =
-    open.from && view ? (
+    open.from && open.level === PAIR ? (
+      <PairDrawer key={opened} open={open} question={question} draft={draft} onOpen={openEnds} onClose={close} />
+    ) : open.from && view ? (
       <EdgeDrawer key={`${open.from} ${open.to} ${open.level}`} open={open} question={question} by={view.by} draft={draft} onClose={close} />
     ) : chosen.box >= 0 && laid && level && view ? (
       <GroupDrawer key={chosen.box} box={chosen.box} tree={laid.ground.tree} nodes={laid.ground.nodes} view={view} level={level(laid.ground.tree.boxes[chosen.box]?.depth ?? 0)} onLine={onLine} onBox={onBox} onFly={() => setGoal({ box: chosen.box })} onClose={close} />
@@ -71,18 +79,23 @@ export default function Map() {
     <Page
       title="Map" isSheet side={side}
       about={view && <>{count(view.nodes.length)} groups, {count(view.edges.length)} edges{view.truncated.edges > 0 && ` (and ${count(view.truncated.edges)} more: narrow the question)`}</>}
+      tools={<Tabs label="Shown as" panel="map-panel" chosen={tab} onChoose={(id) => put({ tab: id === "map" ? "" : id })} tabs={[{ id: "map", name: "Map" }, { id: "table", name: "Table" }, { id: "matrix", name: "Matrix" }]} />}
     >
       <div className={css.screen}>
         <Bar question={question} by={view?.by ?? question.by} keys={keys} isDraft={isDraft} hasDraft={hasDraft} put={put} />
-        <div className={css.panel}>
-          {asked.error && !view ? (
+        <div id="map-panel" role="tabpanel" aria-label={tab} className={css.panel}>
+          {tab === "table" ? (
+            <FlowTable question={question} draft={draft} opened={opened} onOpen={openEnds} onAll={askAll} />
+          ) : tab === "matrix" ? (
+            <Matrix question={question} draft={draft} isOfSegments={search.get("of") === "segments"} opened={opened} onKind={(is) => put({ of: is ? "segments" : "" })} onOpen={(from, to, isPair) => openEnds(from, to, isPair ? PAIR : "")} onAll={askAll} />
+          ) : asked.error && !view ? (
             <ErrorBox error={asked.error} onRetry={() => void asked.refetch()} />
           ) : !view || !laid || !level ? (
             <Loading lines={8} />
-          ) : view.edges.length === 0 && view.nodes.length === 0 ? (
-            <NoMap isEmpty onAll={() => setSearch({})} />
+          ) : view.edges.length === 0 ? (
+            <NoMap isEmpty={!isNarrowed(question)} onAll={askAll} />
           ) : (
-            <MapCanvas view={view} laid={laid} isDraft={isDraft} chosen={chosen} goal={goal} onBox={onBox} onLine={onLine} onNothing={() => open.level !== PAIR && close()}>
+            <MapCanvas view={view} laid={laid} isDraft={isDraft} chosen={chosen} goal={goal} onBox={onBox} onLine={onLine} onNothing={close}>
               <Finder ground={laid.ground} onFound={(box) => (setGoal({ box }), onBox(box))} />
               <Legend statuses={view.statuses} chosen={question.verdict} onChoose={(status) => put({ verdict: status })} />
             </MapCanvas>

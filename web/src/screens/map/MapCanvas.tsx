@@ -78,11 +78,17 @@ export function MapCanvas({ view, laid, isDraft, chosen, goal, onBox, onLine, on
       watch(one, { at: () => called.current.at, go: setAt, open: (box) => called.current.onBox(box), all: () => one.fly(called.current.laid.ground.asked), leave: () => (setAt(-1), called.current.onNothing()) }, stop.signal);
       setStage(one);
     }, setError);
-    const resized = new ResizeObserver(() => made?.ask());
+    const resized = new ResizeObserver(() => made?.resized());
     resized.observe(element);
     return () => (stop.abort(), resized.disconnect(), made?.close(), element.querySelectorAll("canvas").forEach((canvas) => canvas.remove()));
   }, []);
-  useEffect(() => stage?.dress(), [stage, theme]);
+  useEffect(() => {
+    stage?.dress();
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    const changed = (): void => stage?.dress();
+    system.addEventListener("change", changed);
+    return () => system.removeEventListener("change", changed);
+  }, [stage, theme]);
 
   const asked = useRef("");
   useEffect(() => {

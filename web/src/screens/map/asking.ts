@@ -11,6 +11,9 @@ export type MapEdge = Schemas["MapEdge"];
 export type EdgeView = Schemas["EdgeView"];
 export type MatrixView = Schemas["MatrixView"];
 export type Pen = Schemas["Pen"];
+export type FlowPage = Schemas["FlowPage"];
+export type FlowRow = Schemas["FlowRow"];
+export type SortKey = Schemas["TableQuery"]["sort"];
 export type Tab = "map" | "table" | "matrix";
 
 export interface Question {

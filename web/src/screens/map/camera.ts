@@ -17,9 +17,13 @@ export const LEAST = 0.01;
 export const MOST = 4;
 const within = (scale: number): number => Math.min(MOST, Math.max(LEAST, scale));
 
-export function fit(rect: Rect, width: number, height: number, most = 1.15, margin = 36): Camera {
-  const scale = Math.min(most, within(Math.min((width - 2 * margin) / Math.max(1, rect.width), (height - 2 * margin) / Math.max(1, rect.height))));
-  return { scale, x: width / 2 - (rect.x + rect.width / 2) * scale, y: height / 2 - (rect.y + rect.height / 2) * scale };
+/** What lies over the edges of the map. */
+const INSET = { top: 58, right: 56, bottom: 60, left: 26 };
+
+export function fit(rect: Rect, width: number, height: number, most = 1.15): Camera {
+  const [wide, high] = [Math.max(40, width - INSET.left - INSET.right), Math.max(40, height - INSET.top - INSET.bottom)];
+  const scale = Math.min(most, within(Math.min(wide / Math.max(1, rect.width), high / Math.max(1, rect.height))));
+  return { scale, x: INSET.left + wide / 2 - (rect.x + rect.width / 2) * scale, y: INSET.top + high / 2 - (rect.y + rect.height / 2) * scale };
 }
 
 /** Nearer or farther, with the point under the pointer staying there. */

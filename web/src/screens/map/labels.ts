@@ -77,13 +77,21 @@ export class Labels {
       this.context.fillStyle = inks.back;
       this.context.fillRect(left - 5, top - 10, this.wide(name) + 10, 20);
     }
-    this.context.fillStyle = inks.ink;
-    this.context.fillText(name, left, top);
+    this.haloed(name, left, top, inks.ink, inks.back);
     const used = this.wide(name) + 8;
     if (size >= 11 && most - used > 60) {
-      this.context.fillStyle = inks.soft;
-      this.context.fillText(this.fitted(`${box.key} · ${about(tree, at)}`, most - used, `${size - 1}px ${FAMILY}`), left + used, top);
+      this.haloed(this.fitted(`${box.key} · ${about(tree, at)}`, most - used, `${size - 1}px ${FAMILY}`), left + used, top, inks.soft, inks.back);
     }
+  }
+
+  /** Lines may run under it. */
+  private haloed(text: string, x: number, y: number, ink: string, back: string): void {
+    this.context.lineJoin = "round";
+    this.context.lineWidth = 4;
+    this.context.strokeStyle = back;
+    this.context.strokeText(text, x, y);
+    this.context.fillStyle = ink;
+    this.context.fillText(text, x, y);
   }
 
   private card(named: Named, { at, x, y, width, height }: Place, inks: Inks): void {

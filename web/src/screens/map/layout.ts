@@ -11,6 +11,11 @@ export interface Plan {
 export const LEAF = { width: 152, height: 46 };
 const TITLE = 30;
 const PAD = 12;
+const LEAST_GAP = 24;
+/** More boxes than this are never in one row. */
+const MOST_ACROSS = 80;
+/** Places are as high as this share of the map, whatever its size. */
+const PLACE_SHARE = 0.075;
 /** The shape that containers strive for: wider than high. */
 const ASPECT = 1.7;
 
@@ -26,21 +31,21 @@ export function layout(plan: Plan): Float32Array {
   const roots: number[] = [];
   plan.parent.forEach((parent, box) => (parent < 0 ? roots : (children[parent] ?? roots)).push(box));
   const rects = new Float32Array(count * 4);
-  const heights = new Int32Array(count);
   for (let box = count - 1; box >= 0; box--) {
     const under = children[box] ?? [];
-    heights[box] = under.reduce((most, child) => Math.max(most, (heights[child] ?? 0) + 1), 0);
-    const inner = under.length ? pack(under, rects, gapOf(heights[box] ?? 0), ASPECT) : { width: LEAF.width, height: LEAF.height };
+    const inner = under.length ? pack(under, rects, gapOf(under, rects), ASPECT) : { width: LEAF.width, height: LEAF.height };
     const isHolder = under.length > 0;
     rects[box * 4 + 2] = isHolder ? Math.max(inner.width + 2 * PAD, LEAF.width) : inner.width;
     rects[box * 4 + 3] = isHolder ? inner.height + TITLE + PAD : inner.height;
   }
   const places = roots.filter((box) => plan.isPlace[box]);
   const groups = roots.filter((box) => !plan.isPlace[box]);
-  const top = gapOf(groups.reduce((most, box) => Math.max(most, (heights[box] ?? 0) + 1), 0));
+  const top = gapOf(groups, rects);
   const main = pack(groups, rects, top, ASPECT);
-  const column = stack(places, rects, Math.max(main.height, 6 * LEAF.height));
-  places.forEach((box) => (rects[box * 4] = (rects[box * 4] ?? 0) - column.width - top * 1.6));
+  const larger = Math.max(1, (main.height * PLACE_SHARE) / LEAF.height);
+  for (const box of places.filter((one) => !children[one]?.length)) [rects[box * 4 + 2], rects[box * 4 + 3]] = [LEAF.width * larger, LEAF.height * larger];
+  const column = stack(places, rects, Math.max(main.height, 6 * LEAF.height), LEAST_GAP * larger);
+  places.forEach((box) => (rects[box * 4] = (rects[box * 4] ?? 0) - column.width - Math.max(60, top)));
   for (let box = 0; box < count; box++) {
     const parent = plan.parent[box] ?? -1;
     if (parent < 0) continue;
@@ -50,24 +55,24 @@ export function layout(plan: Plan): Float32Array {
   return rects;
 }
 
-/** Room for lines between boxes: more, the more they hold. */
-const gapOf = (height: number): number => 16 + 14 * Math.max(0, height - 1);
+/** Room for lines between boxes: more, the larger they are. */
+function gapOf(boxes: readonly number[], rects: Float32Array): number {
+  const sides = boxes.map((box) => Math.min(rects[box * 4 + 2] ?? 0, rects[box * 4 + 3] ?? 0)).sort((a, b) => a - b);
+  return LEAST_GAP + 0.16 * Math.max(0, (sides[sides.length >> 1] ?? 0) - LEAF.height);
+}
 
 /** Rows of boxes, as wide as gives the shape; positions are relative. */
 function pack(boxes: readonly number[], rects: Float32Array, gap: number, aspect: number): Size {
   const widths = boxes.map((box) => rects[box * 4 + 2] ?? 0);
-  const total = widths.reduce((sum, width) => sum + width + gap, 0);
-  let best: Size = { width: 0, height: 0 };
-  let least = Infinity;
-  let room = total;
-  for (let rows = 1; rows <= Math.min(boxes.length, 40); rows++) {
-    const wanted = Math.max(...widths, total / rows);
-    const size = place(boxes, rects, gap, wanted);
-    const misses = Math.abs(Math.log(size.width / Math.max(1, size.height) / aspect)) + Math.log(size.width * size.height + 1) * 0.6;
-    if (misses < least - 1e-9) [least, best, room] = [misses, size, wanted];
+  const widest = widths.reduce((most, width) => Math.max(most, width), 0);
+  let [least, room, sum] = [Infinity, widest, 0];
+  for (const width of widths.slice(0, MOST_ACROSS)) {
+    sum += width + gap;
+    const size = place(boxes, rects, gap, Math.max(widest, sum - gap));
+    const misses = Math.abs(Math.log(size.width / Math.max(1, size.height) / aspect)) + 0.6 * Math.log(size.width * size.height + 1);
+    if (misses < least - 1e-6) [least, room] = [misses, Math.max(widest, sum - gap)];
   }
-  if (boxes.length) best = place(boxes, rects, gap, room);
-  return best;
+  return place(boxes, rects, gap, room);
 }
 
 function place(boxes: readonly number[], rects: Float32Array, gap: number, room: number): Size {
@@ -85,14 +90,14 @@ function place(boxes: readonly number[], rects: Float32Array, gap: number, room:
 }
 
 /** Columns from the top; positions are relative. */
-function stack(boxes: readonly number[], rects: Float32Array, room: number): Size {
+function stack(boxes: readonly number[], rects: Float32Array, room: number, gap: number): Size {
   let [x, y, column] = [0, 0, 0];
   for (const box of boxes) {
     const [own, high] = [rects[box * 4 + 2] ?? 0, rects[box * 4 + 3] ?? 0];
-    if (y > 0 && y + high > room) [x, y, column] = [x + column + 16, 0, 0];
+    if (y > 0 && y + high > room) [x, y, column] = [x + column + gap, 0, 0];
     rects[box * 4] = x;
     rects[box * 4 + 1] = y;
-    y += high + 16;
+    y += high + gap;
     column = Math.max(column, own);
   }
   return { width: x + column, height: room };

@@ -25,7 +25,7 @@ export interface Told {
 }
 
 /** Boxes of a level open once half of them are this wide. */
-const LEGIBLE = 54;
+const LEGIBLE = { holder: 30, leaf: 50 };
 const FLIGHT_MS = 320;
 const REACH = 7;
 
@@ -39,8 +39,11 @@ export class Stage {
   private readonly labels: Labels | null;
   private readonly openFrom: number[] = [];
   private asked = 0;
-  private flight: { from: Camera; to: Camera; since: number } | null = null;
+  private flight: { from: Camera; since: number } | null = null;
+  /** What it flew to, until somebody moves the map: it stays in sight when the room changes. */
+  private anchor: Rect | null = null;
   private isStale = true;
+  private painted = 0;
 
   constructor(readonly host: HTMLElement, readonly painter: Painter, private readonly words: HTMLCanvasElement, readonly told: Told) {
     const context = words.getContext("2d");
@@ -62,7 +65,7 @@ export class Stage {
     this.openFrom.length = 0;
     for (let depth = 1; depth <= picture.tree.depth; depth++) {
       const widths = picture.tree.boxes.flatMap((box, at) => (box.depth === depth && !box.isPlace ? [picture.rects[at * 4 + 2] ?? 0] : [])).sort((a, b) => a - b);
-      this.openFrom.push(LEGIBLE / (widths[widths.length >> 1] ?? 1));
+      this.openFrom.push((depth === picture.tree.depth ? LEGIBLE.leaf : LEGIBLE.holder) / (widths[widths.length >> 1] ?? 1));
     }
     this.redraw();
   }
@@ -106,14 +109,21 @@ export class Stage {
   }
 
   private flyTo(rect: Rect, isAtOnce: boolean): void {
-    const to = fit(rect, this.width, this.height);
-    if (isAtOnce || matchMedia("(prefers-reduced-motion: reduce)").matches) this.move(to);
-    else this.flight = { from: this.camera, to, since: performance.now() };
+    this.anchor = rect;
+    const isStill = isAtOnce || matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.flight = isStill ? null : { from: this.camera, since: performance.now() };
+    if (isStill) this.camera = fit(rect, this.width, this.height);
+    this.ask();
+  }
+
+  /** There is more or less room. */
+  resized(): void {
+    if (this.anchor && !this.flight) this.camera = fit(this.anchor, this.width, this.height);
     this.ask();
   }
 
   move(camera: Camera): void {
-    this.flight = null;
+    [this.flight, this.anchor] = [null, null];
     this.camera = camera;
     this.ask();
   }
@@ -172,9 +182,9 @@ export class Stage {
 
   private frame(now: number): void {
     this.asked = 0;
-    if (this.flight) {
+    if (this.flight && this.anchor) {
       const share = Math.min(1, (now - this.flight.since) / FLIGHT_MS);
-      this.camera = mixed(this.flight.from, this.flight.to, 1 - (1 - share) ** 3);
+      this.camera = mixed(this.flight.from, fit(this.anchor, this.width, this.height), 1 - (1 - share) ** 3);
       if (share < 1) this.ask();
       else this.flight = null;
     }
@@ -187,11 +197,13 @@ export class Stage {
       this.drawing = draw(picture.tree, picture.rects, picture.level(depth), depth, picture.has, this.focused);
       this.painter.put(this.drawing);
       this.host.dataset.level = String(depth);
+      this.host.dataset.edges = String(this.drawing.bundles.reduce((sum, one) => sum + one.edges.length, 0));
       this.host.dataset.lines = String(this.drawing.bundles.length);
     }
     this.painter.paint(this.camera, width, height);
     this.write(picture, width, height, depth);
-    this.host.dataset.frames = String(Number(this.host.dataset.frames ?? 0) + 1);
+    this.host.dataset.frames = String(++this.painted);
+    if (this.painted === 1) performance.mark("map-first-picture");
   }
 
   private write(picture: Picture, width: number, height: number, depth: number): void {
