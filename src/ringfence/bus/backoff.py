@@ -15,7 +15,7 @@ class Backoff(msgspec.Struct, frozen=True):
     """From `first_s` to `most_s`, doubling."""
 
     first_s: float = 2.0
-    most_s: float = 30.0
+    most_s: float = 15.0
 
     def pause_s(self, failures: int) -> float:
         """A random pause before the next try, after so many in a row that failed."""
