@@ -2,6 +2,8 @@
 
 INVARIANT: a key that is not known, or a value that cannot be meant, is refused with its place, all of them at once;
 nothing is ignored.
+INVARIANT: a text takes seconds at most, whatever is in it: anybody who may ask a controller may send one. Past a bound
+it is refused, its faults are not listed, or told without their line.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import re
 import tomllib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -26,6 +29,14 @@ from ringfence.core.world import Answer, Failsafe
 
 HELP = "docs/reference/settings.md lists every key"
 Natural = Annotated[int, msgspec.Meta(ge=0)]
+MOST_CHARACTERS = 1 << 19
+MOST_FAULTS = 1_000
+_MOST_DOTS = 20
+"""Outside of texts and comments in one line: reading a key of `n` parts costs `n` squared."""
+_TOO_DEEP = "Nested too deeply"
+_MOST_READ = 2 << 20
+"""Characters, to find the lines of all faults."""
+_ASIDE = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|#[^\n]*")
 
 
 class FailsafeEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,16 +103,30 @@ def read_settings(path: Path) -> Settings:
 
 def parse_settings(text: str, path: Path) -> Settings:
     """The settings a text says; `path` is where it was written. Raises FindingsError."""
+    if len(text) > MOST_CHARACTERS:
+        what = f"{len(text):,} characters are too many"
+        raise FindingsError([_finding(path, what, f"say it in {MOST_CHARACTERS:,}")])
     try:
-        document = tomllib.loads(text)
+        document = _document(text)
     except tomllib.TOMLDecodeError as error:
         raise FindingsError([_syntax(path, str(error))]) from error
-    faults = list(_misshapen(document, Settings, ()))
-    faults += _unmeant(document, but={fault.at for fault in faults})
+    faults = list(islice(_misshapen(document, Settings, ()), MOST_FAULTS))
+    if len(faults) < MOST_FAULTS:
+        faults += islice(_unmeant(document, but={fault.at for fault in faults}), MOST_FAULTS - len(faults))
     if faults:
         places = _Places(text)
         raise FindingsError(_finding(path, f.message, f.help, line=places.line_of(f.at)) for f in faults)
     return msgspec.convert(document, Settings)
+
+
+def _document(text: str) -> dict[str, Any]:
+    """Raises tomllib.TOMLDecodeError."""
+    try:
+        if all(line.count(".") <= _MOST_DOTS for line in _ASIDE.sub("", text).split("\n")):
+            return tomllib.loads(text)
+    except RecursionError as error:
+        raise tomllib.TOMLDecodeError(_TOO_DEEP) from error
+    raise tomllib.TOMLDecodeError(_TOO_DEEP)
 
 
 def failsafe_of(settings: Settings) -> tuple[Failsafe, ...]:
@@ -292,6 +317,10 @@ _MEANINGS: dict[Key, Callable[[str, Key], Told]] = {
 }
 
 
+class _UnplacedError(Exception):
+    """The line is not looked for any longer."""
+
+
 class _Places:
     """The line on which each key of a document begins, found by reading ever longer beginnings of its text.
 
@@ -302,9 +331,16 @@ class _Places:
     def __init__(self, text: str) -> None:
         self._lines = text.split("\n")
         self._parsed: dict[int, dict[str, Any] | None] = {0: {}}
+        self._left = _MOST_READ
 
     def line_of(self, at: Key) -> int:
-        """The line after the longest beginning that parses and lacks the key."""
+        """The line after the longest beginning that parses and lacks the key; 0: it takes too long to tell."""
+        try:
+            return self._line_of(at)
+        except _UnplacedError:
+            return 0
+
+    def _line_of(self, at: Key) -> int:
         complete = bisect_left(range(len(self._lines)), True, key=lambda n: _holds(self._beginning(n)[1], at))
         return self._beginning(complete - 1)[0] + 1
 
@@ -316,8 +352,12 @@ class _Places:
 
     def _parse(self, lines: int) -> dict[str, Any] | None:
         if lines not in self._parsed:
+            text = "\n".join(self._lines[:lines]) + "\n"
+            self._left -= len(text)
+            if self._left < 0:
+                raise _UnplacedError
             try:
-                self._parsed[lines] = tomllib.loads("\n".join(self._lines[:lines]) + "\n")
+                self._parsed[lines] = tomllib.loads(text)
             except tomllib.TOMLDecodeError:
                 self._parsed[lines] = None
         return self._parsed[lines]

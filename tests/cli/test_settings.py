@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cli_estate import ShopEstate, flow_log
 from test_bad_input import refused
+
+from ringfence.core.errors import FindingsError
+from ringfence.settings import MOST_CHARACTERS, MOST_FAULTS, parse_settings
 
 
 @pytest.mark.parametrize(
@@ -178,3 +183,27 @@ def test_host_bits_in_a_label_rule_are_corrected(shop: ShopEstate) -> None:
 
     assert (found["code"], found["where"]["line"]) == ("bad-cidr", 1)
     assert found["help"] == "did you mean `10.1.0.0/16`, or the one address `10.1.2.3`?"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (".".join(["a"] * 200_000) + " = 1", "nested too deeply"),
+        (".".join(['"a"'] * 100_000) + " = 1", "nested too deeply"),
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("#" * (MOST_CHARACTERS + 1), "are too many"),
+    ],
+    ids=["dotted", "quoted", "nested", "long"],
+)
+def test_no_text_takes_long(text: str, message: str) -> None:
+    """Whatever somebody sends as settings is refused before it costs anything."""
+    with pytest.raises(FindingsError, match=message):
+        parse_settings(text, Path("ringfence.toml"))
+
+
+def test_faults_beyond_number_are_not_looked_for() -> None:
+    """So many are listed, those that are found last without their line."""
+    with pytest.raises(FindingsError) as error:
+        parse_settings("\n".join(f"[a{number}]" for number in range(5_000)), Path("ringfence.toml"))
+    assert len(error.value.findings) == MOST_FAULTS
+    assert {finding.where.line for finding in error.value.findings} > {0, 1}

@@ -56,11 +56,12 @@ class Applying:
     async def plan(self, asked: api.Plan, *, by: Principal) -> api.Planned:
         """What a draft would do; nothing is changed. Raises FindingsError, InputError as publishing does."""
         by.demand("read")
-        draft = draft_of(asked.draft)
+        draft = await asyncio.to_thread(draft_of, asked.draft)
         judged = await self._versions.judge(draft)
         opened = await self._versions.preview(draft)
         running = await self._versions.running()
-        world = msgspec.structs.replace(self._world_of(draft.settings), policies=judged.policies)
+        world = await asyncio.to_thread(self._world_of, draft.settings)
+        world = msgspec.structs.replace(world, policies=judged.policies)
         foreseen = await asyncio.to_thread(self.foresee, world, asked.days)
         shown = diff_view(opened)
         return api.Planned(
@@ -89,7 +90,7 @@ class Applying:
         `plan-changed`."""
         by.demand("rollout")
         manner, canary = self._manner(asked.how), self._canary(asked.how)
-        draft = draft_of(asked.draft)
+        draft = await asyncio.to_thread(draft_of, asked.draft)
         if asked.plan:
             same_plan(asked.plan, digest_of(diff_view(await self._versions.preview(draft))))
         published = await self._versions.publish(draft, by=by, accept_refused=asked.how.accept_refused)
@@ -144,7 +145,7 @@ async def _nobody(_: PolicyVersion) -> None:
 
 
 def draft_of(asked: api.Draft) -> Draft:
-    """Raises FindingsError: its settings cannot be meant."""
+    """Slow: for a thread. Raises FindingsError: its settings cannot be meant."""
     settings_in(asked.settings)
     if not asked.files:
         raise InputError(
