@@ -149,8 +149,10 @@ class Host:
 
     async def _heard(self, _: str, data: bytes) -> None:
         message = self._reader.open(data)
-        self._take(message)
-        if isinstance(message, Assignment | Isolations):
+        parts = (message.assignment, message.isolations) if isinstance(message, Pieces) else (message,)
+        for part in parts:
+            self._take(part)
+        if any(isinstance(part, Assignment | Isolations) for part in parts):
             await self.beat()
 
     def _take(self, message: Any) -> None:
