@@ -242,6 +242,7 @@ class Controller:
         await self.dispatcher.start()
         await self.watching.start(bus)
         await self.collecting.start(bus)
+        await self.studies.start()
         for work in (
             self.reconciler.keep_turning,
             self.watching.keep_telling,

@@ -1,7 +1,8 @@
 """Flow logs that somebody uploads, read beside everything else; how far each is can be asked.
 
-INVARIANT: one upload is read at a time. What is known of jobs is kept in memory: a restart ends them, and the file can
-be sent again, because one that was imported is not imported twice.
+INVARIANT: one upload is read at a time, and a few are on the disk, those included that are still on their way; what a
+crash left there goes with the next start. What is known of jobs is kept in memory: a restart ends them, and the file
+can be sent again, because one that was imported is not imported twice.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ class Jobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
+        self._arriving = 0
+
+    async def start(self) -> None:
+        """Before the first upload."""
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     def get(self, id_: str) -> Job:
         """Raises InputError `unknown-job`."""
@@ -66,25 +72,31 @@ class Jobs:
         """Take an upload, and begin to read it. Raises AccessError, InputError `upload-too-large`, `too-many-jobs`,
         `bad-file-name`."""
         by.demand("enrol")
-        if sum(job.state == "running" for job in self._jobs.values()) >= MOST_WAITING:
+        if self._arriving + sum(job.state == "running" for job in self._jobs.values()) >= MOST_WAITING:
             raise InputError("too-many-jobs", "uploads are still being read", help="wait until one is done")
         plain = PurePosixPath(name).name
         if not plain or plain != name or plain.startswith("."):
             raise InputError("bad-file-name", f"`{name}` is no name of a file", help="name it like `flows.log.gz`")
+        self._arriving += 1
+        try:
+            return await self._take(plain, content, by)
+        finally:
+            self._arriving -= 1
+
+    async def _take(self, name: str, content: AsyncIterator[bytes], by: Principal) -> Job:
         scratch = await asyncio.to_thread(self._scratch)
         try:
-            size = await _receive(scratch / plain, content)
+            size = await _receive(scratch / name, content)
+            now, details = self._clock(), {"bytes": size}
+            await self._state.write(
+                lambda tx: audit.record(tx, at=now, actor=by.name, action="flows.import", subject=name, details=details)
+            )
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
             raise
-        now = self._clock()
-        details = {"bytes": size}
-        await self._state.write(
-            lambda tx: audit.record(tx, at=now, actor=by.name, action="flows.import", subject=plain, details=details)
-        )
         job = Job(secrets.token_hex(8), "flows-import", "running", by.name, now, total_bytes=size)
         self._put(job)
-        task = asyncio.create_task(self._read(job.id, scratch, plain))
+        task = asyncio.create_task(self._read(job.id, scratch, name))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return job

@@ -65,6 +65,9 @@ class Studies:
             self._texts = Texts(number, version.files, version.settings)
         return self._texts if number else Texts(0, {}, "")
 
+    async def start(self) -> None:
+        await self.jobs.start()
+
     async def close(self) -> None:
         """Finish what was begun."""
         await self.jobs.close()
