@@ -33,8 +33,19 @@ export function extensions({ label, isReadOnly, words, onChange }: Asked): Exten
     keymap.of([{ key: "Tab", run: acceptCompletion }, ...closeBracketsKeymap, ...defaultKeymap, ...searchKeymap, ...historyKeymap, ...completionKeymap, ...lintKeymap]),
     EditorView.contentAttributes.of({ "aria-label": label, tabindex: "0", spellcheck: "false", autocorrect: "off", autocapitalize: "off" }),
     EditorState.readOnly.of(isReadOnly), EditorView.editable.of(!isReadOnly),
+    EditorView.domEventHandlers({ beforeinput: typedOver }),
     EditorView.updateListener.of((update) => update.docChanged && onChange(update.state.doc.toString())),
   ];
+}
+
+/** Typing over several lines: the browser would carry their look over as a style attribute, which the page's policy forbids. */
+function typedOver(event: InputEvent, view: EditorView): boolean {
+  const { from, to } = view.state.selection.main;
+  const { doc } = view.state;
+  if (event.inputType !== "insertText" || !event.data || view.composing || doc.lineAt(from).number === doc.lineAt(to).number) return false;
+  event.preventDefault();
+  view.dispatch(view.state.replaceSelection(view.state.toText(event.data)), { userEvent: "input.type", scrollIntoView: true });
+  return true;
 }
 
 function completions(context: CompletionContext, words: Words | undefined): CompletionResult | null {
