@@ -1,6 +1,6 @@
 """`make bench`: every benchmark after the other, each with its peer or physical limit beside it.
 
-python -m bench [NAME ...]     names: engine policy ingest mine map bus fleet nftables agent_telemetry
+python -m bench [NAME ...]     names: engine policy ingest mine map api bus fleet nftables agent_telemetry
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ BENCHES = {
     "ingest": ("nfdump",),
     "mine": (),
     "map": (),
+    "api": ("wrk",),
     "bus": (),
     "fleet": (),
     "nftables": ("nft", "ip", "cc"),

@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, needs
-from ringfence.controller.asking import decide, explain, reach, supposing
+from ringfence.controller.asking import decide, decide_at_once, decide_now, explain, reach, supposing
 from ringfence.core.engine.reach import Reach
 from ringfence.wire.questions import AskReach, Decide, Decided, Explain, Explained
 
@@ -23,10 +23,16 @@ async def explained(desk: Desk, data: JSONBody[Explain]) -> Explained:
 @post("/decide", opt=needs("read"), status_code=HTTP_200_OK, summary="Many verdicts, all of one moment.")
 async def decided(desk: Desk, data: JSONBody[Decide]) -> list[Decided]:
     """One for each question, in order: an answer, or why there is none."""
-    world = desk.world_under(data.draft)
     asked = data.questions
+    if data.draft is None and data.at is None:
+        grounds = desk.studies.grounds
+        ground = grounds.ready()
+        if ground is not None and (answers := decide_at_once(ground, asked, data.as_mode)) is not None:
+            return answers
+        return await asyncio.to_thread(lambda: decide_now(grounds.now(), asked, data.as_mode))
+    world = desk.world_under(data.draft)
     return await asyncio.to_thread(
-        lambda: list(decide(supposing(world, data.draft, at=data.at, as_mode=data.as_mode), asked))
+        lambda: decide(supposing(world, data.draft, at=data.at, as_mode=data.as_mode), asked)
     )
 
 

@@ -4,16 +4,17 @@ a controller's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 import numpy as np
 
+from ringfence.controller.grounds import Ground
 from ringfence.core.engine import Engine, ask
 from ringfence.core.engine.ends import endpoints, segments, selector_text
 from ringfence.core.engine.prove import present
-from ringfence.core.engine.questions import Question, answer_of, class_of_end, near, worst
+from ringfence.core.engine.questions import Question, Texts, answer_of, class_of_end, near, worst
 from ringfence.core.engine.reach import Reach, Reachability
 from ringfence.core.errors import RingfenceError
 from ringfence.core.identity.workload import Mode, ModeName
@@ -24,6 +25,8 @@ from ringfence.core.policy.parse import parse_policies
 from ringfence.core.world import World
 from ringfence.wire.api import Draft
 from ringfence.wire.questions import AskReach, Case, Decided, Explained, Fault
+
+_FEW = 8
 
 
 def supposing(
@@ -47,16 +50,49 @@ def explain(world: World, question: Question) -> Explained:
     return Explained(answer, missed, others, case)
 
 
-def decide(world: World, questions: Iterable[Question]) -> Iterator[Decided]:
+def decide(world: World, questions: Iterable[Question]) -> list[Decided]:
     """What becomes of each, in order; all of one moment. Slow: for a thread."""
     engine = Engine.compile(world)
-    return (decided(engine, question) for question in questions)
+    texts = Texts(engine)
+    return [decided(engine, question, texts) for question in questions]
 
 
-def decided(engine: Engine, question: Question) -> Decided:
+def decide_now(ground: Ground, questions: Iterable[Question], as_mode: ModeName | None = None) -> list[Decided]:
+    """The same of what is in force, whose index is there already. Slow: for a thread."""
+    with ground.lock:
+        return _decided(ground, questions, as_mode)
+
+
+def decide_at_once(
+    ground: Ground, questions: Sequence[Question], as_mode: ModeName | None = None
+) -> list[Decided] | None:
+    """The same in less time than a thread would take to begin: None where it might take longer, or wait."""
+    if not _is_quick(ground, questions) or not ground.lock.acquire(blocking=False):
+        return None
+    try:
+        return _decided(ground, questions, as_mode)
+    finally:
+        ground.lock.release()
+
+
+def _decided(ground: Ground, questions: Iterable[Question], as_mode: ModeName | None) -> list[Decided]:
+    engine = ground.engine if as_mode is None else ground.engine.under(Mode.both(as_mode))
+    texts = Texts(engine, ground.points)
+    return [decided(engine, question, texts) for question in questions]
+
+
+def _is_quick(ground: Ground, questions: Sequence[Question]) -> bool:
+    """A few connections between workloads, on services that were asked about before."""
+    inventory = ground.world.inventory
+    names = {name for one in questions[:_FEW] for name in (one.source, one.destination)}
+    is_plain = all(one.at is None and one.service in ground.points for one in questions[:_FEW])
+    return len(questions) <= _FEW and is_plain and all(inventory.find(name) is not None for name in names)
+
+
+def decided(engine: Engine, question: Question, texts: Texts | None = None) -> Decided:
     """An answer, or the error that somebody can act on."""
     try:
-        _, verdict, _ = worst(engine, question)
+        _, verdict, _ = worst(engine, question, texts)
     except RingfenceError as error:
         return Decided(fault=Fault(error.code, error.message, error.help))
     return Decided(answer_of(question.source, question.destination, question.service, verdict))

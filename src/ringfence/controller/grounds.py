@@ -12,7 +12,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
@@ -70,6 +70,8 @@ class Ground:
     """When time may make another world of it."""
     lock: threading.Lock
     """Held while the engine is asked: new ends become classes of it."""
+    points: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of services that questions named."""
 
     @property
     def is_judging(self) -> bool:
@@ -100,6 +102,11 @@ class Grounds:
         self._drafts: Kept[Ground] = Kept(8)
         self._rows: Kept[Conversations] = Kept(4)
         self._judged: Kept[Judgement] = Kept(8)
+
+    def ready(self) -> Ground | None:
+        """What is in force, if it takes no work: not for threads only."""
+        known = self._now
+        return known if known is not None and _is_alike(known, self._world(), self._number()) else None
 
     def now(self) -> Ground:
         """What is in force."""

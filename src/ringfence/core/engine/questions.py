@@ -19,6 +19,7 @@ from ringfence.core.policy.model import Conditions
 from ringfence.core.world import VERDICTS, Endpoint, EndVerdict, Flow, Verdict
 
 _MAX_CASES = 4096
+_MOST_SERVICES = 4096
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,10 +59,36 @@ class Near(msgspec.Struct, frozen=True):
     """What the connection lacks: `from `api``, `on postgres`, `mutual-tls`; never what it has."""
 
 
-def worst(engine: Engine, question: Question) -> tuple[Flow, Verdict, dict[str, int]]:
-    """The worst case of everything the question stands for, and how many cases had each verdict."""
-    sources, destinations = endpoints(engine, question.source), endpoints(engine, question.destination)
-    points = ask.points(engine, ask.services(engine, question.service))
+class Texts:
+    """What texts of questions stand for, each worked out once, for as long as the engine learns of no new classes."""
+
+    def __init__(self, engine: Engine, points: dict[str, tuple[int, ...]] | None = None) -> None:
+        """`points`: those of services, which stay as long as the engine does."""
+        self._engine = engine
+        self._ends: dict[str, tuple[Endpoint, ...]] = {}
+        self._points = {} if points is None else points
+
+    def ends(self, text: str) -> tuple[Endpoint, ...]:
+        """Raises InputError as `endpoints`."""
+        if (found := self._ends.get(text)) is None:
+            found = self._ends[text] = endpoints(self._engine, text)
+        return found
+
+    def points(self, service: str) -> tuple[int, ...]:
+        """Raises InputError as `ask.services`."""
+        if (found := self._points.get(service)) is None:
+            if len(self._points) >= _MOST_SERVICES:
+                self._points.clear()
+            found = self._points[service] = ask.points(self._engine, ask.services(self._engine, service))
+        return found
+
+
+def worst(engine: Engine, question: Question, texts: Texts | None = None) -> tuple[Flow, Verdict, dict[str, int]]:
+    """The worst case of everything the question stands for, and how many cases had each verdict. `texts`: shared by
+    many questions."""
+    texts = texts or Texts(engine)
+    sources, destinations = texts.ends(question.source), texts.ends(question.destination)
+    points = texts.points(question.service)
     if len(sources) * len(destinations) * len(points) > _MAX_CASES:
         raise InputError(
             "too-broad",
