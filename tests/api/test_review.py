@@ -35,6 +35,11 @@ def test_a_blast_is_what_reach_says(estate: Explored, of: str, way: str) -> None
         assert told.draft is not None
         assert [hop.jewels for hop in told.in_force.hops if hop.jewels] == []
         assert [hop.hop for hop in told.draft.hops if "shop.db" in hop.jewels] == [2]
+        assert told.in_force.jewels == {}
+        databases = tuple(
+            sorted(one.who for one in told.draft.reached if {"app=shop", "role=db"} <= {*one.who.split(",")})
+        )
+        assert told.draft.jewels == {"shop.db": databases} != {"shop.db": ()}
 
 
 @pytest.mark.parametrize("way", ["from", "to"])

@@ -51,13 +51,15 @@ class Blasting:
 
 def _blast(asked: AskBlast, ground: Ground) -> Blast:
     found = reach(ground.world, AskReach(asked.of, asked.way, asked.hops, asked.service)).reached
-    hops = tuple(_hops(found, ground))
-    return Blast(hops, found[: asked.limit], max(0, len(found) - asked.limit))
-
-
-def _hops(found: tuple[Reached, ...], ground: Ground) -> Iterator[Hop]:
     with ground.lock:
         jewels = _jewels(ground)
+    told = found[: asked.limit]
+    names = {one.who for one in told}
+    critical = {name: tuple(sorted(who & names)) for name, who in jewels.items() if who & names}
+    return Blast(tuple(_hops(found, jewels)), told, max(0, len(found) - asked.limit), critical)
+
+
+def _hops(found: tuple[Reached, ...], jewels: dict[str, frozenset[str]]) -> Iterator[Hop]:
     total = 0
     for hop in sorted({one.hop for one in found}):
         here = [one for one in found if one.hop == hop and not one.is_bare]

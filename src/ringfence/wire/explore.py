@@ -693,6 +693,8 @@ class Blast(msgspec.Struct, frozen=True):
     reached: tuple[Reached, ...]
     """Nearest first, the largest first."""
     truncated: int
+    jewels: dict[str, tuple[str, ...]] = {}
+    """Critical segments, and who of those reached are in each."""
 
 
 class BlastView(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ export const SCREENS: readonly Screen[] = [
   { path: "/workloads", name: "Workloads", icon: "server", key: "w", right: "read", page: lazy(() => import("./workloads/Workloads")) },
   { path: "/policies", name: "Policies", icon: "policy", key: "p", right: "read", page: lazy(() => import("./policies/Policies")) },
   { path: "/recommend", name: "Recommend", icon: "bulb", key: "r", right: "read", page: lazy(() => import("./recommend/Recommend")) },
+  { path: "/reach", name: "Reach", icon: "reach", key: "e", right: "read", page: lazy(() => import("./reach/Reach")) },
   { path: "/alerts", name: "Alerts", icon: "bell", key: "a", right: "read", page: lazy(() => import("./alerts/Alerts")) },
   { path: "/audit", name: "Audit", icon: "log", key: "u", right: "audit", page: lazy(() => import("./audit/Audit")) },
   { path: "/setup", name: "Setup", icon: "plus", key: "s", right: "read", page: lazy(() => import("./setup/Setup")) },
