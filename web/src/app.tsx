@@ -1,38 +1,40 @@
 // Who is not logged in sees the login, at whatever address; who is sees the screen of the address.
 
-import { useEffect, useState } from "react";
-import { createBrowserRouter, Link, RouterProvider, useRouteError } from "react-router";
-import { api, told } from "./api/client";
+import { lazy, useEffect, useState } from "react";
+import { createBrowserRouter, Link, Navigate, RouterProvider, useRouteError } from "react-router";
 import { asApiError } from "./api/errors";
+import { client } from "./api/queries";
 import { SCREENS } from "./screens";
 import { Login } from "./screens/login/Login";
-import { know, useSession } from "./session/session";
+import { useIdleEnd } from "./session/idle";
+import { begin, useSession } from "./session/session";
 import { Frame } from "./shell/Frame";
 import { Empty, ErrorBox, Loading } from "./ui/Box";
+
+const Session = lazy(() => import("./screens/session/Session"));
 
 const router = createBrowserRouter([
   {
     Component: Frame,
     children: [
       { errorElement: <Broken />, children: SCREENS.map((screen) => ({ path: screen.path, Component: screen.page })) },
+      { path: "/session", Component: Session },
+      { path: "/login", element: <Navigate to="/" replace /> },
       { path: "*", Component: Nowhere },
     ],
   },
 ]);
 
 export function App() {
-  const { isIn, me } = useSession();
+  const { phase } = useSession();
   const [error, setError] = useState<unknown>(null);
-  const isKnown = me !== null;
+  useIdleEnd();
+  useEffect(() => void begin().catch(setError), []);
   useEffect(() => {
-    if (!isIn || isKnown) return;
-    const stop = new AbortController();
-    const ask = (): Promise<void> => told(api.GET("/v1/me", { signal: stop.signal })).then(know, (refused: unknown) => stop.signal.aborted || setError(refused)) as Promise<void>;
-    void ask();
-    return () => stop.abort();
-  }, [isIn, isKnown]);
-  if (!isIn) return <Login />;
-  if (isKnown) return <RouterProvider router={router} />;
+    if (phase === "out") client.clear(); // what was shown to one is not shown to the next
+  }, [phase]);
+  if (phase === "out") return <Login />;
+  if (phase === "in") return <RouterProvider router={router} />;
   return error === null ? <Loading /> : <ErrorBox error={error} onRetry={() => location.reload()} />;
 }
 

@@ -77,6 +77,8 @@ GUARDING: Mapping[str, str] = MappingProxyType(
     }
 )
 """Of every answer of the API: not kept, not framed, not taken for what it is not, not asked for without TLS."""
+_GONE = "client disconnected prematurely"
+"""As the framework says it: no fault of ours, and nothing for the log, which anybody could fill."""
 _FAULTS = frozenset({"state-damaged", "state-refused", "unaudited-change", "append-only"})
 _FRAMEWORK: Mapping[int, tuple[str, str]] = MappingProxyType(
     {
@@ -122,6 +124,8 @@ def unreachable(_: Request[Any, Any, Any], error: BusError) -> Response[Problem]
 def misread(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """What the framework refuses: routes, methods, bodies."""
     status = error.status_code
+    if error.detail == _GONE:
+        return answer(_problem(400, "bad-request", error.detail, "nobody is told: whoever asked is gone"))
     if status in _FRAMEWORK:
         code, help_ = _FRAMEWORK[status]
         message = error.detail or HTTPStatus(status).phrase.lower()

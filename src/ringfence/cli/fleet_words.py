@@ -54,7 +54,8 @@ def workload_words(one: api.WorkloadView) -> list[RenderableType]:
 _CLAIMS = {
     "held": "which `{}` has", "outside": "outside the ranges of its pairing profile",
     "unusable": "which no host can have", "too-many": "more than a host may have",
-    "contested": "which `{}` says it has, too",
+    "contested": "which `{}` has, too: both hold it, and what passes would pass for both",
+    "lie": "which `{}` has, and more of others than one host can have taken over: it gets none of them",
 }  # fmt: skip
 
 

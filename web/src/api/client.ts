@@ -5,15 +5,24 @@
 // Each POST carries an idempotency key, so one that got no answer is sent once more and carried out once.
 
 import createClient from "openapi-fetch";
-import { authorize, end } from "../session/session";
+import { authorize, end, isProvenAnew } from "../session/session";
 import { ApiError, errorOf, unreachable } from "./errors";
 import type { paths } from "./schema";
 
 const RETRY_MS = 400;
 
 async function send(request: Request): Promise<Response> {
-  authorize(request.headers);
   if (request.method === "POST") request.headers.set("Idempotency-Key", crypto.randomUUID());
+  const answer = await proven(request.clone());
+  return (await isAnothersProof(request, answer)) && (await isProvenAnew()) ? proven(request) : answer;
+}
+
+/** A write whose proof is that of a session before this one. */
+const isAnothersProof = async (request: Request, answer: Response): Promise<boolean> =>
+  request.method !== "GET" && answer.status === 403 && errorOf(403, await answer.clone().json().catch(() => null)).code === "cross-site";
+
+async function proven(request: Request): Promise<Response> {
+  if (request.method !== "GET") authorize(request.headers);
   try {
     return await fetch(request.clone());
   } catch (error) {
@@ -35,7 +44,7 @@ export async function told<T>(asked: Promise<{ data?: T; error?: unknown; respon
   const { data, error, response } = await asked;
   if (response.ok) return data as T;
   const refused = errorOf(response.status, error);
-  if (refused.status === 401) end("The server does not take this token any more.");
+  if (refused.status === 401) end();
   throw refused;
 }
 

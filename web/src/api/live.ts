@@ -1,7 +1,7 @@
 // One connection for what happens now (`/v1/events`), kept up; every screen listens to it.
 
 import { useEffect, useSyncExternalStore } from "react";
-import { authorize, end } from "../session/session";
+import { end } from "../session/session";
 import { eventsIn } from "./stream";
 import type { LiveEvent } from "./types";
 
@@ -44,11 +44,10 @@ async function listen(signal: AbortSignal, onOpen: () => void): Promise<void> {
   const cut = new AbortController();
   const both = AbortSignal.any([signal, cut.signal]);
   const headers = new Headers({ Accept: "text/event-stream" });
-  authorize(headers);
   let silence = setTimeout(() => cut.abort(), SILENCE_MS);
   try {
     const answer = await fetch("/v1/events", { headers, signal: both, cache: "no-store" });
-    if (answer.status === 401) end("The server does not take this token any more.");
+    if (answer.status === 401) end();
     if (!answer.ok || answer.body === null) return;
     onOpen();
     const take = eventsIn();

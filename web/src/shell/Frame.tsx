@@ -5,17 +5,20 @@ import { Link, NavLink, Outlet, useLocation } from "react-router";
 import { keepLive, useLink, useLive } from "../api/live";
 import { refresh, useStatus } from "../api/queries";
 import type { LiveEvent } from "../api/types";
-import { SCREENS } from "../screens";
+import { type Screen, SCREENS } from "../screens";
+import { useRefusal } from "../session/may";
 import { useSession } from "../session/session";
 import { Loading } from "../ui/Box";
 import { Icon } from "../ui/Icon";
 import { Toasts } from "../ui/Over";
+import { Why } from "../ui/Why";
 import { printable } from "../words";
 import css from "./Frame.module.css";
 import { Keys, useKeys } from "./Keys";
 import { Mark } from "./Mark";
 import { useKeeping } from "./query";
-import { QueryBox, RangeBox, SelfMenu } from "./TopBar";
+import { QueryBox } from "./QueryBox";
+import { RangeBox, SelfMenu } from "./TopBar";
 
 export function Frame() {
   const [isHelpOpen, setHelpOpen] = useState(false);
@@ -79,17 +82,27 @@ function Navigation() {
   return (
     <nav className={css.side} aria-label="Screens">
       <ul>
-        {SCREENS.filter((screen) => me?.rights.includes(screen.right)).map((screen) => (
+        {SCREENS.map((screen) => me?.rights.includes(screen.right) ? (
           <li key={screen.path}>
             <NavLink to={keeping(screen.path)} end={screen.path === "/"} title={`${screen.name} (g ${screen.key})`}>
               <Icon name={screen.icon} /><span>{screen.name}</span>
               {screen.path === "/alerts" && open > 0 && <b aria-label={`${open} open`}>{open > 999 ? "999+" : open}</b>}
             </NavLink>
           </li>
-        ))}
+        ) : <Shut key={screen.path} screen={screen} />)}
       </ul>
       {status && <footer><span>Policy version {status.policy_version || "–"}</span><span>Ringfence {status.version}</span></footer>}
     </nav>
+  );
+}
+
+/** A screen that takes a right one does not have: it is there, and says so. */
+function Shut({ screen }: { screen: Screen }) {
+  const why = useRefusal(screen.right);
+  return (
+    <li>
+      <Why text={why}>{(id) => <a role="link" aria-disabled="true" aria-describedby={id} tabIndex={0}><Icon name={screen.icon} /><span>{screen.name}</span></a>}</Why>
+    </li>
   );
 }
 

@@ -1,8 +1,9 @@
-// The top bar's parts: the question, the time, oneself.
+// The top bar's parts: the time, oneself.
 
-import { type FormEvent, useEffect, useRef, useState } from "react";
-import { client } from "../api/queries";
-import { end, useSession } from "../session/session";
+import { useEffect, useRef, useState } from "react";
+import { Link } from "react-router";
+import { useSignOut } from "../screens/session/SignOut";
+import { useSession } from "../session/session";
 import { Badge } from "../ui/Badge";
 import { Choice } from "../ui/Box";
 import { Button } from "../ui/Button";
@@ -10,31 +11,8 @@ import { Select } from "../ui/Field";
 import { Icon } from "../ui/Icon";
 import { printable } from "../words";
 import css from "./Frame.module.css";
-import { QUERY_ID } from "./Keys";
 import { RANGES, type Range, useEstateQuery } from "./query";
 import { show, type Theme, useTheme } from "./theme";
-
-/** One label selector for every screen. */
-export function QueryBox() {
-  const { where, ask } = useEstateQuery();
-  const [text, setText] = useState(where);
-  useEffect(() => setText(where), [where]);
-  const submit = (event: FormEvent): void => {
-    event.preventDefault();
-    ask({ where: text.trim() });
-  };
-  return (
-    <form className={css.query} role="search" data-on={where !== ""} onSubmit={submit}>
-      <Icon name="search" />
-      <input
-        id={QUERY_ID} aria-label="Label selector" placeholder="Labels: app=shop, env in (prod, stage)" value={text} autoComplete="off" spellCheck={false}
-        onChange={(event) => setText(event.target.value)} onBlur={() => text.trim() !== where && ask({ where: text.trim() })}
-        onKeyDown={(event) => event.key === "Escape" && (setText(where), event.currentTarget.blur())}
-      />
-      {where ? <Button look="quiet" isTight icon="close" aria-label="Ask about everything" onClick={() => ask({ where: "" })} /> : <kbd aria-hidden="true">/</kbd>}
-    </form>
-  );
-}
 
 export function RangeBox() {
   const { range, ask } = useEstateQuery();
@@ -47,6 +25,7 @@ export function SelfMenu({ onKeys }: { onKeys: () => void }) {
   const { me } = useSession();
   const theme = useTheme();
   const [isOpen, setOpen] = useState(false);
+  const [isLeaving, leave] = useSignOut();
   const menu = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (!isOpen) return;
@@ -63,13 +42,15 @@ export function SelfMenu({ onKeys }: { onKeys: () => void }) {
           <header>
             <b>{printable(me?.name ?? "")}</b>
             <span>{me?.roles.map((role) => <Badge key={role}>{role}</Badge>)}</span>
-            <span className="soft small">{me?.scope ? `Only ${printable(me.scope)}` : "The whole estate"}</span>
+            <span className="soft small">{me && me.powers.every((power) => power.scope) ? `Only ${printable(me.powers.map((power) => power.scope).join(" or "))}` : "The whole estate"}</span>
           </header>
           <div className={css.themes}><Choice label="Theme" values={THEMES} chosen={theme} onChoose={show} /></div>
+          <Link to="/session" onClick={() => setOpen(false)}><Icon name="person" />Session</Link>
           <button type="button" onClick={() => (setOpen(false), onKeys())}><Icon name="keys" />Keys<kbd>?</kbd></button>
-          <button type="button" onClick={() => (client.clear(), end())}><Icon name="out" />Log out</button>
+          <button type="button" onClick={() => (setOpen(false), leave())}><Icon name="out" />Log out</button>
         </div>
       )}
+      {isLeaving}
     </div>
   );
 }

@@ -9,7 +9,6 @@ import { keys, refresh } from "../../api/queries";
 import type { Alert, Workload } from "../../api/types";
 import { Explanation } from "../../parts/Explanation";
 import { QuarantineDialog } from "../../parts/QuarantineDialog";
-import { useMay } from "../../session/session";
 import { AlertStateBadge, Badge, SeverityBadge } from "../../ui/Badge";
 import { Code, ErrorBox, Fact, Facts, Loading } from "../../ui/Box";
 import { Button } from "../../ui/Button";
@@ -52,7 +51,6 @@ function Details({ alert, onClose }: { alert: Alert; onClose: () => void }) {
   const found = useSuspects(alert);
   const [isolating, setIsolating] = useState<Workload | null>(null);
   const [handling, setHandling] = useState<"acknowledge" | "resolve" | null>(null);
-  const [mayHandle, mayQuarantine] = [useMay("alerts"), useMay("quarantine")];
   const free = found.filter((one) => !one.is_quarantined);
   const asked = connectionOf(case_);
   return (
@@ -61,9 +59,9 @@ function Details({ alert, onClose }: { alert: Alert; onClose: () => void }) {
       about={<div className={css.row}><SeverityBadge severity={alert.severity} /><AlertStateBadge state={alert.state} /><Badge>{alert.kind}</Badge></div>}
       foot={
         <>
-          {mayHandle && alert.state === "open" && <Button icon="check" onClick={() => setHandling("acknowledge")}>Acknowledge</Button>}
-          {mayHandle && alert.state !== "closed" && <Button onClick={() => setHandling("resolve")}>Resolve</Button>}
-          {mayQuarantine && free[0] && <Button look="danger" icon="lock" onClick={() => setIsolating(free[0] ?? null)}>Quarantine {printable(free[0].name)}</Button>}
+          {alert.state === "open" && <Button needs="alerts" icon="check" onClick={() => setHandling("acknowledge")}>Acknowledge</Button>}
+          {alert.state !== "closed" && <Button needs="alerts" onClick={() => setHandling("resolve")}>Resolve</Button>}
+          {free[0] && <Button needs="quarantine" look="danger" icon="lock" onClick={() => setIsolating(free[0] ?? null)}>Quarantine {printable(free[0].name)}</Button>}
         </>
       }
     >
@@ -86,7 +84,7 @@ function Details({ alert, onClose }: { alert: Alert; onClose: () => void }) {
         <Section title="Who is in it">
           <div className={css.suspects}>
             {found.map((one) => <Link key={one.uuid} to={`/workloads?open=${one.uuid}`}><Badge tone={one.is_quarantined ? "bad" : "accent"} {...(one.is_quarantined && { mark: "⛒" })}>{printable(one.name)}</Badge></Link>)}
-            {mayQuarantine && free.slice(1).map((one) => <Button key={one.uuid} isTight icon="lock" onClick={() => setIsolating(one)}>Quarantine {printable(one.name)}</Button>)}
+            {free.slice(1).map((one) => <Button key={one.uuid} needs="quarantine" isTight icon="lock" onClick={() => setIsolating(one)}>Quarantine {printable(one.name)}</Button>)}
           </div>
         </Section>
       )}

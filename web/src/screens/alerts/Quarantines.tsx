@@ -5,7 +5,6 @@ import { useMemo, useState } from "react";
 import { api, told } from "../../api/client";
 import { refresh, useQuarantines } from "../../api/queries";
 import type { Contained } from "../../api/types";
-import { useMay } from "../../session/session";
 import { Badge, type Tone } from "../../ui/Badge";
 import { Empty, ErrorBox, Loading } from "../../ui/Box";
 import { Button } from "../../ui/Button";
@@ -24,7 +23,7 @@ const FORCE: Record<Contained["state"], { tone: Tone; mark: string; word: string
 const forceHelp = (one: Contained): string =>
   [`${one.verified_peers} of ${one.peers} peers read it back`, one.own ? `the host itself: ${one.own.state}` : "no agent runs there", one.unreachable ? `${one.unreachable} are not heard` : ""].filter(Boolean).join("; ");
 
-const columnsAt = (now: number, onRelease: ((one: Contained) => void) | null): readonly Column<Contained>[] => [
+const columnsAt = (now: number, onRelease: (one: Contained) => void): readonly Column<Contained>[] => [
   { id: "name", name: "Workload", width: "17%", by: (one) => one.name, cell: (one) => <b>{printable(one.name)}</b> },
   { id: "force", name: "In force", width: "118px", by: (one) => one.state, cell: (one) => <Badge {...FORCE[one.state]} title={forceHelp(one)}>{FORCE[one.state].word}</Badge> },
   { id: "peers", name: "Peers", width: "92px", isNumber: true, by: (one) => one.verified_peers, cell: (one) => `${count(one.verified_peers)} / ${count(one.peers)}` },
@@ -33,15 +32,14 @@ const columnsAt = (now: number, onRelease: ((one: Contained) => void) | null): r
   { id: "by", name: "By", width: "120px", isExtra: true, by: (one) => one.by, cell: (one) => printable(one.by) },
   { id: "since", name: "Since", width: "100px", isExtra: true, by: (one) => one.since, cell: (one) => <span title={moment(one.since)}>{ago(one.since, now)}</span> },
   { id: "until", name: "Ends", width: "100px", by: (one) => one.until ?? "9", cell: (one) => (one.until ? <span title={moment(one.until)}>{ago(one.until, now)}</span> : "on release") },
-  ...(onRelease ? [{ id: "release", name: "", width: "104px", cell: (one: Contained) => <Button isTight icon="undo" aria-label={`Release ${printable(one.name)}`} onClick={() => onRelease(one)}>Release</Button> }] : []),
+  { id: "release", name: "", width: "104px", cell: (one) => <Button needs="release" isTight icon="undo" aria-label={`Release ${printable(one.name)}`} onClick={() => onRelease(one)}>Release</Button> },
 ];
 
 export function Quarantines() {
   const found = useQuarantines();
   const now = useNow();
-  const mayRelease = useMay("release");
   const [releasing, setReleasing] = useState<Contained | null>(null);
-  const columns = useMemo(() => columnsAt(now, mayRelease ? setReleasing : null), [now, mayRelease]);
+  const columns = useMemo(() => columnsAt(now, setReleasing), [now]);
   if (found.error && !found.data) return <ErrorBox error={found.error} onRetry={() => void found.refetch()} />;
   if (!found.data) return <Loading />;
   if (found.data.length === 0) {

@@ -1,36 +1,30 @@
-// Log in with a token. It is asked of the server before anything else is.
+// Sign in: through a provider of identities where there is one, or with a token. What opens a session is told to the
+// server once; the browser keeps a cookie that no script can read.
 
+import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
-import { errorOf, unreachable } from "../../api/errors";
-import type { Me } from "../../api/types";
-import { begin, useSession } from "../../session/session";
+import { api, told } from "../../api/client";
+import { signIn, useSession } from "../../session/session";
 import { Mark } from "../../shell/Mark";
 import { Code, ErrorBox, Note } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Field } from "../../ui/Field";
+import { printable } from "../../words";
 import css from "./Login.module.css";
-
-async function recognise(token: string): Promise<Me> {
-  const asked = fetch("/v1/me", { headers: { Authorization: `Bearer ${token}` }, cache: "no-store" });
-  const answer = await asked.catch(() => {
-    throw unreachable();
-  });
-  const body: unknown = await answer.json().catch(() => null);
-  if (!answer.ok) throw errorOf(answer.status, body);
-  return body as Me;
-}
+import { placeAfter, problemOf } from "./problems";
 
 export function Login() {
   const { ended } = useSession();
   const [token, setToken] = useState("");
   const [isBusy, setBusy] = useState(false);
-  const [error, setError] = useState<unknown>(null);
+  const [error, setError] = useState<unknown>(() => problemOf(location.search));
+  const ways = useQuery({ queryKey: ["login"], queryFn: ({ signal }) => told(api.GET("/v1/login", { signal })), staleTime: Infinity });
   const submit = async (event: FormEvent): Promise<void> => {
     event.preventDefault();
     setBusy(true);
     setError(null);
     try {
-      begin(token.trim(), await recognise(token.trim()));
+      await signIn(token.trim());
     } catch (refused) {
       setError(refused);
       setBusy(false);
@@ -40,11 +34,12 @@ export function Login() {
     <main className={css.page}>
       <div className={css.left}>
         <div className={css.brand}><Mark size={34} /><h1>Ringfence</h1></div>
-        {ended && !error && <Note>{ended}</Note>}
+        {ended && error === null && <Note>{ended}</Note>}
+        {error !== null && <ErrorBox error={error} />}
+        {ways.data?.provider && <Provider name={ways.data.name || ways.data.provider} />}
         <form className={css.form} onSubmit={(event) => void submit(event)}>
-          <Field name="Access token" type="password" placeholder="rf_…" autoFocus value={token} onChange={(event) => setToken(event.target.value)} help="Kept until this tab is closed, and nowhere else." />
-          {error !== null && <ErrorBox error={error} />}
-          <Button type="submit" look="primary" isBusy={isBusy} disabled={token.trim() === ""}>Log in</Button>
+          <Field name="Access token" type="password" placeholder="rf_…" autoFocus={!ways.data?.provider} value={token} onChange={(event) => setToken(event.target.value)} help="It opens a session and is kept nowhere." />
+          <Button type="submit" look={ways.data?.provider ? "plain" : "primary"} isBusy={isBusy} disabled={token.trim() === ""}>Log in</Button>
         </form>
         <details className={css.help}>
           <summary>Where do I get a token?</summary>
@@ -63,6 +58,14 @@ export function Login() {
     </main>
   );
 }
+
+/** To the provider and back to this page; a link, so that it opens like one. */
+const Provider = ({ name }: { name: string }) => (
+  <>
+    <a className={css.provider} href={`/v1/login/oidc?${new URLSearchParams({ then: placeAfter(location.pathname, location.search) })}`}>Sign in with {printable(name)}</a>
+    <p className={css.or}><span>or with a token</span></p>
+  </>
+);
 
 const Picture = () => (
   <svg viewBox="0 0 440 300" aria-hidden="true">

@@ -5,7 +5,6 @@ import { useSearchParams } from "react-router";
 import { useWorkloads } from "../../api/queries";
 import type { HostState, ModeName, Workload } from "../../api/types";
 import { QuarantineDialog } from "../../parts/QuarantineDialog";
-import { useMay } from "../../session/session";
 import { useEstateQuery } from "../../shell/query";
 import { Badge, Labels, ModeBadge, StateBadge } from "../../ui/Badge";
 import { Empty, ErrorBox, Loading } from "../../ui/Box";
@@ -113,13 +112,12 @@ function isWanted(one: Workload, text: string, state: string, mode: string): boo
 }
 
 function Ticked({ chosen, onDo, onClear }: { chosen: readonly Workload[]; onDo: (doing: Doing) => void; onClear: () => void }) {
-  const [mayLabel, mayMode, mayQuarantine] = [useMay("label"), useMay("mode"), useMay("quarantine")];
   return (
     <PickedBar>
       <b>{plural(chosen.length, "workload")}</b>
-      {mayLabel && <Button isTight icon="tag" onClick={() => onDo("labels")}>Edit labels</Button>}
-      {mayMode && <Button isTight icon="shield" onClick={() => onDo("mode")}>Change mode</Button>}
-      {mayQuarantine && <Button isTight icon="lock" onClick={() => onDo("quarantine")}>Quarantine</Button>}
+      <Button needs="label" isTight icon="tag" onClick={() => onDo("labels")}>Edit labels</Button>
+      <Button needs="mode" isTight icon="shield" onClick={() => onDo("mode")}>Change mode</Button>
+      <Button needs="quarantine" isTight icon="lock" onClick={() => onDo("quarantine")}>Quarantine</Button>
       <Button isTight look="quiet" onClick={onClear}>Untick</Button>
     </PickedBar>
   );
