@@ -5,6 +5,7 @@ kept in memory only: after a restart what must not happen twice is refused by wh
 name).
 
 INVARIANT: a key belongs to one token or session and one request; it is asked about again before an old answer is given.
+INVARIANT: what is being carried out is not forgotten, however much is kept: it would be carried out again.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Idempotency(ASGIMiddleware):
             error = InputError("body-too-large", "the request says more than is read", help="send less at once")
             await answer_to(error, send)
             return
-        request = hashlib.sha256(f"{scope['path']}\n".encode() + body).digest()
+        asked = scope["path"].encode() + b"?" + scope["query_string"] + b"\n"
+        request = hashlib.sha256(asked + body).digest()
         place = hashlib.sha256(f"{credential}\n{key}".encode()).digest()
         known = self._kept.get(place)
         if known is not None and time.monotonic() - known.at < _KEPT_S:
@@ -107,8 +109,10 @@ class Idempotency(ASGIMiddleware):
             self._kept.pop(place, None)
         kept.done.set()
         while len(self._kept) > _MOST or self._bytes > _MOST_BYTES:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.size
+            oldest = next((place for place, one in self._kept.items() if one.done.is_set()), None)
+            if oldest is None:
+                return
+            self._bytes -= self._kept.pop(oldest).size
 
     async def _again(
         self,
