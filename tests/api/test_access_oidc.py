@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,8 @@ from ringfence.api.guards import COOKIE
 from ringfence.api.sessions import ATTEMPT
 from ringfence.client.client import _context
 from ringfence.controller.group_roles import Oidc, Worth
-from ringfence.controller.oidc import SKEW_S
-from ringfence.core.errors import InputError
+from ringfence.controller.oidc import SKEW_S, Metadata, Provider
+from ringfence.core.errors import InputError, RingfenceError
 
 FOLDER = Path(__file__).parents[1] / "oidc"
 HERE = "https://ringfence.test"
@@ -324,7 +326,7 @@ def liar(lied: tuple[Serving, Liar]) -> Liar:
     made.published = [made.key.as_dict(private=False)]
     provider = lied[0].controller.provider
     assert provider is not None
-    provider._metadata = provider._keys = None
+    provider._metadata = provider._keys = provider._failure = None
     return made
 
 
@@ -458,12 +460,40 @@ def test_a_provider_that_cannot_be_asked_is_told(
 
 
 @pytest.mark.parametrize(
-    "then", ["//evil.example", "https://evil.example", "/\\evil.example", "/a b", "workloads", "/\n"]
+    "then",
+    ["//evil.example", "https://evil.example", "/\\evil.example", "/a b", "workloads", "/\n", "/\u4e2d", "/\x00"],
 )
 def test_it_leads_to_no_other_site(lied: tuple[Serving, Liar], liar: Liar, then: str) -> None:
     """After signing in the browser is sent to a path of ours or nowhere."""
     answer = Browser(lied[0]).here.get("/v1/login/oidc", params={"then": then})
     assert code_of(answer) == (400, "bad-request")
+
+
+def test_nobody_waits_for_a_provider_behind_others(tmp_path: Path) -> None:
+    """One that does not answer is asked once in a while, not once for everybody; where to sign out is known without
+    asking."""
+
+    async def story() -> None:
+        asked = 0
+
+        async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal asked
+            asked += 1
+            writer.close()
+
+        async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            provider = Provider(oidc(url, tmp_path), lambda: datetime.now(UTC))
+            for _ in range(5):
+                with pytest.raises(RingfenceError, match="cannot be asked"):
+                    await provider.metadata()
+            assert asked == 1
+            about = Metadata(url, url, url, url, end_session_endpoint=f"{url}/out")
+            provider._metadata = (time.monotonic() - 1e6, about)
+            assert (await provider.sign_out("https://here/")).startswith(f"{url}/out")
+            assert asked == 1
+
+    asyncio.run(story())
 
 
 def test_without_a_provider_there_is_no_such_way(served: Serving) -> None:

@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 Asked = Request[Any, Any, Any]
 ATTEMPT = "__Host-ringfence-sign-in"
 _Then = Annotated[
-    str, QueryParameter(pattern=r"^/([^/\\\s][^\\\s]*)?(?![\s\S])", max_length=500, description="A path of ours.")
+    str,
+    QueryParameter(pattern=r"^/([!-.0-\[\]-~][!-\[\]-~]*)?(?![\s\S])", max_length=500, description="A path of ours."),
 ]
 
 

@@ -47,6 +47,8 @@ _OLDEST_S = 600
 """An ID token is used at once."""
 _METADATA_S = 3600.0
 _KEYS_PAUSE_S = 5.0
+_AGAIN_S = 15.0
+"""So long a provider that does not answer is not asked what it says of itself: nobody waits behind others who wait."""
 _TIMEOUT = httpx.Timeout(10.0)
 _MOST_BYTES = 1 << 20
 _ALGORITHMS = (
@@ -108,6 +110,7 @@ class Provider:
         self._secret()
         self._context = _context(settings.ca_file)
         self._metadata: tuple[float, Metadata] | None = None
+        self._failure: tuple[float, RingfenceError] | None = None
         self._keys: tuple[float, KeySet] | None = None
         self._fetching = asyncio.Lock()
 
@@ -248,8 +251,18 @@ class Provider:
         """Raises RingfenceError `provider-unreachable`."""
         async with self._fetching:
             if self._metadata is None or time.monotonic() - self._metadata[0] > _METADATA_S:
-                self._metadata = (time.monotonic(), await self._discovered())
+                self._metadata = (time.monotonic(), await self._asked_again())
             return self._metadata[1]
+
+    async def _asked_again(self) -> Metadata:
+        if self._failure is not None and time.monotonic() - self._failure[0] < _AGAIN_S:
+            error = self._failure[1]
+            raise RingfenceError(error.code, error.message, help=error.help)
+        try:
+            return await self._discovered()
+        except RingfenceError as error:
+            self._failure = (time.monotonic(), error)
+            raise
 
     async def _discovered(self) -> Metadata:
         url = f"{self.settings.issuer.rstrip('/')}/.well-known/openid-configuration"
@@ -277,9 +290,10 @@ class Provider:
             return self._keys[1]
 
     async def sign_out(self, then: str) -> str:
-        """Where the browser goes to sign out there, too (RP-Initiated Logout 1.0); empty: nowhere."""
+        """Where the browser goes to sign out there, too (RP-Initiated Logout 1.0), by what is known of it; empty:
+        nowhere."""
         try:
-            about = await self.metadata()
+            about = self._metadata[1] if self._metadata is not None else await self.metadata()
         except RingfenceError:
             return ""
         said = {"client_id": self.settings.client_id, "post_logout_redirect_uri": then}
