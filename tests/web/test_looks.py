@@ -14,6 +14,12 @@ from serving import Serving
 SCREENS = {
     "home": ("/", "How protected are we"),
     "workloads": ("/workloads", "Workloads"),
+    "policies": ("/policies", "Policies"),
+    "policy": ("/policies?file=shop.yaml&beside=tests", "Policies"),
+    "rules": ("/policies?tab=rules&rule=shop/queries", "Policies"),
+    "versions": ("/policies?tab=versions&new=1", "Policies"),
+    "rollout": ("/policies?tab=rollout", "Policies"),
+    "proposals": ("/policies?tab=proposals", "Policies"),
     "alerts": ("/alerts", "Alerts"),
     "quarantines": ("/alerts?tab=quarantines", "Alerts"),
     "audit": ("/audit", "Audit"),
@@ -90,6 +96,8 @@ def test_an_empty_estate_says_how_to_begin(browser: Browser, tmp_path: Path) -> 
         assert violations(page) == []
         page.goto("/workloads")
         expect(page.get_by_role("heading", name="Nobody is here yet")).to_be_visible()
+        page.goto("/policies")
+        expect(page.get_by_role("heading", name="No policy is in force")).to_be_visible()
         page.goto("/alerts?tab=quarantines")
         expect(page.get_by_role("heading", name="Nobody is in quarantine")).to_be_visible()
         page.goto("/no/such/page")

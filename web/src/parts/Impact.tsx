@@ -29,21 +29,21 @@ export function Impact({ of, nothing = NOTHING, isTraffic = true }: { of: Planne
       <div className={css.sums}>
         <Stat name="Opens" value={count(of.opened)} hint="pairs of workloads" tone={of.opened ? "warning" : undefined} />
         <Stat name="Closes" value={count(of.closed)} hint="pairs of workloads" />
-        {isTraffic && <Stat name="Breaks" value={count(breaks)} hint={of.impact ? `kinds of traffic seen in ${plural(of.impact.days, "day")}` : "no traffic was judged"} tone={breaks ? "bad" : undefined} />}
+        {isTraffic && <Stat name="Breaks" value={count(breaks)} hint={of.impact ? `kinds of traffic of ${plural(of.impact.days, "day")}, once all enforce` : "no traffic was judged"} tone={breaks ? "bad" : undefined} />}
       </div>
       {of.opened + of.closed + of.findings.length === 0 && <Note>{nothing}</Note>}
       {of.findings.length > 0 && (
-        <ul className={css.boxes} aria-label="Tests that would fail">
+        <ul className={css.boxes} tabIndex={0} aria-label="Tests that would fail">
           {of.findings.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">test</Badge><p>{printable(one.message)}</p><span /><small>{printable(one.help)}</small></li>)}
         </ul>
       )}
       {of.sessions && of.sessions.cut.length > 0 && (
-        <ul className={css.boxes} aria-label="Connections in use that would be cut">
+        <ul className={css.boxes} tabIndex={0} aria-label="Connections in use that would be cut">
           {of.sessions.cut.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">cuts</Badge><p>{printable(one.source)} → {printable(one.destination)} <code>{printable(one.service)}</code></p><span className="soft small nowrap">in use</span>{ownersOf(one) && <small>{ownersOf(one)}</small>}</li>)}
         </ul>
       )}
       {broken.length > 0 && (
-        <ul className={css.boxes} aria-label="Traffic that would stop">
+        <ul className={css.boxes} tabIndex={0} aria-label="Traffic that would stop">
           {broken.map((one, index) => (
             <li key={index}>
               <Badge tone="bad" mark="✕">breaks</Badge><p>{printable(one.source)} → {printable(one.destination)} <code>{printable(one.service)}</code></p>
@@ -53,7 +53,7 @@ export function Impact({ of, nothing = NOTHING, isTraffic = true }: { of: Planne
         </ul>
       )}
       {of.boxes.length > 0 && (
-        <ul className={css.boxes} aria-label="What opens and closes">
+        <ul className={css.boxes} tabIndex={0} aria-label="What opens and closes">
           {of.boxes.map((box, index) => (
             <li key={index}>
               {box.change === "opened" ? <Badge tone="warning" mark="+">opens</Badge> : <Badge mark="−">closes</Badge>}

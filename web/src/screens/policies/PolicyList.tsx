@@ -7,7 +7,7 @@ import { useDrafts } from "../../parts/drafts";
 import type { Checked, Rule, Words } from "../../api/types";
 import { useKeeping } from "../../shell/query";
 import { Badge } from "../../ui/Badge";
-import { Empty, ErrorBox, Loading, Steps } from "../../ui/Box";
+import { Empty, ErrorBox, Steps } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { type Column, Table } from "../../ui/Table";
 import { brief, count, printable } from "../../words";
@@ -25,7 +25,8 @@ export interface Row {
   rules: number;
   /** None: not known yet. */
   hits: number | null;
-  found: Tally;
+  /** None: not checked yet. */
+  found: Tally | null;
   tests: number;
   failed: number;
   draft: "" | "new" | "changed" | "removed";
@@ -45,7 +46,7 @@ export function rowsOf(base: InForce, drafts: Drafts, words: Words | undefined, 
     return {
       file, name: policyIn(text) || known?.name || file, owner: word("owner") || known?.owner || "", scope: word("scope"),
       rules: draft ? rulesIn(text) : (known?.rules ?? rulesIn(text)), hits: rules ? rules.filter((one) => one.file === file).reduce((sum, one) => sum + one.connections, 0) : null,
-      found: tally(findingsOf(checked, file)), tests: tests.length, failed: tests.filter(hasFailed).length,
+      found: checked ? tally(findingsOf(checked, file)) : null, tests: tests.length, failed: tests.filter(hasFailed).length,
       draft: !draft ? "" : draft.text === null ? "removed" : file in base.files ? "changed" : "new",
     };
   });
@@ -62,10 +63,10 @@ const COLUMNS: readonly Column<Row>[] = [
   { id: "scope", name: "Scope", by: (one) => one.scope, cell: (one) => one.scope ? <span className="mono" title={printable(one.scope)}>{printable(one.scope)}</span> : <span className="soft">the whole estate</span> },
   { id: "rules", name: "Rules", width: "76px", isNumber: true, by: (one) => one.rules, cell: (one) => <To of={one} tab="rules">{count(one.rules)}</To> },
   { id: "hits", name: `Hits, ${HITS_DAYS} d`, width: "98px", isNumber: true, isExtra: true, by: (one) => one.hits ?? -1, cell: (one) => one.hits === null ? "…" : one.hits === 0 ? <span className="soft">none</span> : <To of={one} tab="rules"><span title={count(one.hits)}>{brief(one.hits)}</span></To> },
-  { id: "findings", name: "Findings", width: "150px", by: (one) => one.found.errors * 1000 + one.found.warnings, cell: (one) => <To of={one} beside="problems"><Found of={one.found} /></To> },
+  { id: "findings", name: "Findings", width: "150px", by: (one) => (one.found ? one.found.errors * 1000 + one.found.warnings : -1), cell: (one) => !one.found ? "…" : <To of={one} beside="problems"><Found of={one.found} /></To> },
   {
     id: "tests", name: "Tests", width: "132px", by: (one) => one.failed * 1000 - one.tests,
-    cell: (one) => one.tests === 0 ? <span className="soft">none</span> : <To of={one} beside="tests">{one.failed ? <Badge tone="bad" mark="✕">{one.failed} of {one.tests} fail</Badge> : <Badge tone="good" mark="✓">{one.tests} proven</Badge>}</To>,
+    cell: (one) => !one.found ? "…" : one.tests === 0 ? <span className="soft">none</span> : <To of={one} beside="tests">{one.failed ? <Badge tone="bad" mark="✕">{one.failed} of {one.tests} fail</Badge> : <Badge tone="good" mark="✓">{one.tests} proven</Badge>}</To>,
   },
 ];
 
@@ -95,7 +96,7 @@ export function PolicyList({ base, onNew }: { base: InForce; onNew: (() => void)
   const rules = useRules(HITS_DAYS);
   const rows = useMemo(() => rowsOf(base, drafts, words.data, checked.data?.checked, rules.data?.rules), [base, drafts, words.data, checked.data, rules.data]);
   if (rows.length === 0) return <Nothing onNew={onNew} />;
-  if (!words.data) return words.error ? <ErrorBox error={words.error} onRetry={() => void words.refetch()} /> : <Loading lines={8} />;
+  if (words.error && !words.data) return <ErrorBox error={words.error} onRetry={() => void words.refetch()} />;
   return (
     <Table
       label="Policies" rows={rows} columns={COLUMNS} idOf={(one) => one.file} nameOf={(one) => printable(one.name)} order={{ id: "name", isDown: false }}
