@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+
 import pytest
 from pages import log_in, tab, violations
 from playwright.sync_api import Browser, expect
@@ -65,6 +66,18 @@ def test_a_refusal_of_the_provider_is_said_in_words(browser: Browser, estate: Sh
         page.get_by_label("Access token").fill(estate.served.token)
         page.get_by_role("button", name="Log in").click()
         expect(page).to_have_url(re.compile("/$"))
+
+
+def test_a_provider_is_the_first_way_in(browser: Browser, estate: Shop) -> None:
+    """Where there is one, it is offered by name, and leads back to the page that was asked for."""
+    with tab(browser, estate.served.controller.settings.url) as page:
+        way = {"token": True, "provider": "https://id.example", "name": "Example"}
+        page.route("**/v1/login", lambda route: route.fulfill(json=way))
+        page.goto("/workloads?where=app%3Dshop")
+        link = page.get_by_role("link", name="Sign in with Example")
+        expect(link).to_have_attribute("href", "/v1/login/oidc?then=%2Fworkloads%3Fwhere%3Dapp%253Dshop")
+        expect(page.get_by_label("Access token")).to_be_visible()
+        assert violations(page) == []
 
 
 def test_what_one_may_not_do_is_there_and_says_why(browser: Browser, estate: Shop, guest: str) -> None:

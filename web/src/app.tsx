@@ -7,7 +7,7 @@ import { client } from "./api/queries";
 import { SCREENS } from "./screens";
 import { Login } from "./screens/login/Login";
 import { useIdleEnd } from "./session/idle";
-import { begin, useSession } from "./session/session";
+import { begin, current, subscribe, useSession } from "./session/session";
 import { Frame } from "./shell/Frame";
 import { Empty, ErrorBox, Loading } from "./ui/Box";
 
@@ -25,14 +25,14 @@ const router = createBrowserRouter([
   },
 ]);
 
+/** What was shown to one is not shown to the next; before the page to sign in asks anything. */
+subscribe(() => void (current().phase === "out" && client.clear()));
+
 export function App() {
   const { phase } = useSession();
   const [error, setError] = useState<unknown>(null);
   useIdleEnd();
   useEffect(() => void begin().catch(setError), []);
-  useEffect(() => {
-    if (phase === "out") client.clear(); // what was shown to one is not shown to the next
-  }, [phase]);
   if (phase === "out") return <Login />;
   if (phase === "in") return <RouterProvider router={router} />;
   return error === null ? <Loading /> : <ErrorBox error={error} onRetry={() => location.reload()} />;
