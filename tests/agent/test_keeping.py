@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from scripted import OTHER, UUID, WEB, Controller, Host, Paper, body, until
 
+from ringfence.agent import breakglass
 from ringfence.agent.disk import HELD, Disk
 from ringfence.agent.held import Held
 from ringfence.agent.journal import Journal
@@ -87,6 +88,36 @@ def test_what_is_taken_away_is_written_before_it_is_enforced(tmp_path: Path) -> 
             await until(lambda: controller.realised[-1].assignment == made.revision)
             assert point.before[-1] is not None
             assert point.before[-1].assignment == made
+        await controller.bus.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("even_quarantine", [False, True])
+def test_a_quarantine_that_a_break_glass_lifts_is_not_told_as_held(even_quarantine: bool, tmp_path: Path) -> None:
+    """Somebody at the host disables policy: a quarantine holds on and is told, or is lifted by word and is not; when
+    the glass is whole again it is."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, Paper()) as agent:
+            await settle(controller)
+            told = breakglass.disable(tmp_path, agent.clock, for_s=600, why="x", even_quarantine=even_quarantine)
+            agent.reload()
+            isolated = controller.isolate(Isolation(UUID, ()))
+            await controller.say(isolated)
+            await until(lambda: agent.held.isolations == isolated)
+            if not even_quarantine:
+                await until(lambda: controller.realised[-1].isolations == isolated.revision)
+            await controller.say(controller.move(added=["10.0.0.3"]))
+            await until(lambda: controller.realised[-1].change == agent.footing.change)
+            assert (controller.realised[-1].isolations == isolated.revision) is not even_quarantine
+            breakglass.end(tmp_path, told)
+            agent.reload()
+            await until(lambda: controller.realised[-1].isolations == isolated.revision)
+            assert agent.footing.in_force is not None
+            assert agent.footing.in_force.is_quarantined
         await controller.bus.close()
 
     run(test())
