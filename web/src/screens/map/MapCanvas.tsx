@@ -39,21 +39,35 @@ interface Props {
 
 const NOWHERE: Under = { box: -1, line: null, x: 0, y: 0 };
 
+const hidden = (kind: string): HTMLElement => {
+  const made = document.createElement(kind);
+  made.setAttribute("aria-hidden", "true");
+  return made;
+};
+
 /** A stage over two canvases, by WebGL where there is any. */
 async function raise(host: HTMLElement, told: Stage["told"]): Promise<Stage> {
-  const [shapes, words] = [document.createElement("canvas"), document.createElement("canvas")];
-  for (const canvas of [shapes, words]) canvas.setAttribute("aria-hidden", "true");
-  host.prepend(shapes, words);
-  const { glPainter } = await import("./gl");
-  const painter = hasGl() ? await glPainter(shapes).catch(() => null) : null;
-  if (painter) return new Stage(host, painter, words, told);
-  const flat = document.createElement("canvas");
-  flat.setAttribute("aria-hidden", "true");
+  const [world, shapes, words] = [hidden("div"), hidden("canvas") as HTMLCanvasElement, hidden("canvas") as HTMLCanvasElement];
+  world.className = css.world ?? "";
+  world.append(shapes, words);
+  host.prepend(world);
+  const gl = glKind();
+  const painter = gl === "none" ? null : await import("./gl").then(({ glPainter }) => glPainter(shapes)).catch(() => null);
+  if (painter) return new Stage(host, world, painter, words, told, gl === "software");
+  const flat = hidden("canvas") as HTMLCanvasElement;
   shapes.replaceWith(flat);
-  return new Stage(host, flatPainter(flat), words, told);
+  return new Stage(host, world, flatPainter(flat), words, told, true);
 }
 
-const hasGl = (): boolean => document.createElement("canvas").getContext("webgl2") !== null;
+/** Whether there is WebGL, and whether a graphics card does it. */
+function glKind(): "card" | "software" | "none" {
+  const gl = document.createElement("canvas").getContext("webgl2");
+  if (!gl) return "none";
+  const told = gl.getExtension("WEBGL_debug_renderer_info");
+  const name = String(gl.getParameter(told ? told.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
+  gl.getExtension("WEBGL_lose_context")?.loseContext();
+  return /swiftshader|llvmpipe|software|basic render/i.test(name) ? "software" : "card";
+}
 
 export function MapCanvas({ view, laid, isDraft, chosen, goal, onBox, onLine, onNothing, children }: Props) {
   const host = useRef<HTMLDivElement>(null);
@@ -80,7 +94,7 @@ export function MapCanvas({ view, laid, isDraft, chosen, goal, onBox, onLine, on
     }, setError);
     const resized = new ResizeObserver(() => made?.resized());
     resized.observe(element);
-    return () => (stop.abort(), resized.disconnect(), made?.close(), element.querySelectorAll("canvas").forEach((canvas) => canvas.remove()));
+    return () => (stop.abort(), resized.disconnect(), made?.close(), element.querySelector(`.${css.world}`)?.remove());
   }, []);
   useEffect(() => {
     stage?.dress();

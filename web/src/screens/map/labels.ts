@@ -24,6 +24,14 @@ export interface Named {
   has: Uint8Array;
 }
 
+/** The canvas, and what of it is beyond the sides of what is seen. */
+export interface Room {
+  width: number;
+  height: number;
+  left: number;
+  top: number;
+}
+
 interface Place {
   at: number;
   x: number;
@@ -37,8 +45,9 @@ export class Labels {
 
   constructor(private readonly context: CanvasRenderingContext2D) {}
 
-  paint(named: Named, drawing: Drawing, camera: Camera, width: number, height: number, depth: number, inks: Inks): void {
+  paint(named: Named, drawing: Drawing, camera: Camera, room: Room, depth: number, inks: Inks): void {
     const { context } = this;
+    const { width, height } = room;
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     context.clearRect(0, 0, width, height);
     context.textBaseline = "middle";
@@ -47,7 +56,7 @@ export class Labels {
       if (!box) continue;
       context.globalAlpha = named.has[place.at] ? 1 : 0.55;
       const isOpen = box.depth < depth && box.children.length > 0;
-      if (isOpen) this.title(named, place, camera, width, inks);
+      if (isOpen) this.title(named, place, camera, room, inks);
       else this.card(named, place, inks);
     }
     context.globalAlpha = 1;
@@ -64,14 +73,14 @@ export class Labels {
   }
 
   /** Of an open box: in its head, and in sight as long as the box is. */
-  private title({ tree }: Named, { at, x, y, width, height }: Place, camera: Camera, room: number, inks: Inks): void {
+  private title({ tree }: Named, { at, x, y, width, height }: Place, camera: Camera, room: Room, inks: Inks): void {
     const box = tree.boxes[at];
     const high = TITLE * camera.scale;
     if (!box || high < 9) return;
     const size = Math.min(13, Math.max(9.5, high * 0.5));
-    const [left, top] = [Math.max(x + 10, 10), Math.max(y + Math.min(high, 26) / 2, 13)];
+    const [left, top] = [Math.max(x + 10, room.left + 10), Math.max(y + Math.min(high, 26) / 2, room.top + 13)];
     if (top > y + height - 10) return;
-    const most = Math.min(x + width, room) - left - 8;
+    const most = Math.min(x + width, room.width - room.left) - left - 8;
     const name = this.fitted(printable(box.name), most, `620 ${size}px ${FAMILY}`);
     if (top > y + high / 2 + 1) {
       this.context.fillStyle = inks.back;

@@ -28,6 +28,14 @@ export interface Told {
 const LEGIBLE = { holder: 30, leaf: 50 };
 const FLIGHT_MS = 320;
 const REACH = 7;
+/** So long after the last movement the map rests. */
+const REST_MS = 130;
+/** And at least so many frames: where each takes long, hands move on between them. */
+const REST_FRAMES = 3;
+/** Slow drawing: while it moves the picture is moved, and this share beyond each side is drawn beforehand. */
+const BEYOND = 0.16;
+const SLOW_MS = 34;
+const PATIENCE = 6;
 
 export class Stage {
   camera: Camera = { scale: 1, x: 0, y: 0 };
@@ -44,8 +52,16 @@ export class Stage {
   private anchor: Rect | null = null;
   private isStale = true;
   private painted = 0;
+  private movedAt = -Infinity;
+  private framedAt = 0;
+  private lateFrames = 0;
+  private stillFrames = 0;
+  private seenMoveAt = -Infinity;
+  /** The camera of the last real picture. */
+  private shot: Camera = this.camera;
 
-  constructor(readonly host: HTMLElement, readonly painter: Painter, private readonly words: HTMLCanvasElement, readonly told: Told) {
+  /** `world` holds the canvases. `isSlow`: no graphics card draws them. */
+  constructor(readonly host: HTMLElement, private readonly world: HTMLElement, readonly painter: Painter, private readonly words: HTMLCanvasElement, readonly told: Told, private isSlow: boolean) {
     const context = words.getContext("2d");
     this.labels = context && new Labels(context);
     this.dress();
@@ -96,6 +112,7 @@ export class Stage {
 
   redraw(): void {
     this.isStale = true;
+    if (this.isSlow && this.drawing) this.movedAt = performance.now();
     this.ask();
   }
 
@@ -125,6 +142,7 @@ export class Stage {
   move(camera: Camera): void {
     [this.flight, this.anchor] = [null, null];
     this.camera = camera;
+    this.movedAt = performance.now();
     this.ask();
   }
 
@@ -190,6 +208,7 @@ export class Stage {
     }
     const { picture, width, height } = this;
     if (!picture || width === 0 || height === 0) return;
+    if (this.isMoving(now)) return this.shift();
     const depth = this.openFrom.filter((least) => this.camera.scale >= least).length;
     if (this.isStale || depth !== this.depth) {
       this.isStale = false;
@@ -200,16 +219,45 @@ export class Stage {
       this.host.dataset.edges = String(this.drawing.bundles.reduce((sum, one) => sum + one.edges.length, 0));
       this.host.dataset.lines = String(this.drawing.bundles.length);
     }
-    this.painter.paint(this.camera, width, height);
-    this.write(picture, width, height, depth);
+    const [left, top] = this.isSlow ? [Math.round(width * BEYOND), Math.round(height * BEYOND)] : [0, 0];
+    const shifted = { ...this.camera, x: this.camera.x + left, y: this.camera.y + top };
+    this.world.style.inset = `${-top}px ${-left}px`;
+    this.world.style.transform = "";
+    this.shot = this.camera;
+    this.painter.paint(shifted, width + 2 * left, height + 2 * top);
+    this.write(picture, shifted, width + 2 * left, height + 2 * top, depth, left, top);
     this.host.dataset.frames = String(++this.painted);
     if (this.painted === 1) performance.mark("map-first-picture");
   }
 
-  private write(picture: Picture, width: number, height: number, depth: number): void {
+  /** Whether to move the picture there is. Where frames come late, drawing is slow from then on. */
+  private isMoving(now: number): boolean {
+    if (this.flight) this.movedAt = now;
+    this.stillFrames = this.movedAt === this.seenMoveAt ? this.stillFrames + 1 : 0;
+    this.seenMoveAt = this.movedAt;
+    const isIt = now - this.movedAt < REST_MS || this.stillFrames < REST_FRAMES;
+    const between = now - this.framedAt;
+    this.framedAt = now;
+    if (isIt && !this.isSlow) {
+      this.lateFrames = between > SLOW_MS && between < 1000 ? this.lateFrames + 1 : Math.max(0, this.lateFrames - 1);
+      this.isSlow = this.lateFrames > PATIENCE;
+    }
+    return isIt && this.isSlow && this.drawing !== null;
+  }
+
+  private shift(): void {
+    const by = this.camera.scale / this.shot.scale;
+    const [left, top] = [Math.round(this.width * BEYOND), Math.round(this.height * BEYOND)];
+    const x = this.camera.x - this.shot.x * by + left - left * by;
+    const y = this.camera.y - this.shot.y * by + top - top * by;
+    this.world.style.transform = `translate(${x}px, ${y}px) scale(${by})`;
+    this.ask();
+  }
+
+  private write(picture: Picture, camera: Camera, width: number, height: number, depth: number, left: number, top: number): void {
     const [wide, high] = [Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio)];
     if (this.words.width !== wide || this.words.height !== high) [this.words.width, this.words.height] = [wide, high];
-    if (this.drawing) this.labels?.paint(picture, this.drawing, this.camera, width, height, depth, this.inks);
+    if (this.drawing) this.labels?.paint(picture, this.drawing, camera, { width, height, left, top }, depth, this.inks);
   }
 }
 

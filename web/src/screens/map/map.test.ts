@@ -1,0 +1,93 @@
+import { describe, expect, it } from "vitest";
+import { bodyOf, type MapEdge, type MapNode, questionOf, since } from "./asking";
+import { fold } from "./bundles";
+import { fit, zoomed } from "./camera";
+import { layout } from "./layout";
+import { planOf } from "./picture";
+import { stepped } from "./square";
+import { selectorOf, trail, treeOf, upTo } from "./tree";
+
+const group = (env: string, app: string, role: string | null): MapNode => ({
+  id: selectorOf(["env", "app", "role"], [env, app, role]), name: "", kind: "workloads", labels: { env, app, role }, selector: null, workloads: 2, controlled: 2, kinds: {}, modes: {},
+  addresses: 0, jewels: [], is_crown_jewel: false, quarantined: 0, sources: 0, destinations: 0, from_internet: 0, members: [],
+});
+const place = (id: string): MapNode => ({ ...group("", "", null), id, name: id, kind: "internet", labels: {}, workloads: 0 });
+const edge = (source: number, destination: number, status: MapEdge["now"]["status"], connections = 1): MapEdge => ({
+  source, destination, now: { status, verdict: null, rules: [], is_uncovered: false }, draft: null, services: [], more_services: 0, connections, bytes: 0,
+  first: "2026-01-01T00:00:00Z", last: "2026-01-01T00:00:00Z", pairs: 1, is_north_south: false,
+});
+
+const BY = ["env", "app", "role"];
+const NODES = [group("prod", "shop", "web"), group("prod", "shop", "db"), group("prod", "crm", null), group("dev", "shop", "web"), place("internet")];
+const tree = treeOf(NODES, BY);
+
+describe("tree", () => {
+  it("holds groups in boxes by label, places first, what lacks a label last", () => {
+    expect(tree.boxes.map((box) => box.name)).toEqual(["Internet", "dev", "shop", "web", "prod", "crm", "no role", "shop", "db", "web"]);
+    expect(trail(tree, tree.ofNode[0] ?? -1)).toEqual(["prod", "shop", "web"]);
+  });
+  it("does not depend on the order of groups", () => {
+    expect(treeOf(NODES.toReversed(), BY).boxes.map((box) => box.id)).toEqual(tree.boxes.map((box) => box.id));
+  });
+  it("names boxes as the API names groups of fewer labels", () => {
+    expect(tree.boxes[upTo(tree, tree.ofNode[1] ?? -1, 1)]?.id).toBe("env=prod,app=shop");
+    expect(selectorOf(["app", "role"], ["ä b", null])).toBe('app="\\u00e4 b",!role');
+  });
+});
+
+describe("layout", () => {
+  const rects = layout(planOf(tree));
+  const rect = (at: number): number[] => [...rects.subarray(at * 4, at * 4 + 4)];
+  it("puts every box within its parent, and no two of one parent over each other", () => {
+    tree.boxes.forEach((box, at) => {
+      const [x = 0, y = 0, w = 0, h = 0] = rect(at);
+      if (box.parent >= 0) {
+        const [px = 0, py = 0, pw = 0, ph = 0] = rect(box.parent);
+        expect(x >= px && y >= py && x + w <= px + pw + 0.01 && y + h <= py + ph + 0.01).toBe(true);
+      }
+      tree.boxes.forEach((other, index) => {
+        if (index <= at || other.parent !== box.parent) return;
+        const [ox = 0, oy = 0, ow = 0, oh = 0] = rect(index);
+        expect(x + w <= ox || ox + ow <= x || y + h <= oy || oy + oh <= y).toBe(true);
+      });
+    });
+  });
+  it("is the same for the same tree", () => expect(layout(planOf(treeOf(NODES, BY)))).toEqual(rects));
+});
+
+describe("bundles", () => {
+  const edges = [edge(0, 1, "allowed", 5), edge(3, 0, "blocked", 2), edge(3, 1, "would-block", 1), edge(4, 0, "no-policy")];
+  it("are as bad as the worst they stand for, and lose no connection", () => {
+    const { lines, inner } = fold(edges, tree, (node) => tree.ofNode[node] ?? -1, 0, false);
+    expect(lines.map((line) => [tree.boxes[line.source]?.name, tree.boxes[line.destination]?.name, line.rank, line.connections])).toEqual([["dev", "prod", 0, 3], ["Internet", "prod", 1, 1]]);
+    expect([...inner.values()].map((line) => line.connections)).toEqual([5]);
+  });
+});
+
+describe("question", () => {
+  it("is read from the address, what is no verdict is none", () => {
+    const search = new URLSearchParams("service=https&verdict=evil&by=env,,app,env");
+    expect(questionOf(search, "app=shop", 3600)).toEqual({ where: "app=shop", seconds: 3600, service: "https", verdict: "", by: ["env", "app"] });
+    expect(bodyOf(questionOf(search, "", 60), 0, null).verdict).toBe(null);
+  });
+  it("asked twice within a step is the same", () => expect(since(86_400, 1e12)).toBe(since(86_400, 1e12 + 1000)));
+});
+
+describe("camera", () => {
+  it("keeps the point under the pointer where it is", () => {
+    const after = zoomed({ scale: 1, x: 10, y: 20 }, 2, 110, 220);
+    expect([(110 - after.x) / after.scale, (220 - after.y) / after.scale]).toEqual([100, 200]);
+  });
+  it("shows all of a rectangle", () => {
+    const { scale, x, y } = fit({ x: 0, y: 0, width: 4000, height: 500 }, 1000, 700);
+    expect(x >= 0 && y >= 0 && x + 4000 * scale <= 1000 && y + 500 * scale <= 700).toBe(true);
+  });
+});
+
+describe("square", () => {
+  it("stays within", () => {
+    expect(stepped([0, 0], "ArrowLeft", 3)).toEqual([0, 0]);
+    expect(stepped([1, 1], "ArrowDown", 3)).toEqual([2, 1]);
+    expect(stepped([1, 1], "x", 3)).toBe(null);
+  });
+});
