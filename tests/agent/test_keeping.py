@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Collection, Coroutine, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from scripted import OTHER, UUID, WEB, Controller, Host, Paper, body, until
 
 from ringfence.agent import breakglass
+from ringfence.agent.clock import Clock
 from ringfence.agent.disk import HELD, Disk
 from ringfence.agent.held import Held
 from ringfence.agent.journal import Journal
@@ -20,6 +22,7 @@ from ringfence.core.intent.model import Intent
 from ringfence.core.intent.pieces import Isolation
 from ringfence.core.net.address import parse_address
 from ringfence.ports.target import Observed
+from ringfence.wire.messages import Upcoming
 
 FIRST, SECOND = parse_address("10.0.0.1"), parse_address("10.0.0.2")
 
@@ -118,6 +121,39 @@ def test_a_quarantine_that_a_break_glass_lifts_is_not_told_as_held(even_quaranti
             await until(lambda: controller.realised[-1].isolations == isolated.revision)
             assert agent.footing.in_force is not None
             assert agent.footing.in_force.is_quarantined
+        await controller.bus.close()
+
+    run(test())
+
+
+class Ahead(Clock):
+    """A clock by which two hours have passed."""
+
+    def wall_s(self) -> float:
+        return super().wall_s() + 7200
+
+
+def test_what_closed_while_the_host_was_off_stays_closed(tmp_path: Path) -> None:
+    """An agent that starts after a turn keeps that it is over: the next one opens nothing, whatever its clock says."""
+
+    async def test() -> None:
+        controller, later = Controller(), body("tcp/80")
+        await controller.start()
+        controller.bodies[later.digest] = later
+        async with Host(controller, tmp_path, Paper()):
+            turn = Upcoming(Clock().now() + timedelta(hours=1), later.digest)
+            made = controller.assign(body("tcp/80", "tcp/22"), schedule=(turn,))
+            await controller.say(made)
+            await until(lambda: controller.realised and controller.realised[-1].assignment == made.revision)
+        controller.answers = False
+        async with Host(controller, tmp_path, Paper(), clock=Ahead()) as agent:
+            await until(lambda: agent.footing.in_force is not None)
+            assert agent.footing.in_force is not None
+            closed = agent.footing.in_force.parts
+        found = left(tmp_path).intent(Clock().now())
+        assert found is not None
+        assert found.parts == closed
+        assert len(found.parts[0].cells) == 1
         await controller.bus.close()
 
     run(test())
