@@ -133,6 +133,8 @@ def test_a_failing_test_says_who_would_pass_and_holds_the_change(browser: Browse
 
 def test_a_change_goes_to_a_canary_then_to_all_and_back(browser: Browser, estate: Shop, base: int) -> None:
     """What it opens is told before; a note is required; the rollout is followed, gone on with, compared, taken back."""
+    for host in estate.hosts:
+        host.run(host.beat())  # who is not heard is no part of a canary
     with tab(browser, url_of(estate.served)) as page:
         log_in(page, estate.served.token, "/policies?file=shop.yaml&beside=plan")
         write(page, "shop.yaml", WITH_SSH)
