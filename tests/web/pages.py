@@ -54,6 +54,12 @@ def log_in(page: Page, token: str, path: str = "/") -> None:
     expect(page.get_by_role("navigation", name="Screens")).to_be_visible()
 
 
+def picture(page: Page, shots: Path | None, name: str) -> None:
+    """For people to look at, where they asked for pictures."""
+    if shots is not None:
+        page.screenshot(path=shots / f"{name}.png")
+
+
 def violations(page: Page) -> list[str]:
     """What axe finds that keeps people out, as `rule: elements`."""
     page.evaluate(_AXE.read_text())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import Theme, log_in, tab, violations
+from pages import Theme, log_in, picture, tab, violations
 from playwright.sync_api import Browser, Page, expect
 from serving import Host, Serving, eventually, serving
 
@@ -269,7 +269,9 @@ LOOKS = {
 
 @pytest.mark.parametrize("width", [1440, 900])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_deciding_is_for_everybody(browser: Browser, bare: Serving, shots: Path, theme: Theme, width: int) -> None:
+def test_deciding_is_for_everybody(
+    browser: Browser, bare: Serving, shots: Path | None, theme: Theme, width: int
+) -> None:
     """axe finds nothing serious on recommend, reach and setup, with and without a policy in force."""
     found = {}
     with tab(browser, url_of(bare), theme=theme, width=width) as page:
@@ -278,7 +280,7 @@ def test_deciding_is_for_everybody(browser: Browser, bare: Serving, shots: Path,
             page.goto(path)
             expect(page.get_by_role("heading", level=1)).to_be_visible()
             settle(page)
-            page.screenshot(path=shots / f"{name}-{theme}-{width}.png")
+            picture(page, shots, f"{name}-{theme}-{width}")
             found[name] = violations(page)
             assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), name
     assert {name: wrong for name, wrong in found.items() if wrong} == {}

@@ -49,7 +49,7 @@ def test_home_counts_what_the_controller_knows(browser: Browser, estate: Shop) -
         log_in(page, estate.served.token)
         expect(page.get_by_role("link", name=re.compile("Enforcing"))).to_contain_text("2 of 7 workloads")
         expect(page.get_by_role("link", name=re.compile("Hosts as told"))).to_contain_text("2 / 2")
-        expect(page.get_by_role("link", name="shop.ledger")).to_be_visible()
+        expect(page.get_by_role("link", name="shop.ledger", exact=True)).to_be_visible()
         page.get_by_role("link", name=re.compile("no agent")).click()
         expect(page).to_have_url(re.compile("state=unmanaged"))
         expect(page.get_by_role("heading", name="Workloads")).to_be_visible()
