@@ -1,6 +1,6 @@
 """`make bench`: every benchmark after the other, each with its peer or physical limit beside it.
 
-python -m bench [NAME ...]     names: engine policy ingest mine map api bus fleet nftables agent_telemetry
+python -m bench [NAME ...]     names: engine policy ingest mine map api bus fleet nftables agent_telemetry web
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ BENCHES = {
     "fleet": (),
     "nftables": ("nft", "ip", "cc"),
     "agent_telemetry": ("nft", "ip"),
+    "web": ("chromium",),
 }
 """Each with the programs it needs beside Ringfence."""
 

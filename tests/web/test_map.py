@@ -1,0 +1,131 @@
+"""The map, its table and its matrix, in a real browser, on a real controller with traffic."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from explored import Explored, explored
+from pages import Theme, log_in, picture, tab, violations
+from playwright.sync_api import Browser, Page, expect
+
+
+@pytest.fixture(scope="module")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
+    with explored(tmp_path_factory.mktemp("talking")) as made:
+        yield made
+
+
+def open_map(page: Page, talking: Explored, more: str = "") -> None:
+    log_in(page, talking.served.token, f"/map?since=30d{more}")
+    expect(page.get_by_role("heading", name="Map")).to_be_visible()
+
+
+def url_of(talking: Explored) -> str:
+    return talking.served.controller.settings.url
+
+
+def canvas(page: Page) -> None:
+    expect(page.locator("[role=application][data-frames]")).to_be_visible()
+
+
+def test_the_map_counts_what_the_api_says(browser: Browser, talking: Explored) -> None:
+    """Groups, edges and edges by verdict are those of `POST /v1/map`, and the map is painted by WebGL."""
+    told = talking.post("/map")
+    with tab(browser, url_of(talking)) as page:
+        open_map(page, talking)
+        expect(page.locator("[role=application]")).to_have_attribute("data-painter", "webgl")
+        canvas(page)
+        about = page.get_by_role("heading", name="Map").locator("..")
+        expect(about).to_contain_text(f"{len(told['nodes'])} groups, {len(told['edges'])} edges")
+        legend = page.get_by_role("group", name="Edges by verdict")
+        for status, word in (("would-block", "would block"), ("blocked", "blocked")):
+            button = legend.get_by_role("button", name=re.compile(f"^{word}"))
+            expect(button).to_contain_text(str(told["statuses"][status]))
+
+
+def test_an_edge_is_found_by_its_group_and_told_in_full(browser: Browser, talking: Explored) -> None:
+    """Find flies to a group, its lines are listed unprotected first, a line opens with services and a rule to write;
+    the address carries all of it."""
+    with tab(browser, url_of(talking)) as page:
+        open_map(page, talking)
+        canvas(page)
+        page.get_by_label("Find a group or workload").fill("crm-dev-db-1")
+        page.keyboard.press("Enter")
+        group = page.get_by_role("region", name=re.compile("dev › crm › db"))
+        expect(group).to_contain_text("crm-dev-db-1, crm-dev-db-2")
+        group.get_by_role("button", name=re.compile("from prod › shop › web")).click()
+        edge = page.get_by_role("region", name=re.compile("prod.shop.web"))
+        expect(edge).to_contain_text("tcp/5432")
+        expect(edge).to_contain_text("First seen")
+        expect(page).to_have_url(re.compile("from=.*to="))
+        page.reload()
+        expect(page.get_by_role("region", name=re.compile("prod.shop.web"))).to_contain_text("tcp/5432")
+
+
+def test_what_a_rule_decides_names_the_rule(browser: Browser, talking: Explored) -> None:
+    """An edge that a rule allows names the rule, its file and line, and leads to it."""
+    edge = "&from=env%3Dprod%2Capp%3Dshop%2Crole%3Dweb&to=env%3Dprod%2Capp%3Dshop%2Crole%3Dapi&level=2"
+    with tab(browser, url_of(talking)) as page:
+        open_map(page, talking, edge)
+        told = page.get_by_role("region", name=re.compile("prod.shop.web"))
+        rule = told.get_by_role("link", name="shop/calls")
+        expect(rule).to_have_attribute("href", re.compile("file=shop.yaml&line="))
+        expect(told).to_contain_text("pages are made of answers")
+
+
+def test_keys_do_what_a_pointer_does(browser: Browser, talking: Explored) -> None:
+    """Arrows go from group to group and say which, Enter opens it, Escape lets go."""
+    with tab(browser, url_of(talking)) as page:
+        open_map(page, talking)
+        drawn = page.locator("[role=application][data-frames]")
+        drawn.focus()
+        page.keyboard.press("ArrowRight")
+        expect(drawn.get_by_role("status")).to_have_text(re.compile("Internet"))
+        page.keyboard.press("ArrowDown")
+        expect(drawn.get_by_role("status")).not_to_have_text(re.compile("Internet"))
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("region", name=re.compile("172[.]16[.]5[.]0"))).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("button", name="Close details")).to_have_count(0)
+
+
+def test_one_question_for_map_table_and_matrix(browser: Browser, talking: Explored) -> None:
+    """The verdict chosen in the legend narrows all three, the table begins with what is unprotected, and a cell opens
+    the same drawer."""
+    told = talking.post("/flows", verdict="blocked")
+    with tab(browser, url_of(talking)) as page:
+        open_map(page, talking)
+        page.get_by_role("group", name="Edges by verdict").get_by_role("button", name=re.compile("^blocked")).click()
+        expect(page).to_have_url(re.compile("verdict=blocked"))
+        page.get_by_role("tab", name="Table").click()
+        table = page.get_by_role("table", name="Flows")
+        expect(table).to_have_attribute("aria-rowcount", str(told["total"] + 1))
+        expect(table.get_by_text("would block")).to_have_count(0)
+        page.get_by_label("Verdict").select_option("")
+        expect(table.get_by_role("row").nth(1)).to_contain_text("would block")
+        page.get_by_role("tab", name="Matrix").click()
+        cell = page.get_by_role("gridcell", name=re.compile("^prod.shop.web to prod.shop.api"))
+        cell.click()
+        expect(page.get_by_role("region", name=re.compile("prod.shop.web"))).to_contain_text("shop/calls")
+        page.get_by_role("button", name="Segments").click()
+        expect(page.get_by_role("gridcell", name=re.compile("^shop.web to shop.api"))).to_be_visible()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_map_is_for_everybody(browser: Browser, talking: Explored, shots: Path | None, theme: Theme) -> None:
+    """axe finds nothing serious on map, table and matrix, a drawer open, wide and narrow."""
+    found: dict[str, list[str]] = {}
+    for width in (1440, 900):
+        with tab(browser, url_of(talking), theme=theme, width=width) as page:
+            open_map(page, talking)
+            canvas(page)
+            for name in ("Map", "Table", "Matrix"):
+                page.get_by_role("tab", name=name).click()
+                expect(page.get_by_label("Loading")).to_have_count(0)
+                picture(page, shots, f"map-{name}-{theme}-{width}")
+                found[f"{name} {width}"] = violations(page)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert {name: wrong for name, wrong in found.items() if wrong} == {}
