@@ -60,7 +60,7 @@ export function draw(tree: Tree, rects: Float32Array, level: Level, depth: numbe
   };
   // The last drawn is on top: what is unprotected is drawn last.
   const bundles = level.lines.toReversed();
-  const crowd = Math.min(1, 60 / Math.sqrt(bundles.length + 1));
+  const crowd = Math.min(1, 20 / Math.sqrt(bundles.length + 1));
   const busiest = Math.log1p(bundles.reduce((most, each) => Math.max(most, each.connections), 1));
   const values = new Float32Array(bundles.length * LINE);
   bundles.forEach((bundle, at) => values.set(lineOf(bundle, rects, focus, near.size > 0, crowd, busiest), at * LINE));
@@ -98,9 +98,9 @@ function lineOf(one: Bundle, rects: Float32Array, focus: Focus, isFocused: boole
   const chord = Math.hypot(end.x - start.x, end.y - start.y);
   const around = Math.hypot(control.x - start.x, control.y - start.y) + Math.hypot(end.x - control.x, end.y - control.y);
   const lit = isLit(one, focus);
-  const usual = one.rank === 3 ? 0.55 * crowd : one.rank === 2 ? 0.8 * Math.max(0.55, crowd) : Math.max(0.5, crowd);
+  const usual = one.rank === 3 ? 0.6 * crowd : one.rank === 2 ? 0.75 * crowd : Math.max(0.3, crowd);
   const opacity = lit ? 1 : isFocused ? FAINT : Math.max(0.12, usual);
-  const width = 1.1 + 1.5 * (Math.log1p(one.connections) / busiest) + (lit ? 1 : 0);
+  const width = (1.1 + 1.5 * (Math.log1p(one.connections) / busiest)) * (0.6 + 0.4 * crowd) + (lit ? 1 : 0);
   return [start.x, start.y, end.x, end.y, control.x, control.y, (2 * chord + around) / 3, 0, one.rank, width, opacity, one.isChanged ? 1 : 0];
 }
 
