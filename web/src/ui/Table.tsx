@@ -73,7 +73,6 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
   useEffect(() => {
     if (isAtEnd) onEnd?.();
   }, [isAtEnd, onEnd]);
-  const width = columns.length + (onPick ? 1 : 0);
 
   const pick = (id: string, isOn: boolean): void => {
     const next = new Set(picked);
@@ -118,7 +117,8 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
           </tr>
         </thead>
         <tbody>
-          {before > 0 && <tr className={css.space} aria-hidden="true"><td colSpan={width} style={{ height: `${before}px` }} /></tr>}
+          {/* one cell, not a span: with columns left out a span would make room for them again */}
+          {before > 0 && <tr className={css.space} aria-hidden="true"><td style={{ height: `${before}px` }} /></tr>}
           {items.map(({ index }) => {
             const row = shown[index];
             if (row === undefined) return null;
@@ -137,7 +137,7 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
               </tr>
             );
           })}
-          {after > 0 && <tr className={css.space} aria-hidden="true"><td colSpan={width} style={{ height: `${after}px` }} /></tr>}
+          {after > 0 && <tr className={css.space} aria-hidden="true"><td style={{ height: `${after}px` }} /></tr>}
         </tbody>
       </table>
     </div>

@@ -45,12 +45,16 @@ export function rowsOf(base: InForce, drafts: Drafts, words: Words | undefined, 
     const word = (key: string): string => new RegExp(`^${key}:[ \\t]*["']?([^"'\\n#]+)`, "m").exec(text)?.[1]?.trim() ?? "";
     return {
       file, name: policyIn(text) || known?.name || file, owner: word("owner") || known?.owner || "", scope: word("scope"),
-      rules: draft ? rulesIn(text) : (known?.rules ?? rulesIn(text)), hits: rules ? rules.filter((one) => one.file === file).reduce((sum, one) => sum + one.connections, 0) : null,
+      rules: draft ? rulesIn(text) : (known?.rules ?? rulesIn(text)), hits: hitsOf(rules?.filter((one) => one.file === file), known?.rules ?? 0),
       found: checked ? tally(findingsOf(checked, file)) : null, tests: tests.length, failed: tests.filter(hasFailed).length,
       draft: !draft ? "" : draft.text === null ? "removed" : file in base.files ? "changed" : "new",
     };
   });
 }
+
+/** None while they are not known, or where some of the rules are beyond what is listed. */
+const hitsOf = (listed: readonly Rule[] | undefined, all: number): number | null =>
+  listed === undefined || listed.length < all ? null : listed.reduce((sum, one) => sum + one.connections, 0);
 
 const rulesIn = (text: string): number => [...text.matchAll(/^\s*(?:-\s+)?(?:allow|deny|forbid):/gm)].length;
 
