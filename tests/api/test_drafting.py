@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from explored import DRAFTED, FILES, SHOP, Explored
 from serving import refused
@@ -105,3 +107,30 @@ def test_the_words_of_an_estate(estate: Explored) -> None:
     }  # fmt: skip
     assert {s.name for s in words.services} >= set(WELL_KNOWN)
     assert {(p.name, p.file, p.rules) for p in words.policies} == {("shop", "shop.yaml", 3), ("guard", "guard.yaml", 1)}
+
+
+@pytest.mark.parametrize("path", ["explain", "decide", "reach"])
+def test_a_draft_keeps_nobody_waiting(estate: Explored, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """While one is read, however long that takes, everybody else is answered."""
+    controller, begun, may_end = estate.served.controller, threading.Event(), threading.Event()
+    plain = controller._world_of
+
+    def slow(settings: str) -> World:
+        begun.set()
+        may_end.wait(30)
+        return plain(settings)
+
+    monkeypatch.setattr(controller, "_world_of", slow)
+    about = {"source": "internet", "destination": "shop-prod-web-1", "service": "https"}
+    asked = {"explain": about, "decide": {"questions": [about]}, "reach": {"of": "shop-prod-web-1"}}[path]
+    draft = {"files": FILES, "base": 0}
+    asking = threading.Thread(target=lambda: estate.post(f"/{path}", **asked, draft=draft))
+    asking.start()
+    assert begun.wait(30)
+    try:
+        with estate.served.client() as other:
+            assert other.me().name
+        assert asking.is_alive()
+    finally:
+        may_end.set()
+        asking.join(30)

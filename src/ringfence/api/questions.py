@@ -1,4 +1,7 @@
-"""Who may talk to whom, as it is in force, or would be under a draft."""
+"""Who may talk to whom, as it is in force, or would be under a draft.
+
+INVARIANT: drafts are read in threads: heartbeats are answered meanwhile, whatever is in them.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ from ringfence.wire.questions import AskReach, Decide, Decided, Explain, Explain
 
 @post("/explain", opt=needs("read"), status_code=HTTP_200_OK, summary="The verdict of a connection, and why.")
 async def explained(desk: Desk, data: JSONBody[Explain]) -> Explained:
-    world = desk.world_under(data.draft)
-    return await asyncio.to_thread(lambda: explain(supposing(world, data.draft, as_mode=data.as_mode), data))
+    return await asyncio.to_thread(
+        lambda: explain(supposing(desk.world_under(data.draft), data.draft, as_mode=data.as_mode), data)
+    )
 
 
 @post("/decide", opt=needs("read"), status_code=HTTP_200_OK, summary="Many verdicts, all of one moment.")
@@ -30,17 +34,15 @@ async def decided(desk: Desk, data: JSONBody[Decide]) -> list[Decided]:
         if ground is not None and (answers := decide_at_once(ground, asked, data.as_mode)) is not None:
             return answers
         return await asyncio.to_thread(lambda: decide_now(grounds.now(), asked, data.as_mode))
-    world = desk.world_under(data.draft)
     return await asyncio.to_thread(
-        lambda: decide(supposing(world, data.draft, at=data.at, as_mode=data.as_mode), asked)
+        lambda: decide(supposing(desk.world_under(data.draft), data.draft, at=data.at, as_mode=data.as_mode), asked)
     )
 
 
 @post("/reach", opt=needs("read"), status_code=HTTP_200_OK, summary="Who can reach somebody, or whom they can reach.")
 async def reached(desk: Desk, data: JSONBody[AskReach]) -> Reach:
     """As if everything were enforced, and every condition of an allow held: exposure is never understated."""
-    world = desk.world_under(data.draft)
-    return await asyncio.to_thread(lambda: reach(supposing(world, data.draft), data))
+    return await asyncio.to_thread(lambda: reach(supposing(desk.world_under(data.draft), data.draft), data))
 
 
 ROUTES = Router("/", route_handlers=[explained, decided, reached], tags=["questions"])

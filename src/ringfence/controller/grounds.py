@@ -9,6 +9,7 @@ INVARIANT: an answer is of one ground: nothing is mixed from before and after a 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -97,7 +98,7 @@ class Grounds:
         """`world`: in force now, `number`: the version it is of; `world_of`: what settings make of the inventory."""
         self.flows, self._world, self._number, self._world_of = flows, world, number, world_of
         self._lock = threading.Lock()
-        self._count = 0
+        self._numbers = itertools.count(1)
         self._now: Ground | None = None
         self._drafts: Kept[Ground] = Kept(8)
         self._rows: Kept[Conversations] = Kept(4)
@@ -113,14 +114,8 @@ class Grounds:
         world, number = self._world(), self._number()
         with self._lock:
             if self._now is None or not _is_alike(self._now, world, number):
-                self._now = self._ground(world, number)
+                self._now = _ground(next(self._numbers), world, number)
             return self._now
-
-    def _ground(self, world: World, version: int) -> Ground:
-        self._count += 1
-        engine = Engine.compile(world)
-        rules = tuple(rule.ref for rule in engine.rules)
-        return Ground(self._count, world, engine, rules, version, turns_at(world), threading.Lock())
 
     def drafted(self, now: Ground, pen: Pen, texts: Texts) -> Ground:
         """What a draft would put in force. Raises FindingsError, InputError `not-a-policy`, `unknown-file`."""
@@ -132,8 +127,7 @@ class Grounds:
             world = self.world_with(now, pen)
             policies = parse_policies(files, ignore=world.inventory.ignore).raise_if_errors()
             made = msgspec.structs.replace(world, policies=policies)
-            with self._lock:
-                return self._ground(made, 0)
+            return _ground(next(self._numbers), made, 0)
 
         return self._drafts.get(key, make)
 
@@ -175,6 +169,13 @@ class _Same:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Same) and other._value is self._value
+
+
+def _ground(number: int, world: World, version: int) -> Ground:
+    """Slow, a draft's in particular: whoever asks what is in force does not wait for it."""
+    engine = Engine.compile(world)
+    rules = tuple(rule.ref for rule in engine.rules)
+    return Ground(number, world, engine, rules, version, turns_at(world), threading.Lock())
 
 
 def _is_alike(ground: Ground, world: World, number: int) -> bool:
