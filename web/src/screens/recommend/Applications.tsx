@@ -8,7 +8,7 @@ import { Button } from "../../ui/Button";
 import { type Column, Table } from "../../ui/Table";
 import { brief, count, percent, printable } from "../../words";
 import { type Application, applicationsOf } from "./accepting";
-import { type Confidence, useApplications, useRecommended } from "./asking";
+import { useApplications, useRecommended } from "./asking";
 import css from "./Recommend.module.css";
 
 const controlled = (one: Application): number => one.allowed + one.breaks;
@@ -25,13 +25,14 @@ const COLUMNS: readonly Column<Application>[] = [
       </span>
     ),
   },
-  { id: "breaks", name: "Would stop", width: "104px", isNumber: true, by: (one) => one.breaks, cell: (one) => (one.breaks ? count(one.breaks) : <span className="soft">–</span>) },
+  { id: "breaks", name: "Not allowed", width: "108px", isNumber: true, by: (one) => one.breaks, cell: (one) => (one.breaks ? count(one.breaks) : <span className="soft">–</span>) },
   { id: "rules", name: "Proposed", width: "100px", isNumber: true, isExtra: true, by: (one) => one.rules ?? 0, cell: (one) => (one.rules === null ? "…" : one.rules || <span className="soft">–</span>) },
-  { id: "sure", name: "Watched enough", width: "230px", by: (one) => (one.confidence?.verdict === "ready" ? 0 : 1 + (one.confidence?.why_not.length ?? 9)), cell: (one) => <Trusted confidence={one.confidence} isKnown={one.rules !== null} /> },
+  { id: "sure", name: "Watched enough", width: "230px", by: (one) => (one.confidence?.verdict === "ready" ? 0 : 1 + (one.confidence?.why_not.length ?? 9)), cell: (one) => <Trusted of={one} /> },
 ];
 
-function Trusted({ confidence, isKnown }: { confidence: Confidence | null; isKnown: boolean }) {
-  if (!confidence) return <span className="soft" title="No rule is proposed in its own policy: its traffic is noise, or goes to others, whose policies allow it.">{isKnown ? "goes to others" : "…"}</span>;
+function Trusted({ of: { confidence, rules, breaks } }: { of: Application }) {
+  if (breaks === 0) return <Badge tone="good" mark="✓" title="Rules in force allow all that was seen.">nothing missing</Badge>;
+  if (!confidence) return <span className="soft" title="No rule is proposed in its own policy: what is not allowed is noise, or goes to others, whose policies would allow it.">{rules === null ? "…" : "noise, or for others to allow"}</span>;
   if (confidence.verdict === "ready") return <Badge tone="good" mark="✓">ready</Badge>;
   return <span title={confidence.why_not.join("; ")}><Badge tone="warning" mark="!">not yet</Badge> <span className="soft small">{confidence.why_not[0]}</span></span>;
 }

@@ -8,7 +8,7 @@ import { Icon } from "../../ui/Icon";
 import { count, moment, plural, printable } from "../../words";
 import { type Break, penOfFiles, type Recommended, useRehearsal } from "./asking";
 import { BreakDrawer } from "./BreakDrawer";
-import { day } from "./Ends";
+import { days } from "./Ends";
 import { Group } from "./Leftovers";
 import type { Put } from "./Recommend";
 import css from "./Recommend.module.css";
@@ -65,7 +65,7 @@ function List({ breaks, onOpen }: { breaks: readonly Break[]; onOpen: (one: Brea
               <li key={index}>
                 <button type="button" onClick={() => onOpen(one)}>
                   <span className={css.ends}><b>{printable(one.source)}</b><Icon name="right" size={13} /><b>{printable(one.destination)}</b></span>
-                  <span className="soft small">{plural(one.sources, "source")} to {plural(one.destinations, "destination")}, {day(one.first) === day(one.last) ? day(one.last) : `${day(one.first)} – ${day(one.last)}`}</span>
+                  <span className="soft small">{plural(one.sources, "source")} to {plural(one.destinations, "destination")}, {days(one.first, one.last)}</span>
                   <span className="number">{count(one.connections)}</span>
                   <span className={css.hint}>{one.rule ? <Badge tone="bad" mark="✕">{one.rule}</Badge> : <span className="soft">no rule allows it</span>}{one.hint && <span className="soft">{printable(one.hint)}</span>}</span>
                 </button>

@@ -13,3 +13,10 @@ export function Ends({ text }: { text: string }) {
 
 /** `2026-03-01`: evidence is counted in days of UTC. */
 export const day = (time: string): string => time.slice(0, 10);
+
+/** `2026-03-01 – 03-09`: from one day to another, the year once. */
+export function days(first: string, last: string): string {
+  const [a, b] = [day(first), day(last)];
+  if (a === b) return a;
+  return a.slice(0, 4) === b.slice(0, 4) ? `${a} – ${b.slice(5)}` : `${a} – ${b}`;
+}

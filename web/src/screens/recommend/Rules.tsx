@@ -8,7 +8,7 @@ import { Icon } from "../../ui/Icon";
 import { brief, count, percent, plural, printable } from "../../words";
 import { accepts, byWeight, type Choice, type Covered } from "./accepting";
 import type { Recommended, RuleEvidence } from "./asking";
-import { day, Ends } from "./Ends";
+import { days, Ends } from "./Ends";
 import css from "./Recommend.module.css";
 import { plainText } from "./rule";
 
@@ -52,7 +52,7 @@ function Rule({ one, wanted, isOn, isOpen, onFlip, onOpen }: { one: RuleEvidence
       <dl className={css.proof}>
         <div><dt>connections</dt><dd>{brief(evidence.connections)} <span className="soft">+{percent(evidence.connections, wanted)}</span></dd></div>
         <div><dt>peers</dt><dd>{peers(evidence.sources, evidence.sources_of)} → {peers(evidence.destinations, evidence.destinations_of)}</dd></div>
-        <div className={css.spare}><dt>seen</dt><dd>{day(evidence.first)}{day(evidence.first) === day(evidence.last) ? "" : ` – ${day(evidence.last)}`}</dd></div>
+        <div className={css.spare}><dt>seen</dt><dd>{days(evidence.first, evidence.last)}</dd></div>
         <div className={css.spare}><dt>used</dt><dd>{one.utilisation === null ? <span className="soft">open</span> : percent(one.utilisation * 100, 100)}</dd></div>
       </dl>
       <Button look="quiet" isTight icon={isOpen ? "down" : "right"} aria-expanded={isOpen} aria-label={`Evidence of ${name}`} onClick={onOpen} />
@@ -68,7 +68,7 @@ function Evidence({ one }: { one: RuleEvidence }) {
   return (
     <div className={css.evidence}>
       <Facts>
-        <Fact name="Seen">{plural(evidence.connections, "connection")} on {plural(evidence.days, "day")}, {day(evidence.first)} to {day(evidence.last)}</Fact>
+        <Fact name="Seen">{plural(evidence.connections, "connection")} on {plural(evidence.days, "day")}, {days(evidence.first, evidence.last)}</Fact>
         <Fact name="Permits">{evidence.permitted === null ? "addresses that nobody of ours holds: open-ended" : `${plural(evidence.permitted, "pair")} on its services; ${count(evidence.seen)} of them were seen`}</Fact>
         <Fact name="Busiest">
           <ul>{[...new Set(one.pairs)].map((pair) => <li key={pair} className={css.pair}>{printable(pair).split(" -> ").flatMap((end, at) => (at ? [<Icon key={at} name="right" size={12} />, end] : [end]))}</li>)}</ul>

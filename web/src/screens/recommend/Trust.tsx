@@ -8,6 +8,7 @@ import { day } from "./Ends";
 import css from "./Recommend.module.css";
 
 const HOURS_OF_WEEK = 168;
+const MOST_POLICIES = 8;
 
 export function Trust({ told }: { told: Recommended }) {
   const { confidence } = told;
@@ -23,15 +24,16 @@ export function Trust({ told }: { told: Recommended }) {
         )}
         <Facts>
           <Fact name="Needs seen">{count(confidence.needs)}, of them {count(confidence.once)} on one day only</Fact>
-          <Fact name="Still unseen">about {count(Math.round(confidence.unseen_needs))} <span className="soft">at least, estimated</span></Fact>
+          <Fact name="Still unseen">about {count(Math.max(0, Math.round(confidence.unseen_needs)))} <span className="soft">at least, estimated</span></Fact>
           <Fact name="New a day">{percent(confidence.unseen_share * 100, 100)} <span className="soft">of what is met</span></Fact>
-          <Fact name="False blocks">{confidence.false_blocks_a_week.toFixed(1)} <span className="soft">a week, if enforced now</span></Fact>
+          <Fact name="False blocks">{Math.max(0, confidence.false_blocks_a_week).toFixed(1)} <span className="soft">a week, if enforced now</span></Fact>
           <Fact name="Of its permits">{percent(told.precision * 100, 100)} <span className="soft">were seen in use</span></Fact>
         </Facts>
         <Calendar of={confidence} />
         {told.by_policy.length > 1 && (
           <ul className={css.policies} aria-label="By policy">
-            {told.by_policy.map((one) => <li key={one.subject}><span>{printable(one.subject)}</span>{one.verdict === "ready" ? <Badge tone="good" mark="✓">ready</Badge> : <Badge tone="warning" mark="!" title={one.why_not.join("; ")}>not yet</Badge>}</li>)}
+            {told.by_policy.slice(0, MOST_POLICIES).map((one) => <li key={one.subject}><span>{printable(one.subject)}</span>{one.verdict === "ready" ? <Badge tone="good" mark="✓">ready</Badge> : <Badge tone="warning" mark="!" title={one.why_not.join("; ")}>not yet</Badge>}</li>)}
+            {told.by_policy.length > MOST_POLICIES && <li className="soft">and {count(told.by_policy.length - MOST_POLICIES)} more, {count(told.by_policy.filter((one) => one.verdict === "ready").length)} of all ready</li>}
           </ul>
         )}
       </div>
