@@ -18,6 +18,7 @@ from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollout import Progress, Standing, ahead_in, choose, next_stage, standing
 from ringfence.controller.versions import demand_changed
 from ringfence.core.errors import InputError
+from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload
 from ringfence.core.labels.selector import Selector
 from ringfence.ports.state import Change, PolicyVersion, Rollout, State, View, Where
@@ -46,6 +47,7 @@ class Rollouts:
     ) -> None:
         self._state, self._reconciler, self._clock = state, reconciler, clock
         self._realised, self._is_online = realised, is_online
+        self._hosts: tuple[Inventory, list[Workload], frozenset[str]] | None = None
         self.current: Rollout | None = None
         self._well_since: datetime | None = None
         self._loading = asyncio.Lock()
@@ -142,20 +144,31 @@ class Rollouts:
     @property
     def hosts(self) -> list[Workload]:
         """Who can have a version: workloads that a file knows of have no agent to tell it to."""
-        known = self._reconciler.inputs.inventory.workloads
-        return [w for w in known if w.origin == "agent" and w.is_controlled and w.kind != "process"]
+        return self._known_hosts[1]
+
+    @property
+    def _known_hosts(self) -> tuple[Inventory, list[Workload], frozenset[str]]:
+        """Kept as long as the inventory is the same: whoever asks about the world asks this."""
+        inventory = self._reconciler.inputs.inventory
+        held = self._hosts  # other threads ask, too
+        if held is None or held[0] is not inventory:
+            known = inventory.workloads
+            hosts = [w for w in known if w.origin == "agent" and w.is_controlled and w.kind != "process"]
+            held = self._hosts = inventory, hosts, frozenset(host.uuid for host in hosts)
+        return held
 
     @property
     def running(self) -> Version:
         """The version that most hosts have: the one under way only when more than half of them said so."""
-        inputs, hosts = self._reconciler.inputs, self.hosts
+        inputs = self._reconciler.inputs
         coming = inputs.next
         if coming is None or coming.problem:
             return inputs.base
+        _, _, hosts = self._known_hosts
         have = sum(
-            (said := self._realised(host.uuid)) is not None and said.policy_version == coming.number
-            for host in hosts
-            if host.uuid in inputs.ahead
+            (said := self._realised(uuid)) is not None and said.policy_version == coming.number
+            for uuid in inputs.ahead
+            if uuid in hosts
         )
         return coming if 2 * have > len(hosts) else inputs.base
 
