@@ -225,9 +225,9 @@ class RefusedClaim(msgspec.Struct, frozen=True):
 
     address: str
     why: str
-    """`held`: another has it, and keeps it; `contested`: another has it, too, and both hold it; `lie`: others have it, and
-    more than one host can have taken over; `outside`: of the ranges of its pairing profile; `unusable`: no host can have
-    it; `too-many`."""
+    """`held`: another has it, and keeps it; `contested`: another has it, too, and both hold it; `lie`: others have it,
+    and more than one host can have taken over; `outside`: of the ranges of its pairing profile; `unusable`: no host can
+    have it; `too-many`."""
     holder: str = ""
     """Who has it."""
 
