@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -128,15 +129,18 @@ def test_a_quarantine_does_not_wait_for_the_policy_beside_it(tmp_path: Path) -> 
 
 
 def test_a_policy_that_proves_itself_is_confirmed(tmp_path: Path) -> None:
-    """On trial until the controller answers through the new rules; then it is what the next one falls back to."""
+    """On trial until controller and probes answer through the new rules; then it is what the next one falls back to."""
 
     async def test() -> None:
         async with estate(tmp_path) as (controller, agent, point):
-            await controller.say(controller.assign(body("tcp/80"), trial=trial()))
-            await until(lambda: is_realised(controller, 11))
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                probe = Probe("127.0.0.1", server.getsockname()[1])
+            await controller.say(controller.assign(body("tcp/80"), trial=trial(60, probe)))
+            await until(lambda: any(told.on_trial for told in controller.realised))
+            with socket.create_server(("127.0.0.1", probe.port)):
+                await until(lambda: is_realised(controller, 11))
             assert point.confirmed == 1
             assert agent.held.confirmed is agent.held.assignment
-            assert any(told.on_trial for told in controller.realised)
             assert any(how.trial_s and how.fallback is not None for _, how in point.applied)
 
     run(test())
