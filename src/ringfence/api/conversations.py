@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta
 
 from litestar import Response, Router, get
 from litestar.params import FromQuery
 
 from ringfence.api.common import Desk, needs
+from ringfence.controller.thinking import think
 from ringfence.core.errors import InputError
 from ringfence.wire.conversations import TYPE, encode
 
@@ -29,7 +29,7 @@ async def conversations(
     """Of the last seven days, or of the span that is named."""
     begin = int((since or desk.clock() - _USUAL).timestamp())
     end = int(until.timestamp()) if until is not None else None
-    return Response(await asyncio.to_thread(_read, desk, begin, end), media_type=TYPE)
+    return Response(await think(_read, desk, begin, end), media_type=TYPE)
 
 
 def _read(desk: Desk, since: int, until: int | None) -> bytes:

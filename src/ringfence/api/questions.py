@@ -5,23 +5,20 @@ INVARIANT: drafts are read in threads: heartbeats are answered meanwhile, whatev
 
 from __future__ import annotations
 
-import asyncio
-
 from litestar import Router, post
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, needs
 from ringfence.controller.asking import decide, decide_at_once, decide_now, explain, reach, supposing
+from ringfence.controller.thinking import think
 from ringfence.core.engine.reach import Reach
 from ringfence.wire.questions import AskReach, Decide, Decided, Explain, Explained
 
 
 @post("/explain", opt=needs("read"), status_code=HTTP_200_OK, summary="The verdict of a connection, and why.")
 async def explained(desk: Desk, data: JSONBody[Explain]) -> Explained:
-    return await asyncio.to_thread(
-        lambda: explain(supposing(desk.world_under(data.draft), data.draft, as_mode=data.as_mode), data)
-    )
+    return await think(lambda: explain(supposing(desk.world_under(data.draft), data.draft, as_mode=data.as_mode), data))
 
 
 @post("/decide", opt=needs("read"), status_code=HTTP_200_OK, summary="Many verdicts, all of one moment.")
@@ -33,8 +30,8 @@ async def decided(desk: Desk, data: JSONBody[Decide]) -> list[Decided]:
         ground = grounds.ready()
         if ground is not None and (answers := decide_at_once(ground, asked, data.as_mode)) is not None:
             return answers
-        return await asyncio.to_thread(lambda: decide_now(grounds.now(), asked, data.as_mode))
-    return await asyncio.to_thread(
+        return await think(lambda: decide_now(grounds.now(), asked, data.as_mode))
+    return await think(
         lambda: decide(supposing(desk.world_under(data.draft), data.draft, at=data.at, as_mode=data.as_mode), asked)
     )
 
@@ -42,7 +39,7 @@ async def decided(desk: Desk, data: JSONBody[Decide]) -> list[Decided]:
 @post("/reach", opt=needs("read"), status_code=HTTP_200_OK, summary="Who can reach somebody, or whom they can reach.")
 async def reached(desk: Desk, data: JSONBody[AskReach]) -> Reach:
     """As if everything were enforced, and every condition of an allow held: exposure is never understated."""
-    return await asyncio.to_thread(lambda: reach(supposing(desk.world_under(data.draft), data.draft), data))
+    return await think(lambda: reach(supposing(desk.world_under(data.draft), data.draft), data))
 
 
 ROUTES = Router("/", route_handlers=[explained, decided, reached], tags=["questions"])

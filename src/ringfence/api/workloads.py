@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from litestar import Router, get, post
@@ -10,6 +9,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
+from ringfence.controller.thinking import think
 from ringfence.wire.api import Done, LabelsPlanned, Page, Reason, Relabel, SetMode, WorkloadView
 
 _Chosen = Annotated[str, QueryParameter(name="selector", max_length=2000, description="A label selector.")]
@@ -30,7 +30,7 @@ async def workload(desk: Desk, name: FromPath[str]) -> WorkloadView:
 
 @post("/labels/plan", opt=needs("read"), status_code=HTTP_200_OK, summary="What new labels would open and close.")
 async def plan_labels(desk: Desk, data: JSONBody[Relabel]) -> LabelsPlanned:
-    return await asyncio.to_thread(desk.workloads.plan_labels, data)
+    return await think(desk.workloads.plan_labels, data)
 
 
 @post("/labels", opt=needs("label"), status_code=HTTP_200_OK, summary="Put labels on workloads, or take them off.")

@@ -6,7 +6,6 @@ controller dies between the two, the version is in force everywhere at the next 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 
@@ -19,6 +18,7 @@ from ringfence.controller.inputs import Manner
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollout import Progress, choose
 from ringfence.controller.rollouts import Canary, Rollouts
+from ringfence.controller.thinking import think
 from ringfence.controller.versions import Draft, Published, Versions
 from ringfence.controller.workloads import parse, proof_view
 from ringfence.core.engine.diff import Box, Diff
@@ -56,13 +56,13 @@ class Applying:
     async def plan(self, asked: api.Plan, *, by: Principal) -> api.Planned:
         """What a draft would do; nothing is changed. Raises FindingsError, InputError as publishing does."""
         by.demand("read")
-        draft = await asyncio.to_thread(draft_of, asked.draft)
+        draft = await think(draft_of, asked.draft)
         judged = await self._versions.judge(draft)
         opened = await self._versions.preview(draft)
         running = await self._versions.running()
-        world = await asyncio.to_thread(self._world_of, draft.settings)
+        world = await think(self._world_of, draft.settings)
         world = msgspec.structs.replace(world, policies=judged.policies)
-        foreseen = await asyncio.to_thread(self.foresee, world, asked.days)
+        foreseen = await think(self.foresee, world, asked.days)
         shown = diff_view(opened)
         return api.Planned(
             base=draft.base,
@@ -90,7 +90,7 @@ class Applying:
         `plan-changed`."""
         by.demand("rollout")
         manner, canary = self._manner(asked.how), self._canary(asked.how)
-        draft = await asyncio.to_thread(draft_of, asked.draft)
+        draft = await think(draft_of, asked.draft)
         if asked.plan:
             same_plan(asked.plan, digest_of(diff_view(await self._versions.preview(draft))))
         published = await self._versions.publish(draft, by=by, accept_refused=asked.how.accept_refused)

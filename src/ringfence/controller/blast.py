@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from ringfence.controller.asking import reach
 from ringfence.controller.grounds import Ground, Grounds, Kept, Texts
 from ringfence.controller.queries import meaning
+from ringfence.controller.thinking import think
 from ringfence.core.engine.naming import describe_labels
 from ringfence.core.engine.prove import present
 from ringfence.core.engine.reach import Reached
@@ -30,7 +30,7 @@ class Blasting:
     async def of(self, asked: AskBlast) -> BlastView:
         """Raises InputError `unknown-endpoint`, `unmatched`, `unknown-service`, FindingsError (the draft)."""
         texts = await self._texts()
-        return await asyncio.to_thread(self._of, asked, texts)
+        return await think(self._of, asked, texts)
 
     def _of(self, asked: AskBlast, texts: Texts) -> BlastView:
         now = self._grounds.now()

@@ -7,7 +7,6 @@ INVARIANT: the same findings as `policy check`, `lint` and `test` give, and the 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ from operator import and_
 import msgspec
 
 from ringfence.controller.grounds import Grounds, Kept, Texts, overlaid
+from ringfence.controller.thinking import think
 from ringfence.core.engine import Engine, lint
 from ringfence.core.engine.ends import segments
 from ringfence.core.engine.prove import Proof, prove
@@ -55,11 +55,11 @@ class Drafting:
     async def check(self, asked: Check) -> Checked:
         """What there is to say. Raises InputError `unknown-file`, `not-a-policy`."""
         texts = await self._texts()
-        return await asyncio.to_thread(self._check, asked, texts)
+        return await think(self._check, asked, texts)
 
     async def words(self) -> Words:
         """What may be written."""
-        return await asyncio.to_thread(self._vocabulary)
+        return await think(self._vocabulary)
 
     def _vocabulary(self) -> Words:
         ground = self._grounds.now()

@@ -7,7 +7,6 @@ INVARIANT: map, table and matrix of one query count the same connections.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -17,6 +16,7 @@ from ringfence.controller import edges, matrices, tables
 from ringfence.controller.grounds import Ground, Grounds, Kept, Texts
 from ringfence.controller.occurrences import is_jewel
 from ringfence.controller.queries import View, meaning, view_of
+from ringfence.controller.thinking import think
 from ringfence.core.insight.evidence import moment
 from ringfence.core.insight.map import STATUSES, Edge, FlowMap, Group, Status, group
 from ringfence.core.insight.services import named_services
@@ -60,7 +60,7 @@ class Exploring:
         """A MapView as JSON: large, and asked for again and again. Raises as `view_of`, and InputError
         `map-by-unknown-label`, `map-by-twice`."""
         texts = await self._texts()
-        return await asyncio.to_thread(self._map, query, texts)
+        return await think(self._map, query, texts)
 
     def _map(self, query: Query, texts: Texts) -> bytes:
         key = self._key(query, texts)
@@ -78,7 +78,7 @@ class Exploring:
             made = self._tables.get(self._key(plain, texts), lambda: tables.table_of(self._view(plain, texts)))
             return tables.page(made, query)
 
-        return await asyncio.to_thread(work)
+        return await think(work)
 
     async def matrix(self, query: MatrixQuery) -> bytes:
         """A MatrixView as JSON. Raises as `map`."""
@@ -89,12 +89,12 @@ class Exploring:
             made: MatrixView = matrices.matrix_of(view, is_of_segments=query.segments, limit=query.limit)
             return msgspec.json.encode(made)
 
-        return await asyncio.to_thread(lambda: self._matrices.get(self._key(query, texts), work))
+        return await think(lambda: self._matrices.get(self._key(query, texts), work))
 
     async def edge(self, query: EdgeQuery) -> EdgeView:
         """Raises as `map`, and InputError `unknown-group`."""
         texts = await self._texts()
-        return await asyncio.to_thread(lambda: edges.edge_of(self._view(_query(query), texts), query, texts))
+        return await think(lambda: edges.edge_of(self._view(_query(query), texts), query, texts))
 
     def _view(self, query: Query, texts: Texts) -> View:
         plain = msgspec.structs.replace(query, limit=1)

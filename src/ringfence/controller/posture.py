@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import numpy as np
 from ringfence.controller.applying import rollout_view
 from ringfence.controller.grounds import Ground, Grounds, Kept
 from ringfence.controller.queries import picked_ends
+from ringfence.controller.thinking import think
 from ringfence.controller.workloads import tally
 from ringfence.core.flow.series import HOUR_S
 from ringfence.core.identity.workload import Workload
@@ -112,7 +112,7 @@ async def posture_of(controller: Controller) -> Posture:
     """How protected the estate is, now."""
     at = controller.clock()
     standing = controller.studies.standing
-    ground, coverage, jewels = await asyncio.to_thread(standing.of, int(at.timestamp()))
+    ground, coverage, jewels = await think(standing.of, int(at.timestamp()))
     workloads = controller.workloads.inventory.workloads
     states = {w.uuid: controller.workloads.state_of(w) for w in workloads}
     late = [w for w in workloads if states[w.uuid] in _LATE]

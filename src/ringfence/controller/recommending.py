@@ -7,7 +7,6 @@ INVARIANT: files with some of the rules carry no test that those rules do not fu
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
@@ -19,6 +18,7 @@ from ringfence.controller.estate import settings_in
 from ringfence.controller.grounds import Ground, Grounds, Kept, Texts, overlaid
 from ringfence.controller.queries import picked_ends
 from ringfence.controller.relabelling import broken_tests
+from ringfence.controller.thinking import think
 from ringfence.core.engine import Engine
 from ringfence.core.engine.ask import selector_of_text
 from ringfence.core.engine.ends import refuse_nobody
@@ -72,7 +72,7 @@ class Recommending:
     async def recommend(self, asked: AskRecommend) -> Recommended:
         """Raises InputError `bad-selector`, `unmatched`, `bad-time`, `unknown-rule`, FindingsError (the draft)."""
         texts = await self._texts()
-        return await asyncio.to_thread(self._recommend, asked, texts)
+        return await think(self._recommend, asked, texts)
 
     def _recommend(self, asked: AskRecommend, texts: Texts) -> Recommended:
         now = self._grounds.now()
@@ -97,7 +97,7 @@ class Recommending:
         if asked.version is not None and asked.version != texts.number:
             version = await self._version(asked.version)
             pen = Pen(version.files, alone=True, settings=version.settings)
-        return await asyncio.to_thread(self._simulate, asked, pen, texts)
+        return await think(self._simulate, asked, pen, texts)
 
     def _simulate(self, asked: AskSimulate, pen: Pen | None, texts: Texts) -> Simulated:
         now = self._grounds.now()

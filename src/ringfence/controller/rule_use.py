@@ -5,7 +5,6 @@ INVARIANT: a connection is credited to the one rule that the engine names for it
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringfence.controller.grounds import Ground, Grounds, Kept
+from ringfence.controller.thinking import think
 from ringfence.core.engine import Engine
 from ringfence.core.engine.rules import RuleRef
 from ringfence.core.flow.conversations import Conversations
@@ -33,7 +33,7 @@ class RuleUses:
 
     async def of(self, now: datetime, *, days: int, limit: int) -> RulesView:
         """Rules in force with their use in some days."""
-        views = await asyncio.to_thread(self._uses, int(now.timestamp()), days)
+        views = await think(self._uses, int(now.timestamp()), days)
         unused = sum(not view.connections for view in views)
         return RulesView(views[:limit], days, len(views), unused, max(0, len(views) - limit))
 

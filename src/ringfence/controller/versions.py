@@ -24,6 +24,7 @@ import msgspec
 from ringfence.controller import audit
 from ringfence.controller.access import AccessError, Principal, Right
 from ringfence.controller.estate import base_of
+from ringfence.controller.thinking import think
 from ringfence.core.engine import Engine
 from ringfence.core.engine.diff import Diff, diff
 from ringfence.core.engine.prove import Proof, prove
@@ -119,13 +120,13 @@ class Versions:
 
     async def diff(self, old: int, new: int) -> Diff:
         """What one version opens and closes against another, over the inventory as it is."""
-        return await asyncio.to_thread(self._diff, await self.get(old), await self.get(new))
+        return await think(self._diff, await self.get(old), await self.get(new))
 
     async def judge(self, draft: Draft) -> Judged:
         """What a draft says and whether its tests hold; whoever may publish it. Failing tests are findings here.
         Raises FindingsError (what cannot be read), InputError `no-policies`, `not-a-policy`."""
         had = await self._state.read(_had)
-        judged = await asyncio.to_thread(self._judge, draft, may=lambda _: None, accept_failing=True)
+        judged = await think(self._judge, draft, may=lambda _: None, accept_failing=True)
         return msgspec.structs.replace(judged, findings=(*_unseen(draft, had), *judged.findings))
 
     async def preview(self, draft: Draft) -> Diff:
