@@ -49,6 +49,8 @@ class Described(OpenAPI):
         schemas = document["components"]["schemas"]
         for name, schema in components.items():
             schemas.setdefault(name, schema)
+        for schema in schemas.values():
+            schema.pop("default", None)  # a field's, and of whichever field came first
         schemes = document["components"]["securitySchemes"]
         schemes["session"] = {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": f"Writes need `{CSRF}`."}
         document["security"] = [{"token": []}, {"session": []}]

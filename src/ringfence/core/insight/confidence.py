@@ -141,7 +141,7 @@ def _reasons(
         out.append((f"{blocked_now:,} connections seen are not covered", "label their ends, or allow or accept them"))
     if calendar.days < FEWEST_DAYS:
         missing = FEWEST_DAYS - calendar.days
-        out.append((f"watched on {calendar.days} days of {FEWEST_DAYS}", f"watch {missing} more days"))
+        out.append((f"watched on {calendar.days} of {FEWEST_DAYS} days", f"watch {missing} more days"))
     if calendar.week_hours < LEAST_WEEK_SHARE * WEEK_HOURS:
         out.append((f"watched {calendar.week_hours} of the week's 168 hours", "watch nights and weekends too"))
     if not calendar.month_ends:

@@ -132,7 +132,8 @@ class DuckFlowStore:
             if workloads is not None or addresses is not None:
                 where += " AND (source IN (SELECT id FROM picked) OR destination IN (SELECT id FROM picked))"
                 self._pick(workloads or (), addresses or ())
-            query = f"SELECT {', '.join(_KEY)}, {_JOINED} FROM conversation {where} GROUP BY ALL ORDER BY hour"
+            order = ", ".join(("hour", *(name for name in _KEY if name != "hour")))  # whole: the same rows, each time
+            query = f"SELECT {', '.join(_KEY)}, {_JOINED} FROM conversation {where} GROUP BY ALL ORDER BY {order}"
             found = self._database.execute(query, values).fetchnumpy()
             used, index = np.unique(np.concatenate([found["source"], found["destination"]]), return_inverse=True)
             ends = endpoints.load(self._database, used)
