@@ -21,9 +21,9 @@ _PATIENCE_MS = 20_000
 _SERIOUS = frozenset({"serious", "critical"})
 
 
-def launch(playwright: Playwright) -> Browser:
+def launch(playwright: Playwright, *, executable: str | None = CHROMIUM) -> Browser:
     expect.set_options(timeout=_PATIENCE_MS)
-    return playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(_ARGUMENTS))
+    return playwright.chromium.launch(executable_path=executable, headless=True, args=list(_ARGUMENTS))
 
 
 @contextmanager
