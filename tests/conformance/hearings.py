@@ -172,6 +172,8 @@ def _hearing(sides: list[Side]) -> Hearing:
     seen = {holder.uuid for holder in seen_at(side.world, mine.host, remote)}
     if not is_inside and (asked != seen or (not seen and is_isolated_elsewhere(side.world, remote))):
         raise Unheard("holder")
+    if not is_inside and is_bound_beside(side.world, mine.host, remote, {other.network for other in others}):
+        raise Unheard("holder")
     verdicts = tuple(end_verdict(s) for s in sides)
     port = source_port(side.flow)
     return Hearing(mine.host, side.end, local, remote, side.flow.point, port, mine.unit, verdicts, is_inside)
@@ -200,6 +202,13 @@ def is_isolated_elsewhere(world: World, address: int) -> bool:
     """Whether a quarantined workload has the address in some network: hosts isolate it wherever nobody else has it."""
     isolated = (world.inventory.by_uuid.get(q.workload) for q in world.quarantines if not q.until or world.at < q.until)
     return any(address == lease.address for w in isolated if w for lease in w.live_addresses(world.at))
+
+
+def is_bound_beside(world: World, host: Workload, address: int, asked: set[str]) -> bool:
+    """Whether a quarantine binds an address in a network the host is in, besides those it is asked about."""
+    networks = {lease.network for lease in host.live_addresses(world.at)} - asked
+    live = (q for q in world.quarantines if not q.until or world.at < q.until)
+    return any(lease.address == address and lease.network in networks for q in live for lease in q.addresses)
 
 
 def source_port(flow: Flow) -> int:
