@@ -138,7 +138,12 @@ def test_a_change_of_labels_is_a_change_of_policy(estate: Estate) -> None:
     assert refused(lambda: client.relabel(api.Relabel(("role=nobody",), {"a": "b"}))) == "unmatched"
     assert refused(lambda: client.relabel(api.Relabel((), {"a": "b"}))) == "unmatched"
     assert refused(lambda: client.relabel(api.Relabel((db,)))) == "nothing-changed"
-    assert client.set_mode(api.SetMode(("app=shop",), inbound="observe")) == 2
+    looser = api.SetMode(("app=shop",), inbound="observe")
+    plan = client.plan_mode(looser)
+    assert plan.impact is not None
+    assert (plan.changed, plan.impact.broken) == (2, ())
+    assert client.set_mode(looser) == 2
+    assert client.plan_mode(looser).changed == 0
     assert client.workload(web).mode == Mode("observe", "enforce")
 
 

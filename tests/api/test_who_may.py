@@ -45,6 +45,7 @@ RIGHT_OF = {
     "GET /v1/workloads/{name}": "read",
     "POST /v1/labels/plan": "read",
     "POST /v1/labels": "label",
+    "POST /v1/modes/plan": "read",
     "POST /v1/modes": "mode",
     "POST /v1/workloads/{name}/retire": "enrol",
     "POST /v1/workloads/{name}/revoke": "certificates",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ringfence.controller.foreseeing import IN_USE_S, Foreseen, digest_of, failsafe_views, foresee, same_plan
-from ringfence.controller.relabelling import relabelled, world_after
+from ringfence.controller.relabelling import relabelled, world_after, world_in_modes
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import REPORTED, Conversations
 from ringfence.core.identity.inventory import Inventory
@@ -112,6 +112,20 @@ def test_what_is_blocked_already_is_broken_by_no_change(tmp_path: Path) -> None:
     seen = told(store, world(QUERIES, *watched), world(NOTHING, *watched)).impact
     assert seen is not None
     assert ([b.connections for b in seen.broken], seen.blocked) == ([7], 0)
+
+
+def test_in_other_modes_stops_what_no_rule_allows_at_those_hosts_alone(tmp_path: Path) -> None:
+    """Each host in its own mode: what an observing end would block passes, and what nobody stops is not named."""
+    watched = [msgspec.structs.replace(w, mode=Mode.both("observe")) for w in (WEB, DB)]
+    rows = ((watched[0], watched[1], "tcp/22", 7, 60), (watched[0], watched[1], "tcp/5432", 9, 60))
+    store = traffic(tmp_path, *rows)
+    before = world(QUERIES, *watched)
+    modes = ({}, {DB.uuid: Mode("enforce", "observe")}, {DB.uuid: Mode("observe", "enforce")})
+    with store:
+        found = [foresee(store, before, world_in_modes(before, some), days=7, now=NOW, as_mode=None) for some in modes]
+    broken = [[b.service for b in one.impact.broken] for one in found if one.impact is not None]
+    assert broken == [[], ["ssh"], []]
+    assert [len(cut(one.sessions)) for one in found] == [0, 1, 0]
 
 
 def test_the_mode_that_counts_is_today_s(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.controller.thinking import think
-from ringfence.wire.api import Done, LabelsPlanned, Page, Reason, Relabel, SetMode, WorkloadView
+from ringfence.wire.api import Done, LabelsPlanned, ModesPlanned, Page, Reason, Relabel, SetMode, WorkloadView
 
 _Chosen = Annotated[str, QueryParameter(name="selector", max_length=2000, description="A label selector.")]
 
@@ -38,6 +38,11 @@ async def label(desk: Desk, who: Who, data: JSONBody[Relabel]) -> Done:
     return Done(await desk.workloads.relabel(data, by=who))
 
 
+@post("/modes/plan", opt=needs("read"), status_code=HTTP_200_OK, summary="What other modes would stop.")
+async def plan_mode(desk: Desk, data: JSONBody[SetMode]) -> ModesPlanned:
+    return await think(desk.workloads.plan_mode, data)
+
+
 @post("/modes", opt=needs("mode"), status_code=HTTP_200_OK, summary="How strictly workloads are held.")
 async def mode(desk: Desk, who: Who, data: JSONBody[SetMode]) -> Done:
     return Done(await desk.workloads.set_mode(data, by=who))
@@ -60,4 +65,6 @@ async def revoke(desk: Desk, who: Who, name: FromPath[str], data: JSONBody[Reaso
     return Done(await desk.revoke(desk.workloads.find(name).uuid, why=data.why, by=who))
 
 
-ROUTES = Router("/", route_handlers=[workloads, workload, plan_labels, label, mode, retire, revoke], tags=["workloads"])
+ROUTES = Router(
+    "/", route_handlers=[workloads, workload, plan_labels, label, plan_mode, mode, retire, revoke], tags=["workloads"]
+)

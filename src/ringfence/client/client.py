@@ -170,6 +170,9 @@ class Client:
     def relabel(self, asked: api.Relabel) -> int:
         return self.post("/labels", asked, api.Done).changed
 
+    def plan_mode(self, asked: api.SetMode) -> api.ModesPlanned:
+        return self.post("/modes/plan", asked, api.ModesPlanned)
+
     def set_mode(self, asked: api.SetMode) -> int:
         return self.post("/modes", asked, api.Done).changed
 

@@ -13,7 +13,7 @@ import msgspec
 
 from ringfence.controller.access import Principal
 from ringfence.controller.estate import settings_in
-from ringfence.controller.foreseeing import Foreseen, digest_of, failsafe_views, foresee, same_plan
+from ringfence.controller.foreseeing import ENFORCED, Foreseen, digest_of, failsafe_views, foresee, same_plan
 from ringfence.controller.inputs import Manner
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.rollout import Progress, choose
@@ -23,6 +23,7 @@ from ringfence.controller.versions import Draft, Published, Versions
 from ringfence.controller.workloads import parse, proof_view
 from ringfence.core.engine.diff import Box, Diff
 from ringfence.core.errors import InputError
+from ringfence.core.identity.workload import Mode
 from ringfence.core.world import World
 from ringfence.ports.flow_store import FlowStore
 from ringfence.ports.state import PolicyVersion, Proposal
@@ -79,9 +80,9 @@ class Applying:
             digest=digest_of(shown),
         )
 
-    def foresee(self, world: World, days: int) -> Foreseen:
-        """What a world would do to the traffic of now and of so many days. Slow: for a thread."""
-        return foresee(self._flows, self._world(), world, days=days, now=self._clock())
+    def foresee(self, world: World, days: int, as_mode: Mode | None = ENFORCED) -> Foreseen:
+        """What a world would do to the traffic of now and of so many days, as `foreseeing.foresee`. For a thread."""
+        return foresee(self._flows, self._world(), world, days=days, now=self._clock(), as_mode=as_mode)
 
     # ---- apply ------------------------------------------------------------------------------------------------------
 

@@ -184,7 +184,7 @@ class Controller:
             is_online=self.is_online,
             refresh=self.refresh,
             world=self.world,
-            foresee=lambda world, days: self.applying.foresee(world, days),
+            foresee=lambda world, days, as_mode: self.applying.foresee(world, days, as_mode),
             refused=self._claims_refused,
         )
         self.applying = Applying(

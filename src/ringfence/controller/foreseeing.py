@@ -29,6 +29,7 @@ from ringfence.core.world import REASONS, VERDICTS, Endpoint, World
 from ringfence.ports.flow_store import FlowStore
 from ringfence.wire import api
 
+ENFORCED = Mode.both("enforce")
 MOST_BROKEN = 100
 MOST_SESSIONS = 100
 IN_USE_S = 300
@@ -46,22 +47,28 @@ class Foreseen(msgspec.Struct, frozen=True):
     sessions: api.LiveSessions
 
 
-def foresee(flows: FlowStore, before: World, after: World, *, days: int, now: datetime) -> Foreseen:
-    """From the world in force to another. Slow: for a thread. `days` of stored traffic are judged; 0: none."""
+def foresee(
+    flows: FlowStore, before: World, after: World, *, days: int, now: datetime, as_mode: Mode | None = ENFORCED
+) -> Foreseen:
+    """From the world in force to another. Slow: for a thread. `days` of stored traffic are judged, 0: none, as if every
+    host were in `as_mode`; None: each in its own of the world after."""
     engines = Engine.compile(before), Engine.compile(after)
     second = int(now.timestamp())
-    seen = _impact(engines, flows.read(second - days * _DAY_S), days) if days else None
+    seen = _impact(engines, flows.read(second - days * _DAY_S), days, as_mode) if days else None
     return Foreseen(seen, _sessions(engines, flows.read(second - IN_USE_S), second))
 
 
-def _impact(engines: tuple[Engine, Engine], seen: Conversations, days: int) -> api.Impact:
-    """What passes today and would not, were the change enforced everywhere."""
+def _impact(engines: tuple[Engine, Engine], seen: Conversations, days: int, as_mode: Mode | None) -> api.Impact:
+    """What passes today and would not, were the change in force in that mode."""
     if not len(seen):
         return api.Impact(days, 0)
     before, after = engines
     passes = _judged(before, seen).verdict != _BLOCKED
     total, blocked = (int(seen.connections[rows].sum()) for rows in (slice(None), ~passes))
-    result = simulate(after, _as_now(seen.where(passes), after.world.inventory), as_mode=Mode.both("enforce"))
+    now = _as_now(seen.where(passes), after.world.inventory)
+    if as_mode is None:  # what is told as would-block passes on
+        now = now.where(after.judge(now).verdict == _BLOCKED)
+    result = simulate(after, now, as_mode=as_mode)
     broken = tuple(
         api.Broken(b.source, b.destination, b.service, b.connections, b.last, b.rule, b.example, b.hint)
         for b in result.breaks[:MOST_BROKEN]

@@ -64,6 +64,13 @@ def world_after(world: World, labels: Mapping[str, Mapping[str, str]]) -> World:
     return msgspec.structs.replace(world, inventory=Inventory(every, ignore=known.ignore))
 
 
+def world_in_modes(world: World, modes: Mapping[str, Mode]) -> World:
+    """The world with workloads (by UUID) in other modes."""
+    known = world.inventory
+    every = (msgspec.structs.replace(w, mode=modes.get(w.uuid, w.mode)) for w in known.workloads)
+    return msgspec.structs.replace(world, inventory=Inventory(every, ignore=known.ignore))
+
+
 def broken_tests(before: World, after: World) -> tuple[tuple[Proof, ...], tuple[Finding, ...]]:
     """What becomes of each test, and a finding for each that holds before and not after."""
     old, new = (prove(Engine.compile(_enforced(world))) for world in (before, after))

@@ -17,11 +17,11 @@ import msgspec
 from ringfence.controller import changes
 from ringfence.controller.access import Principal, check_labels
 from ringfence.controller.estate import read_workload
-from ringfence.controller.foreseeing import Foreseen, digest_of, failsafe_views, same_plan
+from ringfence.controller.foreseeing import ENFORCED, Foreseen, digest_of, failsafe_views, same_plan
 from ringfence.controller.joining import Revoked
 from ringfence.controller.presence import Presence
 from ringfence.controller.reconcile import Reconciler
-from ringfence.controller.relabelling import broken_tests, relabelled, world_after
+from ringfence.controller.relabelling import broken_tests, relabelled, world_after, world_in_modes
 from ringfence.core.engine.prove import Proof
 from ringfence.core.errors import FindingsError, InputError
 from ringfence.core.identity.inventory import Inventory
@@ -34,6 +34,7 @@ from ringfence.ports.state import AgentRecord, Change, State, View
 from ringfence.wire.api import (
     HostState,
     LabelsPlanned,
+    ModesPlanned,
     Page,
     ProofView,
     RefusedClaim,
@@ -59,11 +60,12 @@ class Workloads:
         is_online: Callable[[str], bool],
         refresh: Callable[[str], Awaitable[None]],
         world: Callable[[], World],
-        foresee: Callable[[World, int], Foreseen],
+        foresee: Callable[[World, int, Mode | None], Foreseen],
         refused: Callable[[str], tuple[RefusedClaim, ...]] = lambda _: (),
     ) -> None:
         """`refresh`: follow what the state says of a workload; `world`: what is in force now; `foresee`: what a world
-        would do to the traffic of now and of so many days; `refused`: what a host claims and does not get."""
+        would do to the traffic of now and of so many days, everybody in one mode, or each in its own; `refused`: what a
+        host claims and does not get."""
         self._foresee, self._refused = foresee, refused
         self._state, self._reconciler, self._presence = state, reconciler, presence
         self._clock, self._is_online, self._refresh, self._world = clock, is_online, refresh, world
@@ -176,7 +178,7 @@ class Workloads:
         world, labels = self._world(), self._becoming(asked)
         after = world_after(world, labels)
         diff, (proofs, broken) = relabelled(world, labels), broken_tests(world, after)
-        foreseen, views = self._foresee(after, days), tuple(map(proof_view, proofs))
+        foreseen, views = self._foresee(after, days, ENFORCED), tuple(map(proof_view, proofs))
         return LabelsPlanned(
             diff.opened,
             diff.closed,
@@ -232,22 +234,33 @@ class Workloads:
 
         return await self._follow(await self._state.write(work))
 
+    def plan_mode(self, asked: SetMode, *, days: int = 7) -> ModesPlanned:
+        """What would stop, each host in its mode. Slow: for a thread. Raises as `set_mode`."""
+        world, by_uuid = self._world(), self.inventory.by_uuid
+        modes = {uuid: _becoming(by_uuid[uuid].mode, asked) for uuid in self._held(asked)}
+        foreseen = self._foresee(world_in_modes(world, modes), days, None)
+        changed = sum(by_uuid[uuid].mode != mode for uuid, mode in modes.items())
+        return ModesPlanned(changed, foreseen.impact, foreseen.sessions)
+
+    def _held(self, asked: SetMode) -> list[str]:
+        """Those asked for that run an agent, by UUID. Raises InputError as `pick`, `no-agent`."""
+        uuids = [uuid for uuid in self.pick(asked.workloads) if self.inventory.by_uuid[uuid].origin == "agent"]
+        if not uuids:
+            help_ = "pair hosts first: `ringfence agent invite`"
+            raise InputError("no-agent", "none of these runs an agent: nothing would hold them to a mode", help=help_)
+        return uuids
+
     async def set_mode(self, asked: SetMode, *, by: Principal) -> int:
         """How many workloads changed; all or none. Those without an agent are left out: nothing would hold them to it.
         Raises as `relabel`, InputError `no-agent`: there are no others."""
         by.demand("mode")
-        by_uuid = self.inventory.by_uuid
-        now, uuids = self._clock(), [u for u in self.pick(asked.workloads) if by_uuid[u].origin == "agent"]
-        if not uuids:
-            help_ = "pair hosts first: `ringfence agent invite`"
-            raise InputError("no-agent", "none of these runs an agent: nothing would hold them to a mode", help=help_)
+        now, uuids = self._clock(), self._held(asked)
 
         def work(tx: Change) -> list[str]:
             out = []
             for uuid in uuids:
                 known = read_workload(tx, uuid)
-                before = known.mode if known is not None else Mode()
-                mode = Mode(asked.inbound or before.inbound, asked.outbound or before.outbound)
+                mode = _becoming(known.mode if known is not None else Mode(), asked)
                 if changes.set_mode(tx, uuid, mode, by=by, at=now):
                     out.append(uuid)
             return out
@@ -268,6 +281,10 @@ class Workloads:
             await self._refresh(uuid)
             count += 1
         return count
+
+
+def _becoming(before: Mode, asked: SetMode) -> Mode:
+    return Mode(asked.inbound or before.inbound, asked.outbound or before.outbound)
 
 
 def _relabelled(labels: Mapping[str, str], asked: Relabel) -> dict[str, str]:

@@ -441,6 +441,15 @@ class LabelsPlanned(DiffView, frozen=True):
     """What this plan goes by (`Relabel.plan`)."""
 
 
+class ModesPlanned(msgspec.Struct, frozen=True):
+    """What would stop in other modes: every host in its own, as it is or would be."""
+
+    changed: int
+    """Workloads whose mode would be another; those without an agent are left out."""
+    impact: Impact | None = None
+    sessions: LiveSessions | None = None
+
+
 class Planned(msgspec.Struct, frozen=True):
     """What a draft would do."""
 
