@@ -146,6 +146,7 @@ def plan_and_apply(at: Journey) -> None:
     dialog.get_by_role("button", name="Apply to 4 hosts").click()
     expect(page.get_by_text("Version 1 is on its way")).to_be_visible()
     expect(page.get_by_role("heading", name="Every host has it")).to_be_visible()
+    expect(page.get_by_text("Every host that is heard read it back.")).to_be_visible()
     at.shot("rollout")
     at.go("Workloads")
     for one in at.scene.workloads():
@@ -163,6 +164,8 @@ def enforce(at: Journey) -> None:
     dialog = page.get_by_role("dialog")
     for direction in ("Inbound", "Outbound"):
         dialog.get_by_role("group", name=direction).get_by_label("Enforce").check()
+    expect(dialog).to_contain_text("Nothing but noise stops")
+    expect(dialog.get_by_role("list")).to_have_count(0)
     at.shot("mode")
     dialog.get_by_role("button", name="Change mode").click()
     expect(page.get_by_text("Mode of 3 workloads changed")).to_be_visible()

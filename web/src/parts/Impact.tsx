@@ -1,22 +1,18 @@
 // What a change would open, close and break, before it is made.
 
-import type { Box, Broken, Finding } from "../api/types";
+import type { Box, Finding } from "../api/types";
 import { Badge } from "../ui/Badge";
 import { Note, Stat } from "../ui/Box";
 import { count, plural, printable } from "../words";
 import css from "./parts.module.css";
+import { Stopped, type Traffic } from "./Stops";
 
-const ownersOf = ({ owner, source_owner: source }: { owner?: string; source_owner?: string }): string =>
-  [source && `from ${printable(source)}`, owner && `to ${printable(owner)}`].filter(Boolean).join(", ");
-
-interface Planned {
+interface Planned extends Traffic {
   opened: number;
   closed: number;
   boxes: readonly Box[];
   more: number;
   findings: readonly Finding[];
-  sessions?: { in_use: number; cut: readonly { source: string; destination: string; service: string; owner?: string; source_owner?: string; rule?: string | null }[]; more: number } | null;
-  impact?: { days: number; connections: number; broken: readonly Broken[]; more: number } | null;
 }
 
 const NOTHING = "Nothing opens and nothing closes: no rule tells these labels from those before.";
@@ -37,21 +33,7 @@ export function Impact({ of, nothing = NOTHING, isTraffic = true }: { of: Planne
           {of.findings.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">test</Badge><p>{printable(one.message)}</p><span /><small>{printable(one.help)}</small></li>)}
         </ul>
       )}
-      {of.sessions && of.sessions.cut.length > 0 && (
-        <ul className={css.boxes} tabIndex={0} aria-label="Connections in use that would be cut">
-          {of.sessions.cut.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">cuts</Badge><p>{printable(one.source)} → {printable(one.destination)} <code>{printable(one.service)}</code></p><span className="soft small nowrap">in use</span>{ownersOf(one) && <small>{ownersOf(one)}</small>}</li>)}
-        </ul>
-      )}
-      {broken.length > 0 && (
-        <ul className={css.boxes} tabIndex={0} aria-label="Traffic that would stop">
-          {broken.map((one, index) => (
-            <li key={index}>
-              <Badge tone="bad" mark="✕">breaks</Badge><p>{printable(one.source)} → {printable(one.destination)} <code>{printable(one.service)}</code></p>
-              <span className="soft small nowrap">{count(one.connections)} seen</span><small>{printable(one.example)}{one.hint && ` · ${printable(one.hint)}`}</small>
-            </li>
-          ))}
-        </ul>
-      )}
+      <Stopped of={of} />
       {of.boxes.length > 0 && (
         <ul className={css.boxes} tabIndex={0} aria-label="What opens and closes">
           {of.boxes.map((box, index) => (

@@ -1,16 +1,17 @@
 // How strictly workloads are held, each direction on its own.
 
-import { useMutation } from "@tanstack/react-query";
+import { useMutation, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, told } from "../../api/client";
 import { refresh } from "../../api/queries";
 import type { ModeName, Workload } from "../../api/types";
 import { MODE_HELP } from "../../ui/Badge";
-import { ErrorBox, Note } from "../../ui/Box";
+import { ErrorBox, Loading, Note } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Options } from "../../ui/Field";
-import { Dialog, say } from "../../ui/Over";
+import { Dialog, say, Section } from "../../ui/Over";
 import { plural, printable } from "../../words";
+import { Stops } from "../../parts/Stops";
 import css from "./Workloads.module.css";
 
 type Choice = ModeName | "same";
@@ -25,9 +26,14 @@ export function ModeDialog({ workloads, onClose, onDone }: { workloads: readonly
   const [inbound, setInbound] = useState<Choice>("same");
   const [outbound, setOutbound] = useState<Choice>("same");
   const unmanaged = workloads.filter((one) => one.state === "unmanaged").length;
+  const isChosen = inbound !== "same" || outbound !== "same";
+  const asked = { workloads: workloads.map((one) => one.uuid), inbound: inbound === "same" ? null : inbound, outbound: outbound === "same" ? null : outbound };
+  const plan = useQuery({
+    queryKey: ["modes-plan", asked], enabled: isChosen && unmanaged < workloads.length, retry: false,
+    queryFn: ({ signal }) => told(api.POST("/v1/modes/plan", { body: asked, signal })),
+  });
   const set = useMutation({
-    mutationFn: () =>
-      told(api.POST("/v1/modes", { body: { workloads: workloads.map((one) => one.uuid), inbound: inbound === "same" ? null : inbound, outbound: outbound === "same" ? null : outbound } })),
+    mutationFn: () => told(api.POST("/v1/modes", { body: asked })),
     onSuccess: ({ changed }) => {
       say(`Mode of ${plural(changed, "workload")} changed`);
       void refresh("workloads", "workload", "status", "audit");
@@ -40,7 +46,7 @@ export function ModeDialog({ workloads, onClose, onDone }: { workloads: readonly
       foot={
         <>
           <Button onClick={onClose}>Cancel</Button>
-          <Button look="primary" isBusy={set.isPending} disabled={inbound === "same" && outbound === "same"} onClick={() => set.mutate()}>Change mode</Button>
+          <Button look="primary" isBusy={set.isPending} disabled={!isChosen || plan.isLoading} onClick={() => set.mutate()}>Change mode</Button>
         </>
       }
     >
@@ -48,7 +54,9 @@ export function ModeDialog({ workloads, onClose, onDone }: { workloads: readonly
         <Options name="Inbound" values={CHOICES} chosen={inbound} onChoose={setInbound} />
         <Options name="Outbound" values={CHOICES} chosen={outbound} onChoose={setOutbound} />
       </div>
-      {(inbound === "enforce" || outbound === "enforce") && <Note>Traffic that is told as would-block today stops. Alerts and `ringfence simulate` list it.</Note>}
+      {isChosen && unmanaged < workloads.length && (
+        <Section title="What it does">{plan.error ? <ErrorBox error={plan.error} onRetry={() => void plan.refetch()} /> : plan.data ? <Stops of={plan.data} /> : <Loading lines={3} />}</Section>
+      )}
       {unmanaged > 0 && <Note>{plural(unmanaged, "workload")} without an agent: a mode is kept for {unmanaged === 1 ? "it" : "them"}, but nothing there enforces it.</Note>}
       {set.error && <ErrorBox error={set.error} />}
     </Dialog>
