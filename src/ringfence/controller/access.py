@@ -194,9 +194,11 @@ def revoke(tx: Change, id_: str, *, by: str, at: datetime) -> None:
 
 
 def make_profile(tx: Change, profile: PairingProfile) -> None:
-    """A new profile, by and at the time it names. Raises StateError `record-exists`."""
+    """A new profile, by and at the time it names. Raises InputError `record-exists`."""
     _check_limits(profile.created, profile.expires, profile.uses_left)
     _check_ranges(profile.ranges)
+    if tx.get(PairingProfile, profile.name) is not None:
+        raise _taken(f"there is a pairing profile `{profile.name}` already")
     tx.add(profile)
     details = {"labels": profile.labels, "mode": profile.mode, "uses": profile.uses_left, "expires": profile.expires}
     details["ranges"] = format_ranges(profile.ranges)
@@ -365,6 +367,10 @@ def _check_limits(at: datetime, expires: datetime | None, uses: int | None) -> N
 def _check_times(at: datetime, expires: datetime | None) -> None:
     if expires is not None and expires <= at:
         raise InputError("bad-grant", f"`{expires.isoformat()}` has passed already", help="give a time to come")
+
+
+def _taken(what: str) -> InputError:
+    return InputError("record-exists", what, help="choose another name; of a profile there is, only ranges change")
 
 
 def _missing(what: str) -> InputError:
