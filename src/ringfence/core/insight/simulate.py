@@ -302,7 +302,8 @@ class _Run:
         source, destination = self._class(ends[0]), self._class(ends[1])
         found = nearest(self.engine, source, destination, int(self.c.point[row]))
         if found is None:
-            return "no rule comes close: add an allow to the destination's policy"
+            owner = "source" if self._workload(ends[1]) is None else "destination"
+            return f"no rule comes close: add an allow to the {owner}'s policy"
         return f"`{found.rule}` comes closest; it needs: {', '.join(found.missing)}"
 
     def _workload(self, end: int) -> Workload | None:
