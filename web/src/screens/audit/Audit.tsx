@@ -19,7 +19,7 @@ const PAGE = 500;
 
 const COLUMNS: readonly Column<AuditEntry>[] = [
   { id: "seq", name: "No.", width: "76px", isNumber: true, isExtra: true, by: (one) => one.seq, cell: (one) => <span className="soft">{one.seq}</span> },
-  { id: "at", name: "When", width: "164px", by: (one) => one.at, cell: (one) => <span className="number">{moment(one.at)}</span> },
+  { id: "at", name: "When", width: "184px", by: (one) => one.at, cell: (one) => <span className="number">{moment(one.at)}</span> },
   { id: "actor", name: "Who", width: "150px", by: (one) => one.actor, cell: (one) => <b>{printable(one.actor)}</b> },
   { id: "action", name: "Did", width: "168px", by: (one) => one.action, cell: (one) => <Badge tone={toneOf(one.action)}>{one.action}</Badge> },
   { id: "subject", name: "To", width: "20%", isExtra: true, by: (one) => one.subject, cell: (one) => <span className="mono">{printable(one.subject)}</span> },
