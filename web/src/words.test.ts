@@ -8,13 +8,14 @@ test("a share is never rounded to nothing or to all", () => {
 });
 
 test("a span is told in the largest unit that fits", () => {
-  expect([0, 59, 60, 3599, 3600, 86_400 * 3].map(span)).toEqual(["0 s", "59 s", "1 min", "59 min", "1 h", "3 d"]);
+  expect([0, 59, 60, 3599, 3600, 86_400 * 3].map((one) => span(one))).toEqual(["0 s", "59 s", "1 min", "59 min", "1 h", "3 d"]);
 });
 
 test("times before and after now", () => {
   const now = Date.parse("2026-03-01T12:00:00Z");
   expect(ago("2026-03-01T11:58:00Z", now)).toBe("2 min ago");
   expect(ago("2026-03-01T14:00:00Z", now)).toBe("in 2 h");
+  expect(ago("2026-03-01T13:59:50Z", now)).toBe("in 2 h");
 });
 
 test("a label cannot turn the writing direction", () => {

@@ -24,16 +24,16 @@ export const printable = (text: string): string => text.replace(/[\p{Cc}\p{Cf}\p
 const UNITS: readonly [number, string][] = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
 /** `45 s`, `3 min`, `5 h`, `12 d`: the largest unit that fits. */
-export function span(seconds: number): string {
+export function span(seconds: number, whole: (n: number) => number = Math.floor): string {
   const [size, unit] = UNITS.find(([least]) => seconds >= least) ?? [1, "s"];
-  return `${Math.floor(seconds / size)} ${unit}`;
+  return `${whole(seconds / size)} ${unit}`;
 }
 
 /** `3 min ago`, `in 2 h`. */
 export function ago(time: string, now: number): string {
   const seconds = (now - Date.parse(time)) / 1000;
   if (Math.abs(seconds) < 5) return "just now";
-  return seconds > 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`;
+  return seconds > 0 ? `${span(seconds)} ago` : `in ${span(-seconds, Math.round)}`;
 }
 
 const pad = (n: number): string => String(n).padStart(2, "0");

@@ -44,7 +44,7 @@ function Answer({ explained: { answer, nearest, others } }: { explained: Explain
       <div className={css.line}><VerdictBadge verdict={answer.verdict} /><span>{reasonOf(answer.reason)}</span></div>
       <div className={css.line}><code>{printable(answer.source)}</code>→<code>{printable(answer.destination)}</code>on<code>{printable(answer.service)}</code></div>
       {answer.rule && <p>Rule <code>{printable(answer.rule)}</code>{answer.file && <span className="soft"> {printable(answer.file)}{answer.line ? `:${answer.line}` : ""}</span>}</p>}
-      {nearest && <p>The nearest allow is <code>{printable(nearest.rule)}</code>, which lacks {nearest.missing.map(printable).join(", ")}.</p>}
+      {nearest && <p>The nearest allow is <code>{printable(nearest.rule)}</code>, which lacks {nearest.missing.map((one) => printable(one).replaceAll("`", "")).join(", ")}.</p>}
       {ends.length > 0 && (
         <ul className={css.ends}>
           {ends.map((end) => (

@@ -20,7 +20,7 @@ const VERDICTS: Record<Verdict, { word: string; tone: Tone; mark: string; help: 
   allowed: { word: "allowed", tone: "good", mark: "✓", help: "A rule allows it." },
   "would-block": { word: "would block", tone: "warning", mark: "!", help: "It passes today and stops once its end enforces." },
   blocked: { word: "blocked", tone: "bad", mark: "✕", help: "Policy stops it." },
-  "no-policy": { word: "no policy", tone: "unknown", mark: "?", help: "Nothing of ours holds it, or no rule speaks of it." },
+  "no-policy": { word: "not covered", tone: "unknown", mark: "?", help: "Nothing of ours holds it, or no rule speaks of it." },
 };
 
 export function VerdictBadge({ verdict }: { verdict: string }) {

@@ -32,7 +32,7 @@ const columnsAt = (now: number, onRelease: (one: Contained) => void): readonly C
   { id: "by", name: "By", width: "120px", isExtra: true, by: (one) => one.by, cell: (one) => printable(one.by) },
   { id: "since", name: "Since", width: "100px", isExtra: true, by: (one) => one.since, cell: (one) => <span title={moment(one.since)}>{ago(one.since, now)}</span> },
   { id: "until", name: "Ends", width: "100px", by: (one) => one.until ?? "9", cell: (one) => (one.until ? <span title={moment(one.until)}>{ago(one.until, now)}</span> : "on release") },
-  { id: "release", name: "", width: "104px", cell: (one) => <Button needs="release" isTight icon="undo" aria-label={`Release ${printable(one.name)}`} onClick={() => onRelease(one)}>Release</Button> },
+  { id: "release", name: "", width: "118px", cell: (one) => <Button needs="release" isTight icon="undo" aria-label={`Release ${printable(one.name)}`} onClick={() => onRelease(one)}>Release</Button> },
 ];
 
 export function Quarantines() {

@@ -31,13 +31,14 @@ export function EdgeDrawer({ open, question, by, draft, onClose }: Props) {
   });
   const edge = asked.data;
   return (
-    <Drawer title={edge ? <>{printable(edge.source)} <span className="soft">→</span> {printable(edge.destination)}</> : "Edge"} about={edge && <span className="soft">{plural(edge.connections, "connection")}, {bytes(edge.bytes)}, between {plural(edge.pairs, "pair")} of ends</span>} onClose={onClose}>
+    <Drawer title={edge ? <>{printable(edge.source)} <span className="soft">→</span> {printable(edge.destination)}</> : "Edge"} about={edge && <span className="soft">{plural(edge.connections, "connection")}, {edge.bytes > 0 && `${bytes(edge.bytes)}, `}between {plural(edge.pairs, "pair")} of ends</span>} onClose={onClose}>
       {asked.error ? <ErrorBox error={asked.error} onRetry={() => void asked.refetch()} /> : edge ? <Details edge={edge} isDraft={draft !== null} /> : <Loading />}
     </Drawer>
   );
 }
 
-export const bytes = (n: number): string => `${brief(n)}B`;
+/** 0: whoever told of it does not count them. */
+export const bytes = (n: number): string => (n ? `${brief(n)}B` : "–");
 
 function Details({ edge, isDraft }: { edge: EdgeView; isDraft: boolean }) {
   const now = useNow();
@@ -87,7 +88,7 @@ function Use({ use, now }: { use: EdgeView["uses"][number]; now: number }) {
         {use.now.reason ? (reasons[use.now.reason] ?? use.now.reason) : LOOKS[use.now.status].word} {use.now.rule && <code>{printable(use.now.rule)}</code>}
         {(use.source_process || use.destination_process) && <> · {programs[0]} → {programs[1]}</>}
       </small>
-      <small>{printable(use.example)} · {bytes(use.bytes)} · <span title={`${moment(use.first)} – ${moment(use.last)}`}>{ago(use.last, now)}</span></small>
+      <small>{printable(use.example)} · {use.bytes > 0 && `${bytes(use.bytes)} · `}<span title={`${moment(use.first)} – ${moment(use.last)}`}>{ago(use.last, now)}</span></small>
     </li>
   );
 }

@@ -28,7 +28,7 @@ const STRICT: Record<ModeName, number> = { observe: 0, selective: 1, enforce: 2 
 
 const columnsAt = (now: number): readonly Column<Workload>[] => [
   {
-    id: "name", name: "Workload", width: "23%", by: (one) => one.name,
+    id: "name", name: "Workload", width: "18%", by: (one) => one.name,
     cell: (one) => <><b>{printable(one.name)}</b>{one.is_quarantined && <> <Badge tone="bad" mark="⛒">quarantine</Badge></>}</>,
   },
   { id: "labels", name: "Labels", by: (one) => labelText(one.labels), cell: (one) => <Labels labels={one.labels} isLine /> },
