@@ -345,6 +345,7 @@ _FLEET_TRUST = {
     "key-in-use": Code("the key still signs", "use a newer key first"),
     "keys-failed": Code("an agent could not make or read its keys", _AGAIN),
     "grant-refused": Code("a certificate does not fit key, roots, identity or clock", "ask again; the old one stays"),
+    "already-enrolled": Code("the host is enrolled", "nothing; or `--again`, to join as another workload"),
     "identity-missing": Code("the host is not enrolled", "`ringfence agent enrol` with a token"),
     "identity-damaged": Code("the agent's certificate cannot be read", "enrol again; the last policy stays in force"),
 }

@@ -11,6 +11,8 @@ from serving import refused
 from ringfence.controller.asking import reach
 from ringfence.core.decide import decide
 from ringfence.core.engine import ask
+from ringfence.core.identity.workload import Workload
+from ringfence.core.net.address import parse_address
 from ringfence.core.world import Endpoint, Flow
 from ringfence.wire import explore
 from ringfence.wire.questions import AskReach
@@ -58,6 +60,15 @@ def test_what_is_reached_now_is_what_the_oracle_lets_through(estate: Explored, w
         return any(decide(world, Flow(source, destination, p)).verdict != "blocked" for p in points)
 
     others = [Endpoint(w, w.addresses[0].address) for w in world.inventory.workloads if w is not own]
+    outside = estate.client.explore.blast_radius(explore.AskBlast("198.51.100.9", way))  # type: ignore[arg-type]
+    stranger = Endpoint(None, parse_address("198.51.100.9"))
+
+    def is_met(w: Workload) -> bool:
+        ends = (stranger, Endpoint(w, w.addresses[0].address))
+        source, destination = ends if way == "from" else ends[::-1]
+        return any(decide(world, Flow(source, destination, p)).verdict != "blocked" for p in points)
+
+    assert outside.now.workloads == sum(map(is_met, world.inventory.workloads)) > 0
     assert (told.workloads, told.now.workloads) == (1, sum(map(meets, others)))
 
 

@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
     enrol = add("enrol", _enrol, "join a controller with a token it made")
     enrol.add_argument("--token", required=True, help="the join token, or - to read it from standard input")
+    enrol.add_argument("--again", action="store_true", help="as another workload, though this host is enrolled")
     run = add("run", _run, "enforce, observe and tell until stopped; the rules stay")
     written = "write Prometheus metrics there every 15 s, for node_exporter's textfile collector"
     run.add_argument("--metrics-file", type=Path, metavar="FILE", help=written)
@@ -106,7 +107,11 @@ def _enrol(options: argparse.Namespace, config: Config) -> int:
 
     from ringfence.agent.disk import Disk
     from ringfence.agent.enrol import enrol
+    from ringfence.agent.keys import IDENTITY
 
+    if (config.directory / IDENTITY).exists() and not options.again:
+        help_ = "see `ringfence-agent status`; --again joins as another workload, and the first stays until retired"
+        raise InputError("already-enrolled", "this host is enrolled", help=help_)
     token = sys.stdin.readline() if options.token == "-" else options.token
     joined = asyncio.run(enrol(Disk(config.directory), token, netns=config.netns))
     print(f"enrolled as workload {joined.identity.uuid} of {joined.trust.controller}")

@@ -8,12 +8,13 @@ import msgspec
 
 from ringfence.controller.asking import reach
 from ringfence.controller.grounds import Ground, Grounds, Kept, Texts
-from ringfence.controller.queries import meaning
+from ringfence.controller.queries import addresses_of, meaning
 from ringfence.controller.thinking import think
 from ringfence.core.engine.naming import describe_labels
 from ringfence.core.engine.prove import present
 from ringfence.core.engine.reach import Reached
 from ringfence.core.insight.exposure import Exposures
+from ringfence.core.net.intervals import EMPTY
 from ringfence.core.world import Endpoint
 from ringfence.wire.explore import AskBlast, Blast, BlastView, Hop
 from ringfence.wire.questions import AskReach
@@ -44,7 +45,7 @@ class Blasting:
             is_meant = meaning(asked.of, now.engine)
             exposures = self._exposures.get(now.number, lambda: Exposures(now.engine))
             picked = frozenset(w.uuid for w in now.world.inventory.workloads if is_meant(Endpoint(w)))
-            at_once = exposures.now(picked, asked.way)
+            at_once = exposures.now(picked, asked.way, addresses_of(asked.of) or EMPTY)
         drafted = _blast(asked, draft) if draft is not None else None
         return BlastView(asked.of, len(picked), asked.way, at_once, in_force, drafted)
 

@@ -101,7 +101,7 @@ def meaning(text: str, engine: Engine) -> Callable[[Endpoint], bool]:
     inventory = engine.world.inventory
     if (workload := inventory.find(text)) is not None:
         return lambda end: end.workload is not None and end.workload.uuid == workload.uuid
-    if (addresses := _addresses(text)) is not None:
+    if (addresses := addresses_of(text)) is not None:
         is_word = text in _WORDS
         return lambda end: (
             end.address is not None and end.address in addresses and not (is_word and end.workload is not None)
@@ -127,7 +127,7 @@ def _labels(engine: Engine, end: Endpoint) -> Labels:
     return engine.world.inventory.labels_of(end.workload)
 
 
-def _addresses(text: str) -> IntervalSet | None:
+def addresses_of(text: str) -> IntervalSet | None:
     if text in _WORDS:
         return _WORDS[text]
     try:

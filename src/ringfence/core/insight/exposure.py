@@ -21,6 +21,7 @@ from ringfence.core.engine.reach import Reachability, Way
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.workload import Workload
 from ringfence.core.net.address import INTERNET_RANGE
+from ringfence.core.net.intervals import EMPTY, IntervalSet
 from ringfence.core.net.service import ANY
 from ringfence.core.policy.model import Workloads
 from ringfence.core.world import VERDICTS, Endpoint
@@ -55,6 +56,8 @@ class _Kind(msgspec.Struct, frozen=True):
     workloads: int
     is_internet: bool
     uuids: frozenset[str] = frozenset()
+    ranges: IntervalSet = EMPTY
+    """Where bare addresses are."""
 
 
 class Exposures:
@@ -77,10 +80,16 @@ class Exposures:
         )
         return Exposure(self.now(members, "to"), self._enforced(segment))
 
-    def now(self, uuids: frozenset[str], way: Way) -> Reaching:
-        """Who reaches these workloads in one step (`to`), or whom they reach (`from`), in the modes hosts are in."""
-        inside = [kind for kind in self._kinds if kind.uuids & uuids]
-        outside = [kind for kind in self._kinds if not (kind.uuids and kind.uuids <= uuids)]
+    def now(self, uuids: frozenset[str], way: Way, addresses: IntervalSet = EMPTY) -> Reaching:
+        """Who reaches these workloads, and these addresses where nobody holds them, in one step (`to`), or whom they
+        reach (`from`), in the modes hosts are in."""
+        world = self._engine.world
+        held = (lease.address for w in world.inventory.workloads for lease in w.live_addresses(world.at))
+        asked = addresses - IntervalSet.of_values(held) if addresses else addresses
+        bare = {number for number, kind in enumerate(self._kinds) if kind.ranges & asked}
+        numbered = tuple(enumerate(self._kinds))
+        inside = [kind for number, kind in numbered if kind.uuids & uuids or number in bare]
+        outside = [k for number, k in numbered if number not in bare and not (k.uuids and k.uuids <= uuids)]
         others, members = ([kind.example for kind in some] for some in (outside, inside))
         mask = _reaching(self._engine, others, members, self._points, way)
         found = [kind for kind, is_found in zip(outside, mask, strict=True) if is_found]
@@ -131,7 +140,7 @@ def _ends(workload: Workload, at: datetime) -> list[Endpoint]:
 def _bare_kinds(engine: Engine) -> Iterable[_Kind]:
     for number, ranges in enumerate(engine.classes.ranges):
         if ranges and (addresses := engine.bare_addresses(number)):
-            yield _Kind(Endpoint(address=addresses[0]), -1, 0, is_internet=bool(ranges & INTERNET_RANGE))
+            yield _Kind(Endpoint(address=addresses[0]), -1, 0, is_internet=bool(ranges & INTERNET_RANGE), ranges=ranges)
 
 
 def _reaching(
