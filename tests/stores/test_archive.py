@@ -17,6 +17,7 @@ from sqlalchemy import create_engine
 from test_sql_state import EVERYTHING, decided, look, run
 
 from ringfence.controller import audit
+from ringfence.controller.backing_up import restore_into
 from ringfence.ports import state as s
 from ringfence.ports.state import Change, StateError
 from ringfence.stores.sql import Manifest, backup, engines, migrations, restore
@@ -302,3 +303,14 @@ def test_a_backup_is_not_written_over_a_file(tmp_path: Path) -> None:
     assert raised.value.code == "backup-taken"
     assert path.read_text() == "somebody's"
     assert not list(tmp_path.glob(".backup*"))
+
+
+def test_a_failed_restore_leaves_nothing_behind(tmp_path: Path) -> None:
+    """What cannot be read is refused, and the right backup can be restored to the same place then."""
+    bad, directory = tmp_path / "bad.tar", tmp_path / "controller"
+    bad.write_bytes(b"no backup")
+    for _ in range(2):
+        with pytest.raises(StateError) as refused:
+            asyncio.run(restore_into(bad, directory, clock=lambda: NOW))
+        assert refused.value.code == "backup-unreadable"
+        assert list(directory.iterdir()) == []

@@ -23,6 +23,7 @@ from ringfence.ports.state import Change, Session, StateError, Where
 from ringfence.stores.sql import SqlState
 from ringfence.stores.sql.archive import Manifest, backup, restore
 
+STATE: Final = "state.sqlite"
 _KEYS: Final = ("ca.json", "signing.json", "bus/bus.json", "audit-head.json", "controller.toml")
 """What a controller cannot be without, below its directory."""
 
@@ -70,9 +71,13 @@ async def restore_into(
         tx.remove(Session, Where("id", "", "!="))  # who signed out since must not be signed in again
         audit.record(tx, at=clock(), actor="controller", action="backup.restore", details={"from": path.name})
 
-    manifest = await restore(
-        path, database or directory / "state.sqlite", folders=folders, then=then, passphrase=passphrase
-    )
+    try:
+        manifest = await restore(path, database or directory / STATE, folders=folders, then=then, passphrase=passphrase)
+    except StateError as error:
+        if error.code.startswith("backup-"):  # an empty state left behind would be taken for a controller
+            for left in directory.glob(f"{STATE}*"):
+                left.unlink()
+        raise
     await asyncio.to_thread(_put_in_place, keys, directory)
     return manifest
 
