@@ -144,6 +144,8 @@ class Fleet:
                     break
                 self.fetch(held)
             assert held.state == self.expected(uuid)
+        named = [{a.station.body, *(x.body for x in a.schedule)} for a in self.desired.assignments.values()]
+        assert self.desired._bodies.keys() == set[str]().union(*named)  # each that is named, and no other
 
 
 def addressed(news: News) -> Iterable[tuple[str, Down]]:

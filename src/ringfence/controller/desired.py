@@ -13,6 +13,7 @@ INVARIANT: a permission that goes and one that comes with it are news of one rev
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -112,6 +113,8 @@ class Desired:
         """The last two spans compared, and how they differ."""
         self.assignments: dict[str, Assignment] = {}
         self._bodies: dict[str, Body] = {}
+        self._uses: Counter[str] = Counter()
+        """How many assignments name a body."""
         self._compiled: list[Compiled] = []
         self._turns = 0
         """Odd while groups, spans and assignments are of two states."""
@@ -415,9 +418,11 @@ class Desired:
         new |= {host.uuid: self._embodied(host) for host in embodied}
         changed = {uuid: one for uuid, one in new.items() if not self._is_known(uuid, one)}
         pieces = {uuid: found for uuid, one in changed.items() if (found := self._pieces_for(uuid, one, spans[uuid]))}
+        for one in changed.values():
+            self._uses.update(_bodies_of(one))
+        for uuid in changed:  # after all that come: a body may go from one host to another
+            self._disuse(self.assignments.get(uuid))
         self.assignments |= changed
-        if changed:
-            self._drop_unused_bodies()
         return changed, pieces
 
     def _pieces_for(self, uuid: str, new: Assignment, span: frozenset[GroupId]) -> Pieces | None:
@@ -509,14 +514,20 @@ class Desired:
         return known[2]
 
     def _forget(self, uuid: str) -> None:
-        self.assignments.pop(uuid, None)
+        self._disuse(self.assignments.pop(uuid, None))
         self._span(uuid, frozenset())
         self._spans.pop(uuid, None)
 
-    def _drop_unused_bodies(self) -> None:
-        used = set[str]().union(*map(_bodies_of, self.assignments.values()))
-        self._bodies = {digest: body for digest, body in self._bodies.items() if digest in used}
-        self._shared_spans = {key: span for key, span in self._shared_spans.items() if used.issuperset(key[1])}
+    def _disuse(self, old: Assignment | None) -> None:
+        """One assignment less: what nobody names any more is dropped. Costs what changed."""
+        named = _bodies_of(old) if old is not None else set[str]()
+        self._uses.subtract(named)
+        gone = {digest for digest in named if not self._uses[digest]}
+        for digest in gone:
+            del self._uses[digest]
+            self._bodies.pop(digest, None)
+        if gone:
+            self._shared_spans = {key: span for key, span in self._shared_spans.items() if gone.isdisjoint(key[1])}
 
     # ---- restarts ---------------------------------------------------------------------------------------------------
 
