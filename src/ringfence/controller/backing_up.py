@@ -71,13 +71,7 @@ async def restore_into(
         tx.remove(Session, Where("id", "", "!="))  # who signed out since must not be signed in again
         audit.record(tx, at=clock(), actor="controller", action="backup.restore", details={"from": path.name})
 
-    try:
-        manifest = await restore(path, database or directory / STATE, folders=folders, then=then, passphrase=passphrase)
-    except StateError as error:
-        if error.code.startswith("backup-"):  # an empty state left behind would be taken for a controller
-            for left in directory.glob(f"{STATE}*"):
-                left.unlink()
-        raise
+    manifest = await restore(path, database or directory / STATE, folders=folders, then=then, passphrase=passphrase)
     await asyncio.to_thread(_put_in_place, keys, directory)
     return manifest
 

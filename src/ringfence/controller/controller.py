@@ -26,6 +26,7 @@ from ringfence.controller import audit, holding, occurrences
 from ringfence.controller.access import Principal, grant
 from ringfence.controller.applying import Applying
 from ringfence.controller.attending import Attending
+from ringfence.controller.backing_up import STATE
 from ringfence.controller.ca import Authority, Issued
 from ringfence.controller.claims import Refusal, describe
 from ringfence.controller.collecting import Collecting, Keep
@@ -146,7 +147,7 @@ class Controller:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.authority = Authority.open(folder / "ca.json", trust_domain=settings.trust_domain, now=clock())
         self.signing = SigningKeys.open(folder / "signing.json")
-        self.state = SqlState(settings.database or folder / "state.sqlite")
+        self.state = SqlState(settings.database or folder / STATE)
         self.revoked = Revoked()
         self.fabric = Fabric(
             folder / "bus",

@@ -216,7 +216,7 @@ class Desired:
     @property
     def hosts(self) -> Iterable[Workload]:
         """The workloads that have an enforcement point of their own."""
-        return (w for w in self.inputs.inventory.workloads if _is_host(w))
+        return (w for w in self.inputs.inventory.workloads if w.is_host)
 
     @property
     def turns_at(self) -> datetime | None:
@@ -237,7 +237,7 @@ class Desired:
         if assignment is not None:
             return frozenset(assignment.networks)
         workload = self.inputs.inventory.by_uuid.get(uuid)
-        return _networks(workload, self.inputs.at) if workload is not None and _is_host(workload) else None
+        return _networks(workload, self.inputs.at) if workload is not None and workload.is_host else None
 
     @property
     def everywhere(self) -> set[Networks]:
@@ -402,7 +402,7 @@ class Desired:
 
     def _is_host_now(self, uuid: str) -> bool:
         workload = self.inputs.inventory.by_uuid.get(uuid)
-        return workload is not None and _is_host(workload) and not self.is_held(workload)
+        return workload is not None and workload.is_host and not self.is_held(workload)
 
     # ---- hosts ------------------------------------------------------------------------------------------------------
 
@@ -454,7 +454,7 @@ class Desired:
 
     def _hosts_among(self, uuids: Iterable[str]) -> list[Workload]:
         found = (self.inputs.inventory.by_uuid.get(uuid) for uuid in uuids)
-        return [one for one in found if one is not None and _is_host(one) and not self.is_held(one)]
+        return [one for one in found if one is not None and one.is_host and not self.is_held(one)]
 
     def _assignment(self, host: Workload) -> Assignment:
         compiled = self._compiled_for(host.uuid)
@@ -563,10 +563,6 @@ def _bodies_of(assignment: Assignment) -> set[str]:
 
 def _key(state: GroupState) -> str:
     return state.group.key
-
-
-def _is_host(workload: Workload) -> bool:
-    return workload.is_controlled and workload.kind != "process"
 
 
 def _networks(workload: Workload, at: datetime) -> Networks:

@@ -144,7 +144,7 @@ def ahead_of(held: Held) -> frozenset[str]:
     """The hosts that are told the version under way."""
     if held.underway is None:
         return frozenset()
-    hosts = {w.uuid for w in held.workloads if w.origin == "agent" and w.is_controlled and w.kind != "process"}
+    hosts = {w.uuid for w in held.workloads if w.has_agent and w.is_host}
     return ahead_in(held.underway.state, held.underway.canary, hosts)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -18,14 +17,14 @@ from numpy.typing import NDArray
 from ringfence.core.engine import Engine, Judgement
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import REPORTED, Conversations
-from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode, Workload
 from ringfence.core.insight.leftovers import end_text
+from ringfence.core.insight.seating import as_now
 from ringfence.core.insight.simulate import simulate
 from ringfence.core.net.address import format_ranges
 from ringfence.core.net.service import format_point, format_services
 from ringfence.core.policy.model import Policy
-from ringfence.core.world import REASONS, VERDICTS, Endpoint, World
+from ringfence.core.world import REASONS, VERDICTS, World
 from ringfence.ports.flow_store import FlowStore
 from ringfence.wire import api
 
@@ -65,7 +64,7 @@ def _impact(engines: tuple[Engine, Engine], seen: Conversations, days: int, as_m
     before, after = engines
     passes = _judged(before, seen).verdict != _BLOCKED
     total, blocked = (int(seen.connections[rows].sum()) for rows in (slice(None), ~passes))
-    now = _as_now(seen.where(passes), after.world.inventory)
+    now = as_now(seen.where(passes), after.world.inventory)
     if as_mode is None:  # what is told as would-block passes on
         now = now.where(after.judge(now).verdict == _BLOCKED)
     result = simulate(after, now, as_mode=as_mode)
@@ -92,7 +91,7 @@ def _cut(engine: Engine, used: Conversations, judged: Judgement, rows: NDArray[n
     for row in np.flatnonzero(rows).tolist():
         other = latest.setdefault(_key(used, row), row)
         latest[_key(used, row)] = max(row, other, key=lambda r: int(used.last[r]))
-    ends = _as_now(used, engine.world.inventory).endpoints
+    ends = as_now(used, engine.world.inventory).endpoints
 
     def one(row: int) -> api.LiveSession:
         source, destination = ends[int(used.source[row])], ends[int(used.destination[row])]
@@ -116,17 +115,7 @@ def _key(used: Conversations, row: int) -> tuple[int, int, int]:
 
 
 def _judged(engine: Engine, seen: Conversations) -> Judgement:
-    return engine.judge(_as_now(seen, engine.world.inventory))
-
-
-def _as_now(seen: Conversations, inventory: Inventory) -> Conversations:
-    """The same with each workload as the inventory has it: its labels and its mode; who is gone stays as they were."""
-    return replace(seen, endpoints=tuple(_end_as_now(end, inventory) for end in seen.endpoints))
-
-
-def _end_as_now(end: Endpoint, inventory: Inventory) -> Endpoint:
-    known = inventory.by_uuid.get(end.workload.uuid) if end.workload is not None else None
-    return end if known is None or known is end.workload else msgspec.structs.replace(end, workload=known)
+    return engine.judge(as_now(seen, engine.world.inventory))
 
 
 def owner_of(workload: Workload | None, policies: Iterable[Policy]) -> str:

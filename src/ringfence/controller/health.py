@@ -26,7 +26,7 @@ _SOON = timedelta(days=30)
 
 async def status_of(controller: Controller) -> Status:
     """Everything in numbers. Raises nothing that a part could be blamed for."""
-    hosts = [w for w in controller.workloads.inventory.workloads if w.origin == "agent"]
+    hosts = [w for w in controller.workloads.inventory.workloads if w.has_agent]
     contained = await controller.containing.standing(controller.realised, controller.is_online)
     progress = rollout_view(await controller.rollouts.progress())
     severities: dict[str, int] = {}

@@ -145,7 +145,7 @@ async def posture_of(controller: Controller) -> Posture:
 
 def _is_held(workload: Workload) -> bool:
     """Whether it has an agent that holds it to its mode."""
-    return workload.origin == "agent" and workload.is_controlled
+    return workload.has_agent and workload.is_controlled
 
 
 def _urgency(state: HostState) -> int:

@@ -153,7 +153,7 @@ class Rollouts:
         held = self._hosts  # other threads ask, too
         if held is None or held[0] is not inventory:
             known = inventory.workloads
-            hosts = [w for w in known if w.origin == "agent" and w.is_controlled and w.kind != "process"]
+            hosts = [w for w in known if w.has_agent and w.is_host]
             held = self._hosts = inventory, hosts, frozenset(host.uuid for host in hosts)
         return held
 

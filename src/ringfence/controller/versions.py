@@ -363,7 +363,7 @@ def _unseen(draft: Draft, had: Had) -> Iterator[Finding]:
 def refusals_in(world: World) -> tuple[Finding, ...]:
     """What the enforcement points of a world cannot express, each said once."""
     engine = Engine.compile(world)
-    hosts = (w for w in world.inventory.workloads if w.is_controlled and w.kind != "process")
+    hosts = (w for w in world.inventory.workloads if w.is_host)
     found = {finding: None for host in hosts for finding in refusals_of(engine, host)}
     return tuple(sorted(found, key=lambda f: f.sort_key))
 

@@ -84,7 +84,7 @@ class Workloads:
         found = (
             w for w in self.inventory.workloads
             if w.name > after and (wanted is None or wanted.matches(w.labels))
-            and (not hosts_only or w.origin == "agent")
+            and (not hosts_only or w.has_agent)
         )  # fmt: skip
         some = heapq.nsmallest(limit + 1, found, key=lambda w: w.name)
         views = await self._state.read(lambda view: [self._view(w, view) for w in some[:limit]])
@@ -163,7 +163,7 @@ class Workloads:
         return self._state_of(workload, seen.realised if seen is not None else None)
 
     def _state_of(self, workload: Workload, realised: Realised | None) -> HostState:
-        if workload.origin != "agent":
+        if not workload.has_agent:
             return "unmanaged"
         if realised is None or not self._is_online(workload.uuid):
             return "unreachable"
@@ -244,7 +244,7 @@ class Workloads:
 
     def _held(self, asked: SetMode) -> list[str]:
         """Those asked for that run an agent, by UUID. Raises InputError as `pick`, `no-agent`."""
-        uuids = [uuid for uuid in self.pick(asked.workloads) if self.inventory.by_uuid[uuid].origin == "agent"]
+        uuids = [uuid for uuid in self.pick(asked.workloads) if self.inventory.by_uuid[uuid].has_agent]
         if not uuids:
             help_ = "pair hosts first: `ringfence agent invite`"
             raise InputError("no-agent", "none of these runs an agent: nothing would hold them to a mode", help=help_)

@@ -82,6 +82,16 @@ class Workload(msgspec.Struct, frozen=True):
     def is_controlled(self) -> bool:
         return self.kind in CONTROLLED_KINDS
 
+    @property
+    def is_host(self) -> bool:
+        """Whether it has an enforcement point of its own; a process has its host's."""
+        return self.is_controlled and self.kind != "process"
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether one of ours runs there; of what a file says, nothing does."""
+        return self.origin == "agent"
+
     def live_addresses(self, at: datetime) -> tuple[Lease, ...]:
         return tuple([lease for lease in self.addresses if lease.is_live(at)])
 

@@ -84,8 +84,8 @@ class Exposures:
         """Who reaches these workloads, and these addresses where nobody holds them, in one step (`to`), or whom they
         reach (`from`), in the modes hosts are in."""
         world = self._engine.world
-        held = (lease.address for w in world.inventory.workloads for lease in w.live_addresses(world.at))
-        asked = addresses - IntervalSet.of_values(held) if addresses else addresses
+        held = IntervalSet.of_values(world.inventory.live_addresses(world.at)) if addresses else EMPTY
+        asked = addresses - held
         bare = {number for number, kind in enumerate(self._kinds) if kind.ranges & asked}
         numbered = tuple(enumerate(self._kinds))
         inside = [kind for number, kind in numbered if kind.uuids & uuids or number in bare]

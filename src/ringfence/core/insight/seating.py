@@ -25,11 +25,18 @@ def seated(conversations: Conversations, inventory: Inventory) -> Conversations:
     return replace(conversations, endpoints=tuple(_seat(end, inventory, at) for end in conversations.endpoints))
 
 
+def as_now(conversations: Conversations, inventory: Inventory) -> Conversations:
+    """The same rows; workloads of the inventory in place of what they were, and nothing else."""
+    return replace(conversations, endpoints=tuple(_now(end, inventory) for end in conversations.endpoints))
+
+
+def _now(end: Endpoint, inventory: Inventory) -> Endpoint:
+    known = inventory.by_uuid.get(end.workload.uuid) if end.workload is not None else None
+    return end if known is None or known is end.workload else msgspec.structs.replace(end, workload=known)
+
+
 def _seat(end: Endpoint, inventory: Inventory, at: datetime) -> Endpoint:
-    if end.workload is not None:
-        known = inventory.by_uuid.get(end.workload.uuid)
-        return end if known is None or known is end.workload else msgspec.structs.replace(end, workload=known)
-    if end.address is None:
-        return end
+    if end.workload is not None or end.address is None:
+        return _now(end, inventory)
     holders = inventory.holders(end.address, at, end.network)
     return msgspec.structs.replace(end, workload=holders[0]) if len(holders) == 1 else end

@@ -169,7 +169,7 @@ class IntentCompiler:
             return
         used: dict[Networks, set[tuple[Local, ...]]] = {}
         for workload in self.engine.world.inventory.workloads:
-            if workload.is_controlled and workload.kind != "process":
+            if workload.is_host:
                 used.setdefault(self.networks_of(workload), set()).add(self._locals.of(workload))
         self._plans = {
             networks: {key: plan for key, plan in plans.items() if key in used.get(networks, ())}

@@ -50,7 +50,7 @@ class Addresses:
     @staticmethod
     def of(workloads: Iterable[Workload], network: str = "main") -> Addresses:
         """Those of hosts that have an agent."""
-        hosts = (workload for workload in workloads if workload.origin == "agent")
+        hosts = (workload for workload in workloads if workload.has_agent)
         return Addresses(lease.address for host in hosts for lease in host.addresses if lease.network == network)
 
     def has(self, hi: NDArray[np.uint64], lo: NDArray[np.uint64]) -> Mask:

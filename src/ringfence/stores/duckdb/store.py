@@ -49,7 +49,9 @@ _SEEN_BEFORE = f"""
   SELECT least(coalesce(sum(connections), 0), {_MOST})::BIGINT FROM seen"""
 """Connections of `incoming` between the same addresses, on the same service, at a time that a row kept before spans."""
 _TOTALS = ("rows", "connections", "packets", "bytes", "first", "last")
-_KEY = ("source", "destination", "point", "reported", "hour")
+_KEY = "source, destination, point, reported, hour"
+_ORDER = "hour, source, destination, point, reported"
+"""Whole: the same rows in the same order, each time."""
 _JOINED = f"""
   least(sum(connections), {_MOST})::BIGINT connections, least(sum(packets), {_MOST})::BIGINT packets,
   least(sum(bytes), {_MOST})::BIGINT bytes, min(first) AS first, max(last) AS last, max(confidence) confidence"""
@@ -132,8 +134,7 @@ class DuckFlowStore:
             if workloads is not None or addresses is not None:
                 where += " AND (source IN (SELECT id FROM picked) OR destination IN (SELECT id FROM picked))"
                 self._pick(workloads or (), addresses or ())
-            order = ", ".join(("hour", *(name for name in _KEY if name != "hour")))  # whole: the same rows, each time
-            query = f"SELECT {', '.join(_KEY)}, {_JOINED} FROM conversation {where} GROUP BY ALL ORDER BY {order}"
+            query = f"SELECT {_KEY}, {_JOINED} FROM conversation {where} GROUP BY ALL ORDER BY {_ORDER}"
             found = self._database.execute(query, values).fetchnumpy()
             used, index = np.unique(np.concatenate([found["source"], found["destination"]]), return_inverse=True)
             ends = endpoints.load(self._database, used)

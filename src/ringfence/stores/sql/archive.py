@@ -193,15 +193,24 @@ def _partial(stack: contextlib.ExitStack, folder: Path) -> Path:
 @contextlib.contextmanager
 def _empty_database(stack: contextlib.ExitStack, url: str) -> Iterator[Connection]:
     """A transaction in a database that has no tables; a file made for it goes again when it fails."""
+    made = None if (file := engines.file_of(url)) is None or file.exists() else file
     lock = engines.lock_of(url)
     if lock is not None:
         stack.callback(lock.release)
+    if made is not None:
+        stack.push(lambda kind, *_: _forget(made) if kind is not None else None)
     engine = engines.writer(url)
     stack.callback(engine.dispose)
     with engines.translated(), engine.begin() as connection:
         if version_of(connection) or inspect(connection).get_table_names():
             raise _not_empty("the database")
         yield connection
+
+
+def _forget(database: Path) -> None:
+    """An empty state left behind would be taken for a controller's."""
+    for suffix in ("", "-wal", "-shm", engines.LOCK):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
 
 
 def _content_of(stack: contextlib.ExitStack, path: Path, passphrase: str) -> IO[bytes]:

@@ -31,6 +31,8 @@ from sqlalchemy.pool import QueuePool
 from ringfence.ports.state import StateError
 
 READERS = 2
+LOCK = ".lock"
+"""Of the file beside an SQLite file."""
 _WRITER_LOCK = 0x52_46_53_54
 """The advisory lock of the writer ("RFST")."""
 _PATIENCE_MS = 2_000
@@ -62,14 +64,23 @@ def _bad_url(why: str) -> StateError:
     return StateError("state-url", f"the address of the database is not usable: {why}", help=help_)
 
 
+def file_of(url: str) -> Path | None:
+    """Where an SQLite state lies."""
+    parts = make_url(url)
+    return Path(parts.database) if parts.drivername == "sqlite" and parts.database else None
+
+
 class Lock:
     """The right to write to an SQLite file."""
 
     def __init__(self, database: Path) -> None:
         """Raises StateError `state-in-use`."""
-        self._file = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = database.with_name(database.name + LOCK)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.stat(path).st_ino != os.fstat(self._file).st_ino:  # who held it took it away: a restore that failed
+                raise OSError("the lock is another file now")
         except OSError as error:
             os.close(self._file)
             raise in_use() from error
@@ -85,11 +96,11 @@ def in_use() -> StateError:
 
 def lock_of(url: str) -> Lock | None:
     """The lock of an SQLite file, which is made if it is not there, for its owner's eyes only."""
-    database = make_url(url).database
-    if make_url(url).drivername != "sqlite" or not database:
+    database = file_of(url)
+    if database is None:
         return None
     try:
-        lock = Lock(Path(database))
+        lock = Lock(database)
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         help_ = "check the path, permissions and free space"
