@@ -1,11 +1,13 @@
 // The one question that all screens share: which workloads, since when. It lives in the address, so a link carries it.
 
 import { useCallback } from "react";
-import { useLocation, useSearchParams } from "react-router";
+import { useLocation } from "react-router";
+import { useAddress } from "./address";
 
 export const RANGES = [["1h", "Last hour"], ["24h", "Last 24 hours"], ["7d", "Last 7 days"], ["30d", "Last 30 days"]] as const;
 export type Range = (typeof RANGES)[number][0];
 const SECONDS: Record<Range, number> = { "1h": 3600, "24h": 86_400, "7d": 604_800, "30d": 2_592_000 };
+const USUAL: Range = "24h";
 const SHARED = ["where", "since"];
 
 const isRange = (text: string | null): text is Range => text !== null && text in SECONDS;
@@ -20,26 +22,15 @@ export interface EstateQuery {
 }
 
 export function useEstateQuery(): EstateQuery {
-  const [search, setSearch] = useSearchParams();
+  const { search, put } = useAddress();
   const told = search.get("since");
-  const range = isRange(told) ? told : "24h";
+  const range = isRange(told) ? told : USUAL;
   const ask = useCallback(
     (change: { where?: string; range?: Range }) =>
-      setSearch((before) => {
-        const after = new URLSearchParams(before);
-        put(after, "where", change.where, "");
-        put(after, "since", change.range, "24h");
-        return after;
-      }),
-    [setSearch],
+      put({ ...(change.where !== undefined && { where: change.where }), ...(change.range && { since: change.range === USUAL ? "" : change.range }) }, true),
+    [put],
   );
   return { where: search.get("where") ?? "", range, seconds: SECONDS[range], ask };
-}
-
-function put(search: URLSearchParams, key: string, value: string | undefined, usual: string): void {
-  if (value === undefined) return;
-  if (value === usual) search.delete(key);
-  else search.set(key, value);
 }
 
 /** An address of another screen with the same question. */

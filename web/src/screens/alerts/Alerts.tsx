@@ -1,9 +1,9 @@
 // What people should look at, as it comes; and who is in quarantine.
 
-import { useCallback, useMemo, useState } from "react";
-import { useSearchParams } from "react-router";
+import { useMemo, useState } from "react";
 import { useAlerts, useQuarantines } from "../../api/queries";
 import type { Alert } from "../../api/types";
+import { useAddress } from "../../shell/address";
 import { SeverityBadge } from "../../ui/Badge";
 import { Choice, Empty, ErrorBox, Loading, Tabs } from "../../ui/Box";
 import { Button } from "../../ui/Button";
@@ -21,23 +21,13 @@ const SHOWN: readonly { id: "open" | "all"; name: string }[] = [{ id: "open", na
 const MOST = 100;
 
 export default function Alerts() {
-  const [search, setSearch] = useSearchParams();
+  const { search, put } = useAddress();
   const [shown, setShown] = useState<"open" | "all">("open");
   const [by, setBy] = useState<By>("severity");
   const found = useAlerts(shown === "all");
   const quarantines = useQuarantines();
   const tab = search.get("tab") === "quarantines" ? "quarantines" : "alerts";
   const opened = search.get("alert") ?? "";
-  const put = useCallback(
-    (key: string, value: string) =>
-      setSearch((before) => {
-        const after = new URLSearchParams(before);
-        if (value) after.set(key, value);
-        else after.delete(key);
-        return after;
-      }, { replace: true }),
-    [setSearch],
-  );
   const tabs = [{ id: "alerts", name: "Alerts", count: found.data?.items.length }, { id: "quarantines", name: "Quarantines", count: quarantines.data?.length }]
     .map(({ id, name, count: n }) => (n === undefined ? { id, name } : { id, name, count: n }));
   const isAlerts = tab === "alerts";
@@ -48,10 +38,10 @@ export default function Alerts() {
         <>
           {isAlerts && <Choice label="Which" values={SHOWN} chosen={shown} onChoose={setShown} />}
           {isAlerts && <Choice label="Group by" values={BY} chosen={by} onChoose={setBy} />}
-          <Tabs label="What" panel="alerts-panel" tabs={tabs} chosen={tab} onChoose={(id) => put("tab", id === "alerts" ? "" : id)} />
+          <Tabs label="What" panel="alerts-panel" tabs={tabs} chosen={tab} onChoose={(id) => put({ tab: id === "alerts" ? "" : id })} />
         </>
       }
-      side={isAlerts && opened && <AlertDrawer key={opened} id={opened} known={found.data?.items.find((one) => one.id === opened)} onClose={() => put("alert", "")} />}
+      side={isAlerts && opened && <AlertDrawer key={opened} id={opened} known={found.data?.items.find((one) => one.id === opened)} onClose={() => put({ alert: "" })} />}
     >
       <div id="alerts-panel" role="tabpanel" className={css.scroll} aria-label={isAlerts ? "Alerts" : "Quarantines"}>
         {!isAlerts ? (
@@ -63,7 +53,7 @@ export default function Alerts() {
         ) : found.data.items.length === 0 ? (
           <Quiet isAll={shown === "all"} />
         ) : (
-          <List alerts={found.data.items} by={by} opened={opened} onOpen={(id) => put("alert", id)} />
+          <List alerts={found.data.items} by={by} opened={opened} onOpen={(id) => put({ alert: id })} />
         )}
       </div>
     </Page>

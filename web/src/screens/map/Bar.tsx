@@ -1,12 +1,11 @@
 // The question that map, table and matrix share, beyond labels and time: folding, service, verdict, draft.
 
 import { useEffect, useState } from "react";
+import type { Put } from "../../shell/address";
 import { Choice } from "../../ui/Box";
 import { Field, Select } from "../../ui/Field";
 import { DRAFT_VERDICTS, type Question, VERDICTS } from "./asking";
 import css from "./Map.module.css";
-
-export type Put = (change: Record<string, string>) => void;
 
 interface Props {
   question: Question;

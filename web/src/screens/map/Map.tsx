@@ -1,8 +1,8 @@
 // Who talks to whom, and what policy says of it: one question, as a map, a table or a matrix.
 
-import { useCallback, useMemo, useState } from "react";
-import { useSearchParams } from "react-router";
+import { useMemo, useState } from "react";
 import { penOf, useDrafts } from "../../parts/drafts";
+import { useAddress } from "../../shell/address";
 import { useEstateQuery } from "../../shell/query";
 import { ErrorBox, Loading, Tabs } from "../../ui/Box";
 import { Page } from "../../ui/Page";
@@ -10,7 +10,7 @@ import { count } from "../../words";
 import { isNarrowed, questionOf, tabOf } from "./asking";
 import { Bar } from "./Bar";
 import type { Bundle } from "./bundles";
-import { boxOf, NOTHING, type Open, openGroup, openLine, openOf, PAIR, putOpen } from "./chosen";
+import { boxOf, NOTHING, type Open, openGroup, openLine, openOf, PAIR } from "./chosen";
 import { EdgeDrawer } from "./EdgeDrawer";
 import { FlowTable } from "./FlowTable";
 import { Finder } from "./Finder";
@@ -26,7 +26,7 @@ import { useLabelKeys, useLayout, useMapView, useWhole } from "./useMap";
 
 export default function Map() {
   const { where, seconds } = useEstateQuery();
-  const [search, setSearch] = useSearchParams();
+  const { search, put, reset } = useAddress();
   const { drafts } = useDrafts();
   const hasDraft = Object.keys(drafts).length > 0;
   const isDraft = search.get("draft") === "1" && hasDraft;
@@ -40,18 +40,7 @@ export default function Map() {
   const [goal, setGoal] = useState<{ box: number } | null>(null);
   const keys = useLabelKeys();
 
-  const put = useCallback(
-    (change: Record<string, string>) => setSearch((before) => {
-      const after = new URLSearchParams(before);
-      for (const [key, value] of Object.entries(change)) {
-        if (value) after.set(key, value);
-        else after.delete(key);
-      }
-      return after;
-    }, { replace: true }),
-    [setSearch],
-  );
-  const show = useCallback((next: Open) => setSearch((before) => putOpen(before, next), { replace: true }), [setSearch]);
+  const show = (next: Open): void => put({ ...next });
   const tree = laid?.ground.tree;
   const level = useMemo(() => (view && laid ? levels(view.edges, laid.ground, isDraft) : null), [view, laid, isDraft]);
   const chosen = useMemo(() => {
@@ -64,7 +53,7 @@ export default function Map() {
   const onBox = (box: number): void => void (tree && show(openGroup(tree, box)));
   const close = (): void => show(NOTHING);
   const openEnds = (from: string, to: string, level = ""): void => show({ group: "", from, to, level });
-  const askAll = (): void => setSearch(tab === "map" ? {} : { tab });
+  const askAll = (): void => reset(tab === "map" ? {} : { tab });
   const opened = `${open.from} ${open.to}`;
   const side =
     open.from && open.level === PAIR ? (

@@ -14,19 +14,9 @@ export interface Open {
   level: string;
 }
 
-const KEYS = ["group", "from", "to", "level"] as const;
 export const NOTHING: Open = { group: "", from: "", to: "", level: "" };
 
 export const openOf = (search: URLSearchParams): Open => ({ group: search.get("group") ?? "", from: search.get("from") ?? "", to: search.get("to") ?? "", level: search.get("level") ?? "" });
-
-export function putOpen(search: URLSearchParams, open: Open): URLSearchParams {
-  const after = new URLSearchParams(search);
-  for (const key of KEYS) {
-    if (open[key]) after.set(key, open[key]);
-    else after.delete(key);
-  }
-  return after;
-}
 
 export const openGroup = (tree: Tree, box: number): Open => ({ ...NOTHING, group: tree.boxes[box]?.id ?? "", level: String(tree.boxes[box]?.depth ?? 0) });
 

@@ -1,7 +1,7 @@
 // What the address of the screen says: which view, which file and line, what is beside it, which versions.
 
 import { useCallback } from "react";
-import { useSearchParams } from "react-router";
+import { useAddress } from "../../shell/address";
 
 export const VIEWS = ["policies", "rules", "versions", "rollout", "proposals"] as const;
 export type View = (typeof VIEWS)[number];
@@ -24,21 +24,12 @@ export interface Place {
 }
 
 export function usePlace(): Place {
-  const [search, setSearch] = useSearchParams();
+  const { search, put } = useAddress();
   const [view, beside] = [search.get("tab"), search.get("beside")];
-  const put = useCallback(
-    (change: Partial<Record<Own, string>>, isStep = false) => setSearch((before) => changed(before, change), { replace: !isStep }),
-    [setSearch],
-  );
   const go = useCallback(
     (next: View, change: Partial<Record<Own, string>> = {}) =>
-      setSearch((before) => {
-        const after = changed(before, Object.fromEntries(OWN.map((key) => [key, ""])));
-        if (next === "policies") after.delete("tab");
-        else after.set("tab", next);
-        return changed(after, change);
-      }),
-    [setSearch],
+      put({ ...Object.fromEntries(OWN.map((key) => [key, ""])), tab: next === "policies" ? "" : next, ...change }, true),
+    [put],
   );
   return {
     view: isOf(VIEWS, view) ? view : "policies",
@@ -47,13 +38,4 @@ export function usePlace(): Place {
     put,
     go,
   };
-}
-
-function changed(before: URLSearchParams, change: Partial<Record<Own, string>>): URLSearchParams {
-  const after = new URLSearchParams(before);
-  for (const [key, value] of Object.entries(change)) {
-    if (value) after.set(key, value);
-    else after.delete(key);
-  }
-  return after;
 }

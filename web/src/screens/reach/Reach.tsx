@@ -1,8 +1,8 @@
 // How far a breach goes: what a compromised workload reaches in how many hops, and who reaches what is critical.
 
-import { useCallback, useMemo, useState } from "react";
-import { useSearchParams } from "react-router";
+import { useMemo, useState } from "react";
 import { penOf, useDrafts } from "../../parts/drafts";
+import { useAddress } from "../../shell/address";
 import { Choice, Empty, ErrorBox, Loading, Stat } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Filter, Select } from "../../ui/Field";
@@ -21,17 +21,7 @@ const WAYS: readonly { id: Way; name: string; title: string }[] = [{ id: "from",
 const UNDER: readonly { id: "" | "1"; name: string }[] = [{ id: "", name: "In force" }, { id: "1", name: "Under the draft" }];
 
 export default function Reach() {
-  const [search, setSearch] = useSearchParams();
-  const put = useCallback(
-    (values: Record<string, string>) =>
-      setSearch((before) => {
-        const after = new URLSearchParams(before);
-        for (const [key, value] of Object.entries(values)) if (value) after.set(key, value);
-        else after.delete(key);
-        return after;
-      }, { replace: true }),
-    [setSearch],
-  );
+  const { search, put } = useAddress();
   const { drafts } = useDrafts();
   const pen = useMemo(() => (Object.keys(drafts).length > 0 ? { ...penOf(drafts), alone: false } : null), [drafts]);
   const way: Way = search.has("to") || search.get("way") === "to" ? "to" : "from";

@@ -10,7 +10,7 @@ import { type Break, penOfFiles, type Recommended, useRehearsal } from "./asking
 import { BreakDrawer } from "./BreakDrawer";
 import { days } from "./Ends";
 import { Group } from "./Leftovers";
-import type { Put } from "./Recommend";
+import type { Put } from "../../shell/address";
 import css from "./Recommend.module.css";
 import { bucketOf, spanIn, spanText } from "./series";
 import { Timeline } from "./Timeline";

@@ -7,7 +7,7 @@ import { accepts, byWeight, type Choice, choiceOf, choiceText, type Covered, cov
 import { type Recommended, useRecommended, type Wanted } from "./asking";
 import { Breaks } from "./Breaks";
 import { Findings, Leftovers } from "./Leftovers";
-import type { Put } from "./Recommend";
+import type { Put } from "../../shell/address";
 import css from "./Recommend.module.css";
 import { Rules } from "./Rules";
 import { HandOver, Text } from "./Text";

@@ -1,7 +1,6 @@
 // From what was seen to a policy: choose an application, look at each rule with its evidence, take what convinces.
 
-import { useCallback } from "react";
-import { useSearchParams } from "react-router";
+import { useAddress } from "../../shell/address";
 import { Choice } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Page } from "../../ui/Page";
@@ -19,25 +18,13 @@ const LEVELS: readonly { id: Level; name: string; title: string }[] = [
 const TIGHTEST = 10;
 const USUAL = 5;
 
-export type Put = (values: Record<string, string>) => void;
-
 export default function Recommend() {
-  const [search, setSearch] = useSearchParams();
-  const put = useCallback<Put>(
-    (values) =>
-      setSearch((before) => {
-        const after = new URLSearchParams(before);
-        for (const [key, value] of Object.entries(values)) if (value) after.set(key, value);
-        else after.delete(key);
-        return after;
-      }, { replace: true }),
-    [setSearch],
-  );
-  const app = search.get("app");
+  const { search, put } = useAddress();
+  const app = search.get("app") ?? (search.get("whole") === "1" ? "" : null);
   const level = LEVELS.find((one) => one.id === search.get("level"))?.id ?? "port";
   const told = search.get("tight");
   const tight = told !== null && /^(\d|10)$/.test(told) ? Number(told) : USUAL;
-  if (app === null) return <Page title="Recommend" about="a policy for what was seen"><Applications onChoose={(chosen) => setSearch((before) => new URLSearchParams([...before, ["app", chosen]]))} /></Page>;
+  if (app === null) return <Page title="Recommend" about="a policy for what was seen"><Applications onChoose={(chosen) => put(chosen ? { app: chosen } : { whole: "1" }, true)} /></Page>;
   return (
     <Page
       title="Recommend" about={app ? printable(app) : "the whole estate"}
@@ -45,7 +32,7 @@ export default function Recommend() {
         <>
           <Choice label="Level" values={LEVELS} chosen={level} onChoose={(id) => put({ level: id === "port" ? "" : id, none: "", but: "" })} />
           <Tightness value={tight} onChange={(value) => put({ tight: value === USUAL ? "" : String(value), none: "", but: "" })} />
-          <Button icon="undo" onClick={() => put({ app: "", none: "", but: "", tab: "", span: "", rule: "" })}>Other application</Button>
+          <Button icon="undo" onClick={() => put({ app: "", whole: "", none: "", but: "", tab: "", span: "", rule: "" })}>Other application</Button>
         </>
       }
     >

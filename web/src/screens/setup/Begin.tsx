@@ -1,9 +1,9 @@
 // The four ways in. Home and the map show them while there is nothing else to show; the address says which is open.
 
 import type { ReactNode } from "react";
-import { useSearchParams } from "react-router";
 import { useStatus } from "../../api/queries";
 import { useMay } from "../../session/session";
+import { useAddress } from "../../shell/address";
 import { Badge } from "../../ui/Badge";
 import { Button } from "../../ui/Button";
 import { Icon, type IconName } from "../../ui/Icon";
@@ -31,15 +31,10 @@ const WAYS: readonly Way[] = [
 ];
 
 export function Begin({ lead }: { lead?: ReactNode }) {
-  const [search, setSearch] = useSearchParams();
+  const { search, put } = useAddress();
   const status = useStatus().data;
   const may: Record<Way["right"], boolean> = { enrol: useMay("enrol"), label: useMay("label") };
-  const open = (id: string): void => setSearch((before) => {
-    const after = new URLSearchParams(before);
-    if (id) after.set("do", id);
-    else after.delete("do");
-    return after;
-  }, { replace: true });
+  const open = (id: string): void => put({ do: id });
   const close = (): void => open("");
   const isEmpty = !status || (status.workloads === 0 && !status.policy_version);
   const way = WAYS.find((one) => one.id === search.get("do") && may[one.right]);

@@ -1,7 +1,7 @@
 // How hosts, inventory and traffic come in, and who may do what.
 
-import { useSearchParams } from "react-router";
 import { useMay } from "../../session/session";
+import { useAddress } from "../../shell/address";
 import { Tabs } from "../../ui/Box";
 import { Page } from "../../ui/Page";
 import { Begin } from "./Begin";
@@ -16,17 +16,11 @@ const TABS = [
 ] as const;
 
 export default function Setup() {
-  const [search, setSearch] = useSearchParams();
+  const { search, put } = useAddress();
   const rights: Record<string, boolean> = { read: true, enrol: useMay("enrol"), tokens: useMay("tokens") };
   const tabs = TABS.filter((one) => rights[one.right]);
   const chosen = tabs.find((one) => one.id === search.get("tab")) ?? TABS[0];
-  const choose = (id: string): void => setSearch((before) => {
-    const after = new URLSearchParams(before);
-    after.delete("do");
-    if (id === "begin") after.delete("tab");
-    else after.set("tab", id);
-    return after;
-  }, { replace: true });
+  const choose = (id: string): void => put({ do: "", tab: id === "begin" ? "" : id });
   const Shown = chosen.page;
   return (
     <Page title="Setup" isSheet={chosen.id !== "begin"} tools={<Tabs label="What" panel="setup-panel" tabs={tabs} chosen={chosen.id} onChoose={choose} />}>

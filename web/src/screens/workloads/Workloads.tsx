@@ -1,10 +1,10 @@
 // Every workload: who it is, how strictly it is held, and whether it is so.
 
-import { useCallback, useMemo, useState } from "react";
-import { useSearchParams } from "react-router";
+import { useMemo, useState } from "react";
 import { useWorkloads } from "../../api/queries";
 import type { HostState, ModeName, Workload } from "../../api/types";
 import { QuarantineDialog } from "../../parts/QuarantineDialog";
+import { useAddress } from "../../shell/address";
 import { useEstateQuery } from "../../shell/query";
 import { Badge, Labels, ModeBadge, StateBadge } from "../../ui/Badge";
 import { Empty, ErrorBox, Loading } from "../../ui/Box";
@@ -42,8 +42,8 @@ const columnsAt = (now: number): readonly Column<Workload>[] => [
 type Doing = "labels" | "mode" | "quarantine" | null;
 
 export default function Workloads() {
-  const { where, ask } = useEstateQuery();
-  const [search, setSearch] = useSearchParams();
+  const { where } = useEstateQuery();
+  const { search, put, reset } = useAddress();
   const found = useWorkloads(where);
   const now = useNow(10_000);
   const columns = useMemo(() => columnsAt(now), [now]);
@@ -51,16 +51,6 @@ export default function Workloads() {
   const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
   const [doing, setDoing] = useState<Doing>(null);
   const [state, mode, opened] = [search.get("state") ?? "", search.get("mode") ?? "", search.get("open") ?? ""];
-  const put = useCallback(
-    (key: string, value: string) =>
-      setSearch((before) => {
-        const after = new URLSearchParams(before);
-        if (value) after.set(key, value);
-        else after.delete(key);
-        return after;
-      }, { replace: true }),
-    [setSearch],
-  );
 
   const all = found.data?.items;
   const rows = useMemo(() => all?.filter((one) => isWanted(one, text, state, mode)) ?? [], [all, text, state, mode]);
@@ -75,11 +65,11 @@ export default function Workloads() {
       tools={
         <>
           <Filter name="Name or address" value={text} onChange={(event) => setText(event.target.value)} />
-          <Select name="State" isTight values={STATES} value={state} onChange={(event) => put("state", event.target.value)} />
-          <Select name="Mode" isTight values={MODES} value={mode} onChange={(event) => put("mode", event.target.value)} />
+          <Select name="State" isTight values={STATES} value={state} onChange={(event) => put({ state: event.target.value })} />
+          <Select name="Mode" isTight values={MODES} value={mode} onChange={(event) => put({ mode: event.target.value })} />
         </>
       }
-      side={opened && <WorkloadDrawer key={opened} uuid={opened} known={all?.find((one) => one.uuid === opened)} onClose={() => put("open", "")} />}
+      side={opened && <WorkloadDrawer key={opened} uuid={opened} known={all?.find((one) => one.uuid === opened)} onClose={() => put({ open: "" })} />}
     >
       {chosen.length > 0 && <Ticked chosen={chosen} onDo={setDoing} onClear={() => setPicked(new Set())} />}
       {found.error && !all ? (
@@ -87,11 +77,11 @@ export default function Workloads() {
       ) : !all ? (
         <Loading lines={10} />
       ) : rows.length === 0 ? (
-        <Nobody isEmpty={all.length === 0 && where === ""} onAll={() => (setText(""), setSearch({}), ask({ where: "" }))} />
+        <Nobody isEmpty={all.length === 0 && where === ""} onAll={() => (setText(""), reset())} />
       ) : (
         <Table
           label="Workloads" rows={rows} columns={columns} idOf={idOf} nameOf={nameOf} order={{ id: "name", isDown: false }}
-          opened={opened} onOpen={(one) => put("open", one.uuid === opened ? "" : one.uuid)} picked={picked} onPick={setPicked}
+          opened={opened} onOpen={(one) => put({ open: one.uuid === opened ? "" : one.uuid })} picked={picked} onPick={setPicked}
         />
       )}
       {doing === "labels" && <LabelsDialog workloads={chosen} known={all ?? []} onClose={() => setDoing(null)} onDone={done} />}
