@@ -100,6 +100,32 @@ def test_what_passes_today_and_would_not_is_broken(tmp_path: Path) -> None:
     assert (seen.connections, seen.blocked) == (16, 0)
 
 
+def test_what_a_change_is_about_comes_first_and_the_rest_is_counted(tmp_path: Path) -> None:
+    """Whatever carries less: an end in the scope of a policy that changes, or a workload that becomes another; without
+    a scope, and with other settings, it is about everybody."""
+    other = host("other", "10.0.0.4", "observe", app="pay")
+    watched = (msgspec.structs.replace(WEB, mode=Mode()), msgspec.structs.replace(DB, mode=Mode()), other)
+    web, db, _ = watched
+    hub = msgspec.structs.replace(HUB, mode=Mode())
+    rows: tuple[Row, ...] = ((web, db, "tcp/22", 7, 9000), (hub, other, "tcp/443", 90, 9000))
+    everybody = (*watched, hub)
+
+    def seen(folder: str, before: World, after: World) -> tuple[list[tuple[str, bool]], int]:
+        impact = told(traffic(tmp_path / folder, *rows), before, after).impact
+        assert impact is not None
+        return [(b.service, b.about) for b in impact.broken], impact.elsewhere
+
+    before = world(BOTH, *everybody)
+    assert seen("scoped", before, world(QUERIES, *everybody)) == ([("ssh", True), ("https", False)], 1)
+    assert seen("same", world(QUERIES, *everybody), world(QUERIES, *everybody))[1] == 2
+    wide = world(QUERIES.replace("scope: app=shop\n", "").replace("policy: shop", "policy: wide"), *everybody)
+    assert seen("wide", before, wide) == ([("https", True), ("ssh", True)], 0)
+    moved = world_after(before, {other.uuid: {"app": "till"}})
+    assert seen("moved", before, moved) == ([("https", True)], 0)
+    settings = msgspec.structs.replace(world(QUERIES, *everybody), names={"a.example": ()})
+    assert seen("settings", before, settings)[1] == 0
+
+
 def test_what_is_blocked_already_is_broken_by_no_change(tmp_path: Path) -> None:
     """It passed when it was seen, and the policy in force blocks it by now; only in the modes in force."""
     store = traffic(tmp_path, (WEB, DB, "tcp/22", 7, 9000))

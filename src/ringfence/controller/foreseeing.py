@@ -7,13 +7,14 @@ blocked already, by the policy and in the modes in force, breaks by no change.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ringfence.controller.versions import changed_policies
 from ringfence.core.engine import Engine, Judgement
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import REPORTED, Conversations
@@ -53,11 +54,34 @@ def foresee(
     host were in `as_mode`; None: each in its own of the world after."""
     engines = Engine.compile(before), Engine.compile(after)
     second = int(now.timestamp())
-    seen = _impact(engines, flows.read(second - days * _DAY_S), days, as_mode) if days else None
+    stretch = flows.read(second - days * _DAY_S) if days else None
+    seen = _impact(engines, stretch, days, as_mode, _about(before, after)) if stretch is not None else None
     return Foreseen(seen, _sessions(engines, flows.read(second - IN_USE_S), second))
 
 
-def _impact(engines: tuple[Engine, Engine], seen: Conversations, days: int, as_mode: Mode | None) -> api.Impact:
+def _about(before: World, after: World) -> Callable[[Workload], bool]:
+    """Whether a change is about a workload: it is in the scope of a policy that changes, or becomes another itself.
+    What changes for the whole estate is about everybody."""
+    known, becoming = before.inventory.by_uuid, after.inventory.by_uuid
+    others = {
+        uuid
+        for uuid, w in becoming.items()
+        if (was := known.get(uuid)) is None or (was.labels, was.mode) != (w.labels, w.mode)
+    }
+    changed = (policy for _, versions in changed_policies(before.policies, after.policies) for policy in versions)
+    scopes = {policy.scope for policy in changed}
+    if None in scopes or (before.failsafe, before.names) != (after.failsafe, after.names):
+        return lambda _: True
+    return lambda w: w.uuid in others or any(scope.matches(w.labels) for scope in scopes if scope is not None)
+
+
+def _impact(
+    engines: tuple[Engine, Engine],
+    seen: Conversations,
+    days: int,
+    as_mode: Mode | None,
+    is_about: Callable[[Workload], bool],
+) -> api.Impact:
     """What passes today and would not, were the change in force in that mode."""
     if not len(seen):
         return api.Impact(days, 0)
@@ -67,12 +91,16 @@ def _impact(engines: tuple[Engine, Engine], seen: Conversations, days: int, as_m
     now = as_now(seen.where(passes), after.world.inventory)
     if as_mode is None:  # what is told as would-block passes on
         now = now.where(after.judge(now).verdict == _BLOCKED)
-    result = simulate(after, now, as_mode=as_mode)
+    ends = np.array([e.workload is not None and is_about(e.workload) for e in now.endpoints], np.bool_)
+    result = simulate(after, now, as_mode=as_mode, about=ends[now.source] | ends[now.destination])
     broken = tuple(
-        api.Broken(b.source, b.destination, b.service, b.connections, b.last, b.rule, b.example, b.hint)
-        for b in result.breaks[:MOST_BROKEN]
+        api.Broken(
+            b.source, b.destination, b.service, b.connections, b.last, b.rule, b.example, b.hint, n < result.about
+        )
+        for n, b in enumerate(result.breaks[:MOST_BROKEN])
     )
-    return api.Impact(days, total, broken, len(result.breaks) - len(broken) + result.more_breaks, blocked)
+    kinds = len(result.breaks) + result.more_breaks
+    return api.Impact(days, total, broken, kinds - len(broken), kinds - result.about, blocked)
 
 
 def _sessions(engines: tuple[Engine, Engine], seen: Conversations, now: int) -> api.LiveSessions:

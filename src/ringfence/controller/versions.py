@@ -443,7 +443,7 @@ def _decide(tx: Change, id_: str, *, state: str, by: Principal, at: datetime, ve
 
 def demand_changed(right: Right, before: Iterable[Policy], after: Iterable[Policy], by: Principal) -> None:
     """The right over all that differs. Raises AccessError."""
-    for name, versions in _changed(before, after):
+    for name, versions in changed_policies(before, after):
         for policy in versions:
             by.demand_scope(right, policy.scope, f"the policy `{name}`")
 
@@ -451,7 +451,7 @@ def demand_changed(right: Right, before: Iterable[Policy], after: Iterable[Polic
 def _demand(by: Principal, before: Iterable[Policy], after: Iterable[Policy]) -> None:
     """Raises AccessError unless somebody may change all that differs. Policies without a scope and `forbid` rules are
     the guardrail owner's."""
-    for name, versions in _changed(before, after):
+    for name, versions in changed_policies(before, after):
         for policy in versions:
             if policy.scope is None:
                 by.demand("guardrail")
@@ -460,7 +460,7 @@ def _demand(by: Principal, before: Iterable[Policy], after: Iterable[Policy]) ->
             by.demand("guardrail")
 
 
-def _changed(before: Iterable[Policy], after: Iterable[Policy]) -> Iterator[tuple[str, tuple[Policy, ...]]]:
+def changed_policies(before: Iterable[Policy], after: Iterable[Policy]) -> Iterator[tuple[str, tuple[Policy, ...]]]:
     """Each policy that differs, by name, as it was and as it becomes (one of them, where it came or went)."""
     old, new = ({policy.name: policy for policy in policies} for policies in (before, after))
     for name in sorted(old.keys() | new.keys()):

@@ -267,6 +267,7 @@ class Relabel(_Asked, frozen=True):
     put: Labels = {}
     remove: tuple[str, ...] = ()
     why: Text = ""
+    """Needed to put them, not to plan it."""
     accept_failing: bool = False
     """Go on although tests that hold now would not."""
     plan: Text = ""
@@ -279,6 +280,10 @@ class SetMode(_Asked, frozen=True):
     workloads: tuple[str, ...]
     inbound: ModeName | None = None
     outbound: ModeName | None = None
+    why: Text = ""
+    """Needed to set it, not to plan it."""
+    plan: Text = ""
+    """The digest of the plan that was looked at: refused if other hosts would turn, or under other policies, by now."""
 
 
 class Reason(_Asked, frozen=True):
@@ -363,6 +368,8 @@ class Broken(msgspec.Struct, frozen=True):
     rule: str | None
     example: str
     hint: str = ""
+    about: bool = True
+    """An end is what the change is about: in the scope of a policy that changes, or another by now itself."""
 
 
 class Impact(msgspec.Struct, frozen=True):
@@ -372,7 +379,11 @@ class Impact(msgspec.Struct, frozen=True):
     connections: int
     """Seen in those days."""
     broken: tuple[Broken, ...] = ()
+    """What the change is about comes first."""
     more: int = 0
+    elsewhere: int = 0
+    """Of all kinds, listed or not, those that the change is not about: they stop once their hosts enforce, with it
+    and without it."""
     blocked: int = 0
     """Of the connections seen, those that are blocked today already: no change breaks them."""
 
@@ -420,6 +431,7 @@ class Draft(_Asked, frozen=True):
     settings: str = ""
     """The text of `ringfence.toml`."""
     note: Text = ""
+    """Needed to apply or propose it: it stands in the history."""
 
 
 class Plan(_Asked, frozen=True):
@@ -439,6 +451,16 @@ class LabelsPlanned(DiffView, frozen=True):
     failsafe: tuple[FailsafeView, ...] = ()
     digest: str = ""
     """What this plan goes by (`Relabel.plan`)."""
+    changed: int = 0
+    """Workloads whose labels would be others."""
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """A host whose mode would be another."""
+
+    name: str
+    before: Mode
+    after: Mode
 
 
 class ModesPlanned(msgspec.Struct, frozen=True):
@@ -448,6 +470,11 @@ class ModesPlanned(msgspec.Struct, frozen=True):
     """Workloads whose mode would be another; those without an agent are left out."""
     impact: Impact | None = None
     sessions: LiveSessions | None = None
+    hosts: tuple[Turn, ...] = ()
+    """By name; at most a thousand of them."""
+    failsafe: tuple[FailsafeView, ...] = ()
+    digest: str = ""
+    """What this plan goes by (`SetMode.plan`)."""
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -499,7 +526,10 @@ class Rollback(_Asked, frozen=True):
     to: Number
     base: Number
     note: Text = ""
+    """Needed: it stands in the history."""
     how: How = How()
+    plan: Text = ""
+    """As `Apply.plan`, of a plan of what the old version says."""
 
 
 class StandingView(msgspec.Struct, frozen=True):
@@ -567,9 +597,30 @@ class Contain(_Asked, frozen=True):
     for_s: Seconds | None = None
 
 
+class Contained(msgspec.Struct, frozen=True):
+    """Who would be isolated."""
+
+    name: str
+    has_agent: bool
+    """It isolates itself, too; otherwise only its peers do."""
+    is_isolated: bool = False
+    """Already; it would be isolated anew."""
+
+
+class ContainPlanned(msgspec.Struct, frozen=True):
+    """What an isolation would hit. Nothing is changed."""
+
+    workloads: tuple[Contained, ...]
+    """By name; at most a thousand of them."""
+    total: int
+    peers: int
+    """Hosts with an agent that would drop what goes to and comes from them."""
+
+
 class Release(_Asked, frozen=True):
     workloads: tuple[str, ...]
     why: Text = ""
+    """Needed."""
 
 
 class HostCheckView(msgspec.Struct, frozen=True):
