@@ -12,6 +12,7 @@ from sqlalchemy import create_engine
 
 from ringfence.controller import access
 from ringfence.controller.controller import ROOT
+from ringfence.controller.leasing import Rounds
 from ringfence.controller.presence import STALE_AFTER
 from ringfence.core.errors import InputError
 from ringfence.core.net.address import PRIVATE, format_address
@@ -366,6 +367,64 @@ def test_a_fleet_that_comes_at_once_shares_transactions(tmp_path: Path) -> None:
             assert (len(writes), followed) == (6, [])
 
     asyncio.run(run())
+
+
+def test_hosts_that_come_one_after_another_share_transactions(tmp_path: Path) -> None:
+    """What thousands of agents say in the seconds after a start is dealt with in rounds, not one by one; the first of
+    all waits for nothing."""
+
+    async def run() -> None:
+        records = [WorkloadRecord(f"u-{n:04}", f"h-{n:04}", {}, START, profile="hosts") for n in range(30)]
+        async with ground(tmp_path, Clock(), HOSTS, *records) as one:
+            state, leasing = one.controller.state, one.controller.leasing
+            leasing._rounds = Rounds(per_s=1.0, burst=1.0)
+            writes, write = [], state.write
+
+            def speak() -> None:
+                for number, record in enumerate(records[: len(writes) + 1]):
+                    leasing.claim(record.uuid, (addresses("10.1.0.1")[0] + number,))
+
+            async def counted(work: Callable[[Change], object]) -> object:
+                writes.append(work)
+                speak()  # one more comes whenever something is dealt with
+                return await write(work)
+
+            state.write = counted  # type: ignore[method-assign, assignment]
+            keeping = asyncio.create_task(leasing.keep_leasing())
+            try:
+                speak()
+                while not one.held(records[0].uuid):
+                    await asyncio.sleep(0.001)
+                assert len(writes) == 2
+                for number, record in enumerate(records[:25]):
+                    leasing.claim(record.uuid, (addresses("10.1.0.1")[0] + number,))
+                    await asyncio.sleep(0.002)
+                while not all(one.held(record.uuid) for record in records[:25]):
+                    await asyncio.sleep(0.001)
+            finally:
+                keeping.cancel()
+            assert len(writes) == 4
+
+    asyncio.run(run())
+
+
+def test_rounds_are_free_until_they_are_many() -> None:
+    """As many at once as the bucket holds, then at its rate; a pause fills it again, and no more than that."""
+    at = [0.0]
+    rounds = Rounds(per_s=10.0, burst=3.0, clock=lambda: at[0])
+    for _ in range(3):
+        assert rounds.wait_s == 0.0
+        rounds.begin()
+    assert rounds.wait_s == pytest.approx(0.1)
+    at[0] = 0.1
+    assert rounds.wait_s == pytest.approx(0.0)
+    rounds.begin()
+    assert rounds.wait_s == pytest.approx(0.1)
+    at[0] = 1000.0
+    for _ in range(3):
+        assert rounds.wait_s == 0.0
+        rounds.begin()
+    assert rounds.wait_s == pytest.approx(0.1)
 
 
 def test_the_agents_word_is_kept_though_it_could_not_be_stored(tmp_path: Path) -> None:

@@ -7,15 +7,18 @@ address, is retired or is not heard any more, or when the profile is widened.
 INVARIANT: an address ends with one host, in the state and in what is told, before it begins with another.
 INVARIANT: no lease of a workload in quarantine ends: what isolates it must not depend on what it says.
 INVARIANT: a claim is kept until the state and the desired state agree with it; what fails is tried again.
+
+One host is dealt with at once. Where many speak, as when a controller starts under thousands of agents, what comes
+meanwhile is dealt with together (`Rounds`): a transaction costs more than the hosts in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
-from itertools import islice
 from typing import Final
 
 from ringfence.controller import claims
@@ -28,6 +31,32 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 200
 """Hosts in one transaction."""
 _RETRY_S: Final = 1.0
+_ROUNDS_S: Final = 10.0
+"""Rounds of dealing a second, when many hosts speak."""
+_ROUNDS_AT_ONCE: Final = 30.0
+"""After a pause."""
+
+
+class Rounds:
+    """When the next round may begin: a bucket of rounds."""
+
+    def __init__(
+        self, per_s: float = _ROUNDS_S, burst: float = _ROUNDS_AT_ONCE, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_s, self._burst, self._clock = per_s, burst, clock
+        self._left, self._at = burst, clock()
+
+    def begin(self) -> None:
+        """Count one."""
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._at) * self._per_s) - 1
+        self._at = now
+
+    @property
+    def wait_s(self) -> float:
+        """Before the next one."""
+        left = self._left + (self._clock() - self._at) * self._per_s
+        return max(0.0, (1 - left) / self._per_s)
 
 
 class Leasing:
@@ -52,6 +81,7 @@ class Leasing:
         """Hosts whose leases changed, which was not followed."""
         self._kept: set[str] = set()
         self._news = asyncio.Event()
+        self._rounds = Rounds()
         self.is_live: Callable[[str], bool] = lambda uuid: True
         """Whether a host is heard."""
         self.refused: dict[str, tuple[Refusal, ...]] = {}
@@ -94,18 +124,30 @@ class Leasing:
         """Until cancelled."""
         while True:
             await self._news.wait()
+            await asyncio.sleep(self._rounds.wait_s)
+            self._rounds.begin()
+            has_failed = False
             try:
-                await self.settle()
+                await self.deal()
             except Exception:
+                has_failed = True
                 _log.exception("addresses could not be leased; it is tried again")
-            if self._due:
+            if has_failed or self._unfollowed:
                 await asyncio.sleep(_RETRY_S)
 
     async def settle(self) -> None:
-        """Deal with everything that is due now. What could not be followed is due again."""
+        """Deal with everything that is due, and with what becomes due by that."""
+        await self.deal()
+        while self._due.keys() - self._unfollowed:
+            await self.deal()
+
+    async def deal(self) -> None:
+        """One round: what is due now. What comes meanwhile is the next one's; what could not be followed is due
+        again."""
         self._news.clear()
-        while batch := list(islice((uuid for uuid in self._due if uuid not in self._unfollowed), _BATCH)):
-            await self._deal(batch)
+        due = [uuid for uuid in self._due if uuid not in self._unfollowed]
+        for start in range(0, len(due), _BATCH):
+            await self._deal(due[start : start + _BATCH])
         for uuid in sorted(self._unfollowed):
             self._due.pop(uuid, None)
             await self._deal([uuid])
