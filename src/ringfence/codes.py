@@ -244,6 +244,7 @@ _LAB_CODES = {
 }
 _CONTROLLER = {
     "state-in-use": Code("another process writes to the state", "stop the other controller"),
+    "state-taken": Code("another process wrote to the state meanwhile", "stop one of the two, start the other again"),
     "state-version": Code("a newer version wrote the state", "use that version, or restore a backup"),
     "state-damaged": Code("the state is no database, or a damaged one", "restore it from a backup"),
     "state-unwritable": Code("the state cannot be written; nothing was changed", "check path, permissions and space"),
@@ -289,7 +290,10 @@ _CONTROLLER = {
     "version-conflict": Code("somebody published meanwhile", "look at their version, then publish again"),
     "bad-canary": Code("the canary is no share of the hosts", "give 1 to 100 percent, or a selector"),
     "no-rollout": Code("no rollout is under way", "apply a version first"),
-    "no-reason": Code("a quarantine, or switching off, needs a reason", "say it with --why"),
+    "no-reason": Code(
+        "what changes who may talk to whom, or forgets something for good, needs a reason",
+        "say it with --why or --note: it stands in the audit log",
+    ),
     "unknown-level": Code("there is no such level of quarantine", "use one of those that are named"),
     "bad-exception": Code("what is to pass a quarantine cannot be read", "write it like `role=forensics tcp/22 in`"),
     "not-quarantined": Code("none of the workloads is in quarantine", "see `ringfence status`"),
@@ -366,7 +370,9 @@ _CLIENT = {
     "bad-server": Code("the address of a controller is none", "write it like https://ringfence:8443"),
     "bad-fingerprint": Code("a fingerprint is not 64 hex digits", "copy what `ringfence up` printed"),
     "controller-unreadable": Code("a controller's answer cannot be read", "update the older end"),
-    "not-confirmed": Code("somebody was asked, and did not say yes", "answer y, or use --yes"),
+    "not-confirmed": Code(
+        "nobody said yes: they answered no, or nobody sits at a terminal to be asked", "answer y, or use --yes"
+    ),
     "bad-live": Code("a word for live connections is none", "use keep, drain or cut"),
     "bad-probe": Code("a probe is no host and port", "write it like db.example.com:5432"),
     "bad-action": Code("a command has no such action", "look at its --help"),

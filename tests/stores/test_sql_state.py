@@ -602,3 +602,33 @@ def test_sqlite_is_asked_for_durability(tmp_path: Path) -> None:
 
     assert told == {"synchronous": 2, "foreign_keys": 1, "journal_mode": "wal"}
     assert sqlite3.threadsafety >= 1
+
+
+def test_who_lost_the_database_to_another_never_writes_again(request: pytest.FixtureRequest) -> None:
+    """INVARIANT: what a process knows of the state was never overtaken by another: one whose connection was lost goes on
+    only if nobody else opened the state meanwhile."""
+    server = request.getfixturevalue("postgres")
+    url = server.new_database()
+
+    async def go() -> list[str]:
+        codes = []
+        async with opened(url) as first:
+            await first.write(decided(WEB))
+            server.stop(signal.SIGQUIT)
+            server.start()
+            async with opened(url) as second:
+                await second.write(decided(DB))
+                codes.append(await _refused(first))
+            codes.append(await _refused(first))
+            codes.append(str(await first.read(lambda view: view.count(s.WorkloadRecord))))
+        async with opened(url) as third:
+            await third.write(decided(V1))
+        return codes
+
+    assert asyncio.run(go()) == ["state-in-use", "state-taken", "2"]
+
+
+async def _refused(state: Any) -> str:
+    with pytest.raises(StateError) as raised:
+        await state.write(decided(V1))
+    return raised.value.code

@@ -1,7 +1,8 @@
 """Connections to SQLite and PostgreSQL: one that writes, some that read, and what the databases' errors mean.
 
 INVARIANT: one process writes. A second one is told `state-in-use` (SQLite: a lock on a file beside the database;
-PostgreSQL: an advisory lock that lives and dies with the writing connection).
+PostgreSQL: an advisory lock that lives and dies with the writing connection). Where the connection was lost and another
+process wrote meanwhile, the first one never writes again: `state-taken`.
 
 A commit is on disk before it is acknowledged: SQLite WAL with `synchronous=FULL` (sqlite.org/pragma.html),
 PostgreSQL `synchronous_commit=on`.
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -39,6 +40,15 @@ _PATIENCE_MS = 2_000
 """The server may notice only then that the writer before is gone."""
 _LOCK_NOT_AVAILABLE = "55P03"
 """PostgreSQL, appendix A."""
+_PATIENT: dict[str, object] = {
+    "application_name": "ringfence",
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""A server that fell silent is given up, and not waited for by the hour (PostgreSQL manual, 32.1.2)."""
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
 
 
@@ -89,6 +99,11 @@ class Lock:
         os.close(self._file)
 
 
+def taken() -> StateError:
+    help_ = "this one must end: start it again once the other one is stopped"
+    return StateError("state-taken", "another process wrote to this state while the database was away", help=help_)
+
+
 def in_use() -> StateError:
     help_ = "one controller writes at a time: stop the other one"
     return StateError("state-in-use", "another process writes to this state", help=help_)
@@ -109,7 +124,42 @@ def lock_of(url: str) -> Lock | None:
     return lock
 
 
-def writer(url: str) -> Engine:
+def place_of(url: str) -> str:
+    """Where a state is, for people: no password in it."""
+    parts = make_url(url)
+    if parts.drivername == "sqlite":
+        return f"SQLite in {parts.database}"
+    host = parts.host or parts.query.get("host") or "the local socket"
+    return f"PostgreSQL, database `{parts.database}` on `{host}`"
+
+
+class Claim:
+    """That one process is who writes to a PostgreSQL state, for as long as nobody else has begun to.
+
+    Whoever opens the state touches the one table that is never touched otherwise; its rows carry the number of the
+    transaction that did so (PostgreSQL manual, 5.6, `xmin`).
+    """
+
+    def __init__(self) -> None:
+        self._number = ""
+
+    def stake(self, connection: Connection) -> None:
+        """Within the transaction that opens the state."""
+        if connection.dialect.name != "postgresql":
+            return
+        connection.exec_driver_sql("UPDATE schema_version SET version = version")
+        self._number = str(connection.exec_driver_sql("SELECT pg_current_xact_id()::xid::text").scalar_one())
+
+    def check(self, connection: Any) -> None:
+        """Over a new connection of the driver. Raises StateError `state-taken`."""
+        if not self._number:
+            return
+        others = "SELECT count(*) FROM schema_version WHERE xmin::text <> %s"
+        if connection.execute(others, (self._number,)).fetchone()[0]:
+            raise taken()
+
+
+def writer(url: str, claim: Claim | None = None) -> Engine:
     """For one connection, whose transactions are alone."""
     if url.startswith("sqlite"):
         engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
@@ -127,11 +177,21 @@ def writer(url: str) -> Engine:
             if getattr(error, "sqlstate", "") != _LOCK_NOT_AVAILABLE:
                 raise
             raise in_use() from error
+        if claim is not None:
+            _or_close(connection, claim)
         connection.execute("SET lock_timeout = 0")
         connection.execute("SET synchronous_commit = on")
         connection.commit()
 
     return engine
+
+
+def _or_close(connection: Any, claim: Claim) -> None:
+    try:
+        claim.check(connection)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def reader(url: str) -> Engine:
@@ -144,8 +204,12 @@ def reader(url: str) -> Engine:
 
 
 def _postgres(url: str, pool_size: int, **options: Any) -> Engine:
+    said = make_url(url).query
+    patient = {name: value for name, value in _PATIENT.items() if name not in said}
     try:
-        return create_engine(url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, **options)
+        return create_engine(
+            url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, connect_args=patient, **options
+        )
     except ImportError as error:
         help_ = "pip install 'ringfence[postgres]'"
         raise StateError("missing-extra", "PostgreSQL needs a package that is not installed", help=help_) from error

@@ -49,13 +49,16 @@ class SqlState:
     def __init__(self, place: str | Path) -> None:
         """Opens the database, makes or migrates its tables. Raises StateError `state-in-use`, `state-version`,
         `state-damaged`, `state-unreachable`, `state-unwritable`, `state-url`, `missing-extra`."""
-        url = engines.url_of(place)
+        url, claim = engines.url_of(place), engines.Claim()
+        self.place = engines.place_of(url)
+        """Where it is, for people."""
         self._lock = engines.lock_of(url)
         self._writer = self._reader = None
         try:
-            self._writer, self._reader = engines.writer(url), engines.reader(url)
+            self._writer, self._reader = engines.writer(url, claim), engines.reader(url)
             with engines.translated(), self._writer.begin() as connection:
                 migrate(connection)
+                claim.stake(connection)
         except BaseException:
             self._let_go()
             raise
