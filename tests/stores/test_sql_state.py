@@ -605,8 +605,8 @@ def test_sqlite_is_asked_for_durability(tmp_path: Path) -> None:
 
 
 def test_who_lost_the_database_to_another_never_writes_again(request: pytest.FixtureRequest) -> None:
-    """INVARIANT: what a process knows of the state was never overtaken by another: one whose connection was lost goes on
-    only if nobody else opened the state meanwhile."""
+    """INVARIANT: nobody writes from what another process has overtaken: who lost the connection goes on only if nobody
+    else opened the state meanwhile."""
     server = request.getfixturevalue("postgres")
     url = server.new_database()
 
