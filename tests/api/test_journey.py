@@ -258,12 +258,16 @@ def test_two_people_where_two_are_needed(tmp_path: Path) -> None:
         bob = served.client(admin.grant(api.Grant("bob", ("approver",))))
         assert refused(lambda: ann.apply(api.Apply(estate.draft(0)))) == "needs-approval"
         proposal = ann.propose(estate.draft(0))
-        assert refused(lambda: ann.approve(proposal.id, AT_ONCE)) == "not-allowed"
+        assert admin.status().needs_approval
+        yes = api.Approve(bob.plan(api.Plan(estate.draft(0))).digest, AT_ONCE)
+        assert refused(lambda: ann.approve(proposal.id, yes)) == "not-allowed"
         assert [one.id for one in bob.proposals()] == [proposal.id]
         assert bob.proposal(proposal.id).files == estate.draft(0).files
         assert refused(lambda: bob.proposal("nobody")) == "unknown-proposal"
-        assert bob.approve(proposal.id, AT_ONCE).version.actor == "ann"
-        assert refused(lambda: bob.approve(proposal.id, AT_ONCE)) == "proposal-decided"
+        assert refused(lambda: bob.approve(proposal.id, api.Approve("", AT_ONCE))) == "bad-request"
+        assert refused(lambda: bob.approve(proposal.id, api.Approve("another", AT_ONCE))) == "plan-changed"
+        assert bob.approve(proposal.id, yes).version.actor == "ann"
+        assert refused(lambda: bob.approve(proposal.id, yes)) == "proposal-decided"
         eventually(lambda: bob.rollout().stage == "done")
         estate.close()
 

@@ -15,7 +15,7 @@ from ringfence.client.client import Client, _context
 from ringfence.controller import audit, occurrences
 from ringfence.controller.access import MAY, Power, Principal
 from ringfence.ports.state import WorkloadRecord
-from ringfence.wire.api import Apply, Draft, Grant, How, Rollback
+from ringfence.wire.api import Apply, Draft, Grant, How, Plan, Rollback
 
 BANK = SHOP.replace("shop", "bank")
 HOW = How(trial_s=None)
@@ -127,9 +127,10 @@ def test_a_release_stays_within_the_scope(estate: Serving) -> None:
 def test_a_proposal_is_decided_by_who_may_over_all_of_it(estate: Serving, verb: str) -> None:
     """An approver of one application neither publishes nor refuses what changes another's."""
     with somebody(estate, "author", scope=None, name="ann") as author, somebody(estate, "approver") as approver:
-        answer = author._http.post("/proposals", json=draft_of({**EVERY, "bank.yaml": BANK2}))
-        id_ = answer.json()["id"]
-        body = {"why": "no"} if verb == "reject" else {}
+        draft = draft_of({**EVERY, "bank.yaml": BANK2})
+        id_ = author._http.post("/proposals", json=draft).json()["id"]
+        seen = author._http.post("/plan", json={"draft": draft}).json()["digest"]
+        body = {"why": "no"} if verb == "reject" else {"plan": seen}
         assert told(approver, "POST", f"/proposals/{id_}/{verb}", body) == (403, "outside-scope")
         assert told(author, "POST", f"/proposals/{id_}/reject", {"why": "mine"})[0] == 200
 
@@ -177,14 +178,18 @@ def test_a_second_person_publishes(tmp_path_factory: pytest.TempPathFactory) -> 
                 "needs-approval"
             )
         proposal = ann._http.post("/proposals", json={"files": {"shop.yaml": SHOP}, "base": 0}).json()["id"]
-        assert told(ann, "POST", f"/proposals/{proposal}/approve", {}) == (403, "not-allowed")
-        assert told(same, "POST", f"/proposals/{proposal}/approve", {}) == (403, "own-proposal")
-        assert told(bob, "POST", f"/proposals/{proposal}/approve", {"trial_s": None})[0] == 201
-        assert told(bob, "POST", f"/proposals/{proposal}/approve", {}) == (409, "proposal-decided")
+        yes = {"plan": bob.plan(Plan(Draft({"shop.yaml": SHOP}, 0))).digest, "how": {"trial_s": None}}
+        assert told(ann, "POST", f"/proposals/{proposal}/approve", yes) == (403, "not-allowed")
+        assert told(same, "POST", f"/proposals/{proposal}/approve", yes) == (403, "own-proposal")
+        assert told(bob, "POST", f"/proposals/{proposal}/approve", {}) == (400, "bad-request")
+        assert told(bob, "POST", f"/proposals/{proposal}/approve", yes)[0] == 201
+        assert told(bob, "POST", f"/proposals/{proposal}/approve", yes) == (409, "proposal-decided")
         version = made.client().versions()[0]
         assert (version.number, version.actor) == (1, "ann")
         again = ann._http.post("/proposals", json={"files": {"shop.yaml": SHOP2}, "base": 1}).json()["id"]
-        assert told(bob, "POST", f"/proposals/{again}/approve", {"trial_s": None})[0] == 201
+        assert told(bob, "POST", f"/proposals/{again}/approve", yes) == (409, "plan-changed")
+        yes["plan"] = bob.plan(Plan(Draft({"shop.yaml": SHOP2}, 1))).digest
+        assert told(bob, "POST", f"/proposals/{again}/approve", yes)[0] == 201
         assert ann.rollback(Rollback(1, 2, how=HOW)).version.number == 3
         with somebody(made, "responder", scope=None) as responder:
             assert told(responder, "POST", "/quarantines", {"workloads": ["shop-web"], "why": "x"})[0] == 201

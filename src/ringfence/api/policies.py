@@ -11,9 +11,9 @@ from ringfence.controller.applying import diff_view, draft_of, proposal_view, ve
 from ringfence.wire.api import (
     Applied,
     Apply,
+    Approve,
     DiffView,
     Draft,
-    How,
     Plan,
     Planned,
     ProposalText,
@@ -87,7 +87,8 @@ async def propose(desk: Desk, who: Who, data: JSONBody[Draft]) -> ProposalView:
 
 
 @post("/proposals/{id:str}/approve", opt=needs("approve"), summary="Publish what somebody else proposed.")
-async def approve(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[How]) -> Applied:
+async def approve(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[Approve]) -> Applied:
+    """By who has seen what it does: the digest of its plan goes with it."""
     return await desk.applying.approve(id, data, by=who)
 
 

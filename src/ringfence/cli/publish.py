@@ -243,7 +243,12 @@ def proposals(
     """Policies that wait for a second person."""
     if approve is not None:
         how = how_of(canary, live, grace, trial, [], accept_refused=accept_refused)
-        applied = client.approve(approve, how)
+        text = client.proposal(approve)
+        shown = client.plan(api.Plan(api.Draft(text.files, text.base or 0, text.settings)))
+        if not session.is_json:
+            for line in plan_words(shown):
+                session.say(line)
+        applied = client.approve(approve, api.Approve(shown.digest, how))
         return _end(session, client, applied, wait=False, within="10m")
     if reject is not None:
         client.reject(reject, why)

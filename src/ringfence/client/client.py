@@ -217,8 +217,8 @@ class Client:
     def propose(self, draft: api.Draft) -> api.ProposalView:
         return self.post("/proposals", draft, api.ProposalView)
 
-    def approve(self, id: str, how: api.How) -> api.Applied:
-        return self.post(f"/proposals/{quote(id, safe='')}/approve", how, api.Applied)
+    def approve(self, id: str, asked: api.Approve) -> api.Applied:
+        return self.post(f"/proposals/{quote(id, safe='')}/approve", asked, api.Applied)
 
     def reject(self, id: str, why: str = "") -> None:
         self._posted(f"/proposals/{quote(id, safe='')}/reject", api.Reason(why))

@@ -106,11 +106,17 @@ class Applying:
         )
         return await self._roll_out(published, manner, canary, by)
 
-    async def approve(self, id_: str, how: api.How, *, by: Principal) -> api.Applied:
-        """Publish what somebody else proposed, and begin to roll it out. Raises as `Versions.approve`."""
+    async def approve(self, id_: str, asked: api.Approve, *, by: Principal) -> api.Applied:
+        """Publish what somebody else proposed, and begin to roll it out. Raises as `Versions.approve`, and InputError
+        `plan-changed`."""
         by.demand("rollout")
-        manner, canary = self._manner(how), self._canary(how)
-        published = await self._versions.approve(id_, by=by, accept_refused=how.accept_refused)
+        by.demand("approve")
+        manner, canary = self._manner(asked.how), self._canary(asked.how)
+        proposal = await self._versions.proposal(id_)
+        if proposal.state == "pending" and proposal.actor != by.name:
+            shown = await self._versions.preview(Draft(proposal.files, proposal.base or 0, proposal.settings))
+            same_plan(asked.plan, digest_of(diff_view(shown)))
+        published = await self._versions.approve(id_, by=by, accept_refused=asked.how.accept_refused)
         return await self._roll_out(published, manner, canary, by)
 
     async def _roll_out(self, published: Published, manner: Manner, canary: Canary, by: Principal) -> api.Applied:

@@ -43,6 +43,7 @@ async def status_of(controller: Controller) -> Status:
         workloads=len(controller.workloads.inventory.workloads),
         agents=dict(tally(controller.workloads.state_of(w) for w in hosts)),
         policy_version=(inputs.next or inputs.base).number,
+        needs_approval=controller.settings.needs_approval,
         rollout=progress,
         quarantines=len(contained),
         quarantines_verified=sum(one.is_verified for one in contained),

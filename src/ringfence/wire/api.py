@@ -532,6 +532,15 @@ class Rollback(_Asked, frozen=True):
     """As `Apply.plan`, of a plan of what the old version says."""
 
 
+class Approve(_Asked, frozen=True):
+    """Yes to what somebody else proposed, and to what it does."""
+
+    plan: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    """The digest of the plan of its text (`POST /v1/plan`): nobody approves what they have not seen, and it is refused
+    if anything else would open or close by now."""
+    how: How = How()
+
+
 class StandingView(msgspec.Struct, frozen=True):
     """One host in a rollout."""
 
@@ -728,6 +737,8 @@ class Status(msgspec.Struct, frozen=True):
     agents: dict[str, int]
     """By what was read back on their hosts; `unreachable` is whoever is not heard."""
     policy_version: int
+    needs_approval: bool
+    """Policies take a second person: one proposes, another approves."""
     rollout: RolloutView
     quarantines: int
     quarantines_verified: int
