@@ -1,119 +1,330 @@
-"""What telemetry costs a host: CPU at 10,000 new connections a second and when idle, memory, bytes a row.
+"""What the agent costs a host that opens 10,000 connections a second, beside the same host without it.
 
-The connections are real: UDP from a peer namespace, each of another source port and service, tracked by the kernel and
-told by ctnetlink. The sender is a process of its own, so that the CPU is the observer's alone; beside it is none.
+Three hosts, each a network namespace on a wire of its own: one without a firewall, one that tracks connections (the
+limit of any stateful filter), one with the real agent, which enforces a policy of 10,000 peers and tells every
+connection over a real NATS server with mutual TLS. One pinned process is client and server of real TCP connections from
+any of the peers, at the same pace in turn to each host; all figures are of the same run, so a busy machine blurs all of
+them alike. The kernel forgets closed connections after two seconds, so that a turn pays for its own ends.
+
+    connection processor time of the pinned process: client, server, and the kernel's work for them, which is done in
+               their time; what differs between the hosts is tracking, and rules
+    machine    processor time of everything, interrupts included (proc(5), stat), over the seconds with connections:
+               the difference to the host without an agent is the whole cost, on a machine that does nothing else
+    agent      processor time of the agent's processes from the first turn to the last telling, over the seconds that
+               connections came: nothing it puts off is left out
+
+.venv/bin/python -m bench.bench_agent_telemetry [--rate 10000] [--seconds 20] [--rounds 3] [--peers 10000] [--json]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import resource
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
 
+from bench.bench_nftables import CLASSES, Bench, install, intent, sources
+from bench.bus_clients import cpu_of
+from bench.footprint import Giver, Held, Memory, agent, fleet, memory_of
 from bench.measure import Figure, show
-from ringfence.agent.observe import Observer
-from ringfence.agent.spool import Spool
-from ringfence.targets.nftables import NftablesTarget
-from ringfence.wire.columns import decode
+from ringfence.core.identity.workload import Mode
+from ringfence.core.intent.pieces import Body, ClassPlan, Group, Station
+from ringfence.core.net.address import parse_address
+from ringfence.wire.columns import FlowRows, decode
+from ringfence.wire.messages import Assignment
 
-RATE, SECONDS, IDLE_S = 10_000, 8, 10
-TRACKING = "table inet tracking { chain c { type filter hook input priority -300; ct state new; }; }"
-SENDER = """
-import socket, sys, time
-rate, seconds = int(sys.argv[1]), float(sys.argv[2])
-socks = []
-for port in range(20000, 20200):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("172.20.0.1", port)); socks.append(s)
-begin, sent = time.monotonic(), 0
-while (now := time.monotonic() - begin) < seconds:
-    while sent < now * rate:
-        socks[sent % 200].sendto(b"x", ("172.20.0.2", 1024 + sent // 200 % 50000)); sent += 1
-    time.sleep(0.001)
-print(sent)
-"""
+NONE, TRACKING, AGENT = "none", "ct", "agent"
+WORDS: Final = {NONE: "no firewall, no agent", TRACKING: "connection tracking alone", AGENT: "agent"}
+DESIGNS: Final = tuple(WORDS)
+UUID: Final = "aaaaaaaa-0000-4000-8000-000000000001"
+TOLD_S: Final = 10.0
+"""How often the agent tells flows here: six times as often as it does by itself, so that each turn holds some."""
+_ENDED_S: Final = 2
+_SETTLED_S: Final = 4.0
+_LOOK_S: Final = 0.25
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-@contextmanager
-def ground() -> Iterator[tuple[str, str]]:
-    host, peer = (f"rfb{os.getpid()}{end}" for end in "hp")
-    try:
-        for name in (host, peer):
-            ip("netns", "add", name)
-        ip("link", "add", "v", "netns", host, "type", "veth", "peer", "name", "v", "netns", peer)
-        for name, address in ((host, "172.20.0.2/24"), (peer, "172.20.0.1/24")):
-            ip("-n", name, "addr", "add", address, "dev", "v")
-            ip("-n", name, "link", "set", "v", "up")
-        settings = ("nf_conntrack_acct=1", "nf_conntrack_udp_timeout=1")
-        for setting in settings:
-            ip("netns", "exec", host, "sysctl", "-qw", f"net.netfilter.{setting}")
-        ip("netns", "exec", host, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=1")
-        ip("netns", "exec", host, "nft", TRACKING)
-        yield host, peer
-    finally:
-        for name in (host, peer):
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True, timeout=30)
+class Asked(NamedTuple):
+    rate: int
+    seconds: int
+    rounds: int
+    peers: int
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, timeout=30)
+class Machine(NamedTuple):
+    """Seconds since it started, of all cores together."""
+
+    busy: float
+    interrupts: float
+
+    @classmethod
+    def now(cls) -> Machine:
+        words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        user, nice, system, _, _, irq, softirq, *_ = (int(word) / _TICKS for word in words)
+        return cls(user + nice + system + irq + softirq, irq + softirq)
 
 
-def cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+class Turn(NamedTuple):
+    """Of one host, one time. Shares of a core in percent, over the seconds that connections came."""
+
+    connections: int
+    pair: float
+    """Client and server."""
+    machine: float
+    interrupts: float
+    agent: float
+    nats: float
 
 
-async def measured(host: str, peer: str, folder: Path) -> list[Figure]:
-    spool = Spool(folder)
-    observer = Observer(NftablesTarget(host), spool, netns=host, interval_s=10)
-    running = asyncio.create_task(observer.run())
-    await observer.ready.wait()
-    await asyncio.sleep(1)
-    before = cpu()
-    await asyncio.sleep(IDLE_S)
-    idle = (cpu() - before) / IDLE_S
-    command = ["ip", "netns", "exec", peer, sys.executable, "-c", SENDER, str(RATE), str(SECONDS)]
-    before, began = cpu(), time.monotonic()
-    sender = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-    out, _ = await sender.communicate()
-    took = time.monotonic() - began
-    busy = (cpu() - before) / took
-    sent = int(out)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    stats = observer.stats()
-    kept = [decode(one.data) for one in spool.pending(10**6) if one.kind == "flows"]
-    size = sum(len(one.data) for one in spool.pending(10**6) if one.kind == "flows")
-    counted = sum(int(rows.connections.sum()) for rows in kept)
-    rows = sum(map(len, kept))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    each = f"{sent / took:,.0f} connections/s, {stats.events:,} events, {stats.lost:,} lost"
+class Found(NamedTuple):
+    turns: dict[str, list[Turn]]
+    agent_s: float
+    """Processor time of the agent over the whole run."""
+    most: Memory
+    """While connections came to it."""
+    after: Memory
+    batches: list[bytes]
+    lost: int
+
+
+# ---- the hosts ------------------------------------------------------------------------------------------------------
+
+
+def held(peers: int, address: str) -> Held:
+    """What `bench_nftables` enforces, as it travels to an agent."""
+    wanted, everybody = intent("exact", peers, 4), sources(peers, 4)
+    groups = tuple(Group(f"g{n}", tuple(everybody[n::CLASSES])) for n in range(CLASSES))
+    classes = tuple(ClassPlan(n, f"app={n}", (group.key,)) for n, group in enumerate(groups, 1))
+    body = Body(classes, wanted.parts)
+    station = Station(UUID, "web-1", Mode.both("enforce"), (parse_address(address),), body.digest, revision=11)
+    return Held(UUID, body, Assignment(11, station), groups)
+
+
+def forget_soon(netns: str) -> None:
+    setting = f"net.netfilter.nf_conntrack_tcp_timeout_close={_ENDED_S}"
+    subprocess.run(["ip", "netns", "exec", netns, "sysctl", "-qw", setting], check=True, timeout=30)
+
+
+def compiled(folder: Path) -> Path:
+    program = folder / "nft_bench"
+    source = Path(__file__).with_name("nft_bench.c")
+    subprocess.run(["cc", "-O2", "-o", str(program), str(source)], check=True, timeout=60)
+    return program
+
+
+# ---- what is spent --------------------------------------------------------------------------------------------------
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and all below it."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from family(int(child))
+
+
+def cpu_of_all(pid: int) -> float:
+    """Seconds of a process and all below it, those that are over included (proc(5), stat: fields 14 to 17)."""
+    total = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            total += sum(map(int, words[11:15]))
+    return total / _TICKS
+
+
+def memory_of_all(pid: int) -> Memory:
+    found = []
+    for one in family(pid):
+        with contextlib.suppress(OSError, KeyError):
+            found.append(memory_of(one))
+    return Memory(*map(sum, zip(*found, strict=True)))
+
+
+class Watched:
+    """The agent's most memory, looked at now and then."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.most = Memory(0, 0, 0)
+
+    async def until(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            self.most = Memory(*map(max, zip(self.most, memory_of_all(self._pid), strict=True)))
+            await asyncio.sleep(_LOOK_S)
+
+
+# ---- measuring ------------------------------------------------------------------------------------------------------
+
+
+class Ground(NamedTuple):
+    bench: Bench
+    program: Path
+    asked: Asked
+    given: Giver
+    pid: int
+    """The agent."""
+
+    async def turn(self, design: str) -> Turn:
+        before = self._spent()
+        connections = await self._connect(design)
+        await asyncio.sleep(_SETTLED_S)
+        spent = [after - then for after, then in zip(self._spent(), before, strict=True)]
+        return Turn(connections, *(100 * one / self.asked.seconds for one in spent))
+
+    def _spent(self) -> tuple[float, ...]:
+        """Seconds of processor time, in the order of a Turn."""
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        pair = ended.ru_utime + ended.ru_stime
+        return pair, *Machine.now(), cpu_of_all(self.pid), cpu_of(self.given.server)
+
+    async def _connect(self, design: str) -> int:
+        """How many connections came."""
+        index, netns = DESIGNS.index(design), self.bench.servers[design]
+        target = f"{design},{netns},{self.bench.address(index, 4)}"
+        numbers = (self.asked.rate, self.asked.seconds, self.asked.peers)
+        command = ["paced", "4", self.bench.client, *map(str, numbers), target]
+        made = await asyncio.create_subprocess_exec(self.program, *command, stdout=asyncio.subprocess.PIPE)
+        said, _ = await made.communicate()
+        if made.returncode:
+            raise SystemExit(f"no connection to the host of `{design}`")
+        return int(said)
+
+
+async def measured(bench: Bench, program: Path, folder: Path, asked: Asked) -> Found:
+    netns, own = bench.servers[AGENT], bench.address(DESIGNS.index(AGENT), 4)
+    batches: list[bytes] = []
+
+    async def kept(_: str, data: bytes) -> None:
+        batches.append(data)
+
+    async with fleet(folder, held(asked.peers, own)) as given:
+        await given.bus.consume("flows", "rf.keep.*.flows", kept)
+        with agent(given.folder, netns, flows_s=TOLD_S) as child:
+            await given.realised()
+            await asyncio.sleep(_SETTLED_S)
+            ground, watched, over = Ground(bench, program, asked, given, child.pid), Watched(child.pid), asyncio.Event()
+            watching, began = asyncio.create_task(watched.until(over)), cpu_of_all(child.pid)
+            turns = await _rounds(ground)
+            over.set()
+            await watching
+            await _told(lambda: len(batches))
+            spent = cpu_of_all(child.pid) - began
+            return Found(turns, spent, watched.most, memory_of_all(child.pid), batches, given.lost)
+
+
+async def _rounds(ground: Ground) -> dict[str, list[Turn]]:
+    """Each host once a round, each time another one first; the first round, which warms up, does not count."""
+    turns: dict[str, list[Turn]] = {design: [] for design in DESIGNS}
+    for number in range(ground.asked.rounds + 1):
+        for at in range(len(DESIGNS)):
+            design = DESIGNS[(number + at) % len(DESIGNS)]
+            turns[design].append(await ground.turn(design))
+    return turns
+
+
+async def _told(count: Callable[[], int]) -> None:
+    """Wait until the agent tells nothing any more."""
+    before = -1
+    while count() != before:
+        before = count()
+        await asyncio.sleep(1.5 * TOLD_S)
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+def figures(found: Found, asked: Asked) -> list[Figure]:
+    rows = [decode(batch) for batch in found.batches]
+    return [*_connection(found, asked), *_machine(found), *_agent(found, asked), *_telling(found, rows)]
+
+
+def _connection(found: Found, asked: Asked) -> list[Figure]:
+    """Each beside tracking alone in the same round."""
+    each = {
+        design: [1e4 * asked.seconds * turn.pair / turn.connections for turn in turns[1:]]
+        for design, turns in found.turns.items()
+    }
+    out = []
+    for design, word in WORDS.items():
+        ratios = [own / limit for own, limit in zip(each[design], each[TRACKING], strict=True)]
+        note = f"client, server, kernel; {median(ratios):.2f} x tracking alone ({min(ratios):.2f}..{max(ratios):.2f})"
+        out.append(Figure(f"a connection, {word}", median(each[design]), "µs", note=note))
+    return out
+
+
+def _machine(found: Found) -> list[Figure]:
+    """Of a core: 200 % is both cores of two."""
+    counted = {design: turns[1:] for design, turns in found.turns.items()}
+    out = []
+    for design, word in WORDS.items():
+        busy, soft = (median(getattr(t, name) for t in counted[design]) for name in ("machine", "interrupts"))
+        spread = f"{min(t.machine for t in counted[design]):.0f}..{max(t.machine for t in counted[design]):.0f}"
+        out.append(Figure(f"machine, {word}", busy, "%", note=f"of a core, {spread}; in interrupts {soft:.0f} %"))
+    for other, word in ((NONE, "no agent"), (TRACKING, "tracking alone")):
+        paid = [with_.machine - without.machine for with_, without in zip(counted[AGENT], counted[other], strict=True)]
+        note = f"of a core, {min(paid):.0f}..{max(paid):.0f} by round; agent, NATS and rules together"
+        out.append(Figure(f"machine, agent over {word}", median(paid), "%", note=note))
+    return out
+
+
+def _agent(found: Found, asked: Asked) -> list[Figure]:
+    turns = found.turns[AGENT]
+    made = sum(turn.connections for turn in turns)
+    share = 100 * found.agent_s / (len(turns) * asked.seconds)
+    each = 1e6 * found.agent_s / made
+    pace = median(turn.connections for turn in turns) / asked.seconds
+    busiest = max(turn.agent for turn in turns)
+    nats = median(turn.nats for turn in turns)
     return [
-        Figure("CPU, idle", 100 * idle, "%", 0.5, f"over {IDLE_S} s"),
-        Figure("CPU, busy", 100 * busy, "%", 20, each),
-        Figure(
-            "connections not counted", abs(sent - counted), "", 1 + stats.lost, f"{sent:,} sent, {counted:,} counted"
-        ),
-        Figure("peak memory", peak, "MB", 100, "with the benchmark's own imports and all batches decoded"),
-        Figure("size", size / max(rows, 1), "B/row", 20, f"{rows:,} rows"),
+        Figure("connections a second, reached", pace, "", note=f"{made:,} in {len(turns)} turns of {asked.seconds} s"),
+        Figure("agent, processor time", share, "%", 20.0, f"of a core, busiest turn {busiest:.0f}; NATS {nats:.1f} %"),
+        Figure("agent, processor time a connection", each, "µs", note="told, attributed, summed up, sent"),
+        Figure("agent, most RSS", found.most.rss_mb, "MB", note=f"afterwards {found.after.rss_mb:.1f} MB"),
+        Figure("agent, most PSS", found.most.pss_mb, "MB", note=f"afterwards {found.after.pss_mb:.1f} MB"),
+    ]
+
+
+def _telling(found: Found, rows: list[FlowRows]) -> list[Figure]:
+    made = sum(turn.connections for turn in found.turns[AGENT])
+    counted, number = sum(int(some.connections.sum()) for some in rows), sum(map(len, rows))
+    size = sum(map(len, found.batches))
+    told = sum(some.lost for some in rows)
+    note = f"{made:,} made, {counted:,} counted; told as lost: {told:,} by flows, {found.lost:,} by heartbeat"
+    return [
+        Figure("connections not counted", abs(made - counted), "", 1 + told, note),
+        Figure("size of a row", size / max(number, 1), "B", 20, f"{number:,} rows in {len(rows)} messages"),
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rate", type=int, default=10_000)
+    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", type=int, default=10_000)
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    with ground() as (host, peer), tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(measured(host, peer, Path(folder)))
-    show("telemetry of a host", figures, as_json=arguments.json)
+    options = parser.parse_args()
+    asked = Asked(options.rate, options.seconds, options.rounds, options.peers)
+    began = time.monotonic()
+    with Bench(DESIGNS) as bench, tempfile.TemporaryDirectory() as folder:
+        program = compiled(Path(folder))
+        install("ct", bench.servers[TRACKING], asked.peers, 4)
+        for design in (TRACKING, AGENT):
+            forget_soon(bench.servers[design])
+        found = asyncio.run(measured(bench, program, Path(folder), asked))
+    title = f"a host with {asked.rate:,} new connections a second, {time.monotonic() - began:.0f} s"
+    show(title, figures(found, asked), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ import numpy as np
 from bench.bus_clients import allow_many_files
 from bench.fleet_controller import Estate, FleetGround, Followed, Host, fleet
 from bench.measure import Figure, show
-from bench.paper_agents import BARE
+from bench.paper_agents import BARE, HEARTBEAT_S
 from ringfence.controller.access import Principal
 from ringfence.controller.ca import csr_of, new_key
 from ringfence.core.identity.workload import Mode
@@ -100,7 +100,7 @@ async def labels(count: int, folder: Path, asked: Asked = FULL) -> list[Figure]:
     estate = label_estate(count)
     async with fleet(estate, folder, estate.hosts) as ground:
         name = f"{count:,} agents"
-        out = [await _made(name, ground), await _idle(name, ground, asked.idle_s)]
+        out = [await _made(name, ground), await _idle(f"{name}: controller just after", ground, asked.idle_s)]
         _progress(name, "made")
         known = await _rounds(ground, asked.rounds, lambda n: {"role": "idle" if n % 2 == 0 else "batch"})
         size = known[0].size_bytes // max(1, known[0].messages)
@@ -108,11 +108,12 @@ async def labels(count: int, folder: Path, asked: Asked = FULL) -> list[Figure]:
         _progress(name, "known labels and bare messages measured")
         new = await _rounds(ground, max(2, asked.rounds // 2), lambda n: {"role": "batch", "wave": f"w{n}"})
         await ground.settled()
+        rest = await _idle(f"{name}: controller at rest", ground, asked.idle_s)
         limit = float(np.percentile(alone, 99))
         out += _label_figures(f"{name}: a label changes", known, count, limit)
         out += _bare_figures(name, size, alone, broadcast)
         out += _label_figures(f"{name}: a label is new", new, count, limit)
-        return [*out, _size(name, ground)]
+        return [*out, rest, _size(name, ground)]
 
 
 def _progress(name: str, word: str) -> None:
@@ -126,14 +127,14 @@ async def _made(name: str, ground: FleetGround) -> Figure:
     return Figure(f"{name}: made, connected, all enforcing", ground.made_s, "s", note=note)
 
 
-async def _idle(name: str, ground: FleetGround, seconds: float) -> Figure:
-    """Heartbeats alone."""
+async def _idle(what: str, ground: FleetGround, seconds: float) -> Figure:
+    """Heartbeats; and just after the start of many, the leases and reports that are still being written."""
     before, began = await ground.spent(), time.monotonic()
     await asyncio.sleep(seconds)
     spent, took = (await ground.spent()).since(before), time.monotonic() - began
-    note = f"of a core; nats {100 * spent.nats / took:.1f} %, agents {100 * spent.agents / took:.1f} %"
-    return Figure(f"{name}: controller at rest, {len(ground.connected) / 10:,.0f} heartbeats/s",
-                  100 * spent.controller / took, "%", note=note)  # fmt: skip
+    beats = f"{len(ground.connected) / HEARTBEAT_S:,.0f} heartbeats/s"
+    note = f"of a core, {beats}; nats {100 * spent.nats / took:.1f} %, agents {100 * spent.agents / took:.1f} %"
+    return Figure(what, 100 * spent.controller / took, "%", note=note)
 
 
 async def _rounds(ground: FleetGround, rounds: int, labels: Callable[[int], dict[str, str]]) -> list[Followed]:

@@ -5,6 +5,7 @@
  *   MODE      conn: connect, 32 bytes each way, close
  *             bulk: 1 MiB through an open connection, in segments as large as the kernel makes them (64 KiB)
  *             packet: 64 packets of 64 bytes through an open connection, one at a time
+ *             paced: as conn, to the one design given, PER_TURN a second for TURNS seconds; prints how many there were
  *   SOURCES   how many source addresses to draw from, FIRST + 16 * index
  * A turn is PER_TURN operations of every design: of connections all of a design together, of the others one of each in a
  * new order every time, so that whatever else the machine does falls on all of them alike.
@@ -115,6 +116,16 @@ static void connection(struct target *t, uint32_t sources) {
   close(t->in);
 }
 
+static void paced(struct target *t, uint32_t sources, int rate, int seconds) {
+  double begun = now_us(), now;
+  long made = 0;
+  while ((now = (now_us() - begun) / 1e6) < seconds) {
+    for (long due = now * rate; made < due; made++) connection(t, sources);
+    usleep(500);
+  }
+  printf("%ld\n", made);
+}
+
 static void pin(int core) {
   cpu_set_t one;
   CPU_ZERO(&one);
@@ -160,6 +171,7 @@ int main(int argc, char **argv) {
     listen_all(t);
   }
   enter(argv[3]);
+  if (!strcmp(argv[1], "paced")) { paced(&targets[0], sources, turn_size, turns); return 0; }
   for (int k = 0; k < count; k++) {
     targets[k].times = malloc(sizeof(double) * turn_size);
     if (is_conn) continue;
