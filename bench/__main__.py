@@ -1,6 +1,8 @@
 """`make bench`: every benchmark after the other, each with its peer or physical limit beside it.
 
-python -m bench [NAME ...]     names: engine policy ingest mine map api bus fleet nftables agent_telemetry web
+python -m bench [NAME ...]     names: engine policy ingest mine map isolate api bus fleet agent agent_telemetry nftables
+                               web
+docs/explanation/measured.md says which promise each of them is about.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ BENCHES = {
     "ingest": ("nfdump",),
     "mine": (),
     "map": (),
+    "isolate": (),
     "api": ("wrk",),
     "bus": (),
     "fleet": (),
+    "agent": ("nft", "ip"),
+    "agent_telemetry": ("nft", "ip", "cc"),
     "nftables": ("nft", "ip", "cc"),
-    "agent_telemetry": ("nft", "ip"),
     "web": ("chromium",),
 }
 """Each with the programs it needs beside Ringfence."""
+AS_ROOT = {"agent", "agent_telemetry", "nftables"}
 
 
 def main(names: list[str]) -> int:
@@ -47,7 +52,7 @@ def _missing(name: str) -> str:
     absent = [program for program in BENCHES[name] if shutil.which(program) is None]
     if absent:
         return f"needs {', '.join(absent)}"
-    return "needs root for network namespaces" if name == "nftables" and os.geteuid() != 0 else ""
+    return "needs root for network namespaces" if name in AS_ROOT and os.geteuid() != 0 else ""
 
 
 if __name__ == "__main__":
