@@ -56,6 +56,7 @@ _EXPLORING = {
     "plan-changed": Code("an import is not any more what was shown", "look at the plan again"),
     "not-empty": Code("the demo estate is asked for where something is", "load it into an empty controller"),
     "unknown-job": Code("there is no such job", "a restart forgets jobs; send the file again"),
+    "too-much": Code("an answer would not fit into memory", "name the shorter span that the error tells"),
     "too-many-jobs": Code("uploads are still being read", "wait until one is done"),
     "bad-file-name": Code("an upload has no name of a file", "name it like `flows.log.gz`"),
     "upload-too-large": Code("an upload is larger than is taken at once", "send it in parts"),

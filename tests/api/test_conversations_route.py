@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
+import pytest
 from serving import Serving
 
+from ringfence.client.errors import Refused
 from ringfence.core.flow.conversations import COLUMNS, Conversations
 from ringfence.core.identity.workload import Workload
 from ringfence.core.world import Endpoint
+from ringfence.ports.flow_store import Most
+from ringfence.wire.explore import AskRecommend, AskSimulate, Query
 
 
 def test_stored_flows_come_as_they_are(served: Serving) -> None:
@@ -40,3 +45,33 @@ def test_stored_flows_come_as_they_are(served: Serving) -> None:
     assert earlier.connections.tolist() == [4]
     assert {end.workload and end.workload.name for end in recent.endpoints} == {"web-1", None}
     assert {end.address for end in recent.endpoints} == {10, 2**100}
+
+
+def test_more_than_fits_into_memory_is_refused_with_what_does(served: Serving) -> None:
+    """By the route that hands flows out, and by those that study them: the same code, and a span that is answered."""
+    now = int(datetime.now(UTC).timestamp()) // 3600 * 3600
+    hours = now - 3600 * np.repeat(np.arange(4, dtype=np.int64), 3)
+    columns: dict[str, Any] = {name: np.ones(12, np.int64) for name in COLUMNS}
+    columns |= {"hour": hours, "first": hours, "last": hours + 9}
+    columns |= {"source": np.zeros(12, np.int32), "destination": np.ones(12, np.int32)}
+    columns |= {"point": (6 << 16 | np.tile(np.arange(3), 4)).astype(np.int32)}
+    columns |= {name: np.ones(12, np.uint8) for name in ("reported", "confidence")}
+    flows = served.controller.flows
+    flows.append(Conversations((Endpoint(None, 10), Endpoint(None, 11)), **columns))
+    flows.most = Most(rows=8, ends=100)  # type: ignore[misc]
+    try:
+        with served.client() as admin:
+            with pytest.raises(Refused) as refused:
+                admin.conversations()
+            assert refused.value.code == "too-much"
+            fits = datetime.fromtimestamp(now - 3600, UTC)
+            assert f"since {fits:%Y-%m-%dT%H:%MZ} would do" in refused.value.help
+            assert len(admin.conversations(since=fits)) in (6, 7)
+            studying = admin.explore
+            with pytest.raises(Refused, match="more than 8 rows"):
+                studying.simulate(AskSimulate())
+            with pytest.raises(Refused, match="more than 8 rows"):
+                studying.recommend(AskRecommend())
+            assert sum(edge.connections for edge in studying.map(Query()).edges) >= 12
+    finally:
+        flows.most = None  # type: ignore[misc]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
-from typing import cast
+from pathlib import Path
 
 import pytest
 
@@ -12,18 +12,18 @@ from ringfence.controller.grounds import Grounds, Texts
 from ringfence.core.engine import Engine
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.world import World
-from ringfence.ports.flow_store import FlowStore
+from ringfence.stores.duckdb import DuckFlowStore
 from ringfence.wire.explore import Pen
 
 WORLD = World(Inventory(()), (), at=datetime(2026, 3, 3, tzinfo=UTC))
 PATIENCE_S = 30.0
 
 
-def test_what_is_in_force_does_not_wait_for_a_draft(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_in_force_does_not_wait_for_a_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a draft is compiled, however long that takes, a changed world is there at once; each has its number."""
     begun, may_end = threading.Event(), threading.Event()
     worlds = [WORLD, World(Inventory(()), (), at=WORLD.at)]
-    grounds = Grounds(cast(FlowStore, None), lambda: worlds[0], lambda: 0, lambda _: WORLD)
+    grounds = Grounds(DuckFlowStore(tmp_path / "flows.duckdb"), lambda: worlds[0], lambda: 0, lambda _: WORLD)
     now, found, plain = grounds.now(), [], Engine.compile
 
     def slow(world: World) -> Engine:

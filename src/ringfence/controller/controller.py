@@ -27,6 +27,7 @@ from ringfence.controller.access import Principal, grant
 from ringfence.controller.applying import Applying
 from ringfence.controller.attending import Attending
 from ringfence.controller.backing_up import STATE
+from ringfence.controller.bounds import memory_bytes, most_of
 from ringfence.controller.ca import Authority, Issued
 from ringfence.controller.claims import Refusal, describe
 from ringfence.controller.collecting import Collecting, Keep
@@ -158,7 +159,7 @@ class Controller:
             host=settings.host,
             port=settings.bus_port,
         )
-        self.flows: FlowStore = DuckFlowStore(folder / "flows.duckdb")
+        self.flows: FlowStore = DuckFlowStore(folder / "flows.duckdb", most=most_of(memory_bytes()))
         self.incoming = Incoming(folder / "incoming", time.time, stretch_s=settings.flows_s)
         self.reconciler = Reconciler(self.state, folder / "remembered.json", clock)
         self.joining = Joining(self.state, self.authority, self.revoked, clock)

@@ -51,9 +51,9 @@ class Exploring:
     def __init__(self, grounds: Grounds, texts: Callable[[], Awaitable[Texts]]) -> None:
         """`texts`: the version that hosts have."""
         self.grounds, self._texts = grounds, texts
-        self._views: Kept[View] = Kept(8)
+        self._views: Kept[View] = Kept(8, weigh=lambda one: len(one.rows), heaviest=grounds.most_rows)
         self._maps: Kept[bytes] = Kept(16)
-        self._tables: Kept[tables.Table] = Kept(4)
+        self._tables: Kept[tables.Table] = Kept(4, weigh=lambda one: len(one.source), heaviest=grounds.most_rows)
         self._matrices: Kept[bytes] = Kept(8)
 
     async def map(self, query: Query) -> bytes:

@@ -37,10 +37,12 @@ _FILE_SUFFIXES = (".yaml", ".yml")
 
 
 class Kept(Generic[T]):
-    """The last answers. One is worked out at a time; one that is kept waits for nobody."""
+    """The last answers, as many as `most` and together no heavier than `heaviest`, but for the last one. One is worked
+    out at a time; one that is kept waits for nobody."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._lock = most, threading.Lock()
+    def __init__(self, most: int, *, weigh: Callable[[T], int] = lambda _: 0, heaviest: int | None = None) -> None:
+        self._most, self._weigh, self._heaviest = most, weigh, heaviest
+        self._lock = threading.Lock()
         self._answers: OrderedDict[Hashable, T] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -52,9 +54,14 @@ class Kept(Generic[T]):
             if found is None:
                 found = self._answers[key] = make()
             self._answers.move_to_end(key)
-            while len(self._answers) > self._most:
+            while len(self._answers) > 1 and self._is_full:
                 self._answers.popitem(last=False)
         return found
+
+    @property
+    def _is_full(self) -> bool:
+        weight = sum(map(self._weigh, self._answers.values())) if self._heaviest is not None else 0
+        return len(self._answers) > self._most or weight > (self._heaviest or 0)
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,10 @@ class Grounds:
         self._numbers = itertools.count(1)
         self._now: Ground | None = None
         self._drafts: Kept[Ground] = Kept(8)
-        self._rows: Kept[Conversations] = Kept(4)
-        self._judged: Kept[Judgement] = Kept(8)
+        self.most_rows = flows.most.rows if flows.most is not None else None
+        """That are kept of each kind of answer, unless one alone has more."""
+        self._rows: Kept[Conversations] = Kept(4, weigh=len, heaviest=self.most_rows)
+        self._judged: Kept[Judgement] = Kept(8, weigh=lambda one: len(one.verdict), heaviest=self.most_rows)
 
     def ready(self) -> Ground | None:
         """What is in force, if it takes no work: not for threads only."""
@@ -137,15 +146,20 @@ class Grounds:
             return now.world
         return msgspec.structs.replace(self._world_of(pen.settings), quarantines=now.world.quarantines)
 
-    def rows(self, ground: Ground, since: int | None, until: int | None) -> Conversations:
-        """Stored traffic of whole hours, its ends as they are now. Raises InputError `bad-time`."""
+    def rows(self, ground: Ground, since: int | None, until: int | None, *, by_hour: bool = False) -> Conversations:
+        """Stored traffic of whole hours, its ends as they are now; without `by_hour` one row for the hours together.
+        Raises InputError `bad-time`, `too-much`."""
         if since is not None and until is not None and until <= since:
             raise InputError("bad-time", "the span ends before it begins", help="swap `since` and `until`")
         since = None if since is None else since // HOUR_S
         until = None if until is None else -(-until // HOUR_S)
-        key = (self.flows.revision, since, until, ground.number)
+        key = (self.flows.revision, since, until, by_hour, ground.number)
         start, end = (None if hour is None else hour * HOUR_S for hour in (since, until))
-        return self._rows.get(key, lambda: seated(self.flows.read(start, end), ground.world.inventory))
+
+        def read() -> Conversations:
+            return seated(self.flows.read(start, end, by_hour=by_hour), ground.world.inventory)
+
+        return self._rows.get(key, read)
 
     def judged(self, ground: Ground, rows: Conversations, as_mode: ModeName | None = None) -> Judgement:
         """What a ground says of every row."""

@@ -78,7 +78,7 @@ class Recommending:
         now = self._grounds.now()
         ground = self._grounds.drafted(now, asked.draft, texts) if asked.draft is not None else now
         files, settings = overlaid(asked.draft or Pen(), texts)
-        rows = self._grounds.rows(now, *_span(asked))
+        rows = self._grounds.rows(now, *_span(asked), by_hour=True)
         plain = msgspec.structs.replace(asked, accept=None)
         key = (msgspec.json.encode(plain), ground.number, self._grounds.flows.revision)
         found = self._found.get(key, lambda: _recommended(asked, ground, rows, keys_of(settings, ground)))
@@ -103,7 +103,7 @@ class Recommending:
         now = self._grounds.now()
         ground = self._grounds.drafted(now, pen, texts) if pen is not None else now
         _, settings = overlaid(pen or Pen(), texts)
-        rows = self._grounds.rows(now, *_span(asked))
+        rows = self._grounds.rows(now, *_span(asked), by_hour=True)
         key = (msgspec.json.encode(asked), ground.number, now.number, self._grounds.flows.revision)
 
         def work() -> Simulated:

@@ -41,12 +41,23 @@ class Pruned(msgspec.Struct, frozen=True):
     """What the store takes on disk now."""
 
 
+class Most(msgspec.Struct, frozen=True):
+    """What one answer may be, so that no question takes all memory there is."""
+
+    rows: int
+    ends: int
+
+
 class FlowStore(Protocol):
     """Times are seconds since the epoch; a span is half open and covers every hour it touches."""
 
     @property
     def revision(self) -> int:
         """Grows with every change of what is kept: equal revisions of one open store answer alike."""
+
+    @property
+    def most(self) -> Most | None:
+        """What `read` answers with at most; None: as much as there is."""
 
     def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> int:
         """Keep the rows and remember the files they came from, both or neither, durably.
@@ -70,10 +81,13 @@ class FlowStore(Protocol):
         *,
         workloads: Collection[str] | None = None,
         addresses: Collection[int] | None = None,
+        by_hour: bool = True,
     ) -> Conversations:
-        """The rows of the span, equal keys of several imports joined.
+        """The rows of the span, equal keys of several imports joined; without `by_hour` those of all hours, too, at the
+        first of them.
 
         `workloads` (UUIDs) and `addresses` keep rows either end of which is one of them; with both, one of either.
+        Raises InputError `too-much`: it would be more than `most`. Nothing is ever left out.
         """
 
     def totals(self, since: int | None = None, until: int | None = None) -> Totals: ...

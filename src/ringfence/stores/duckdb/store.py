@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import COLUMNS, REPORTED, Conversations
 from ringfence.core.flow.series import HOUR_S, Series, hourly
 from ringfence.core.flow.tally import FileReport
-from ringfence.ports.flow_store import Pruned, Totals
+from ringfence.ports.flow_store import Most, Pruned, Totals
 from ringfence.stores.duckdb import endpoints, schema
 
 _DAY_S = 86400
@@ -49,7 +50,7 @@ _SEEN_BEFORE = f"""
   SELECT least(coalesce(sum(connections), 0), {_MOST})::BIGINT FROM seen"""
 """Connections of `incoming` between the same addresses, on the same service, at a time that a row kept before spans."""
 _TOTALS = ("rows", "connections", "packets", "bytes", "first", "last")
-_KEY = "source, destination, point, reported, hour"
+_KEY = "source, destination, point, reported"
 _ORDER = "hour, source, destination, point, reported"
 """Whole: the same rows in the same order, each time."""
 _JOINED = f"""
@@ -60,9 +61,10 @@ _JOINED = f"""
 class DuckFlowStore:
     """One file of conversations. A context manager that closes it."""
 
-    def __init__(self, path: Path | str) -> None:
-        """Open or create it. Raises InputError `flow-store-locked`, `flow-store-damaged`, `flow-store-version`."""
-        self._path = Path(path)
+    def __init__(self, path: Path | str, *, most: Most | None = None) -> None:
+        """Open or create it. `most`: what `read` answers with. Raises InputError `flow-store-locked`,
+        `flow-store-damaged`, `flow-store-version`."""
+        self._path, self.most = Path(path), most
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self.revision = 0
@@ -128,19 +130,33 @@ class DuckFlowStore:
         *,
         workloads: Collection[str] | None = None,
         addresses: Collection[int] | None = None,
+        by_hour: bool = True,
     ) -> Conversations:
         where, values = _span(since, until)
         with self._lock:
             if workloads is not None or addresses is not None:
                 where += " AND (source IN (SELECT id FROM picked) OR destination IN (SELECT id FROM picked))"
                 self._pick(workloads or (), addresses or ())
-            query = f"SELECT {_KEY}, {_JOINED} FROM conversation {where} GROUP BY ALL ORDER BY {_ORDER}"
-            found = self._database.execute(query, values).fetchnumpy()
+            hour, key = ("hour", f"{_KEY}, hour") if by_hour else ("min(hour) AS hour", _KEY)
+            at_most = f"LIMIT {self.most.rows + 1}" if self.most is not None else ""
+            rows = f"SELECT {_KEY}, {hour}, {_JOINED} FROM conversation {where} GROUP BY {key} {at_most}"
+            found = self._database.execute(f"SELECT * FROM ({rows}) ORDER BY {_ORDER}", values).fetchnumpy()
             used, index = np.unique(np.concatenate([found["source"], found["destination"]]), return_inverse=True)
+            self._check(len(found["point"]), len(used), where, values)
             ends = endpoints.load(self._database, used)
         source, destination = np.split(index.astype(np.int32), 2)
         columns = {name: np.asarray(found[name]) for name in COLUMNS} | {"source": source, "destination": destination}
         return Conversations(ends, **columns)
+
+    def _check(self, rows: int, ends: int, where: str, values: list[int]) -> None:
+        """Raises InputError `too-much`, with the span that would do."""
+        if self.most is None or (rows <= self.most.rows and ends <= self.most.ends):
+            return
+        what = f"{self.most.rows:,} rows of traffic" if rows > self.most.rows else f"{self.most.ends:,} addresses"
+        query = f"SELECT hour, count(*) FROM conversation {where} GROUP BY hour ORDER BY hour DESC"
+        hours = self._database.execute(query, values).fetchall()
+        most = self.most.rows if rows > self.most.rows else sum(count for _, count in hours) * self.most.ends // ends
+        raise InputError("too-much", f"more than {what} are of that span", help=_shorter(hours, most))
 
     def _pick(self, workloads: Collection[str], addresses: Collection[int]) -> None:
         """The endpoints asked for, as the temporary table `picked`."""
@@ -292,6 +308,19 @@ def _drop(path: Path) -> None:
 
 def _log_of(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
+
+
+def _shorter(hours: Sequence[tuple[int, int]], most: int) -> str:
+    """What span would do: so many rows of each hour, the latest first."""
+    first, rows = None, 0
+    for hour, count in hours:
+        rows += count
+        if rows > most:
+            break
+        first = hour
+    if first is None:
+        return "name a shorter span (`since`, `until`), or give the controller more memory"
+    return f"name a shorter span: since {datetime.fromtimestamp(first, UTC):%Y-%m-%dT%H:%MZ} would do"
 
 
 def _quoted(path: Path) -> str:
