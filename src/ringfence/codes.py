@@ -282,6 +282,9 @@ _CONTROLLER = {
     "test-unmatched": Code("a test proves nothing: an end picks nobody", "correct its ends"),
     "unknown-version": Code("there is no such version of the policies", "look at the list of versions"),
     "unknown-proposal": Code("there is no such proposal", "look at the list of proposals"),
+    "changed-meanwhile": Code(
+        "what is to be changed is not any more as it was looked at", "look at it again, then change it"
+    ),
     "labels-changed": Code("somebody changed the same labels meanwhile", "look at the plan again"),
     "plan-changed": Code("something else would open or close than the plan showed", "look at the plan again"),
     "not-restored": Code("no restore from a backup waits to be confirmed", "nothing is to be done"),

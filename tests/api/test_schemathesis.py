@@ -41,7 +41,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, P
             admin.make_profile(NewProfile("web", {"role": "web"}))
             admin.invite(Invite("web"))
             admin.grant(Grant("ann", ("author",), scope="app=shop"))
-            admin.apply(Apply(Draft({"shop.yaml": SHOP}, 0), How(trial_s=None)))
+            admin.apply(Apply(Draft({"shop.yaml": SHOP}, 0, note="a test"), How(trial_s=None)))
             admin.quarantine(Contain(("shop-db",), "a test"))
         (folder / "ca.pem").write_text(made.ca)
         yield made, folder / "ca.pem"

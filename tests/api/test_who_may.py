@@ -36,6 +36,7 @@ RIGHT_OF = {
     "POST /v1/tokens": "tokens",
     "DELETE /v1/tokens/{id}": "tokens",
     "GET /v1/profiles": "read",
+    "GET /v1/profiles/{name}": "read",
     "POST /v1/profiles": "enrol",
     "POST /v1/profiles/{name}/ranges": "enrol",
     "GET /v1/invitations": "enrol",

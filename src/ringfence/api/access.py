@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from litestar import Router, delete, get, post
+from litestar import Response, Router, delete, get, post
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from ringfence.api.common import Desk, Who, needs
+from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.api.guards import ANYBODY
+from ringfence.api.conditional import IfMatch, is_meant
+from ringfence.api.paging import Asked, at, listed
 from ringfence.controller.access import Principal
 from ringfence.wire.api import (
     Grant,
@@ -35,8 +37,11 @@ def me_of(who: Principal) -> Me:
 
 
 @get("/tokens", opt=needs("tokens"), summary="Every token, without its secret.")
-async def tokens(desk: Desk, who: Who) -> list[TokenView]:
-    return list(await desk.granting.tokens(by=who))
+async def tokens(
+    desk: Desk, who: Who, request: Asked, after: After = "", limit: Limit = 1000
+) -> Response[list[TokenView]]:
+    found = await desk.granting.tokens(by=who)
+    return listed(request, found, lambda one: at(one.created, one.id), after=after, limit=limit)
 
 
 @post("/tokens", opt=needs("tokens"), summary="A token for somebody, told once.")
@@ -50,13 +55,20 @@ async def revoke(desk: Desk, who: Who, id: FromPath[str]) -> None:
 
 
 @get("/profiles", opt=needs("read"), summary="Pairing profiles: what hosts become that join.")
-async def profiles(desk: Desk, who: Who) -> list[ProfileView]:
-    return list(await desk.granting.profiles(by=who))
+async def profiles(
+    desk: Desk, who: Who, request: Asked, after: After = "", limit: Limit = 1000
+) -> Response[list[ProfileView]]:
+    return listed(request, await desk.granting.profiles(by=who), lambda one: one.name, after=after, limit=limit)
 
 
 @post("/profiles", opt=needs("enrol"), summary="A new pairing profile.")
 async def make_profile(desk: Desk, who: Who, data: JSONBody[NewProfile]) -> ProfileView:
     return await desk.granting.make_profile(data, by=who)
+
+
+@get("/profiles/{name:str}", opt=needs("read"), summary="One pairing profile; its `ETag` goes with a change.")
+async def profile(desk: Desk, who: Who, name: FromPath[str]) -> ProfileView:
+    return await desk.granting.profile(name, by=who)
 
 
 @post(
@@ -65,16 +77,21 @@ async def make_profile(desk: Desk, who: Who, data: JSONBody[NewProfile]) -> Prof
     status_code=HTTP_200_OK,
     summary="Where its hosts may have addresses from now on.",
 )
-async def set_ranges(desk: Desk, who: Who, name: FromPath[str], data: JSONBody[Ranges]) -> ProfileView:
+async def set_ranges(
+    desk: Desk, who: Who, name: FromPath[str], data: JSONBody[Ranges], if_match: IfMatch = ""
+) -> ProfileView:
     """What hosts hold, they keep; what they were refused is judged again at once."""
-    changed = await desk.granting.set_ranges(name, data, by=who)
+    changed = await desk.granting.set_ranges(name, data, by=who, is_meant=lambda known: is_meant(if_match, known))
     desk.leasing.reconsider()
     return changed
 
 
 @get("/invitations", opt=needs("enrol"), summary="Join tokens, without their secrets.")
-async def invitations(desk: Desk, who: Who) -> list[InvitationView]:
-    return list(await desk.granting.invitations(by=who))
+async def invitations(
+    desk: Desk, who: Who, request: Asked, after: After = "", limit: Limit = 1000
+) -> Response[list[InvitationView]]:
+    found = await desk.granting.invitations(by=who)
+    return listed(request, found, lambda one: at(one.created, one.id), after=after, limit=limit)
 
 
 @post("/invitations", opt=needs("enrol"), summary="A join token, told once.")
@@ -89,6 +106,8 @@ async def disinvite(desk: Desk, who: Who, id: FromPath[str]) -> None:
 
 ROUTES = Router(
     "/",
-    route_handlers=[me, tokens, grant, revoke, profiles, make_profile, set_ranges, invitations, invite, disinvite],
+    route_handlers=[
+        me, tokens, grant, revoke, profiles, profile, make_profile, set_ranges, invitations, invite, disinvite,
+    ],
     tags=["access"],
-)
+)  # fmt: skip

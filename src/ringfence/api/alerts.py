@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from litestar import Request, Router, get, post
+from litestar import Request, Response, Router, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
@@ -15,6 +15,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.api.guards import recognise
+from ringfence.api.paging import paged
 from ringfence.controller.access import AccessError
 from ringfence.controller.attending import Attending
 from ringfence.ports.state import Alert
@@ -25,9 +26,15 @@ _ASK_AGAIN_S = 1.0
 
 
 @get("/alerts", opt=needs("read"), summary="Alerts, the most severe first.")
-async def alerts(desk: Desk, all: FromQuery[bool] = False, after: After = "", limit: Limit = 200) -> Page[Alert]:
+async def alerts(
+    desk: Desk,
+    request: Request[Any, Any, Any],
+    all: FromQuery[bool] = False,
+    after: After = "",
+    limit: Limit = 200,
+) -> Response[Page[Alert]]:
     """`all`: closed ones, too, as far as they are remembered."""
-    return desk.attending.page(is_all=all, after=after, limit=limit)
+    return paged(request, desk.attending.page(is_all=all, after=after, limit=limit))
 
 
 @get("/alerts/{id:str}", opt=needs("read"), summary="One alert.")

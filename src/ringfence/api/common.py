@@ -13,7 +13,7 @@ from ringfence.controller.controller import Controller
 Who = NamedDependency[SkipValidation[Principal]]
 Desk = NamedDependency[SkipValidation[Controller]]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="At most so many.")]
-After = Annotated[str, QueryParameter(max_length=500, description="What the page before said in `next`.")]
+After = Annotated[str, QueryParameter(max_length=500, description="As the page before said in `Link` (and `next`).")]
 Number = Annotated[int, PathParameter(ge=0, le=2**31 - 1)]
 Before = Annotated[int, QueryParameter(ge=0, le=2**31 - 1, description="Only those with smaller numbers.")]
 

@@ -7,15 +7,37 @@ files pass through as they are.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
+from litestar.params import HeaderParameter
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 _CACHING = b"private, no-cache"
 """Kept by the browser that asked, and asked again each time."""
 _OF_CONTENT = frozenset({b"content-type", b"content-length"})
+IfMatch = Annotated[
+    str,
+    HeaderParameter(
+        name="If-Match", max_length=1000, description="The `ETag` of what was looked at: refused if it is another by now."
+    ),
+]
+"""Of a change (RFC 9110, 13.1.1). Without it, whatever there is is changed."""
+
+
+def tag_of(content: bytes) -> str:
+    """The entity tag of an answer."""
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
+def is_meant(said: str, value: object) -> bool:
+    """Whether `If-Match` names what a value is answered as; it does where it says nothing. The tag of an answer that is
+    packed is a weak one by its form alone: the same content is in it."""
+    wanted = {one.strip().removeprefix("W/") for one in said.split(",") if one.strip()}
+    return not wanted or "*" in wanted or tag_of(msgspec.json.encode(value)) in wanted
 
 
 class Conditional(ASGIMiddleware):
@@ -50,7 +72,7 @@ class _Answer:
                 await self._finish(b"".join(self._parts))
 
     async def _finish(self, body: bytes) -> None:
-        tag = b'"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"'
+        tag = tag_of(body).encode()
         headers = [one for one in self._start["headers"] if one[0].lower() not in (b"cache-control", b"etag")]
         headers += [(b"etag", tag), (b"cache-control", _CACHING)]
         if tag in self._known or b"*" in self._known:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from litestar import Router, get, post
+from litestar import Response, Router, get, post
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from ringfence.api.common import Desk, Who, needs
+from ringfence.api.common import After, Desk, Limit, Who, needs
+from ringfence.api.paging import Asked, at, listed
 from ringfence.controller.containing import Contained, HostCheck
 from ringfence.wire.api import Contain, ContainedView, Done, HostCheckView, Release
 
@@ -16,8 +17,10 @@ MOST_PENDING = 1000
 
 
 @get("/quarantines", opt=needs("read"), summary="Every quarantine, and how far it is in force.")
-async def quarantines(desk: Desk) -> list[ContainedView]:
-    return await _standing(desk)
+async def quarantines(
+    desk: Desk, request: Asked, after: After = "", limit: Limit = 1000
+) -> Response[list[ContainedView]]:
+    return listed(request, await _standing(desk), lambda one: at(one.since, one.id), after=after, limit=limit)
 
 
 @post("/quarantines", opt=needs("quarantine"), summary="Isolate workloads, now.")

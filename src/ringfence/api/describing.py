@@ -26,14 +26,28 @@ _TEXTS: Mapping[int, str] = {
     404: "There is no such thing.",
     405: "There is no such method here.",
     409: "It is not as you think it is: look again.",
+    412: "It is not any more what `If-Match` names.",
     413: "It says more than is read.",
     422: "What is in it does not hold: see `findings`.",
     429: "Too much at once: wait for `Retry-After` seconds.",
     500: "A fault in Ringfence.",
     503: "Something it takes does not answer now.",
 }
+CHANGING = frozenset({("post", "/v1/proposals/{id}/reject")})
+"""What changes something though everybody who reads may ask for it."""
 _ALWAYS = (400, 405, 429, 500, 503)
 _WRITES = frozenset({"post", "put", "patch", "delete"})
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same request with the same key is carried out once, and answered alike for a day.",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,200}$"},
+}
+_LINK = {
+    "description": 'Where the list goes on: `<...>; rel="next"` (RFC 8288). Without it, that was all.',
+    "schema": {"type": "string"},
+}
 
 
 @dataclass
@@ -56,7 +70,9 @@ class Described(OpenAPI):
         document["security"] = [{"token": []}, {"session": []}]
         for path, item in document["paths"].items():
             for method, operation in item.items():
-                _complete(operation, path, method, self.rights.get((method, path), EVERYBODY))
+                right = self.rights.get((method, path), EVERYBODY)
+                _complete(operation, path, method, right)
+                _extend(operation, method, is_change=right not in ("read", EVERYBODY) or (method, path) in CHANGING)
         return document
 
 
@@ -70,6 +86,15 @@ class Application(Litestar):
         plain = super().openapi_schema
         said = {one.name: getattr(plain, one.name) for one in fields(OpenAPI) if one.init}
         return Described(**said, rights=_rights(self))
+
+
+def _extend(operation: dict[str, Any], method: str, *, is_change: bool) -> None:
+    """What is sent and answered beside the bodies."""
+    named = {one["name"] for one in operation.get("parameters", ())}
+    if method == "post" and is_change:
+        operation.setdefault("parameters", []).append(_KEY)
+    if method == "get" and "limit" in named and {"after", "before"} & named:
+        operation["responses"]["200"].setdefault("headers", {})["Link"] = _LINK
 
 
 def _rights(app: Litestar) -> dict[tuple[str, str], str]:
@@ -104,6 +129,8 @@ def _statuses(operation: Mapping[str, Any], path: str, method: str, right: str) 
         found |= {404}
     if method in _WRITES:
         found |= {401, 409, 422}
+    if any(one["name"] == "If-Match" for one in operation.get("parameters", ())):
+        found |= {412}
     if "requestBody" in operation:
         found |= {413}
     return found

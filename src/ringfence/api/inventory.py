@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from litestar import Request, Router, get, post
+from litestar import Request, Response, Router, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
-from ringfence.api.common import Desk, Who, needs
+from ringfence.api.common import After, Desk, Limit, Who, needs
+from ringfence.api.paging import at, listed
 from ringfence.controller.jobs import MOST_BYTES
 from ringfence.wire.explore import DemoLoaded, ImportInventory, InventoryPlanned, Job, LoadDemo
 
@@ -31,8 +32,11 @@ async def import_flows(desk: Desk, who: Who, request: Request[Any, Any, Any], na
 
 
 @get("/jobs", opt=needs("read"), summary="Uploads, the latest first.")
-async def jobs(desk: Desk) -> list[Job]:
-    return desk.studies.jobs.all()
+async def jobs(
+    desk: Desk, request: Request[Any, Any, Any], after: After = "", limit: Limit = 1000
+) -> Response[list[Job]]:
+    found = desk.studies.jobs.all()
+    return listed(request, found, lambda one: at(one.started, one.id), after=after, limit=limit, is_down=True)
 
 
 @get("/jobs/{id:str}", opt=needs("read"), summary="How far an upload is.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from litestar import Router, get, post
+from litestar import Response, Router, get, post
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from ringfence.api.common import Before, Desk, Limit, Number, Who, needs
+from ringfence.api.common import After, Before, Desk, Limit, Number, Who, needs
+from ringfence.api.paging import Asked, at, falling, listed
 from ringfence.controller.applying import diff_view, draft_of, proposal_view, version_view
 from ringfence.wire.api import (
     Applied,
@@ -27,8 +28,9 @@ from ringfence.wire.api import (
 
 
 @get("/versions", opt=needs("read"), summary="Versions, the newest first.")
-async def versions(desk: Desk, before: Before = 0, limit: Limit = 50) -> list[VersionView]:
-    return [version_view(one) for one in await desk.versions.page(before=before, limit=limit)]
+async def versions(desk: Desk, request: Asked, before: Before = 0, limit: Limit = 50) -> Response[list[VersionView]]:
+    found = [version_view(one) for one in await desk.versions.page(before=before, limit=limit + 1)]
+    return falling(request, found, lambda one: one.number, limit=limit)
 
 
 @get("/versions/{number:int}", opt=needs("read"), summary="One version, whole.")
@@ -71,8 +73,11 @@ async def go_on(desk: Desk, who: Who) -> RolloutView:
 
 
 @get("/proposals", opt=needs("read"), summary="Policies that wait for a second person.")
-async def proposals(desk: Desk) -> list[ProposalView]:
-    return [proposal_view(one) for one in await desk.versions.proposals()]
+async def proposals(
+    desk: Desk, request: Asked, after: After = "", limit: Limit = 1000
+) -> Response[list[ProposalView]]:
+    found = map(proposal_view, await desk.versions.proposals())
+    return listed(request, found, lambda one: at(one.at, one.id), after=after, limit=limit)
 
 
 @get("/proposals/{id:str}", opt=needs("read"), summary="One proposal, whole.")

@@ -51,6 +51,7 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "no-rollout": 409,
         "request-underway": 409,
         "labels-changed": 409,
+        "changed-meanwhile": 412,
         "too-many-requests": 429,
         "body-too-large": 413,
         "key-reused": 422,

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from litestar import Router, get, post
+from litestar import Response, Router, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import File, Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
-from ringfence.api.common import Before, Desk, Limit, Who, needs
+from ringfence.api.common import After, Before, Desk, Limit, Who, needs
+from ringfence.api.paging import Asked, at, falling, listed
 from ringfence.controller.backing_up import back_up
 from ringfence.controller.reviewing import audit_page, check_audit
 from ringfence.ports.state import AuditEntry
@@ -25,9 +26,18 @@ _Word = Annotated[str, QueryParameter(max_length=200)]
 
 @get("/audit", opt=needs("audit"), summary="Who did what, the latest first.")
 async def audit(
-    desk: Desk, before: Before = 0, limit: Limit = 100, actor: _Word = "", action: _Word = "", subject: _Word = ""
-) -> list[AuditEntry]:
-    return await audit_page(desk.state, before=before, limit=limit, actor=actor, action=action, subject=subject)
+    desk: Desk,
+    request: Asked,
+    before: Before = 0,
+    limit: Limit = 100,
+    actor: _Word = "",
+    action: _Word = "",
+    subject: _Word = "",
+) -> Response[list[AuditEntry]]:
+    found = await audit_page(
+        desk.state, before=before, limit=limit + 1, actor=actor, action=action, subject=subject
+    )
+    return falling(request, found, lambda one: one.seq, limit=limit)
 
 
 @get("/audit/verify", opt=needs("audit"), summary="Whether the log is as it was written.")
@@ -36,8 +46,11 @@ async def verify(desk: Desk) -> AuditChecked:
 
 
 @get("/evidence", opt=needs("evidence"), summary="Bundles, the latest first.")
-async def evidence(desk: Desk) -> list[EvidenceView]:
-    return list(await asyncio.to_thread(desk.collecting.all))
+async def evidence(
+    desk: Desk, request: Asked, after: After = "", limit: Limit = 1000
+) -> Response[list[EvidenceView]]:
+    found = await asyncio.to_thread(desk.collecting.all)
+    return listed(request, found, lambda one: at(one.at, one.id), after=after, limit=limit, is_down=True)
 
 
 @post("/evidence", opt=needs("evidence"), status_code=HTTP_202_ACCEPTED, summary="Ask a host for a bundle.")

@@ -13,8 +13,9 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_201_CREATED, HTTP_303_SEE_OTHER
 
 from ringfence.api.access import me_of
-from ringfence.api.common import Desk, Who, needs
+from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.api.guards import ANYBODY, COOKIE, EVERYBODY, demand_own_page
+from ringfence.api.paging import at, listed
 from ringfence.api.problems import refuse
 from ringfence.controller.access import MAY, AccessError, Principal
 from ringfence.controller.controller import Controller
@@ -100,8 +101,11 @@ async def sign_out(desk: Desk, who: Who, keep: FromQuery[bool] = False) -> Respo
 
 
 @get("/me/sessions", opt=needs(ANYBODY), summary="Where whoever asks is signed in.")
-async def my_sessions(desk: Desk, who: Who) -> list[OpenSession]:
-    return [_told(one, who) for one in await desk.sessions.mine(who)]
+async def my_sessions(
+    desk: Desk, who: Who, request: Asked, after: After = "", limit: Limit = 1000
+) -> Response[list[OpenSession]]:
+    found = [_told(one, who) for one in await desk.sessions.mine(who)]
+    return listed(request, found, lambda one: at(one.opened, one.id), after=after, limit=limit)
 
 
 @delete("/me/sessions/{id:str}", opt=needs(ANYBODY), summary="Sign out elsewhere.")
@@ -110,8 +114,11 @@ async def end_mine(desk: Desk, who: Who, id: FromPath[str]) -> None:
 
 
 @get("/sessions", opt=needs("tokens"), summary="Everybody who is signed in.")
-async def sessions(desk: Desk, who: Who) -> list[OpenSession]:
-    return [_told(one, who) for one in await desk.sessions.all(by=who)]
+async def sessions(
+    desk: Desk, who: Who, request: Asked, after: After = "", limit: Limit = 1000
+) -> Response[list[OpenSession]]:
+    found = [_told(one, who) for one in await desk.sessions.all(by=who)]
+    return listed(request, found, lambda one: at(one.opened, one.id), after=after, limit=limit)
 
 
 @delete("/sessions/{id:str}", opt=needs("tokens"), summary="Sign somebody out.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import Router, get, post
+from litestar import Response, Router, get, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
+from ringfence.api.paging import Asked, paged
 from ringfence.controller.thinking import think
 from ringfence.wire.api import Done, LabelsPlanned, ModesPlanned, Page, Reason, Relabel, SetMode, WorkloadView
 
@@ -17,10 +18,15 @@ _Chosen = Annotated[str, QueryParameter(name="selector", max_length=2000, descri
 
 @get("/workloads", opt=needs("read"), summary="Workloads by name.")
 async def workloads(
-    desk: Desk, selector: _Chosen = "", after: After = "", limit: Limit = 200, agents: FromQuery[bool] = False
-) -> Page[WorkloadView]:
+    desk: Desk,
+    request: Asked,
+    selector: _Chosen = "",
+    after: After = "",
+    limit: Limit = 200,
+    agents: FromQuery[bool] = False,
+) -> Response[Page[WorkloadView]]:
     """`agents`: only those with an agent of ours."""
-    return await desk.workloads.page(selector, after=after, limit=limit, hosts_only=agents)
+    return paged(request, await desk.workloads.page(selector, after=after, limit=limit, hosts_only=agents))
 
 
 @get("/workloads/{name:str}", opt=needs("read"), summary="One, by name or UUID.")

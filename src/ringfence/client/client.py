@@ -74,6 +74,18 @@ class Client:
     def post(self, path: str, body: Any, kind: type[T]) -> T:
         return self._read(self._posted(path, body), kind)
 
+    def every(self, path: str, kind: type[T], **asked: Any) -> list[T]:
+        """A list, whole: page by page, as `Link` leads (RFC 8288). Raises as `get`."""
+        found: list[T] = []
+        while True:
+            said = {key: str(value) for key, value in asked.items() if value}
+            answer = self._exchange("GET", path, params=said)
+            found += self._read(answer, list[kind])  # type: ignore[valid-type]
+            following = answer.links.get("next")
+            if following is None:
+                return found
+            asked = dict(httpx.URL(following["url"]).params)
+
     def upload(self, path: str, content: bytes, kind: type[T], **asked: str) -> T:
         """A file as the body."""
         headers = {"Content-Type": "application/octet-stream"}
@@ -121,7 +133,7 @@ class Client:
         return self.get("/me", api.Me)
 
     def tokens(self) -> list[api.TokenView]:
-        return self.get("/tokens", list[api.TokenView])
+        return self.every("/tokens", api.TokenView)
 
     def grant(self, asked: api.Grant) -> str:
         return self.post("/tokens", asked, api.Secret).token
@@ -130,7 +142,7 @@ class Client:
         self.delete(f"/tokens/{quote(id, safe='')}")
 
     def profiles(self) -> list[api.ProfileView]:
-        return self.get("/profiles", list[api.ProfileView])
+        return self.every("/profiles", api.ProfileView)
 
     def set_ranges(self, profile: str, asked: api.Ranges) -> api.ProfileView:
         return self.post(f"/profiles/{quote(profile, safe='')}/ranges", asked, api.ProfileView)
@@ -139,7 +151,7 @@ class Client:
         return self.post("/profiles", asked, api.ProfileView)
 
     def invitations(self) -> list[api.InvitationView]:
-        return self.get("/invitations", list[api.InvitationView])
+        return self.every("/invitations", api.InvitationView)
 
     def invite(self, asked: api.Invite) -> str:
         return self.post("/invitations", asked, api.Secret).token
@@ -209,7 +221,7 @@ class Client:
         return self.post("/rollout/go-on", None, api.RolloutView)
 
     def proposals(self) -> list[api.ProposalView]:
-        return self.get("/proposals", list[api.ProposalView])
+        return self.every("/proposals", api.ProposalView)
 
     def proposal(self, id: str) -> api.ProposalText:
         return self.get(f"/proposals/{quote(id, safe='')}", api.ProposalText)
@@ -226,7 +238,7 @@ class Client:
     # ---- containment ------------------------------------------------------------------------------------------------
 
     def quarantines(self) -> list[api.ContainedView]:
-        return self.get("/quarantines", list[api.ContainedView])
+        return self.every("/quarantines", api.ContainedView)
 
     def quarantine(self, asked: api.Contain) -> list[api.ContainedView]:
         return self.post("/quarantines", asked, list[api.ContainedView])
@@ -272,7 +284,7 @@ class Client:
         return self.get("/audit/verify", api.AuditChecked)
 
     def evidence(self) -> list[api.EvidenceView]:
-        return self.get("/evidence", list[api.EvidenceView])
+        return self.every("/evidence", api.EvidenceView)
 
     def ask_evidence(self, asked: api.AskEvidence) -> api.EvidenceView:
         return self.post("/evidence", asked, api.EvidenceView)

@@ -23,7 +23,7 @@ from ringfence.core.identity.workload import Mode
 from ringfence.core.labels.selector import LABEL_KEY, LABEL_VALUE, Labels, Requirement, Selector, parse_selector
 from ringfence.core.net.address import HOLDABLE, format_ranges, parse_cidr
 from ringfence.core.net.intervals import IntervalSet, union
-from ringfence.ports.state import ApiToken, Change, JoinTokenRecord, PairingProfile, View, Where
+from ringfence.ports.state import ApiToken, AuditEntry, Change, JoinTokenRecord, PairingProfile, View, Where
 from ringfence.wire.join import Join, parse_join
 
 Role = Literal["viewer", "author", "approver", "responder", "guardrail", "administrator"]
@@ -211,12 +211,26 @@ def set_ranges(tx: Change, profile: str, ranges: IntervalSet, *, by: str, at: da
     """Other addresses that hosts of a profile may hold. What they hold, they keep. Raises InputError
     `record-missing`, `bad-grant`."""
     _check_ranges(ranges)
-    known = tx.get(PairingProfile, profile)
-    if known is None:
-        raise _missing(f"there is no pairing profile `{profile}`")
+    known = known_profile(tx, profile)
     tx.update(PairingProfile, Where("name", profile), ranges=ranges)
     details = {"before": format_ranges(known.ranges), "after": format_ranges(ranges)}
     audit.record(tx, at=at, actor=by, action="profile.ranges", subject=profile, details=details)
+
+
+def known_profile(view: View, name: str) -> PairingProfile:
+    """Raises InputError `record-missing`."""
+    known = view.get(PairingProfile, name)
+    if known is None:
+        raise _missing(f"there is no pairing profile `{name}`")
+    return known
+
+
+def changed_meanwhile(view: View, what: str, subject: str) -> InputError:
+    """That something is not any more as somebody saw it, and who changed it last."""
+    last = next(iter(view.find(AuditEntry, Where("subject", subject), order="-seq", limit=1)), None)
+    by = f": `{last.actor}` did `{last.action}` at {last.at:%Y-%m-%d %H:%M:%S} UTC" if last is not None else ""
+    message = f"{what} `{subject}` is not any more as you saw it{by}"
+    return InputError("changed-meanwhile", message, help="look at it again, then change it; or change it whatever it is")
 
 
 def parse_ranges(texts: Iterable[str]) -> IntervalSet:

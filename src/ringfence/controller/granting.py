@@ -82,19 +82,28 @@ class Granting:
         await self._state.write(lambda tx: access.make_profile(tx, profile))
         return _profile(profile)
 
-    async def set_ranges(self, name: str, asked: Ranges, *, by: Principal) -> ProfileView:
-        """Other addresses that hosts of a profile may have. Raises AccessError `not-allowed`, InputError
-        `record-missing`, `bad-grant`."""
+    async def set_ranges(
+        self, name: str, asked: Ranges, *, by: Principal, is_meant: Callable[[ProfileView], bool] = lambda _: True
+    ) -> ProfileView:
+        """Other addresses that hosts of a profile may have. `is_meant`: whether it is as whoever asks saw it. Raises
+        AccessError `not-allowed`, InputError `record-missing`, `bad-grant`, `changed-meanwhile`."""
         by.demand("enrol")
         now, ranges = self._clock(), access.parse_ranges(asked.ranges)
 
         def work(tx: Change) -> PairingProfile:
+            if not is_meant(_profile(access.known_profile(tx, name))):
+                raise access.changed_meanwhile(tx, "the pairing profile", name)
             access.set_ranges(tx, name, ranges, by=by.name, at=now)
             changed = tx.get(PairingProfile, name)
             assert changed is not None
             return changed
 
         return _profile(await self._state.write(work))
+
+    async def profile(self, name: str, *, by: Principal) -> ProfileView:
+        """Raises AccessError `not-allowed`, InputError `record-missing`."""
+        by.demand("read")
+        return _profile(await self._state.read(lambda view: access.known_profile(view, name)))
 
     async def profiles(self, *, by: Principal) -> tuple[ProfileView, ...]:
         by.demand("read")

@@ -32,6 +32,7 @@ from ringfence.core.policy.suggest import did_you_mean
 from ringfence.core.world import World
 from ringfence.ports.state import AgentRecord, Change, State, View
 from ringfence.wire.api import (
+    DiffView,
     HostState,
     LabelsPlanned,
     ModesPlanned,
@@ -189,7 +190,7 @@ class Workloads:
             foreseen.impact,
             foreseen.sessions,
             failsafe_views(world),
-            digest_of(diff, labels),
+            self._digest(diff, labels),
         )
 
     def _becoming(self, asked: Relabel) -> dict[str, dict[str, str]]:
@@ -197,9 +198,14 @@ class Workloads:
         by_uuid = self.inventory.by_uuid
         return {uuid: _relabelled(by_uuid[uuid].labels, asked) for uuid in self.pick(asked.workloads)}
 
+    def _digest(self, diff: DiffView, labels: Mapping[str, Mapping[str, str]]) -> str:
+        """Another one as soon as anything else opens or closes, or other labels are replaced."""
+        by_uuid = self.inventory.by_uuid
+        return digest_of(diff, {uuid: (by_uuid[uuid].labels, new) for uuid, new in labels.items() if uuid in by_uuid})
+
     def _check_plan(self, shown: str, labels: Mapping[str, Mapping[str, str]]) -> None:
         """Raises InputError `plan-changed`."""
-        same_plan(shown, digest_of(relabelled(self._world(), labels), labels))
+        same_plan(shown, self._digest(relabelled(self._world(), labels), labels))
 
     def _check_tests(self, labels: Mapping[str, Mapping[str, str]]) -> None:
         """Raises FindingsError: a test holds now and would not."""
