@@ -7,8 +7,8 @@ from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
-from ringfence.api.guards import ANYBODY
 from ringfence.api.conditional import IfMatch, is_meant
+from ringfence.api.guards import ANYBODY
 from ringfence.api.paging import Asked, at, listed
 from ringfence.controller.access import Principal
 from ringfence.wire.api import (

@@ -10,7 +10,6 @@ import hashlib
 from typing import Annotated, Any
 
 import msgspec
-
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.params import HeaderParameter
@@ -22,7 +21,9 @@ _OF_CONTENT = frozenset({b"content-type", b"content-length"})
 IfMatch = Annotated[
     str,
     HeaderParameter(
-        name="If-Match", max_length=1000, description="The `ETag` of what was looked at: refused if it is another by now."
+        name="If-Match",
+        max_length=1000,
+        description="The `ETag` of what was looked at: refused if it is another by now.",
     ),
 ]
 """Of a change (RFC 9110, 13.1.1). Without it, whatever there is is changed."""

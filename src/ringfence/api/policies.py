@@ -73,9 +73,7 @@ async def go_on(desk: Desk, who: Who) -> RolloutView:
 
 
 @get("/proposals", opt=needs("read"), summary="Policies that wait for a second person.")
-async def proposals(
-    desk: Desk, request: Asked, after: After = "", limit: Limit = 1000
-) -> Response[list[ProposalView]]:
+async def proposals(desk: Desk, request: Asked, after: After = "", limit: Limit = 1000) -> Response[list[ProposalView]]:
     found = map(proposal_view, await desk.versions.proposals())
     return listed(request, found, lambda one: at(one.at, one.id), after=after, limit=limit)
 

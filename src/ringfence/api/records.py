@@ -34,9 +34,7 @@ async def audit(
     action: _Word = "",
     subject: _Word = "",
 ) -> Response[list[AuditEntry]]:
-    found = await audit_page(
-        desk.state, before=before, limit=limit + 1, actor=actor, action=action, subject=subject
-    )
+    found = await audit_page(desk.state, before=before, limit=limit + 1, actor=actor, action=action, subject=subject)
     return falling(request, found, lambda one: one.seq, limit=limit)
 
 
@@ -46,9 +44,7 @@ async def verify(desk: Desk) -> AuditChecked:
 
 
 @get("/evidence", opt=needs("evidence"), summary="Bundles, the latest first.")
-async def evidence(
-    desk: Desk, request: Asked, after: After = "", limit: Limit = 1000
-) -> Response[list[EvidenceView]]:
+async def evidence(desk: Desk, request: Asked, after: After = "", limit: Limit = 1000) -> Response[list[EvidenceView]]:
     found = await asyncio.to_thread(desk.collecting.all)
     return listed(request, found, lambda one: at(one.at, one.id), after=after, limit=limit, is_down=True)
 
