@@ -17,6 +17,7 @@ from ringfence.client.client import Client
 from ringfence.controller import audit
 from ringfence.controller.controller import ROOT
 from ringfence.controller.versions import Draft
+from ringfence.core.decide import decide
 from ringfence.core.engine import Engine
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.inventory import Inventory
@@ -25,7 +26,7 @@ from ringfence.core.insight.seating import seated
 from ringfence.core.net.address import parse_address
 from ringfence.core.net.service import TCP, point
 from ringfence.core.policy.parse import parse_policies
-from ringfence.core.world import Endpoint, World
+from ringfence.core.world import Endpoint, Flow, World
 from ringfence.ports.state import Change, LeaseRecord, WorkloadRecord
 
 HOUR = 3600
@@ -65,7 +66,9 @@ DRAFTED = SHOP.replace("tests:", f"{QUERIES}tests:")
 
 
 def estate_of(seed: int = 3) -> Inventory:
-    """Two applications in two environments, two workloads a role; modes drawn; one device nobody controls."""
+    """Two applications in two environments, two workloads a role; modes drawn; no agents where the one is developed;
+    one device nobody controls.
+    """
     draw = random.Random(seed)
     workloads = []
     for app in ("shop", "crm"):
@@ -76,13 +79,20 @@ def estate_of(seed: int = 3) -> Inventory:
                     mode = Mode.both(draw.choice(("observe", "selective", "enforce")))
                     labels = {"app": app, "env": env, "role": role}
                     address = parse_address(f"10.0.{len(workloads)}.1")
+                    origin = "file" if (app, env) == ("crm", "dev") else "agent"
                     workloads.append(
-                        Workload(name, derived_uuid(name), labels, (Lease(address),), mode=mode, origin="agent")
+                        Workload(name, derived_uuid(name), labels, (Lease(address),), mode=mode, origin=origin)
                     )
     printer = Workload(
         "printer", derived_uuid("printer"), {"app": "office"}, (Lease(parse_address("10.9.0.1")),), kind="device"
     )
     return Inventory((*workloads, printer))
+
+
+def is_stopped(world: World, flow: Flow) -> bool:
+    """Whether the oracle says that an end with an agent blocks it."""
+    ends = decide(world, flow).ends
+    return any(end.verdict == "blocked" and world.inventory.by_name[end.workload].has_agent for end in ends)
 
 
 def traffic_of(inventory: Inventory, rows: int = 600, seed: int = 4) -> Conversations:

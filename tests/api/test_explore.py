@@ -6,13 +6,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from explored import DRAFTED, FILES, START, Explored
+from explored import DRAFTED, FILES, START, Explored, is_stopped
 from serving import refused
 
 from ringfence.core.engine import Engine
 from ringfence.core.insight.map import FlowMap, group
 from ringfence.core.insight.services import named_services
 from ringfence.core.policy.parse import parse_policies
+from ringfence.core.world import Flow
 
 BY = ["app", "env", "role"]
 DRAFT = FILES | {"shop.yaml": DRAFTED}
@@ -24,7 +25,8 @@ def library(estate: Explored, files: dict[str, str] | None = None, by: list[str]
     services = named_services(engine.world.policies)
     rows = estate.rows()
     judgement = engine.judge(rows)
-    return group(rows, engine.world.inventory, by, judgement=judgement, rules=rules, services=services)
+    told = {"judgement": judgement, "rules": rules, "services": services, "unheld": judgement.unheld}
+    return group(rows, engine.world.inventory, by, **told)
 
 
 def edges_of(answer: Any) -> dict[tuple[str, str], Any]:
@@ -41,7 +43,9 @@ def test_the_map_is_the_librarys(estate: Explored) -> None:
     assert set(nodes) == {one.id for one in wanted.groups}
     for one in wanted.groups:
         node = nodes[one.id]
-        assert (node["workloads"], node["controlled"], node["modes"]) == (len(one.members), one.controlled, one.modes)
+        held = [w for w in map(estate.inventory.find, one.members) if w is not None and w.has_agent]
+        assert (node["workloads"], node["controlled"]) == (len(one.members), len(held))
+        assert node["modes"] == Counter(w.mode.inbound for w in held)
         assert node["addresses"] == one.addresses
     found = edges_of(answer)
     assert len(found) == len(wanted.edges) > 50
@@ -55,7 +59,7 @@ def test_the_map_is_the_librarys(estate: Explored) -> None:
         assert shown["now"]["is_uncovered"] == any(use.reason == "default" for use in edge.uses)
         assert shown["pairs"] == edge.pairs
     assert answer["statuses"] == Counter(edge.status for edge in wanted.edges)
-    order = ["would-block", "no-policy", "blocked", "allowed"]
+    order = ["unheld", "would-block", "no-policy", "blocked", "allowed"]
     ranks = [order.index(edge["now"]["status"]) for edge in answer["edges"]]
     assert ranks == sorted(ranks)
     assert answer["policy_version"] == 1
@@ -75,6 +79,35 @@ def test_nodes_tell_what_is_critical_and_exposed(estate: Explored) -> None:
         assert nodes[one.id]["from_internet"] == internet
     printer = next(node for node in nodes.values() if node["members"] == ["printer"])
     assert printer["kinds"] == {"device": 1}
+
+
+def test_what_nobody_holds_is_not_called_blocked(estate: Explored) -> None:
+    """`unheld` is what policy blocks at ends without an agent only, in map, table, matrix and edge alike, and each can
+    be asked for it; what an agent blocks is `blocked`.
+    """
+    rows, engine = estate.rows(), estate.engine()
+    status = Counter[str]()
+    for source, destination, at, connections in zip(
+        rows.source.tolist(), rows.destination.tolist(), rows.point.tolist(), rows.connections.tolist(), strict=True
+    ):
+        flow = Flow(rows.endpoints[source], rows.endpoints[destination], at)
+        if engine.decide(flow).verdict == "blocked":
+            status["blocked" if is_stopped(engine.world, flow) else "unheld"] += connections
+    assert min(status["blocked"], status["unheld"]) > 50
+
+    for word in ("blocked", "unheld"):
+        asked = estate.post("/map", by=BY, verdict=word)
+        assert asked["connections"] == status[word]
+        assert {use["status"] for edge in asked["edges"] for use in edge["services"]} == {word}
+        table = estate.post("/flows", by=BY, verdict=word, limit=1000)
+        assert (table["connections"], {row["now"]["status"] for row in table["rows"]}) == (status[word], {word})
+        assert {row["now"]["verdict"] for row in table["rows"]} == {"blocked"}
+    cells = estate.post("/matrix", by=BY)["cells"]
+    assert sum(cell["statuses"].get("unheld", 0) for cell in cells) == status["unheld"]
+    edge = estate.post("/map", by=BY, verdict="unheld")
+    first, ids = edge["edges"][0], [node["id"] for node in edge["nodes"]]
+    ends = {"source_group": ids[first["source"]], "destination_group": ids[first["destination"]]}
+    assert "unheld" in {use["now"]["status"] for use in estate.post("/map/edge", by=BY, **ends)["uses"]}
 
 
 def test_a_draft_is_judged_beside_what_is_in_force(estate: Explored) -> None:
@@ -250,6 +283,19 @@ def test_an_answer_follows_what_changes(estate: Explored) -> None:
     estate.served.controller.flows.append(estate.traffic)
     after = estate.post("/map", by=["app"])
     assert after["connections"] == 2 * before["connections"]
-    estate.post("/labels", workloads=["printer"], put={"app": "papers"})
+    estate.post("/labels", workloads=["printer"], put={"app": "papers"}, why="it moved")
     assert "app=papers" in {node["id"] for node in estate.post("/map", by=["app"])["nodes"]}
-    estate.post("/labels", workloads=["printer"], put={"app": "office"})
+    estate.post("/labels", workloads=["printer"], put={"app": "office"}, why="and back")
+
+
+def test_an_explanation_names_the_ends_that_nobody_holds(estate: Explored) -> None:
+    """Asked one by one or many at once: workloads without an agent are told apart from those with one."""
+    ends = ("crm-dev-web-1", "shop-prod-db-1")
+    told = estate.post("/explain", source=ends[0], destination=ends[1], service="tcp/5432")
+    assert {end["workload"] for end in told["answer"]["ends"]} == set(ends)
+    assert told["unheld"] == ["crm-dev-web-1"]
+    questions = [
+        {"source": source, "destination": "shop-prod-db-1", "service": "ssh"} for source in (ends[0], "8.8.8.8")
+    ]
+    first, other = estate.post("/decide", questions=questions)
+    assert (first["unheld"], other["unheld"]) == (["crm-dev-web-1"], [])

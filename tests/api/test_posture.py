@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from explored import Explored
+from explored import Explored, is_stopped
 from serving import serving
 
-from ringfence.core.decide import decide
 from ringfence.core.engine import ask
 from ringfence.core.engine.ends import segments
 from ringfence.core.engine.prove import present
@@ -40,16 +39,20 @@ def test_coverage_counts_what_rules_speak_of(estate: Explored) -> None:
     assert week.connections == reasons.total() > day.connections > 0
     assert (week.uncovered, week.uncontrolled) == (reasons["default"], reasons["uncontrolled"])
     assert week.covered == reasons.total() - reasons["default"] - reasons["uncontrolled"]
-    assert (week.would_block, week.blocked) == (verdicts["would-block"], verdicts["blocked"])
-    controlled = [w for w in estate.inventory.workloads if w.is_controlled]
+    assert (week.would_block, week.blocked + week.unheld) == (verdicts["would-block"], verdicts["blocked"])
+    assert week.unheld == rows.connections[judged.unheld].sum() > 0
+    controlled = [w for w in estate.inventory.workloads if w.has_agent]
     assert told.modes == Counter(w.mode.inbound for w in controlled)
     assert (told.workloads, told.controlled) == (len(estate.inventory.workloads), len(controlled))
-    assert told.states == {"unreachable": len(controlled), "unmanaged": 1}
+    assert told.states == {
+        "unreachable": len(controlled),
+        "unmanaged": len(estate.inventory.workloads) - len(controlled),
+    }
     assert (len(told.laggards) + told.more_laggards, told.rules, told.policy_version) == (len(controlled), 4, 1)
 
 
 def test_exposure_of_a_crown_jewel(estate: Explored) -> None:
-    """Who reaches it now is what the oracle lets through or does not stop, pair by pair and service by service; once
+    """Who reaches it now is what the oracle lets through or no agent stops, pair by pair and service by service; once
     enforced, what reach says."""
     (jewel,) = estate.client.explore.posture().jewels
     engine, world = estate.engine(), estate.world()
@@ -60,7 +63,7 @@ def test_exposure_of_a_crown_jewel(estate: Explored) -> None:
 
     def reaches(source: Endpoint) -> bool:
         targets = [Endpoint(w, w.addresses[0].address) for w in members]
-        return any(decide(world, Flow(source, t, p)).verdict != "blocked" for t in targets for p in points)
+        return any(not is_stopped(world, Flow(source, t, p)) for t in targets for p in points)
 
     reaching = [end.workload for end in sources if reaches(end)]
     assert jewel.workloads_now == len(reaching) > 0

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from explored import DRAFTED, FILES, Explored
+from explored import DRAFTED, FILES, Explored, is_stopped
 from serving import refused
 
 from ringfence.controller.asking import reach
-from ringfence.core.decide import decide
 from ringfence.core.engine import ask
 from ringfence.core.identity.workload import Workload
 from ringfence.core.net.address import parse_address
@@ -57,7 +56,7 @@ def test_what_is_reached_now_is_what_the_oracle_lets_through(estate: Explored, w
     def meets(other: Endpoint) -> bool:
         ends = (Endpoint(own, own.addresses[0].address), other)
         source, destination = ends if way == "from" else ends[::-1]
-        return any(decide(world, Flow(source, destination, p)).verdict != "blocked" for p in points)
+        return any(not is_stopped(world, Flow(source, destination, p)) for p in points)
 
     others = [Endpoint(w, w.addresses[0].address) for w in world.inventory.workloads if w is not own]
     outside = estate.client.explore.blast_radius(explore.AskBlast("198.51.100.9", way))  # type: ignore[arg-type]
@@ -66,7 +65,7 @@ def test_what_is_reached_now_is_what_the_oracle_lets_through(estate: Explored, w
     def is_met(w: Workload) -> bool:
         ends = (stranger, Endpoint(w, w.addresses[0].address))
         source, destination = ends if way == "from" else ends[::-1]
-        return any(decide(world, Flow(source, destination, p)).verdict != "blocked" for p in points)
+        return any(not is_stopped(world, Flow(source, destination, p)) for p in points)
 
     assert outside.now.workloads == sum(map(is_met, world.inventory.workloads)) > 0
     assert (told.workloads, told.now.workloads) == (1, sum(map(meets, others)))

@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, needs
-from ringfence.controller.asking import decide, decide_at_once, decide_now, explain, reach, supposing
+from ringfence.controller.asking import decide, decide_at_once, decide_now, explain, in_fleet, reach, supposing
 from ringfence.controller.thinking import think
 from ringfence.core.engine.reach import Reach
 from ringfence.wire.questions import AskReach, Decide, Decided, Explain, Explained
@@ -18,12 +18,23 @@ from ringfence.wire.questions import AskReach, Decide, Decided, Explain, Explain
 
 @post("/explain", opt=needs("read"), status_code=HTTP_200_OK, summary="The verdict of a connection, and why.")
 async def explained(desk: Desk, data: JSONBody[Explain]) -> Explained:
-    return await think(lambda: explain(supposing(desk.world_under(data.draft), data.draft, as_mode=data.as_mode), data))
+
+    def work() -> Explained:
+        world = supposing(desk.world_under(data.draft), data.draft, as_mode=data.as_mode)
+        return in_fleet(explain(world, data), world)
+
+    return await think(work)
 
 
 @post("/decide", opt=needs("read"), status_code=HTTP_200_OK, summary="Many verdicts, all of one moment.")
 async def decided(desk: Desk, data: JSONBody[Decide]) -> list[Decided]:
     """One for each question, in order: an answer, or why there is none."""
+    answers = await _decided(desk, data)
+    world = desk.world()
+    return [in_fleet(answer, world) for answer in answers]
+
+
+async def _decided(desk: Desk, data: Decide) -> list[Decided]:
     asked = data.questions
     if data.draft is None and data.at is None:
         grounds = desk.studies.grounds

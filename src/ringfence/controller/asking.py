@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -27,6 +28,7 @@ from ringfence.wire.api import Draft
 from ringfence.wire.questions import AskReach, Case, Decided, Explained, Fault
 
 _FEW = 8
+E = TypeVar("E", Explained, Decided)
 
 
 def supposing(
@@ -96,6 +98,16 @@ def decided(engine: Engine, question: Question, texts: Texts | None = None) -> D
     except RingfenceError as error:
         return Decided(fault=Fault(error.code, error.message, error.help))
     return Decided(answer_of(question.source, question.destination, question.service, verdict))
+
+
+def in_fleet(told: E, world: World) -> E:
+    """The same, with the ends that no agent holds."""
+    if told.answer is None:
+        return told
+    find, has_agent = world.inventory.find, world.inventory.has_agent
+    ends = {end.workload: find(end.workload) for end in told.answer.ends}
+    loose = tuple(sorted(name for name, one in ends.items() if one is None or not has_agent(one)))
+    return msgspec.structs.replace(told, unheld=loose) if loose else told
 
 
 def reach(world: World, asked: AskReach) -> Reach:

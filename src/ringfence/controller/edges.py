@@ -39,7 +39,7 @@ def edge_of(view: View, query: EdgeQuery, texts: Texts) -> EdgeView:
     source, destination = (_spot(placement, one) for one in (query.source_group, query.destination_group))
     mask = (placement.spot_of[view.rows.source] == source) & (placement.spot_of[view.rows.destination] == destination)
     rows = view.rows.where(mask)
-    now, draft = (_some(one, mask) for one in (view.judgement, view.draft))
+    now, draft = (None if one is None else one.where(mask) for one in (view.judgement, view.draft))
     uses = sorted(_uses(view, rows, now, draft), key=_by_attention)
     pairs, talkers = _talkers(rows, placement)
     bare = uncovered(now, len(rows)) if draft is None else uncovered(draft, len(rows))
@@ -67,12 +67,6 @@ def _spot(placement: Placement, id_: str) -> int:
         if spot.id == id_:
             return number
     raise InputError("unknown-group", f"the map has no group `{id_}`", help="ask with the labels the map was asked by")
-
-
-def _some(judgement: Judgement | None, mask: NDArray[np.bool_]) -> Judgement | None:
-    if judgement is None:
-        return None
-    return Judgement(judgement.verdict[mask], judgement.reason[mask], judgement.rule[mask])
 
 
 # ---- services and programs ------------------------------------------------------------------------------------------

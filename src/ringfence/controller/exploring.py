@@ -7,6 +7,7 @@ INVARIANT: map, table and matrix of one query count the same connections.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -19,6 +20,7 @@ from ringfence.controller.queries import View, meaning, view_of
 from ringfence.controller.thinking import think
 from ringfence.core.insight.evidence import moment
 from ringfence.core.insight.map import STATUSES, Edge, FlowMap, Group, Status, group
+from ringfence.core.insight.places import mode_text
 from ringfence.core.insight.services import named_services
 from ringfence.core.policy.model import Named
 from ringfence.core.world import Endpoint
@@ -41,7 +43,7 @@ from ringfence.wire.explore import (
 SERVICES, RULES, MEMBERS = 6, 6, 20
 """How many an edge or a node lists."""
 MOST_NODES = 20_000
-_ATTENTION: tuple[Status, ...] = ("would-block", "no-policy", "blocked", "allowed")
+_ATTENTION: tuple[Status, ...] = ("unheld", "would-block", "no-policy", "blocked", "allowed")
 """Unprotected first."""
 
 
@@ -151,6 +153,7 @@ def flow_map(view: View, ground: Ground) -> FlowMap:
         view.by,
         judgement=judgement,
         rules=ground.rules,
+        unheld=None if judgement is None else judgement.unheld,
         services=named_services(ground.world.policies),
     )
 
@@ -216,9 +219,8 @@ def _node(
 ) -> MapNode:
     one, inventory = found.groups[number], ground.world.inventory
     members = [w for w in map(inventory.find, one.members) if w is not None]
-    kinds: dict[str, int] = {}
-    for workload in members:
-        kinds[workload.kind] = kinds.get(workload.kind, 0) + 1
+    kinds = Counter[str](workload.kind for workload in members)
+    modes = Counter(mode_text(workload.mode) for workload in members if inventory.has_agent(workload))
     labels = [inventory.labels_of(workload) for workload in members] if jewels else []
     own = tuple(
         name
@@ -232,9 +234,9 @@ def _node(
         labels=_labels(one, found.by),
         selector=one.peer,
         workloads=len(one.members),
-        controlled=one.controlled,
-        kinds=kinds,
-        modes=one.modes,
+        controlled=modes.total(),
+        kinds=dict(kinds),
+        modes=dict(modes.most_common()),
         addresses=one.addresses,
         jewels=own,
         is_crown_jewel=bool(own),

@@ -58,14 +58,15 @@ class Standing:
         rows = self._grounds.rows(ground, now - hours * HOUR_S, None)
         if not ground.is_judging:
             total = int(rows.connections.sum())
-            return Coverage(hours, total, 0, total, 0, 0, 0)
+            return Coverage(hours, total, 0, total, 0, 0, 0, 0)
         judged = self._grounds.judged(ground, rows)
         reasons = np.bincount(judged.reason, rows.connections, len(REASONS)).astype(np.int64)
         verdicts = np.bincount(judged.verdict, rows.connections, len(VERDICTS)).astype(np.int64)
         total = int(reasons.sum())
         uncovered, uncontrolled = (int(reasons[REASONS.index(name)]) for name in ("default", "uncontrolled"))
-        stopped = (int(verdicts[VERDICTS.index(name)]) for name in ("would-block", "blocked"))
-        return Coverage(hours, total, total - uncovered - uncontrolled, uncovered, uncontrolled, *stopped)
+        would_block, blocked = (int(verdicts[VERDICTS.index(name)]) for name in ("would-block", "blocked"))
+        covered, unheld = total - uncovered - uncontrolled, int(rows.connections[judged.unheld].sum())
+        return Coverage(hours, total, covered, uncovered, uncontrolled, would_block, blocked - unheld, unheld)
 
     def _exposed(self, ground: Ground, now: int) -> Iterator[JewelView]:
         named = [

@@ -28,7 +28,7 @@ from ringfence.wire.explore import Query
 Mask = NDArray[np.bool_]
 _WORDS = {"internet": INTERNET_RANGE, "private": PRIVATE}
 _UNCONTROLLED, _DEFAULT = REASONS.index("uncontrolled"), REASONS.index("default")
-_NO_POLICY = STATUSES.index("no-policy")
+_NO_POLICY, _UNHELD = STATUSES.index("no-policy"), STATUSES.index("unheld")
 _STATUS_OF_VERDICT = np.array([STATUSES.index(name) for name in VERDICTS], np.uint8)
 
 
@@ -71,7 +71,7 @@ def view_of(grounds: Grounds, query: Query, texts: Texts) -> View:
 def _some(judgement: Judgement | None, mask: Mask) -> Judgement | None:
     if judgement is None or mask.all():
         return judgement
-    return Judgement(judgement.verdict[mask], judgement.reason[mask], judgement.rule[mask])
+    return judgement.where(mask)
 
 
 # ---- ends -----------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def status_codes(judgement: Judgement | None, rows: int) -> NDArray[np.uint8]:
     """Per row the index into the map's STATUSES."""
     if judgement is None:
         return np.full(rows, _NO_POLICY, np.uint8)
-    codes = _STATUS_OF_VERDICT[judgement.verdict]
+    codes = np.where(judgement.unheld, _UNHELD, _STATUS_OF_VERDICT[judgement.verdict])
     return np.where(judgement.reason == _UNCONTROLLED, _NO_POLICY, codes).astype(np.uint8)
 
 

@@ -22,7 +22,7 @@ from ringfence.core.world import REASONS, VERDICTS
 from ringfence.wire.explore import FlowPage, FlowRow, Outcome, SortKey, TableQuery
 
 Ids = NDArray[np.int64]
-_URGENCY: tuple[Status, ...] = ("allowed", "blocked", "no-policy", "would-block")
+_URGENCY: tuple[Status, ...] = ("allowed", "blocked", "no-policy", "would-block", "unheld")
 """What is unprotected is the most urgent: the first of a descending order."""
 _NOT_JUDGED = Outcome("no-policy", None, None, None, is_uncovered=True)
 
@@ -81,18 +81,21 @@ def outcomes_of(judgement: Judgement | None, ground: Ground, rows: int) -> tuple
     """Each row's outcome, numbered, and what the numbers stand for."""
     if judgement is None:
         return np.zeros(rows, np.int64), (_NOT_JUDGED,)
-    columns = [np.asarray(c, np.int64) for c in (judgement.verdict, judgement.reason, judgement.rule + 1)]
+    columns = [
+        np.asarray(c, np.int64) for c in (judgement.verdict, judgement.reason, judgement.rule + 1, judgement.unheld)
+    ]
     codes, number = ranked(dense(*columns))
     spans = [int(column.max(initial=0)) + 1 for column in columns[1:]]
     return number, tuple(_outcome(code, spans, ground) for code in codes.tolist())
 
 
 def _outcome(code: int, spans: list[int], ground: Ground) -> Outcome:
-    rest, rule = divmod(code, spans[1])
+    rest, loose = divmod(code, spans[2])
+    rest, rule = divmod(rest, spans[1])
     verdict, reason = divmod(rest, spans[0])
     said, why = VERDICTS[verdict], REASONS[reason]
     name = ground.rules[rule - 1] if rule else None
-    return Outcome(status_of(said, why), said, why, name, is_uncovered=why == "default")
+    return Outcome(status_of(said, why, is_held=not loose), said, why, name, is_uncovered=why == "default")
 
 
 def page(table: Table, query: TableQuery) -> FlowPage:

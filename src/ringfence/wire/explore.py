@@ -52,8 +52,9 @@ class Pen(_Asked, frozen=True):
 
 # ---- the map, the table, the matrix ---------------------------------------------------------------------------------
 
-Shown = Literal["allowed", "no-policy", "would-block", "blocked", "uncovered", "opens", "closes"]
-"""A status of the map; `uncovered`: no rule speaks of it; `opens`, `closes`: the draft lets it pass, or no more."""
+Shown = Literal["allowed", "no-policy", "would-block", "blocked", "unheld", "uncovered", "opens", "closes"]
+"""A status of the map; `unheld`: policy blocks it, and no end that says so has an agent; `uncovered`: no rule speaks of
+it; `opens`, `closes`: the draft lets it pass, or no more."""
 
 
 class Query(_Asked, frozen=True):
@@ -87,8 +88,10 @@ class MapNode(msgspec.Struct, frozen=True):
     """How a rule would name exactly them; none where it could not."""
     workloads: int
     controlled: int
+    """Workloads with an agent of ours."""
     kinds: dict[str, int]
     modes: dict[str, int]
+    """Of those with an agent."""
     addresses: int
     jewels: tuple[str, ...]
     """The critical segments it has workloads of."""
@@ -455,6 +458,9 @@ class Coverage(msgspec.Struct, frozen=True):
     would_block: int
     """They pass by the mode of a host only."""
     blocked: int
+    """By an agent of ours."""
+    unheld: int
+    """Policy blocks them, and no agent is there to."""
 
     @property
     def share(self) -> float:

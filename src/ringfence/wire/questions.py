@@ -44,6 +44,8 @@ class Explained(msgspec.Struct, frozen=True):
     others: dict[str, int] = {}
     """Of the connections the question stands for, how many had each verdict."""
     case: Case | None = None
+    unheld: tuple[str, ...] = ()
+    """In a fleet: workloads among the ends that have no agent. What they say, nobody enforces."""
 
 
 class Decide(_Asked, frozen=True):
@@ -69,6 +71,8 @@ class Decided(msgspec.Struct, frozen=True):
 
     answer: Answer | None = None
     fault: Fault | None = None
+    unheld: tuple[str, ...] = ()
+    """In a fleet: workloads among the ends that have no agent. What they say, nobody enforces."""
 
 
 class AskReach(_Asked, frozen=True):

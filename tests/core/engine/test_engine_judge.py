@@ -13,6 +13,7 @@ from ringfence.core.decide import decide
 from ringfence.core.engine import judgement
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.live import LiveEngine
+from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease
 from ringfence.core.net.address import parse_address
 from ringfence.core.net.service import TCP, parse_service, point
@@ -47,6 +48,24 @@ def test_every_row_is_judged_like_the_oracle_decides(seed: int, *, pure: bool) -
     world = random_world(rng)
     engine, flows = Engine.compile(world), questions(rng, world)
     assert answers(engine, judgement.judge(engine, rows_of(flows), pure=pure)) == oracle(world, flows)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_row_is_held_by_an_end_that_says_so_and_has_an_agent(seed: int) -> None:
+    """Whichever ends have agents: a row is held where one that says the verdict has one, a process by its host's."""
+    rng = Random(seed)
+    world = random_world(rng)
+    people = [replace(w, origin=rng.choice(("agent", "file"))) for w in world.inventory.workloads]
+    world = replace(world, inventory=Inventory(tuple(people), ignore=world.inventory.ignore))
+    by_name, flows = {w.name: w for w in people}, questions(rng, world)
+
+    def is_held(flow: Flow) -> bool:
+        said = decide(world, flow)
+        saying = [by_name[end.workload] for end in said.ends if end.verdict == said.verdict]
+        return any(by_name.get(w.host or "", w).origin == "agent" for w in saying)
+
+    judged = Engine.compile(world).judge(rows_of(flows))
+    assert judged.is_held.tolist() == [is_held(flow) for flow in flows]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

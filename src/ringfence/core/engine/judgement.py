@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,14 @@ from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import MODES, Mode, Workload
 from ringfence.core.net.address import LOOPBACK
-from ringfence.core.world import REASONS, VERDICTS, Endpoint, Flow
+from ringfence.core.world import REASONS, VERDICTS, Endpoint, Flow, Verdict
 
 if TYPE_CHECKING:
     from ringfence.core.engine.engine import Engine
 
 _ENFORCE, _SELECTIVE = MODES.index("enforce"), MODES.index("selective")
 _BY_ACTION = np.array([REASONS.index(r) for r in ("forbid", "allow", "deny", "default")], dtype=np.uint8)
+_BLOCKED = VERDICTS.index("blocked")
 _ESSENTIAL, _UNCONTROLLED = REASONS.index("essential"), REASONS.index("uncontrolled")
 
 
@@ -43,6 +44,26 @@ class Judgement:
     """Index into `world.REASONS`."""
     rule: NDArray[np.int32]
     """Index into `engine.rules`, -1 for none."""
+    is_held: NDArray[np.bool_]
+    """Whether an end that says so has an agent of ours to hold it to that; false says nothing of estates on disk."""
+
+    @property
+    def unheld(self) -> NDArray[np.bool_]:
+        """Rows that policy blocks, and nobody is there to."""
+        loose: NDArray[np.bool_] = (self.verdict == _BLOCKED) & ~self.is_held
+        return loose
+
+    def where(self, mask: NDArray[np.bool_]) -> Judgement:
+        """Some of the rows."""
+        return Judgement(self.verdict[mask], self.reason[mask], self.rule[mask], self.is_held[mask])
+
+
+class _Said(NamedTuple):
+    """What one end says of every row, as the columns of a judgement."""
+
+    verdict: NDArray[np.uint8]
+    reason: NDArray[np.uint8]
+    rule: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,7 @@ class _Subjects:
 
     class_: NDArray[np.int32]
     is_controlled: NDArray[np.bool_]
+    has_agent: NDArray[np.bool_]
     inbound: NDArray[np.uint8]
     outbound: NDArray[np.uint8]
     holder: NDArray[np.int64]
@@ -75,11 +97,12 @@ def judge(
     essential = _essential_rows(engine, subjects, s, d, atoms)
     maps = kernel.bitmaps_of(engine.relation)
     out = _uncontrolled(len(conversations))
+    agents = (subjects.has_agent[s], subjects.has_agent[d])
     ends: tuple[End, End] = ("source", "destination")
     for index, end in enumerate(ends):
         held = _held(engine, end)
         least = kernel.decide(engine.relation, maps, held, columns, believes[1 - index], end, pure=pure)
-        _join(out, _end(least, modes[index], essential), controlled[index])
+        _join(out, _end(least, modes[index], essential), controlled[index], agents[index])
     special = subjects.is_special[s] | subjects.is_special[d]
     _one_by_one(engine, conversations, np.flatnonzero(special), out, as_mode)
     return out
@@ -92,15 +115,15 @@ def _judge_ranked(engine: Engine, conversations: Conversations, as_mode: Mode | 
     fresh = type(engine)(engine.world)
     found = judge(fresh, conversations, as_mode=as_mode)
     slots = np.array([*(engine.find_rule(rule.ref) for rule in fresh.rules), -1], dtype=np.int32)
-    return Judgement(found.verdict, found.reason, slots[found.rule])
+    return Judgement(found.verdict, found.reason, slots[found.rule], found.is_held)
 
 
 def _uncontrolled(rows: int) -> Judgement:
     reason = np.full(rows, _UNCONTROLLED, np.uint8)
-    return Judgement(np.zeros(rows, np.uint8), reason, np.full(rows, -1, np.int32))
+    return Judgement(np.zeros(rows, np.uint8), reason, np.full(rows, -1, np.int32), np.zeros(rows, np.bool_))
 
 
-def _end(least: NDArray[np.int32], mode: NDArray[np.uint8], essential: NDArray[np.bool_]) -> Judgement:
+def _end(least: NDArray[np.int32], mode: NDArray[np.uint8], essential: NDArray[np.bool_]) -> _Said:
     """One end's verdicts from its least forbid, allow and deny."""
     action = np.where(least[:, 0] >= 0, 0, np.where(least[:, 1] >= 0, 1, np.where(least[:, 2] >= 0, 2, 3)))
     rule = np.where(action < 3, least[np.arange(len(least)), np.minimum(action, 2)], -1).astype(np.int32)
@@ -108,14 +131,16 @@ def _end(least: NDArray[np.int32], mode: NDArray[np.uint8], essential: NDArray[n
     bites = (mode == _ENFORCE) | ((mode == _SELECTIVE) & (action != 3))
     verdict = np.where(action == 1, 0, np.where(bites, 2, 1)).astype(np.uint8)
     reason = np.where(essential, _ESSENTIAL, reason).astype(np.uint8)
-    return Judgement(
+    return _Said(
         np.where(essential, 0, verdict).astype(np.uint8), reason, np.where(essential, -1, rule).astype(np.int32)
     )
 
 
-def _join(out: Judgement, end: Judgement, controlled: NDArray[np.bool_]) -> None:
-    """The worst end wins; called source first, so that the destination wins a tie."""
+def _join(out: Judgement, end: _Said, controlled: NDArray[np.bool_], has_agent: NDArray[np.bool_]) -> None:
+    """The worst end wins; called source first, so that the destination wins a tie. Either holds what both say."""
     wins = controlled & ((end.verdict >= out.verdict) | (out.reason == _UNCONTROLLED))
+    is_tie = wins & (end.verdict == out.verdict)
+    out.is_held[wins] = has_agent[wins] | (is_tie & out.is_held)[wins]
     for name in ("verdict", "reason", "rule"):
         getattr(out, name)[wins] = getattr(end, name)[wins]
 
@@ -144,14 +169,14 @@ def _subjects(engine: Engine, endpoints: tuple[Endpoint, ...], as_mode: Mode | N
     """One pass over the endpoints (workloads and addresses, not flows)."""
     holders: dict[str, int] = {}
     rows = [_subject(engine, end, as_mode, holders) for end in endpoints]
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
-    kinds = (np.int32, np.bool_, np.uint8, np.uint8, np.int64, np.bool_, np.bool_)
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 8
+    kinds = (np.int32, np.bool_, np.bool_, np.uint8, np.uint8, np.int64, np.bool_, np.bool_)
     return _Subjects(*(np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)))
 
 
 def _subject(
     engine: Engine, end: Endpoint, as_mode: Mode | None, holders: dict[str, int]
-) -> tuple[int, bool, int, int, int, bool, bool]:
+) -> tuple[int, bool, bool, int, int, int, bool, bool]:
     workload = end.workload
     mode = as_mode or (workload.mode if workload else Mode())
     number = engine.class_of(workload, end.address)
@@ -159,7 +184,8 @@ def _subject(
     is_controlled = workload is not None and workload.is_controlled
     is_loopback = end.address is not None and end.address in LOOPBACK
     modes = (MODES.index(mode.inbound), MODES.index(mode.outbound))
-    return number, is_controlled, *modes, holder, is_loopback, _is_special(engine, end, workload)
+    has_agent = workload is not None and engine.world.inventory.has_agent(workload)
+    return number, is_controlled, has_agent, *modes, holder, is_loopback, _is_special(engine, end, workload)
 
 
 def _is_special(engine: Engine, end: Endpoint, workload: Workload | None) -> bool:
@@ -200,6 +226,13 @@ def _one_by_one(
     out.verdict[rows] = np.array([VERDICTS.index(v.verdict) for v in verdicts], np.uint8)[inverse]
     out.reason[rows] = np.array([REASONS.index(v.reason) for v in verdicts], np.uint8)[inverse]
     out.rule[rows] = np.array([index.get(v.rule or "", -1) for v in verdicts], np.int32)[inverse]
+    out.is_held[rows] = np.array([is_held(inventory, v) for v in verdicts], np.bool_)[inverse]
+
+
+def is_held(inventory: Inventory, verdict: Verdict) -> bool:
+    """Whether an end that says the verdict has an agent of ours."""
+    saying = (inventory.find(end.workload) for end in verdict.ends if end.verdict == verdict.verdict)
+    return any(inventory.has_agent(workload) for workload in saying if workload is not None)
 
 
 def _stretches(

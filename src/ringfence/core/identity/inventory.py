@@ -149,6 +149,11 @@ class Inventory:
             self._live = (at, frozenset(address for (_, address), _ in held))
         return self._live[1]
 
+    def has_agent(self, workload: Workload) -> bool:
+        """Whether an agent of ours holds it to its policy; a process has its host's."""
+        host = self.find(workload.host or "") if workload.kind == "process" else workload
+        return host is not None and host.has_agent
+
     def processes_of(self, host: str) -> tuple[Workload, ...]:
         return self._processes.get(host, ())
 

@@ -1,7 +1,7 @@
 """Who reaches a segment in one step: now, each host in the mode it is in, and once everything is enforced.
 
 Once enforced is `engine.reach`'s answer. Now is the engine's verdict on one connection of every kind there is: from
-every class and mode, to every class and mode of the segment, on every service atom. What is not blocked reaches.
+every class and mode, to every class and mode of the segment, on every service atom. What no agent blocks reaches.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Exposure(msgspec.Struct, frozen=True):
 
 
 class _Kind(msgspec.Struct, frozen=True):
-    """Ends that are judged alike: workloads of one class and mode, or addresses nobody holds."""
+    """Ends that are judged alike: workloads of one class and mode, all with an agent or none, or addresses nobody
+    holds."""
 
     example: Endpoint
     identity: int
@@ -115,7 +116,8 @@ def _workload_kinds(engine: Engine) -> Iterable[_Kind]:
     for workload in inventory.workloads:
         if workload.kind != "process":
             for end in _ends(workload, at):
-                key = engine.class_of(workload, end.address), workload.mode, _is_alone(engine, workload)
+                held = workload.mode, inventory.has_agent(workload)
+                key = engine.class_of(workload, end.address), held, _is_alone(engine, workload)
                 found.setdefault(key, (end, set()))[1].add(workload.uuid)
     identities: dict[frozenset[tuple[str, str]], int] = {}
     for end, uuids in found.values():
@@ -159,7 +161,8 @@ def _reaching(
             pairs = np.repeat(some, len(inside)), np.tile(np.arange(len(others), len(ends)), len(some))
             source, destination = pairs if way == "to" else pairs[::-1]
             rows = _connections(ends, source, destination, point, engine.world.at)
-            passes = engine.judge(rows).verdict != _BLOCKED
+            judged = engine.judge(rows)
+            passes = (judged.verdict != _BLOCKED) | judged.unheld
             out[some] = passes.reshape(len(some), len(inside)).any(axis=1)
     return out
 

@@ -29,9 +29,12 @@ from ringfence.core.insight.services import ServiceNames
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.world import REASONS, VERDICTS, Reason, VerdictName
 
-Status = Literal["allowed", "no-policy", "would-block", "blocked"]
-STATUSES: tuple[Status, ...] = ("allowed", "no-policy", "would-block", "blocked")
-"""A verdict as the map shows it, mildest first: `no-policy` is traffic not judged, or with no controlled end."""
+Status = Literal["allowed", "no-policy", "would-block", "blocked", "unheld"]
+STATUSES: tuple[Status, ...] = ("allowed", "no-policy", "would-block", "blocked", "unheld")
+"""A verdict as the map shows it, mildest first: `no-policy` is traffic not judged, or with no controlled end; `unheld`
+what policy blocks, but at no end that has an agent to do it."""
+ON_DISK = STATUSES[:-1]
+"""Those of an estate on disk, which has no agents."""
 GUESSED = DIRECTION_CONFIDENCE.index("port-order")
 TALKERS = 5
 """How many of an edge's busiest pairs are named; `pairs` counts them all."""
@@ -104,10 +107,12 @@ class Use(msgspec.Struct, frozen=True):
     reason: Reason | None = None
     rule: str | None = None
     """None: no rule speaks of it."""
+    is_held: bool = True
+    """Whether an end that says so has an agent; of estates on disk, always."""
 
     @property
     def status(self) -> Status:
-        return status_of(self.verdict, self.reason)
+        return status_of(self.verdict, self.reason, is_held=self.is_held)
 
 
 class Talker(msgspec.Struct, frozen=True):
@@ -168,9 +173,12 @@ POINTS = 16
 """How many points a use lists; `point_count` counts them all (a scan of a named range can have thousands)."""
 
 
-def status_of(verdict: VerdictName | None, reason: Reason | None) -> Status:
-    """How the map shows a verdict: what nobody controls is not protected, so it is not shown as allowed by policy."""
-    return "no-policy" if verdict is None or reason == "uncontrolled" else verdict
+def status_of(verdict: VerdictName | None, reason: Reason | None, *, is_held: bool = True) -> Status:
+    """How the map shows a verdict: what nobody controls is not protected, so it is not shown as allowed by policy; what
+    nobody holds is not stopped, whatever policy says."""
+    if verdict is None or reason == "uncontrolled":
+        return "no-policy"
+    return "unheld" if verdict == "blocked" and not is_held else verdict
 
 
 def group(
@@ -182,11 +190,13 @@ def group(
     rules: Sequence[str] = (),
     services: Mapping[str, IntervalSet] | None = None,
     subnets: bool = True,
+    unheld: NDArray[np.bool_] | None = None,
 ) -> FlowMap:
     """The map of these conversations by these label keys.
 
     `services` are the policies' own named services; they shadow the built-in dictionary. `subnets` shows unlabelled
-    private addresses by /24 (IPv6: /64) and network, else all together.
+    private addresses by /24 (IPv6: /64) and network, else all together. `unheld`: rows that policy
+    blocks, and no agent is there to; None: of no fleet.
 
     Raises InputError `map-by-nothing`, `map-by-twice`, `map-by-unknown-label`.
     """
@@ -194,7 +204,8 @@ def group(
     placement = place(conversations.endpoints, inventory, tuple(by), subnets=subnets)
     groups = _groups(placement, selectable=not inventory.ignore.intersection(by))
     edge, ends = _edges_of(conversations, placement, len(groups))
-    uses = _uses(conversations, edge, judgement, rules, ServiceNames(services or {}))
+    outcomes = _outcomes(len(conversations), judgement, unheld)
+    uses = _uses(conversations, edge, outcomes, rules, ServiceNames(services or {}))
     talkers = _talkers(conversations, edge, placement)
     edges = _edges(conversations, edge, ends, groups, uses=uses, talkers=talkers)
     return FlowMap(tuple(by), groups, edges, judgement is not None)
@@ -260,13 +271,13 @@ def _volumes(fold: Fold, conversations: Conversations) -> list[Volume]:
 def _uses(
     conversations: Conversations,
     edge: NDArray[np.int64],
-    judgement: JudgedRows | None,
+    judged: _Outcomes,
     rules: Sequence[str],
     names: ServiceNames,
 ) -> dict[int, tuple[Use, ...]]:
     """Edge -> its uses, worst first, then busiest, then by name."""
     named = names.of(conversations.point)
-    outcome, outcomes = _outcomes(len(conversations), judgement)
+    outcome, outcomes = judged
     fold = Fold(dense(edge, named.service, outcome))
     points = _points(fold, conversations.point)
     found: dict[int, list[Use]] = {}
@@ -276,7 +287,7 @@ def _uses(
         volumes, points, strict=True,
     )  # fmt: skip
     for edge_, service, outcome_, volume, seen in columns:
-        verdict, reason, rule = outcomes[outcome_]
+        verdict, reason, rule, is_held = outcomes[outcome_]
         use = Use(
             service=named.text(service),
             points=tuple(names.point_text(point) for point in seen[:POINTS]),
@@ -285,6 +296,7 @@ def _uses(
             verdict=None if verdict < 0 else VERDICTS[verdict],
             reason=None if verdict < 0 else REASONS[reason],
             rule=None if rule < 0 else rules[rule],
+            is_held=is_held,
         )
         found.setdefault(edge_, []).append(use)
     return {edge_: tuple(sorted(uses, key=_use_order)) for edge_, uses in found.items()}
@@ -294,18 +306,29 @@ def _use_order(use: Use) -> tuple[int, int, str, str, str]:
     return (-STATUSES.index(use.status), -use.volume.connections, use.service, use.rule or "", use.reason or "")
 
 
-def _outcomes(rows: int, judgement: JudgedRows | None) -> tuple[NDArray[np.int64], list[tuple[int, int, int]]]:
-    """Each row's outcome, numbered, and what each number stands for: (verdict, reason, rule), -1 for not judged."""
+_Outcomes = tuple[NDArray[np.int64], list[tuple[int, int, int, bool]]]
+
+
+def _outcomes(rows: int, judgement: JudgedRows | None, unheld: NDArray[np.bool_] | None) -> _Outcomes:
+    """Each row's outcome, numbered, and what each number stands for: (verdict, reason, rule, whether somebody holds
+    it), -1 for not judged.
+    """
     if judgement is None:
-        return np.zeros(rows, np.int64), [(-1, -1, -1)]
+        return np.zeros(rows, np.int64), [(-1, -1, -1, True)]
     columns = [np.asarray(column, np.int64) for column in (judgement.verdict, judgement.reason, judgement.rule)]
     if any(len(column) != rows for column in columns):
         raise ValueError("a judgement has one verdict, reason and rule for every conversation")
     verdict, reason, rule = columns
     span = int(rule.max(initial=-1)) + 2
-    codes, outcome = ranked((verdict * len(REASONS) + reason) * span + rule + 1)
-    decoded = [(c // span // len(REASONS), c // span % len(REASONS), c % span - 1) for c in codes.tolist()]
-    return outcome, decoded
+    loose = np.zeros(rows, np.int64) if unheld is None else unheld.astype(np.int64)
+    codes, outcome = ranked(((verdict * len(REASONS) + reason) * span + rule + 1) * 2 + loose)
+    return outcome, [_decoded(code, span) for code in codes.tolist()]
+
+
+def _decoded(code: int, span: int) -> tuple[int, int, int, bool]:
+    said, loose = divmod(code, 2)
+    said, rule = divmod(said, span)
+    return (*divmod(said, len(REASONS)), rule - 1, not loose)
 
 
 def _points(fold: Fold, point: NDArray[np.int32]) -> list[list[int]]:

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from ringfence.core.insight.draw.words import rfc3339
-from ringfence.core.insight.map import STATUSES, Edge, FlowMap, Group, Use, Volume
+from ringfence.core.insight.map import ON_DISK, Edge, FlowMap, Group, Use, Volume
 
 VERSION = 1
 
@@ -50,7 +50,7 @@ def draw_json(flow_map: FlowMap) -> str:
 
 
 def _summary(flow_map: FlowMap) -> dict[str, Any]:
-    statuses = {status: {"edges": 0, "connections": 0, "bytes": 0} for status in STATUSES}
+    statuses = {status: {"edges": 0, "connections": 0, "bytes": 0} for status in ON_DISK}
     for edge in flow_map.edges:
         statuses[edge.status]["edges"] += 1
         for use in edge.uses:
