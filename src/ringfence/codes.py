@@ -306,6 +306,7 @@ _CONTROLLER = {
     ),
     "renewal-refused": Code("a certificate cannot be renewed", "enrol the host again with a join token"),
     "workload-quarantined": Code("a workload in quarantine is to be removed", "release it first"),
+    "empty-file": Code("a policy file says nothing", "write a policy in it, or remove it"),
     "no-policies": Code("there is no policy to publish", "write one, were it one without rules"),
     "nothing-changed": Code("the policies are those in force already", "nothing: they are in force"),
     "needs-approval": Code("a second person must approve policies here", "propose them"),

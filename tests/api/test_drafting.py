@@ -8,6 +8,7 @@ import pytest
 from explored import DRAFTED, FILES, SHOP, Explored
 from serving import refused
 
+from ringfence.controller.versions import failing
 from ringfence.core.engine import Engine, lint
 from ringfence.core.engine.prove import prove
 from ringfence.core.engine.questions import witness_answer
@@ -51,10 +52,12 @@ def test_findings_and_tests_are_the_librarys(estate: Explored, text: str) -> Non
     world: World = estate.world(files)
     wanted: set[Finding] = set(check(world.policies, world.inventory, world.at, names=world.names))
     wanted |= set(lint.lint(estate.engine(files)))
-
-    assert set(told.findings) == wanted
     engine = Engine.compile(World(world.inventory, world.policies, at=world.at, as_mode=Mode.both("enforce")))
     proofs = prove(engine)
+    wanted |= set(failing(proofs, "error"))
+    assert any(f.code == "test-failed" for f in wanted) == (text == LEAKY)
+
+    assert set(told.findings) == wanted
     assert [(t.policy, t.name, t.outcome, t.pairs, t.violations, t.line) for t in told.tests] == [
         (p.policy, p.name, p.outcome, p.pairs, p.violations, p.where.line) for p in proofs
     ]
@@ -71,6 +74,16 @@ def test_a_leak_and_a_double_are_found(estate: Explored) -> None:
     failed = [test for test in leaky.tests if test.outcome == "failed"]
     assert [test.allowed_by for test in failed] == [("shop/queries",)]
     assert [f.code for f in asked(estate, DOUBLE).findings if f.code == "duplicate"] == ["duplicate"]
+
+
+@pytest.mark.parametrize("text", ["", "\n  \n", "# to come\n"])
+def test_a_file_that_says_nothing_is_found(estate: Explored, text: str) -> None:
+    """At its first line, with what to do; one that begins to say something is not."""
+    told = asked(estate, text)
+    assert [(f.code, f.where.file, f.where.line) for f in told.findings if f.where.file == "shop.yaml"] == [
+        ("empty-file", "shop.yaml", 1)
+    ]
+    assert "empty-file" not in {f.code for f in asked(estate, "rules: []\n").findings}
 
 
 def test_files_alone_and_files_removed(estate: Explored) -> None:

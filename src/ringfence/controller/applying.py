@@ -190,5 +190,11 @@ def rollout_view(progress: Progress) -> api.RolloutView:
     laggards: Iterable[api.StandingView]
     laggards = (api.StandingView(h.uuid, h.name, h.state, h.why) for h in progress.laggards[:MOST_LAGGARDS])
     return api.RolloutView(
-        progress.version, progress.stage, progress.problem, len(progress.hosts), progress.confirmed, tuple(laggards)
+        progress.version,
+        progress.stage,
+        progress.problem,
+        len(progress.hosts),
+        progress.confirmed,
+        tuple(laggards),
+        progress.canary,
     )

@@ -17,11 +17,12 @@ import msgspec
 
 from ringfence.controller.grounds import Grounds, Kept, Texts, overlaid
 from ringfence.controller.thinking import think
+from ringfence.controller.versions import failing
 from ringfence.core.engine import Engine, lint
 from ringfence.core.engine.ends import segments
 from ringfence.core.engine.prove import Proof, prove
 from ringfence.core.engine.questions import near, witness_answer
-from ringfence.core.errors import Finding, FindingsError, errors_among
+from ringfence.core.errors import Finding, FindingsError, Location, errors_among
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode
 from ringfence.core.net.service import WELL_KNOWN
@@ -87,14 +88,16 @@ def _judge(asked: Check, parsed: Parsed, world: World) -> Checked:
     if errors_among(parsed.findings) or not parsed.policies:
         return _checked(asked, parsed, (), ())
     findings = check(parsed.policies, world.inventory, world.at, names=world.names)
+    proofs = _proven(world) if asked.tests else ()
+    findings += tuple(failing((proof for _, proof in proofs), "error"))
     if asked.lint:
         engine = Engine.compile(world)
         findings += (*lint.lint(engine), *lint.cardinality(engine))
-    return _checked(asked, parsed, findings, tuple(_tests(world)) if asked.tests else ())
+    return _checked(asked, parsed, findings, tuple(_test(engine, proof) for engine, proof in proofs))
 
 
 def _checked(asked: Check, parsed: Parsed, findings: Iterable[Finding], tests: tuple[TestView, ...]) -> Checked:
-    every = dict.fromkeys((*parsed.findings, *findings))
+    every = dict.fromkeys((*parsed.findings, *_silent(asked, parsed), *findings))
     ordered = sorted(every, key=lambda f: (f.where.file not in asked.files, f.sort_key))
     is_sound = not errors_among(every) and all(test.outcome in ("proven", "warning") for test in tests)
     rules = sum(len(policy.rules) for policy in parsed.policies)
@@ -102,11 +105,22 @@ def _checked(asked: Check, parsed: Parsed, findings: Iterable[Finding], tests: t
     return Checked(is_sound, tuple(ordered[:MOST_FINDINGS]), tests, len(parsed.policies), rules, left)
 
 
-def _tests(world: World) -> Iterator[TestView]:
+def _silent(asked: Check, parsed: Parsed) -> Iterator[Finding]:
+    """Files under the pen that say nothing: not what anybody means who has them open."""
+    said = {policy.where.file for policy in parsed.policies} | {finding.where.file for finding in parsed.findings}
+    for file in asked.files:
+        text = asked.files[file]
+        if file not in said and not any(
+            line.strip() and not line.strip().startswith("#") for line in text.splitlines()
+        ):
+            message, help_ = "the file says nothing", "begin with `policy: its-name`, or remove the file"
+            yield Finding("empty-file", message, "warning", Location(file, 1, 1), help=help_)
+
+
+def _proven(world: World) -> tuple[tuple[Engine, Proof], ...]:
     """Every test, proven as a publish would."""
     engine = Engine.compile(msgspec.structs.replace(world, as_mode=Mode.both("enforce"), quarantines=()))
-    for proof in prove(engine):
-        yield _test(engine, proof)
+    return tuple((engine, proof) for proof in prove(engine))
 
 
 def _test(engine: Engine, proof: Proof) -> TestView:

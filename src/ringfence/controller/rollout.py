@@ -44,6 +44,8 @@ class Progress(msgspec.Struct, frozen=True):
     stage: Stage
     hosts: tuple[Standing, ...]
     problem: str = ""
+    canary: int = 0
+    """How many hosts were to go first; 0: all at once."""
 
     @property
     def confirmed(self) -> int:

@@ -192,7 +192,8 @@ class Rollouts:
         rollout = self.current or await self._state.read(_last)
         version = rollout.version if rollout is not None else 0
         stage = rollout.state if rollout is not None else "done"
-        return Progress(version, stage, self.standings(), rollout.problem if rollout is not None else "")  # type: ignore[arg-type]
+        problem, canary = (rollout.problem, len(rollout.canary)) if rollout is not None else ("", 0)
+        return Progress(version, stage, self.standings(), problem, canary)  # type: ignore[arg-type]
 
 
 def _last(view: View) -> Rollout | None:

@@ -560,6 +560,8 @@ class RolloutView(msgspec.Struct, frozen=True):
     confirmed: int
     laggards: tuple[StandingView, ...] = ()
     """Those that are not confirmed, at most a thousand of them."""
+    canary: int = 0
+    """How many hosts were to go first; 0: all at once."""
 
 
 class Applied(msgspec.Struct, frozen=True):
