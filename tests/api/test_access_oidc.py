@@ -28,6 +28,7 @@ from ringfence.api.sessions import ATTEMPT
 from ringfence.client.client import _context
 from ringfence.controller.group_roles import Oidc, Worth
 from ringfence.controller.oidc import SKEW_S, Metadata, Provider
+from ringfence.controller.sessions import MOST
 from ringfence.core.errors import InputError, RingfenceError
 
 FOLDER = Path(__file__).parents[1] / "oidc"
@@ -343,6 +344,67 @@ def test_a_good_token_is_believed(lied: tuple[Serving, Liar], liar: Liar) -> Non
     assert come_back(lied[0], liar).status_code == 303
 
 
+def signed_in(served: Serving, liar: Liar) -> Browser:
+    browser = Browser(served)
+    asked = parse_qs(urlsplit(browser.leave()).query)
+    liar.nonce = asked["nonce"][0]
+    back = browser.here.get("/v1/login/oidc/callback", params={"code": "c", "state": asked["state"][0]})
+    assert back.status_code == 303
+    return browser
+
+
+@pytest.fixture
+def provider(lied: tuple[Serving, Liar]) -> Iterator[Provider]:
+    """Whose settings are put back."""
+    made = lied[0].controller.provider
+    assert made is not None
+    settings = made.settings
+    yield made
+    made.settings = settings
+
+
+def test_a_session_is_worth_what_the_lines_of_now_say(
+    lied: tuple[Serving, Liar], liar: Liar, provider: Provider
+) -> None:
+    """A line that changes changes what somebody who is signed in may do, with the very next request; one that goes
+    shows them out, of the list of sessions, too."""
+    served = lied[0]
+    browser = signed_in(served, liar)
+    assert browser.here.get("/v1/me").json()["roles"] == ["administrator"]
+    as_admin = {"Authorization": f"Bearer {served.token}"}
+    assert "u-ann" in browser.here.get("/v1/sessions", headers=as_admin).text
+
+    confined = {"ringfence-admins": Worth(("author",), "team=shop")}
+    provider.settings = msgspec.structs.replace(provider.settings, roles=confined)
+    me = browser.here.get("/v1/me").json()
+    assert (me["roles"], me["scope"]) == (["author"], "team=shop")
+    assert code_of(browser.here.get("/v1/tokens")) == (403, "not-allowed")
+
+    provider.settings = msgspec.structs.replace(provider.settings, roles={"staff": "viewer"})
+    assert code_of(browser.here.get("/v1/me")) == (401, "session-refused")
+    assert "u-ann" not in browser.here.get("/v1/sessions", headers=as_admin).text
+
+
+@pytest.mark.parametrize("changed", [{"claim": "roles"}, {"issuer": "https://other.example"}])
+def test_the_word_of_another_provider_or_claim_is_worth_nothing(
+    lied: tuple[Serving, Liar], liar: Liar, provider: Provider, changed: dict[str, str]
+) -> None:
+    """Who was signed in by what is not believed any more is signed in no more."""
+    browser = signed_in(lied[0], liar)
+    provider.settings = msgspec.structs.replace(provider.settings, **changed)
+    assert code_of(browser.here.get("/v1/me")) == (401, "session-refused")
+
+
+def test_nobody_has_sessions_without_end(lied: tuple[Serving, Liar], liar: Liar) -> None:
+    """The oldest ends when one more than so many begins; another person's stay."""
+    liar.claims = {"sub": "u-other"}
+    other = signed_in(lied[0], liar)
+    liar.claims = {"sub": "u-many"}
+    browsers = [signed_in(lied[0], liar) for _ in range(MOST + 2)]
+    states = [browser.here.get("/v1/me").status_code for browser in (other, *browsers)]
+    assert states == [200, 401, 401, *[200] * MOST]
+
+
 NOW = int(time.time())
 FAR = 10 * SKEW_S + 3600
 
@@ -542,4 +604,4 @@ def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, changed: dict
 def test_what_a_claim_is_worth(claims: dict[str, Any], claim: str, wanted: set[str]) -> None:
     """The value itself, or what its `*` stands for where that is the value of a label."""
     said = Oidc("https://x", "c", {"team-*": Worth(("author",), "team=*")}, claim=claim)
-    assert {power.scope for power in said.powers(claims)} == wanted
+    assert {power.scope for power in said.worth(said.claimed(claims))} == wanted

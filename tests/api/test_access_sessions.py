@@ -12,6 +12,7 @@ from serving import Serving, serving
 
 from ringfence.api.guards import COOKIE
 from ringfence.client.client import _context
+from ringfence.controller.sessions import MOST
 from ringfence.ports.state import AuditEntry, Session, Where
 from ringfence.wire.api import Grant
 
@@ -209,6 +210,22 @@ def test_it_does_not_outlive_a_token_that_expires(apart: Serving) -> None:
     assert browser.code() == ""
     later(apart, timedelta(minutes=10))
     assert browser.code() == "session-refused"
+
+
+def test_a_token_has_sessions_without_end_for_nobody(served: Serving) -> None:
+    """The oldest ends, which the audit log tells; those of another token stay."""
+    admin = served.client()
+    token, other = (admin.grant(Grant(name, ("viewer",))) for name in ("many", "few"))
+    alone = Browser(served)
+    alone.sign_in(other)
+    browsers = [Browser(served) for _ in range(MOST + 1)]
+    for browser in browsers:
+        assert browser.sign_in(token).status_code == 201
+    assert [browser.code() for browser in (alone, *browsers)] == ["", "session-refused", *[""] * MOST]
+    ended = served.run(
+        served.controller.state.read(lambda view: view.find(AuditEntry, Where("action", "session.end"), order="-seq"))
+    )
+    assert (ended[0].actor, f"more than {MOST}" in ended[0].details) == ("controller", True)
 
 
 def test_an_administrator_sees_and_ends_sessions(served: Serving) -> None:

@@ -70,7 +70,7 @@ async def from_provider(desk: Desk, request: Asked) -> Response[None]:
     `/login?problem=CODE`."""
     query = {key: values[-1] for key, values in request.query_params.dict().items()}
     known = await _provider(desk).finish(query, request.cookies.get(ATTEMPT, ""), _redirect(desk))
-    opened = await desk.sessions.open_for(known.name, known.subject, known.powers)
+    opened = await desk.sessions.open_for(known.name, known.subject, known.claimed)
     return Response(None, headers={"Location": known.next}, cookies=[cookie_of(desk, opened), _attempt("", 0)])
 
 

@@ -180,6 +180,7 @@ class Controller:
         )
         self.workloads = Workloads(
             self.state,
+            worth=lambda subject, said: self.provider.worth(subject, said) if self.provider is not None else (),
             self.reconciler,
             self.presence,
             clock=clock,

@@ -4,13 +4,14 @@
     ringfence-admins = "administrator"
     "team-*" = {roles = ["author"], scope = "team=*"}
 
+INVARIANT: what somebody may do is judged by the lines of now, whenever they ask, not by those of when they signed in.
 INVARIANT: nobody has a role that no line gives: there is none by default, and what a `*` stands for is put into a scope
 only if it is the value of a label, so no name of a group can widen one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -33,6 +34,13 @@ class Worth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)]
     scope: str | None = None
     """A selector; a `*` in it is what the `*` of the value stood for. None: the whole estate."""
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """What a provider said of somebody, as far as it was worth something."""
+
+    claim: str
+    values: tuple[str, ...]
 
 
 class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,15 +73,21 @@ class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for value, worth in self.roles.items():
             _check_worth(value, _worth(worth))
 
-    def powers(self, claims: Mapping[str, Any]) -> tuple[Power, ...]:
-        """What claims are worth; nothing, if no line speaks of them."""
-        found: dict[Power, None] = {}
-        for value in values_of(claims, self.claim):
-            for pattern, worth in self.roles.items():
-                power = _power(value, pattern, _worth(worth))
-                if power is not None:
-                    found[power] = None
-        return tuple(found)
+    def claimed(self, claims: Mapping[str, Any]) -> Claimed:
+        """What of claims some line speaks of."""
+        values = dict.fromkeys(values_of(claims, self.claim))
+        return Claimed(self.claim, tuple(value for value in values if any(self._powers(value))))
+
+    def worth(self, said: Claimed) -> tuple[Power, ...]:
+        """What somebody may do by what was said of them, by the lines of now; nothing, if it was another claim."""
+        values = said.values if said.claim == self.claim else ()
+        return tuple(dict.fromkeys(power for value in values for power in self._powers(value)))
+
+    def _powers(self, value: str) -> Iterator[Power]:
+        for pattern, worth in self.roles.items():
+            power = _power(value, pattern, _worth(worth))
+            if power is not None:
+                yield power
 
 
 def values_of(claims: Mapping[str, Any], path: str) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from nacl.secret import SecretBox
 from nacl.utils import random
 
 from ringfence.controller.access import AccessError, Power
-from ringfence.controller.group_roles import Oidc, bad, check_address, values_of
+from ringfence.controller.group_roles import Claimed, Oidc, bad, check_address, values_of
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.durable import read_secret
 
@@ -95,7 +95,7 @@ class Known(NamedTuple):
     name: str
     subject: str
     """`issuer subject`."""
-    powers: tuple[Power, ...]
+    claimed: Claimed
     next: str
 
 
@@ -113,6 +113,11 @@ class Provider:
         self._failure: tuple[float, RingfenceError] | None = None
         self._keys: tuple[float, KeySet] | None = None
         self._fetching = asyncio.Lock()
+
+    def worth(self, subject: str, said: Claimed) -> tuple[Power, ...]:
+        """What somebody (`issuer subject`) may do now by what was said of them when they signed in; nothing, if another
+        provider said it."""
+        return self.settings.worth(said) if subject.startswith(f"{self.settings.issuer} ") else ()
 
     # ---- the attempt ------------------------------------------------------------------------------------------------
 
@@ -237,13 +242,13 @@ class Provider:
         name = next(iter(values_of(claims, self.settings.name_claim)), "")
         if not name or len(name) > 253 or not name.isprintable() or name in _RESERVED:
             raise _refused(f"the provider does not say who it is (`{self.settings.name_claim}`)")
-        powers = self.settings.powers(claims)
-        if not powers:
+        claimed = self.settings.claimed(claims)
+        if not claimed.values:
             help_ = (
                 f"ask an administrator for a line under `[oidc.roles]`, or for a group (claim `{self.settings.claim}`)"
             )
             raise AccessError("no-role", f"`{_plain(name)}` is known, but has no role here", help=help_)
-        return Known(name, f"{self.settings.issuer} {claims['sub']}", powers, attempt.next)
+        return Known(name, f"{self.settings.issuer} {claims['sub']}", claimed, attempt.next)
 
     # ---- what the provider publishes --------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """Sessions of people in browsers: opened for a token or by a provider of identities, recognised, ended.
 
 INVARIANT: what the browser keeps is told once and kept as a digest. A session ends when nobody used it for a while,
-when its time is over, when it is ended, and with the token it was opened with, at that moment.
+when its time is over, when it is ended, with the token it was opened with, and when what the provider said of somebody
+is worth nothing any more, at that moment.
+INVARIANT: nobody has more than MOST at a time: the oldest ends.
 
 The proof against requests that another site makes the browser send (CSRF) is derived from the secret of the session:
 whoever knows only the session's row in the database cannot make it.
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ import msgspec
 
 from ringfence.controller import access, audit
 from ringfence.controller.access import AccessError, Power, Principal
+from ringfence.controller.group_roles import Claimed
 from ringfence.core.errors import InputError
 from ringfence.ports.state import ApiToken, Change, Session, State, View, Where
 
@@ -27,7 +30,11 @@ LONGEST = timedelta(hours=12)
 _NOTED = timedelta(minutes=1)
 """That somebody is there is written no more often than this."""
 _UNKNOWN = hashlib.sha256(b"nobody's").hexdigest()
-_POWERS = msgspec.json.Decoder(tuple[Power, ...])
+_CLAIMED = msgspec.json.Decoder(Claimed)
+MOST = 20
+"""Of one token, and of one person at a provider."""
+Worth = Callable[[str, Claimed], Sequence[Power]]
+"""What somebody (`issuer subject`) may do now, by what was said of them."""
 
 
 class Opened(NamedTuple):
@@ -49,7 +56,9 @@ class Sessions:
         *,
         idle: timedelta = IDLE,
         longest: timedelta = LONGEST,
+        worth: Worth = lambda subject, said: (),
     ) -> None:
+        self._worth = worth
         self._state, self._clock, self.idle, self._longest = state, clock, idle, longest
 
     async def open(self, token: str) -> Opened:
@@ -60,20 +69,54 @@ class Sessions:
             who = access.authenticate(tx, token, at=now)
             known = tx.get(ApiToken, who.token)
             ends = min(now + self._longest, known.expires if known and known.expires else now + self._longest)
-            return _open(tx, now, ends, who, token=who.token)
+            return self._open(tx, ends, who, token=who.token)
 
         return await self._state.write(work)
 
-    async def open_for(
-        self, name: str, subject: str, powers: Sequence[Power], *, ends: datetime | None = None
-    ) -> Opened:
-        """For whom a provider of identities named. `ends`: at the latest."""
-        now = self._clock()
-        last = now + self._longest
-        who, kept = Principal.of(name, powers), msgspec.json.encode(list(powers)).decode()
+    async def open_for(self, name: str, subject: str, said: Claimed, *, ends: datetime | None = None) -> Opened:
+        """For whom a provider of identities named. `ends`: at the latest. Raises AccessError `session-refused`: what it
+        said is worth nothing."""
+        last = self._clock() + self._longest
+        who, kept = self._named(name, subject, said), msgspec.json.encode(said).decode()
         return await self._state.write(
-            lambda tx: _open(tx, now, min(last, ends or last), who, subject=subject, powers=kept)
+            lambda tx: self._open(tx, min(last, ends or last), who, subject=subject, claims=kept)
         )
+
+    def _named(self, name: str, subject: str, said: Claimed, session: str = "") -> Principal:
+        """Raises AccessError `session-refused`."""
+        powers = self._worth(subject, said)
+        if not powers:
+            raise _refused()
+        return Principal.of(name, powers, session=session)
+
+    def _open(
+        self,
+        tx: Change,
+        ends: datetime,
+        who: Principal,
+        *,
+        token: str | None = None,
+        subject: str = "",
+        claims: str = "",
+    ) -> Opened:
+        now = self._clock()
+        self._make_room(tx, (Where("subject", subject), Where("token", token)), now)
+        id_, secret = access.new_secret()
+        tx.add(Session(id_, access.digest(secret), who.name, now, now, ends, token, subject, claims))
+        details = {"token": token, "subject": subject, "claims": claims, "ends": ends}
+        audit.record(tx, at=now, actor=who.name, action="session.open", subject=id_, details=details)
+        record = tx.get(Session, id_)
+        assert record is not None
+        return Opened(f"{id_}_{secret}", record, msgspec.structs.replace(who, session=id_))
+
+    def _make_room(self, tx: Change, own: tuple[Where, ...], now: datetime) -> None:
+        """For one more of the same token or person."""
+        found = tx.find(Session, *own, order="opened")
+        live = [one for one in found if now < self._end_of(one)]
+        for one in live[: max(0, len(live) - MOST + 1)]:
+            tx.remove(Session, Where("id", one.id))
+            details = {"name": one.name, "why": f"more than {MOST}"}
+            audit.record(tx, at=now, actor="controller", action="session.end", subject=one.id, details=details)
 
     async def recognise(self, cookie: str) -> Principal:
         """Whose session it is. Raises AccessError `session-refused`, whatever is wrong with it."""
@@ -90,7 +133,7 @@ class Sessions:
         if record is None or not is_right or now >= self._end_of(record):
             raise _refused()
         if record.token is None:
-            return record, Principal.of(record.name, _POWERS.decode(record.powers), session=record.id)
+            return record, self._named(record.name, record.subject, _CLAIMED.decode(record.claims), record.id)
         token = view.get(ApiToken, record.token)
         if token is None:
             raise _refused()
@@ -140,9 +183,15 @@ class Sessions:
         def work(view: View) -> list[Session]:
             revoked = {one.id for one in view.find(ApiToken, Where("revoked_at", None, "!="))}
             found = view.find(Session, Where("ends", now, ">"), order="opened")
-            return [one for one in found if now < self._end_of(one) and one.token not in revoked]
+            return [one for one in found if now < self._end_of(one) and self._is_good(one, revoked)]
 
         return await self._state.read(work)
+
+    def _is_good(self, one: Session, revoked: Collection[str | None]) -> bool:
+        """Whether what it was opened by still counts."""
+        if one.token is not None:
+            return one.token not in revoked
+        return bool(self._worth(one.subject, _CLAIMED.decode(one.claims)))
 
     async def mine(self, who: Principal) -> list[Session]:
         """Those of whoever asks, the oldest first: by the same token, or by the same word of a provider."""
@@ -176,24 +225,6 @@ class Sessions:
 def proof_of(cookie: str) -> str:
     """What a page of ours, and no other site's, can say for a session."""
     return hmac.digest(cookie.encode(), b"ringfence csrf", "sha256").hex()
-
-
-def _open(
-    tx: Change,
-    now: datetime,
-    ends: datetime,
-    who: Principal,
-    *,
-    token: str | None = None,
-    subject: str = "",
-    powers: str = "[]",
-) -> Opened:
-    id_, secret = access.new_secret()
-    record = Session(id_, access.digest(secret), who.name, now, now, ends, token, subject, powers)
-    tx.add(record)
-    details = {"token": token, "subject": subject, "powers": powers, "ends": ends}
-    audit.record(tx, at=now, actor=who.name, action="session.open", subject=id_, details=details)
-    return Opened(f"{id_}_{secret}", record, msgspec.structs.replace(who, session=id_))
 
 
 def _of(view: View, who: Principal) -> tuple[Where, ...]:

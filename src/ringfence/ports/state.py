@@ -181,8 +181,9 @@ class Session(Record, frozen=True):
     """The id of the token it was opened with, with which it ends; None: a provider of identities said who it is."""
     subject: str = ""
     """`issuer subject`, as the provider says."""
-    powers: str = "[]"
-    """What the provider's claims were worth when it was opened, as JSON (`controller.access.Power`)."""
+    claims: str = ""
+    """What the provider said that was worth something, as JSON (`controller.group_roles.Claimed`): judged anew at every
+    request."""
 
 
 class PolicyVersion(Record, frozen=True):

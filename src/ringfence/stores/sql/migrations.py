@@ -91,7 +91,12 @@ _THIRD = (
          FOREIGN KEY (token) REFERENCES api_tokens (id) ON DELETE CASCADE)""",
     "CREATE INDEX sessions_token ON sessions (token)",
 )
-STEPS: Mapping[int, tuple[str, ...]] = MappingProxyType({1: _FIRST, 2: _SECOND, 3: _THIRD})
+_FOURTH = (
+    "DELETE FROM sessions WHERE token IS NULL",  # what they were opened by is not known: those people sign in again
+    "ALTER TABLE sessions RENAME COLUMN powers TO claims",
+    "UPDATE sessions SET claims = ''",
+)
+STEPS: Mapping[int, tuple[str, ...]] = MappingProxyType({1: _FIRST, 2: _SECOND, 3: _THIRD, 4: _FOURTH})
 """Version -> the statements that lead to it."""
 NEWEST = max(STEPS)
 _APPEND_ONLY = {
