@@ -294,13 +294,15 @@ def test_a_lab_that_cannot_be_built_says_why_and_leaves_nothing(
     """A failing tool is an error with its code, and the half-built namespaces are gone."""
     broken = tmp_path / "bin"
     broken.mkdir()
-    (broken / "nft").write_text("#!/bin/sh\necho planted >&2; exit 1\n")
+    where = tmp_path / "where"
+    (broken / "nft").write_text(f"#!/bin/sh\nip netns identify $$ >{where}; echo planted >&2; exit 1\n")
     (broken / "nft").chmod(0o755)
     monkeypatch.setenv("PATH", f"{broken}:{os.environ['PATH']}")
-    before = set(os.listdir(namespaces.MOUNTS)) if namespaces.MOUNTS.exists() else set()
     with pytest.raises(RingfenceError, match=r"lab-command-failed.*planted"):
         Lab.up(parse_world(PAIR), flows_dir=tmp_path / "flows")
-    assert not {name for name in set(os.listdir(namespaces.MOUNTS)) - before if name.startswith("rf-")}
+    _, lab_id, _ = where.read_text().split("-")
+    assert namespaces.namespaces_of(lab_id) == []
+    assert not (namespaces.LOCKS / lab_id).exists()
 
 
 @pytest.mark.parametrize(("tool", "code"), [("nft", "lab-tool-missing"), ("unshare", "lab-not-permitted")])
