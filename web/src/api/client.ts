@@ -2,17 +2,19 @@
 //
 //     const page = await told(api.GET("/v1/workloads", { params: { query: { selector } }, signal }));
 //
-// Each POST carries an idempotency key, so one that got no answer is sent once more and carried out once.
+// A POST that changes something carries an idempotency key, so one that got no answer is sent once more and carried out
+// once. What only asks carries none: whatever it is asked, it may be asked again.
 
 import createClient from "openapi-fetch";
 import { authorize, end, isProvenAnew } from "../session/session";
 import { ApiError, errorOf, unreachable } from "./errors";
+import { isAsking, nextOf } from "./reads";
 import type { paths } from "./schema";
 
 const RETRY_MS = 400;
 
 async function send(request: Request): Promise<Response> {
-  if (request.method === "POST") request.headers.set("Idempotency-Key", crypto.randomUUID());
+  if (request.method === "POST" && !isAsking(new URL(request.url).pathname)) request.headers.set("Idempotency-Key", crypto.randomUUID());
   const answer = await proven(request.clone());
   return (await isAnothersProof(request, answer)) && (await isProvenAnew()) ? proven(request) : answer;
 }
@@ -46,6 +48,17 @@ export async function told<T>(asked: Promise<{ data?: T; error?: unknown; respon
   const refused = errorOf(response.status, error);
   if (refused.status === 401) end();
   throw refused;
+}
+
+/** A list, whole: page by page, as the answers' `Link` leads. */
+export async function whole<T>(page: (after: string) => Promise<{ data?: T[]; error?: unknown; response: Response }>): Promise<T[]> {
+  const items: T[] = [];
+  for (let after: string | null = ""; after !== null; ) {
+    const asked = page(after);
+    items.push(...(await told(asked)));
+    after = nextOf((await asked).response.headers.get("Link"));
+  }
+  return items;
 }
 
 /** Retried by queries: what may be different in a moment. */

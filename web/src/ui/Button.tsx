@@ -1,6 +1,6 @@
 import type { ButtonHTMLAttributes, ReactNode } from "react";
 import css from "./Button.module.css";
-import { useRefusal } from "../session/may";
+import { type Over, useRefusal } from "../session/may";
 import { Icon, type IconName } from "./Icon";
 import { Why } from "./Why";
 
@@ -11,12 +11,14 @@ interface Props extends ButtonHTMLAttributes<HTMLButtonElement> {
   isBusy?: boolean;
   /** The right it takes: without it the button is there, does nothing, and says why. */
   needs?: string | undefined;
+  /** What it is needed over: who has it over something else is told so. */
+  over?: Over | undefined;
   children?: ReactNode;
 }
 
 /** A button; without children it is square and must have an `aria-label`. */
-export function Button({ look = "plain", icon, isTight = false, isBusy = false, needs, children, className = "", disabled, ...rest }: Props) {
-  const why = useRefusal(needs);
+export function Button({ look = "plain", icon, isTight = false, isBusy = false, needs, over, children, className = "", disabled, ...rest }: Props) {
+  const why = useRefusal(needs, over);
   const looks = [css.button, look !== "plain" && css[look], isTight && css.tight, !children && css.square, isBusy && css.busy, why && css.refused, className];
   const shown = (
     <>
