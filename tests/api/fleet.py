@@ -45,7 +45,7 @@ class Fleet:
 
     def publish(self, text: str = SHOP) -> None:
         base = next((one.number for one in self.client.versions(limit=1)), 0)
-        self.client.apply(api.Apply(api.Draft({"shop.yaml": text}, base), AT_ONCE))
+        self.client.apply(api.Apply(api.Draft({"shop.yaml": text}, base, note="a test"), AT_ONCE))
         eventually(lambda: self.client.rollout().stage == "done")
 
     def ring(self, *words: str, stdin: str = "") -> Result:

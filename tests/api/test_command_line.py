@@ -106,7 +106,7 @@ def test_the_howto_does_what_it_says(fleet: Serving, ring: Ring, estate: Path) -
     for words in commands:
         if words[0] == "versions":
             (estate / "estate" / "policies" / "shop.yaml").write_text(SHOP.replace("5432", "5433"))
-            assert ring("apply", "--trial", "none", "--yes").exit_code == 0
+            assert ring("apply", "--trial", "none", "--note", "another port", "--yes").exit_code == 0
         done = ring(*words)
         assert done.exit_code in (0, 1), (words, done.output)
         assert "error[" not in done.output, (words, done.output)
@@ -138,13 +138,14 @@ def test_failing_tests_end_an_apply_with_1(fleet: Serving, ring: Ring) -> None:
     """As `policy test` does; bad input with 2; and nothing is published."""
     log_in(ring, fleet)
     ring("agent", "profile", "web", "--label", "role=web", "--label", "app=shop")
-    unmatched = ring("apply", "--yes")
+    unmatched = ring("apply", "--note", "x", "--yes")
     assert (unmatched.exit_code, "test-unmatched" in unmatched.output) == (1, True)
     for words, code in (
         (["apply", "--canary", "x%"], "bad-canary"), (["apply", "--live", "whatever"], "bad-live"),
         (["apply", "--probe", "nowhere"], "bad-probe"), (["apply", "--trial", "soon"], "bad-duration"),
         (["alerts", "smash", "x"], "bad-action"), (["mode", "web"], "unknown-mode"),
-        (["quarantine", "web", "--allow", "x"], "bad-exception"), (["agent", "retire", "nobody"], "unknown-workload"),
+        (["quarantine", "web", "--allow", "x"], "bad-exception"),
+        (["agent", "retire", "nobody", "--why", "x"], "unknown-workload"),
         (["agent", "profile", "web", "--label", "role=web"], "record-exists"),
         (["token", "grant", "x", "--role", "king"], "bad-grant"), (["rollout", "--go-on"], "no-rollout"),
     ):  # fmt: skip

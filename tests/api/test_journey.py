@@ -47,7 +47,7 @@ class Estate:
         return host
 
     def draft(self, base: int, text: str = SHOP) -> api.Draft:
-        return api.Draft({"shop.yaml": text}, base)
+        return api.Draft({"shop.yaml": text}, base, note="a test")
 
     def beat(self) -> None:
         for host in (self.web, self.db):
@@ -98,7 +98,7 @@ def test_a_fleet_from_the_first_host_to_the_audit(estate: Estate) -> None:
     assert estate.db.isolated is not None
     assert len(estate.db.isolated.isolations) == 1
     assert client.workload(web).is_quarantined
-    assert refused(lambda: client.retire(web)) == "workload-quarantined"
+    assert refused(lambda: client.retire(web, "gone")) == "workload-quarantined"
     assert client.release(api.Release((web,), "rebuilt")) == 1
     eventually(lambda: not estate.db.isolated.isolations)
     assert client.quarantines() == []
@@ -121,7 +121,7 @@ def test_a_change_of_labels_is_a_change_of_policy(estate: Estate) -> None:
     web = next(one.name for one in client.workloads("role=web"))
     db = next(one.name for one in client.workloads("role=db"))
     eventually(lambda: client.workload(db).addresses and client.workload(web).addresses)
-    to_cache = api.Relabel((db,), {"role": "cache", "tier": "2"})
+    to_cache = api.Relabel((db,), {"role": "cache", "tier": "2"}, why="it is a cache")
 
     diff = client.plan_labels(to_cache)
     assert [(b.change, b.sources, b.destinations, b.services, b.workload_pairs) for b in diff.boxes] == [
@@ -132,13 +132,15 @@ def test_a_change_of_labels_is_a_change_of_policy(estate: Estate) -> None:
         client.relabel(to_cache)
     assert client.relabel(msgspec.structs.replace(to_cache, accept_failing=True)) == 1
     assert client.workload(db).labels == {"app": "shop", "role": "cache", "tier": "2"}
-    back = api.Relabel((db,), {"role": "db"}, ("tier",))
+    back = api.Relabel((db,), {"role": "db"}, ("tier",), "back")
     assert [(b.change, b.workload_pairs) for b in client.plan_labels(back).boxes] == [("opened", 1)]
-    assert refused(lambda: client.relabel(api.Relabel(("app=shop",), {"role": "no spaces"}))) == "bad-label-value"
-    assert refused(lambda: client.relabel(api.Relabel(("role=nobody",), {"a": "b"}))) == "unmatched"
-    assert refused(lambda: client.relabel(api.Relabel((), {"a": "b"}))) == "unmatched"
-    assert refused(lambda: client.relabel(api.Relabel((db,)))) == "nothing-changed"
-    looser = api.SetMode(("app=shop",), inbound="observe")
+    assert (
+        refused(lambda: client.relabel(api.Relabel(("app=shop",), {"role": "no spaces"}, why="x"))) == "bad-label-value"
+    )
+    assert refused(lambda: client.relabel(api.Relabel(("role=nobody",), {"a": "b"}, why="x"))) == "unmatched"
+    assert refused(lambda: client.relabel(api.Relabel((), {"a": "b"}, why="x"))) == "unmatched"
+    assert refused(lambda: client.relabel(api.Relabel((db,), why="x"))) == "nothing-changed"
+    looser = api.SetMode(("app=shop",), inbound="observe", why="it is noisy")
     plan = client.plan_mode(looser)
     assert plan.impact is not None
     assert (plan.changed, plan.impact.broken) == (2, ())
@@ -165,8 +167,8 @@ def test_what_is_refused_changes_nothing(estate: Estate) -> None:
     client.apply(api.Apply(estate.draft(0), AT_ONCE))
     assert refused(lambda: client.apply(api.Apply(estate.draft(0)))) == "version-conflict"
     assert refused(lambda: client.apply(api.Apply(estate.draft(1)))) == "nothing-changed"
-    assert refused(lambda: client.rollback(api.Rollback(7, 1))) == "unknown-version"
-    escape = api.Draft({"../ca.yaml": SHOP}, 1)
+    assert refused(lambda: client.rollback(api.Rollback(7, 1, "back"))) == "unknown-version"
+    escape = api.Draft({"../ca.yaml": SHOP}, 1, note="x")
     assert refused(lambda: client.apply(api.Apply(escape))) == "not-a-policy"
     assert [one.number for one in client.versions()] == [1]
 
@@ -175,13 +177,14 @@ def test_a_scope_confines_what_its_holder_changes(estate: Estate) -> None:
     """An author of one application publishes it, and neither its neighbour nor a guardrail."""
     author = estate.served.client(estate.client.grant(api.Grant("ann", ("author",), scope="app=shop")))
     author.apply(api.Apply(estate.draft(0), AT_ONCE))
-    other = api.Draft({"shop.yaml": SHOP, "bank.yaml": SHOP.replace("shop", "bank")}, 1)
+    other = api.Draft({"shop.yaml": SHOP, "bank.yaml": SHOP.replace("shop", "bank")}, 1, note="x")
     guard = "policy: g\nowner: s\nrules:\n  - forbid: {from: role=web, to: role=db}\n"
 
     assert refused(lambda: author.apply(api.Apply(other))) in ("outside-scope", "test-unmatched")
-    assert refused(lambda: author.apply(api.Apply(api.Draft({"shop.yaml": SHOP, "g.yaml": guard}, 1)))) == "not-allowed"
-    assert author.relabel(api.Relabel(("role=web",), {"stage": "1"})) == 1
-    assert refused(lambda: author.relabel(api.Relabel(("role=web",), {"app": "bank"}))) == "outside-scope"
+    guarded = api.Draft({"shop.yaml": SHOP, "g.yaml": guard}, 1, note="x")
+    assert refused(lambda: author.apply(api.Apply(guarded))) == "not-allowed"
+    assert author.relabel(api.Relabel(("role=web",), {"stage": "1"}, why="x")) == 1
+    assert refused(lambda: author.relabel(api.Relabel(("role=web",), {"app": "bank"}, why="x"))) == "outside-scope"
     author.close()
 
 
@@ -386,7 +389,7 @@ def test_killed_and_started_again(tmp_path: Path, start: Callable[[Path], Progra
     bundle = _ca_of(first, ca)
     with Client(Login(first.told["url"], token, bundle)) as client:
         client.make_profile(api.NewProfile("web", {"role": "web"}))
-        client.apply(api.Apply(api.Draft({"shop.yaml": "policy: shop\nowner: me\nrules: []\n"}, 0)))
+        client.apply(api.Apply(api.Draft({"shop.yaml": "policy: shop\nowner: me\nrules: []\n"}, 0, note="x")))
     assert first.end(signal.SIGKILL) == -signal.SIGKILL
 
     second = start(folder)

@@ -75,7 +75,7 @@ def test_evidence_is_deleted_with_a_reason_and_a_trace(fleet: Fleet) -> None:
     responder = fleet.served.client(fleet.client.grant(api.Grant("rob", ("responder",))))
     assert refused_code(lambda: responder.erase(id_, "because")) == "not-allowed"
 
-    done = fleet.ring("evidence", "delete", id_, "--why", "the case is closed")
+    done = fleet.ring("evidence", "delete", id_, "--why", "the case is closed", "--yes")
     assert (done.exit_code, id_ in done.stdout) == (0, True)
     assert fleet.client.evidence() == []
     assert list((fleet.folder / "controller" / "evidence").iterdir()) == []
@@ -182,18 +182,18 @@ def test_a_plan_shows_what_passes_whatever_it_says_and_is_applied_as_shown(fleet
     assert f"plan {document['digest']}" in shown.stdout
 
     fleet.write(OPEN)
-    other = fleet.ring("apply", "--planned", document["digest"], "--trial", "none", "--yes")
+    other = fleet.ring("apply", "--planned", document["digest"], "--trial", "none", "--note", "x", "--yes")
     assert (other.exit_code, "plan-changed" in other.output) == (2, True)
     assert fleet.client.versions() == []
     digest = fleet.json("plan")["digest"]
-    assert fleet.ring("apply", "--planned", digest, "--trial", "none", "--yes").exit_code == 0
+    assert fleet.ring("apply", "--planned", digest, "--trial", "none", "--note", "x", "--yes").exit_code == 0
 
     words = ("label", "role=web", "--put", "stage=one")
     plan = fleet.json(*words, "--plan")
     assert (plan["failsafe"], fleet.ring(*words, "--plan").stdout.count(plan["digest"])) == (document["failsafe"], 1)
     (fleet.estate / "ringfence.toml").unlink()
-    moved = fleet.ring("label", "role=web", "--put", "stage=two", "--planned", plan["digest"], "--yes")
+    moved = fleet.ring("label", "role=web", "--put", "stage=two", "--planned", plan["digest"], "--why", "x", "--yes")
     assert (moved.exit_code, "plan-changed" in moved.output) == (2, True)
     assert "stage" not in fleet.client.workload("web").labels
-    assert fleet.ring(*words, "--planned", plan["digest"], "--yes").exit_code == 0
+    assert fleet.ring(*words, "--planned", plan["digest"], "--why", "x", "--yes").exit_code == 0
     assert fleet.client.workload("web").labels["stage"] == "one"

@@ -29,7 +29,7 @@ def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     with serving(tmp_path_factory.mktemp("scope") / "c") as made:
         populate(made)
         with made.client() as admin:
-            admin.apply(Apply(Draft(EVERY, 0), HOW))
+            admin.apply(Apply(Draft(EVERY, 0, note="x"), HOW))
         yield made
 
 
@@ -64,21 +64,21 @@ def told(client: Client, method: str, path: str, body: object = None) -> tuple[i
 
 
 def draft_of(files: dict[str, str]) -> dict[str, Any]:
-    return {"files": files, "base": 1}
+    return {"files": files, "base": 1, "note": "x"}
 
 
 SHOP2, BANK2 = SHOP.replace("5432", "5433"), BANK.replace("5432", "5433")
 WRITES: list[tuple[str, str, Any, Any]] = [
-    ("author", "POST /labels", {"workloads": ["shop-web"], "put": {"tier": "1"}},
-     {"workloads": ["bank-web"], "put": {"tier": "1"}}),
-    ("author", "POST /labels", {"workloads": ["shop-db"], "put": {"tier": "2"}},
-     {"workloads": ["shop-web"], "put": {"app": "bank"}}),
-    ("author", "POST /labels", {"workloads": ["role=db,app=shop"], "put": {"tier": "3"}},
-     {"workloads": ["role=db"], "put": {"tier": "4"}}),
-    ("author", "POST /modes", {"workloads": ["shop-web"], "inbound": "selective"},
-     {"workloads": ["bank-web"], "inbound": "selective"}),
-    ("author", "POST /modes", {"workloads": ["shop-db"], "outbound": "selective"},
-     {"workloads": ["shop-db", "bank-db"], "inbound": "enforce"}),
+    ("author", "POST /labels", {"workloads": ["shop-web"], "put": {"tier": "1"}, "why": "x"},
+     {"workloads": ["bank-web"], "put": {"tier": "1"}, "why": "x"}),
+    ("author", "POST /labels", {"workloads": ["shop-db"], "put": {"tier": "2"}, "why": "x"},
+     {"workloads": ["shop-web"], "put": {"app": "bank"}, "why": "x"}),
+    ("author", "POST /labels", {"workloads": ["role=db,app=shop"], "put": {"tier": "3"}, "why": "x"},
+     {"workloads": ["role=db"], "put": {"tier": "4"}, "why": "x"}),
+    ("author", "POST /modes", {"workloads": ["shop-web"], "inbound": "selective", "why": "x"},
+     {"workloads": ["bank-web"], "inbound": "selective", "why": "x"}),
+    ("author", "POST /modes", {"workloads": ["shop-db"], "outbound": "selective", "why": "x"},
+     {"workloads": ["shop-db", "bank-db"], "inbound": "enforce", "why": "x"}),
     ("author", "POST /proposals", draft_of({**EVERY, "shop.yaml": SHOP2}), draft_of({**EVERY, "bank.yaml": BANK2})),
     ("author", "POST /proposals", draft_of({**EVERY, "shop.yaml": SHOP2}), draft_of({"shop.yaml": SHOP})),
     ("author", "POST /apply", None, {"draft": draft_of({**EVERY, "bank.yaml": BANK2})}),
@@ -174,10 +174,12 @@ def test_a_second_person_publishes(tmp_path_factory: pytest.TempPathFactory) -> 
         same = somebody(made, "approver", scope=None, name="ann")
         bob = somebody(made, "approver", scope=None, name="bob")
         for client in (ann, made.client()):
-            assert refused(lambda client=client: client.apply(Apply(Draft({"shop.yaml": SHOP}, 0), HOW))) == (
+            assert refused(lambda client=client: client.apply(Apply(Draft({"shop.yaml": SHOP}, 0, note="x"), HOW))) == (
                 "needs-approval"
             )
-        proposal = ann._http.post("/proposals", json={"files": {"shop.yaml": SHOP}, "base": 0}).json()["id"]
+        proposal = ann._http.post("/proposals", json={"files": {"shop.yaml": SHOP}, "base": 0, "note": "x"}).json()[
+            "id"
+        ]
         yes = {"plan": bob.plan(Plan(Draft({"shop.yaml": SHOP}, 0))).digest, "how": {"trial_s": None}}
         assert told(ann, "POST", f"/proposals/{proposal}/approve", yes) == (403, "not-allowed")
         assert told(same, "POST", f"/proposals/{proposal}/approve", yes) == (403, "own-proposal")
@@ -186,11 +188,11 @@ def test_a_second_person_publishes(tmp_path_factory: pytest.TempPathFactory) -> 
         assert told(bob, "POST", f"/proposals/{proposal}/approve", yes) == (409, "proposal-decided")
         version = made.client().versions()[0]
         assert (version.number, version.actor) == (1, "ann")
-        again = ann._http.post("/proposals", json={"files": {"shop.yaml": SHOP2}, "base": 1}).json()["id"]
+        again = ann._http.post("/proposals", json={"files": {"shop.yaml": SHOP2}, "base": 1, "note": "x"}).json()["id"]
         assert told(bob, "POST", f"/proposals/{again}/approve", yes) == (409, "plan-changed")
         yes["plan"] = bob.plan(Plan(Draft({"shop.yaml": SHOP2}, 1))).digest
         assert told(bob, "POST", f"/proposals/{again}/approve", yes)[0] == 201
-        assert ann.rollback(Rollback(1, 2, how=HOW)).version.number == 3
+        assert ann.rollback(Rollback(1, 2, "back", HOW)).version.number == 3
         with somebody(made, "responder", scope=None) as responder:
             assert told(responder, "POST", "/quarantines", {"workloads": ["shop-web"], "why": "x"})[0] == 201
 

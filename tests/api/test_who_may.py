@@ -65,6 +65,7 @@ RIGHT_OF = {
     "POST /v1/proposals/{id}/reject": "read",
     "GET /v1/quarantines": "read",
     "POST /v1/quarantines": "quarantine",
+    "POST /v1/quarantines/plan": "read",
     "POST /v1/quarantines/release": "release",
     "GET /v1/alerts": "read",
     "GET /v1/alerts/{id}": "read",

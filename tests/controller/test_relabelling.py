@@ -46,7 +46,10 @@ async def labels(controller: Controller) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("asked", "code"),
-    [(Relabel(("web",), {"role": "cache"}), "test-unmatched"), (Relabel(("web",), {"role": "gone"}), "test-unmatched")],
+    [
+        (Relabel(("web",), {"role": "cache"}, why="x"), "test-unmatched"),
+        (Relabel(("web",), {"role": "gone"}, why="x"), "test-unmatched"),
+    ],
     ids=["nobody is left", "another is meant"],
 )
 def test_a_test_that_would_break_refuses_the_labels(tmp_path: Path, asked: Relabel, code: str) -> None:
@@ -63,7 +66,7 @@ def test_a_test_that_would_break_refuses_the_labels(tmp_path: Path, asked: Relab
 
 def test_a_test_that_fails_already_refuses_nothing(tmp_path: Path) -> None:
     """Only what the labels would break counts: a test about nobody is no reason against another label."""
-    asked = Relabel(("web",), {"tier": "front"})
+    asked = Relabel(("web",), {"tier": "front"}, why="x")
     plan, changed = with_controller(
         tmp_path, estate({"p.yaml": POLICY}, "", "done", ()), planned(asked), relabelled(asked)
     )

@@ -127,7 +127,7 @@ def test_what_was_stopped_takes_the_right_over_it(tmp_path: Path) -> None:
 
 
 async def _proposed(versions: Versions, said: dict[str, str], *, accept: bool) -> Any:
-    proposal = await versions.propose(Draft(said, 2), by=ROOT)
+    proposal = await versions.propose(Draft(said, 2, note="x"), by=ROOT)
     return await versions.approve(proposal.id, by=APPROVER, accept_refused=accept)
 
 

@@ -88,7 +88,7 @@ def world_of(settings: str) -> World:
 def after(base: int, **files: str | None) -> Draft:
     """The first draft with some files replaced or (None) removed."""
     texts: dict[str, str | None] = {**FIRST.files, **{f"{name}.yaml": text for name, text in files.items()}}
-    return Draft({name: text for name, text in texts.items() if text is not None}, base)
+    return Draft({name: text for name, text in texts.items() if text is not None}, base, note="again")
 
 
 def go(

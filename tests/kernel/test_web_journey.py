@@ -167,6 +167,7 @@ def enforce(at: Journey) -> None:
     expect(dialog).to_contain_text("Nothing but noise stops")
     expect(dialog.get_by_role("list")).to_have_count(0)
     at.shot("mode")
+    dialog.get_by_label("Why").fill("nothing but noise would stop")
     dialog.get_by_role("button", name="Change mode").click()
     expect(page.get_by_text("Mode of 3 workloads changed")).to_be_visible()
     for name in OURS:

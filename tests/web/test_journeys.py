@@ -106,7 +106,7 @@ def test_labels_are_changed_after_a_look_at_what_they_open(browser: Browser, est
         assert estate.client.workload(name).labels["role"] == "db"
         page.get_by_role("row", name=name, exact=True).click()
         expect(page.get_by_role("region", name=name)).to_contain_text("role: cache → db")
-    estate.client.relabel(api.Relabel((name,), {"role": "cache"}))
+    estate.client.relabel(api.Relabel((name,), {"role": "cache"}, why="x"))
 
 
 def test_labels_that_break_a_test_need_a_word_more(browser: Browser, estate: Shop) -> None:
@@ -119,6 +119,7 @@ def test_labels_that_break_a_test_need_a_word_more(browser: Browser, estate: Sho
         page.get_by_label("Value").fill("gone")
         page.get_by_role("button", name="Show what it does").click()
         expect(page.get_by_role("list", name="Tests that would fail")).to_contain_text("role=db")
+        page.get_by_label("Why").fill("they are gone")
         expect(page.get_by_role("button", name="Apply to 2")).to_be_disabled()
         page.get_by_label("Go on although tests would fail").check()
         expect(page.get_by_role("button", name="Apply to 2")).to_be_enabled()
@@ -135,11 +136,12 @@ def test_a_mode_is_changed_in_one_direction(browser: Browser, estate: Shop) -> N
         page.get_by_label(f"Tick {estate.web}", exact=True).check()
         page.get_by_role("button", name="Change mode").click()
         page.get_by_role("group", name="Outbound").get_by_label("Selective").check()
+        page.get_by_label("Why").fill("two quiet weeks")
         page.get_by_role("dialog").get_by_role("button", name="Change mode").click()
         expect(page.get_by_text("Mode of 1 workload changed")).to_be_visible()
     mode = estate.client.workload(estate.web).mode
     assert (mode.inbound, mode.outbound) == ("enforce", "selective")
-    estate.client.set_mode(api.SetMode((estate.web,), outbound="observe"))
+    estate.client.set_mode(api.SetMode((estate.web,), outbound="observe", why="x"))
 
 
 def test_an_attempt_is_seen_explained_contained_and_released(browser: Browser, estate: Shop) -> None:

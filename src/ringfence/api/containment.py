@@ -11,7 +11,7 @@ from litestar.status_codes import HTTP_200_OK
 from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.api.paging import Asked, at, listed
 from ringfence.controller.containing import Contained, HostCheck
-from ringfence.wire.api import Contain, ContainedView, Done, HostCheckView, Release
+from ringfence.wire.api import Contain, ContainedView, ContainPlanned, Done, HostCheckView, Release
 
 MOST_PENDING = 1000
 
@@ -21,6 +21,11 @@ async def quarantines(
     desk: Desk, request: Asked, after: After = "", limit: Limit = 1000
 ) -> Response[list[ContainedView]]:
     return listed(request, await _standing(desk), lambda one: at(one.since, one.id), after=after, limit=limit)
+
+
+@post("/quarantines/plan", opt=needs("read"), status_code=HTTP_200_OK, summary="Whom an isolation would hit.")
+async def plan_quarantine(desk: Desk, data: JSONBody[Contain]) -> ContainPlanned:
+    return await desk.containing.plan(desk.workloads.pick(data.workloads))
 
 
 @post("/quarantines", opt=needs("quarantine"), summary="Isolate workloads, now.")
@@ -70,4 +75,4 @@ def _check(check: HostCheck) -> HostCheckView:
     return HostCheckView(check.uuid, check.name, check.state)
 
 
-ROUTES = Router("/", route_handlers=[quarantines, quarantine, release], tags=["containment"])
+ROUTES = Router("/", route_handlers=[quarantines, plan_quarantine, quarantine, release], tags=["containment"])

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from ringfence.cli.consent import WhyOption, YesOption, confirm, reason
 from ringfence.cli.fleet_words import WRONG_STATES, workloads_table
-from ringfence.cli.remote import WhyOption, fleet, in_time, parse_labels, say_labels, say_time, show_token
+from ringfence.cli.remote import fleet, in_time, parse_labels, say_labels, say_time, show_token
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command
 from ringfence.cli.status import tell_workload
 from ringfence.cli.tables import Rows, count
@@ -87,9 +89,11 @@ def invitations(
     session: Session,
     client: Client,
     revoke: Annotated[str | None, typer.Option(metavar="ID", help="Nobody joins by that one any more.")] = None,
+    yes: YesOption = False,
 ) -> int:
     """Join tokens there are or were, without their secrets."""
     if revoke is not None:
+        confirm(session, f"end the invitation {revoke} for good?", yes=yes)
         client.disinvite(revoke)
     found = client.invitations()
     table = Rows(("id", "profile", "made", "by", "uses left", "ends", "state"))
@@ -123,8 +127,13 @@ def show(session: Session, client: Client, workload: NameArgument) -> int:
 
 
 @fleet(app, "revoke", epilog="Example: ringfence agent revoke web-1 --why 'its disk was stolen'")
-def revoke(session: Session, client: Client, workload: NameArgument, why: WhyOption = "") -> int:
+def revoke(
+    session: Session, client: Client, workload: NameArgument, why: WhyOption = "", yes: YesOption = False
+) -> int:
     """A host may not speak to the controller any more. It keeps its last policy; its addresses stay its own."""
+    found = client.workload(workload)
+    why = reason(session, why, "revoking a host")
+    confirm(session, f"refuse {found.name} from now on? It can only come back by enrolling anew", yes=yes)
     ended = client.revoke(workload, why)
     session.emit(
         {"revoked": workload, "connections": ended}, f"{workload} is refused; {count(ended, 'connection')} ended"
@@ -133,8 +142,15 @@ def revoke(session: Session, client: Client, workload: NameArgument, why: WhyOpt
 
 
 @fleet(app, "retire", epilog="Example: ringfence agent retire web-1 --why 'replaced by web-2'")
-def retire(session: Session, client: Client, workload: NameArgument, why: WhyOption = "") -> int:
+def retire(
+    session: Session, client: Client, workload: NameArgument, why: WhyOption = "", yes: YesOption = False
+) -> int:
     """A host is gone for good: what others allow it is withdrawn, and its certificate is refused."""
+    found = client.workload(workload)
+    if found.state not in ("unreachable", "unmanaged"):
+        session.say(f"[yellow]{escape(found.name)} is heard: its agent runs, and is refused from then on[/yellow]")
+    why = reason(session, why, "retiring a workload")
+    confirm(session, f"forget {found.name} ({say_labels(found.labels)}) for good?", yes=yes)
     client.retire(workload, why)
     session.emit({"retired": workload}, f"{workload} is gone")
     return CLEAN

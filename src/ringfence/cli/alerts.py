@@ -7,8 +7,9 @@ from typing import Annotated
 import msgspec
 import typer
 
+from ringfence.cli.consent import WhyOption
 from ringfence.cli.fleet_words import severity_text
-from ringfence.cli.remote import WhyOption, fleet, say_time
+from ringfence.cli.remote import fleet, say_time
 from ringfence.cli.session import CLEAN, FINDINGS, Session, write_out
 from ringfence.cli.tables import Rows
 from ringfence.client.client import Client

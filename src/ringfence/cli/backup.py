@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ringfence.cli.fleet import YesOption, confirm
+from ringfence.cli.consent import YesOption, confirm
 from ringfence.cli.keeping import read_passphrase, write_private
 from ringfence.cli.remote import fleet
 from ringfence.cli.session import CLEAN, Session, command

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from typing import Annotated, cast
 
+import msgspec
 import typer
 
-from ringfence.cli.fleet_words import contained_words
-from ringfence.cli.remote import WhyOption, WorkloadsArgument, fleet, parse_duration
+from ringfence.cli.consent import WhyOption, YesOption, confirm, reason
+from ringfence.cli.fleet_words import contained_words, hit_words, released_words
+from ringfence.cli.remote import WorkloadsArgument, fleet, parse_duration
 from ringfence.cli.session import CLEAN, FINDINGS, Session
 from ringfence.cli.tables import count
 from ringfence.client.client import Client
@@ -42,19 +44,40 @@ def quarantine(
     ] = None,
     lasts: Annotated[str | None, typer.Option("--for", metavar="TIME", help="It ends by itself then.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is verified, or 20 s.")] = True,
+    plan: Annotated[bool, typer.Option("--plan", help="Show whom it would hit, change nothing.")] = False,
+    yes: YesOption = False,
 ) -> int:
     """Isolate workloads, now, on themselves and on every peer; whatever the policies say.
 
-    Exit 1 while one is not verified: read back on the host itself and on every peer. Who is unreachable is named.
+    Workloads that are named are isolated without a question. A selector that picks several says how many, and asks, or
+    needs --yes. Exit 1 while one is not verified: read back on the host itself and on every peer. Who is unreachable is
+    named.
     """
     if workloads:
         for_s = int(parse_duration(lasts).total_seconds()) if lasts else None
         asked = Contain(tuple(workloads), why, level, tuple(map(_exception, allow or ())), for_s)
+        if plan:
+            hit = client.plan_quarantine(asked)
+            session.emit(hit, *hit_words(hit))
+            return CLEAN
+        asked = msgspec.structs.replace(asked, why=reason(session, why, "a quarantine"))
+        _ask_about_many(session, client, asked, yes=yes)
         found = _verified(client, client.quarantine(asked), wait_s=_WAIT_S if wait else 0.0)
     else:
         found = client.quarantines()
     session.emit(found, contained_words(found) if found else "nobody is in quarantine")
     return CLEAN if all(one.is_verified for one in found) else FINDINGS
+
+
+def _ask_about_many(session: Session, client: Client, asked: Contain, *, yes: bool) -> None:
+    """Who writes a selector may hit more than they think. Raises InputError `not-confirmed`."""
+    if yes:
+        return
+    hit = client.plan_quarantine(asked)
+    if hit.total > len(asked.workloads):
+        for line in hit_words(hit):
+            session.say(line)
+        confirm(session, f"isolate {count(hit.total, 'workload')}?", yes=False)
 
 
 def _verified(client: Client, found: list[ContainedView], *, wait_s: float) -> list[ContainedView]:
@@ -75,8 +98,17 @@ def _exception(text: str) -> WrittenException:
     return WrittenException(words[0], words[1], cast("Direction", words[2]))
 
 
-def release(session: Session, client: Client, workloads: WorkloadsArgument, why: WhyOption = "") -> int:
-    """End the quarantine of workloads."""
+def release(
+    session: Session, client: Client, workloads: WorkloadsArgument, why: WhyOption = "", yes: YesOption = False
+) -> int:
+    """End the quarantine of workloads: from then on policies and modes say what passes."""
+    hit = client.plan_quarantine(Contain(tuple(workloads), ""))
+    isolated = [one for one in hit.workloads if one.is_isolated]
+    if isolated:
+        names = {one.name for one in isolated}
+        session.say(released_words([one for one in client.quarantines() if one.name in names]))
+        why = reason(session, why, "the end of a quarantine")
+        confirm(session, f"release {count(len(isolated), 'workload')}?", yes=yes)
     released = client.release(Release(tuple(workloads), why))
     session.emit({"released": released}, f"{count(released, 'quarantine')} ended")
     return CLEAN

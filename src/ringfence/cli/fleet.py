@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import msgspec
 import typer
 
-from ringfence.cli.fleet_words import labels_words
+from ringfence.cli.consent import PlannedOption, WhyOption, YesOption, confirm, reason
+from ringfence.cli.fleet_words import labels_words, modes_words
 from ringfence.cli.remote import WorkloadsArgument, fleet, parse_labels
 from ringfence.cli.session import CLEAN, FINDINGS, Session
 from ringfence.cli.tables import count
 from ringfence.client.client import Client
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import ModeName, parse_mode_name
-from ringfence.wire.api import Relabel, SetMode
+from ringfence.wire.api import LabelsPlanned, ModesPlanned, Relabel, SetMode
 
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+PlanOption = Annotated[bool, typer.Option("--plan", help="Show what it would do, change nothing.")]
+NOTHING = "nothing to change: it is so already"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the root."""
-    fleet(app, "label", epilog="Example: ringfence label web-1 --put env=prod --remove legacy")(label)
-    fleet(app, "mode", epilog="Example: ringfence mode app=shop --in enforce")(mode)
+    example = "ringfence label web-1 --put env=prod --remove legacy --why 'it went live'"
+    fleet(app, "label", epilog=f"Example: {example}")(label)
+    fleet(app, "mode", epilog="Example: ringfence mode app=shop --in enforce --why 'two quiet weeks'")(mode)
 
 
 def label(
@@ -32,13 +34,12 @@ def label(
     workloads: WorkloadsArgument,
     put: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label they are to have.")] = None,
     remove: Annotated[list[str] | None, typer.Option(metavar="KEY", help="A label to take off.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would open and close, change nothing.")] = False,
+    why: WhyOption = "",
+    plan: PlanOption = False,
     accept_failing: Annotated[
         bool, typer.Option("--accept-failing", help="Go on although tests that hold now would not.")
     ] = False,
-    planned: Annotated[
-        str, typer.Option(metavar="DIGEST", help="The plan that was looked at; refused if it is another by now.")
-    ] = "",
+    planned: PlannedOption = "",
     yes: YesOption = False,
 ) -> int:
     """Put labels on workloads, or take them off. A change of labels is a change of policy: it is shown first.
@@ -48,16 +49,18 @@ def label(
     asked = Relabel(
         tuple(workloads), parse_labels(put or ()), tuple(remove or ()), accept_failing=accept_failing, plan=planned
     )
-    diff = client.plan_labels(asked)
+    shown = client.plan_labels(asked)
     if plan:
-        session.emit(diff, *labels_words(diff))
-        return FINDINGS if diff.boxes or diff.findings else CLEAN
-    for line in labels_words(diff):
+        session.emit(shown, *labels_words(shown))
+        return FINDINGS if shown.boxes or shown.findings else CLEAN
+    if not shown.changed:
+        return _nothing(session, shown)
+    for line in labels_words(shown):
         session.say(line)
-    if confirm(session, "change these labels?", yes=yes) and not planned:
-        asked = msgspec.structs.replace(asked, plan=diff.digest)
-    changed = client.relabel(asked)
-    session.emit({"changed": changed, "diff": diff}, f"{count(changed, 'workload')} changed")
+    why = reason(session, why, "a change of labels")
+    confirm(session, f"change the labels of {count(shown.changed, 'workload')}?", yes=yes)
+    changed = client.relabel(msgspec.structs.replace(asked, why=why, plan=planned or shown.digest))
+    session.emit({"changed": changed, "diff": shown}, f"{count(changed, 'workload')} changed")
     return CLEAN
 
 
@@ -68,24 +71,43 @@ def mode(
     both: Annotated[str | None, typer.Option("--both", metavar="MODE", help="observe, selective or enforce.")] = None,
     inbound: Annotated[str | None, typer.Option("--in", metavar="MODE", help="Only what comes in.")] = None,
     outbound: Annotated[str | None, typer.Option("--out", metavar="MODE", help="Only what goes out.")] = None,
+    why: WhyOption = "",
+    plan: PlanOption = False,
+    planned: PlannedOption = "",
+    yes: YesOption = False,
 ) -> int:
-    """How strictly workloads are held, in each direction."""
-    asked = SetMode(tuple(workloads), _mode(inbound or both), _mode(outbound or both))
+    """How strictly workloads are held, in each direction. What would stop is shown first.
+
+    Exit 1 when --plan shows that seen traffic would break, or live sessions would be cut.
+    """
+    asked = SetMode(tuple(workloads), _mode(inbound or both), _mode(outbound or both), plan=planned)
     if asked.inbound is None and asked.outbound is None:
         raise InputError("unknown-mode", "no mode is named", help="use --both, --in or --out with a mode")
-    changed = client.set_mode(asked)
-    session.emit({"changed": changed}, f"{count(changed, 'workload')} changed")
+    shown = client.plan_mode(asked)
+    if plan:
+        session.emit(shown, *modes_words(shown))
+        return FINDINGS if _stops(shown) else CLEAN
+    if not shown.changed:
+        return _nothing(session, shown)
+    for line in modes_words(shown):
+        session.say(line)
+    why = reason(session, why, "a change of mode")
+    confirm(session, f"change the mode of {count(shown.changed, 'host')}?", yes=yes)
+    changed = client.set_mode(msgspec.structs.replace(asked, why=why, plan=planned or shown.digest))
+    session.emit({"changed": changed, "plan": shown}, f"{count(changed, 'host')} changed")
     return CLEAN
+
+
+def _nothing(session: Session, shown: LabelsPlanned | ModesPlanned) -> int:
+    """Everybody is as was asked."""
+    name = "diff" if isinstance(shown, LabelsPlanned) else "plan"
+    session.emit({"changed": 0, name: shown}, NOTHING)
+    return CLEAN
+
+
+def _stops(shown: ModesPlanned) -> bool:
+    return bool((shown.impact and shown.impact.broken) or (shown.sessions and shown.sessions.cut))
 
 
 def _mode(text: str | None) -> ModeName | None:
     return None if text is None else parse_mode_name(text)
-
-
-def confirm(session: Session, question: str, *, yes: bool) -> bool:
-    """Ask where somebody sits; whether somebody was asked. Raises InputError `not-confirmed`."""
-    if yes or session.is_json or not sys.stdin.isatty():
-        return False
-    if not typer.confirm(question, err=True):
-        raise InputError("not-confirmed", "nothing was changed", help="answer y, or use --yes")
-    return True

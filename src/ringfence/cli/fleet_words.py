@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -105,7 +106,23 @@ def labels_words(planned: api.LabelsPlanned) -> list[RenderableType]:
     return [*out, *_traffic_words(planned), f"plan {planned.digest}"]
 
 
-def _traffic_words(planned: api.Planned | api.LabelsPlanned) -> list[RenderableType]:
+def modes_words(planned: api.ModesPlanned) -> list[RenderableType]:
+    """Who turns, what would stop there."""
+    table = Rows(("host", "in", "out"))
+    for turn in planned.hosts[:_SHOWN]:
+        table.add(turn.name, *(_turn(turn, side) for side in ("inbound", "outbound")))
+    more = planned.changed - min(len(planned.hosts), _SHOWN)
+    out: list[RenderableType] = [table, *([f"and {more:,} more hosts"] if more else [])]
+    said = f"{count(planned.changed, 'host')} in another mode than now; plan {planned.digest}"
+    return [*(out if planned.hosts else []), *_traffic_words(planned), said]
+
+
+def _turn(turn: api.Turn, side: Literal["inbound", "outbound"]) -> Text:
+    before, after = getattr(turn.before, side), getattr(turn.after, side)
+    return Text(f"{before} -> {after}", "bold") if before != after else Text(before, "dim")
+
+
+def _traffic_words(planned: api.Planned | api.LabelsPlanned | api.ModesPlanned) -> list[RenderableType]:
     """What would break, what would be cut, what passes whatever is planned."""
     return [*_impact_words(planned.impact), *_session_words(planned.sessions), *_failsafe_words(planned.failsafe)]
 
@@ -142,12 +159,22 @@ def _impact_words(impact: api.Impact | None) -> list[RenderableType]:
         seen += f" ({impact.blocked:,} of them are blocked today already)"
     if not impact.broken:
         return [Text(f"{seen}: nothing breaks", "green")]
+    ours = [row for row in impact.broken if row.about]
     table = Rows(("would break", "", "", "", "connections>", "last seen", "nearest fix"), heads=4)
-    for row in impact.broken[:_SHOWN]:
+    for row in ours[:_SHOWN]:
         last = f"{row.last:%Y-%m-%d %H:%M}"
         table.add(row.source, "->", row.destination, row.service, f"{row.connections:,}", last, row.hint)
-    more = len(impact.broken) - min(len(impact.broken), _SHOWN) + impact.more
-    return [seen, table, *([f"and {more:,} kinds more"] if more else [])]
+    total = len(impact.broken) + impact.more - impact.elsewhere
+    out: list[RenderableType] = [seen]
+    if total:
+        out += [table, *([f"and {more:,} kinds more"] if (more := total - min(len(ours), _SHOWN)) else [])]
+    else:
+        out.append(Text("nothing of what this is about breaks", "green"))
+    if impact.elsewhere:
+        kinds = count(impact.elsewhere, "other kind", "other kinds")
+        said = f"{kinds} of traffic elsewhere would break once their hosts enforce, with this and without it"
+        out.append(Text(said, "dim"))
+    return out
 
 
 def rollout_words(rollout: api.RolloutView) -> list[RenderableType]:
@@ -175,6 +202,29 @@ def contained_words(found: Iterable[api.ContainedView]) -> RenderableType:
         state = Text("verified", "green") if one.is_verified else Text(_waiting_for(one), "yellow")
         peers = f"{one.verified_peers}/{one.peers}"
         table.add(one.name, one.level, state, peers, say_time(one.since), say_time(one.until), one.by, one.why, one.id)
+    return table
+
+
+def hit_words(hit: api.ContainPlanned) -> list[RenderableType]:
+    """Whom an isolation would hit."""
+    shown = hit.workloads[:_SHOWN]
+    more = f" and {hit.total - len(shown):,} more" if hit.total > len(shown) else ""
+    names = ", ".join(one.name for one in shown)
+    out: list[RenderableType] = [f"{count(hit.total, 'workload')}: {names}{more}"]
+    bare = sum(not one.has_agent for one in hit.workloads)
+    if bare:
+        out.append(Text(f"{bare:,} of them without an agent: only their peers would drop what is theirs", "yellow"))
+    again = sum(one.is_isolated for one in hit.workloads)
+    if again:
+        out.append(f"{again:,} of them isolated already: anew, as asked now")
+    return [*out, f"{count(hit.peers, 'other host')} would drop what goes to and comes from them"]
+
+
+def released_words(found: Iterable[api.ContainedView]) -> RenderableType:
+    """Quarantines that are to end."""
+    table = Rows(("workload", "level", "since", "until", "by", "why"), heads=2)
+    for one in found:
+        table.add(one.name, one.level, say_time(one.since), say_time(one.until), one.by, one.why)
     return table
 
 

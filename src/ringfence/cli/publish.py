@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from typing import Annotated, Literal, cast, get_args
 
+import msgspec
 import typer
 
 from ringfence.cli.as_draft import draft_of
-from ringfence.cli.fleet import YesOption, confirm
+from ringfence.cli.consent import NoteOption, PlannedOption, WhyOption, YesOption, confirm, reason
+from ringfence.cli.fleet import NOTHING
 from ringfence.cli.fleet_words import diff_words, plan_words, rollout_words
 from ringfence.cli.remote import fleet, parse_duration, say_time
 from ringfence.cli.session import CLEAN, FINDINGS, Session
-from ringfence.cli.tables import Rows
+from ringfence.cli.tables import Rows, count
 from ringfence.client.client import Client
 from ringfence.core.errors import InputError
 from ringfence.wire import api
 from ringfence.wire.messages import Live, Probe
 
 _POLL_S = 1.0
-NoteOption = Annotated[str, typer.Option("--note", help="What it is for, for the audit log.")]
 CanaryOption = Annotated[
     str, typer.Option("--canary", metavar="WHO", help="Who goes first: a share like 5%, or a selector.")
 ]
@@ -36,10 +37,6 @@ RefusedOption = Annotated[
     bool, typer.Option("--accept-refused", help="Go on although some allows stay closed somewhere.")
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Until every host read it back, or it stopped (exit 1).")]
-PlannedOption = Annotated[
-    str,
-    typer.Option("--planned", metavar="DIGEST", help="The plan that was looked at; refused if it is another by now."),
-]
 WithinOption = Annotated[str, typer.Option("--within", metavar="TIME", help="How long to wait (exit 3 after that).")]
 
 
@@ -99,13 +96,12 @@ def apply(
     """
     how = how_of(canary, live, grace, trial, probe or [], accept_refused=accept_refused)
     draft = draft_of(session.estate, current(client) if base is None else base, note)
-    if not session.is_json:
-        shown = client.plan(api.Plan(draft))
-        for line in plan_words(shown):
-            session.say(line)
-        if confirm(session, f"apply this to {shown.hosts} hosts?", yes=yes):
-            planned = planned or shown.digest
-    applied = client.apply(api.Apply(draft, how, planned))
+    shown = _shown(session, client, draft)
+    if shown is None:
+        return _nothing(session, client)
+    draft = msgspec.structs.replace(draft, note=reason(session, note, "a new version of the policies"))
+    confirm(session, f"apply this to {count(shown.hosts, 'host')}?", yes=yes)
+    applied = client.apply(api.Apply(draft, how, planned or shown.digest))
     session.show_findings(applied.findings)
     return _end(session, client, applied, wait=wait, within=within)
 
@@ -122,12 +118,40 @@ def rollback(
     accept_refused: RefusedOption = False,
     wait: WaitOption = False,
     within: WithinOption = "10m",
+    planned: PlannedOption = "",
+    yes: YesOption = False,
 ) -> int:
     """Put what an old version says in force, as a new version. A test that fails today is told, and stops nothing."""
     how = how_of(canary, live, grace, trial, [], accept_refused=accept_refused)
-    applied = client.rollback(api.Rollback(version, current(client), note, how))
+    base, old = current(client), client.version(version)
+    shown = _shown(session, client, api.Draft(old.files, base, old.settings))
+    if shown is None:
+        return _nothing(session, client)
+    note = reason(session, note, "going back")
+    confirm(session, f"go back to version {version} on {count(shown.hosts, 'host')}?", yes=yes)
+    applied = client.rollback(api.Rollback(version, base, note, how, planned or shown.digest))
     session.show_findings(applied.findings)
     return _end(session, client, applied, wait=wait, within=within)
+
+
+def _shown(session: Session, client: Client, draft: api.Draft) -> api.Planned | None:
+    """What a draft would do, said to people; None: word for word it is what is in force."""
+    try:
+        shown = client.plan(api.Plan(draft))
+    except InputError as error:
+        if error.code != "nothing-changed":
+            raise
+        return None
+    for line in plan_words(shown):
+        session.say(line)
+    return shown
+
+
+def _nothing(session: Session, client: Client) -> int:
+    (newest,) = client.versions(limit=1)
+    session.say(f"version {newest.number} says this word for word")
+    session.emit({"version": newest, "rollout": client.rollout(), "changed": False}, NOTHING)
+    return CLEAN
 
 
 def how_of(
@@ -164,7 +188,8 @@ def _probe(text: str) -> Probe:
 def _end(session: Session, client: Client, applied: api.Applied, *, wait: bool, within: str) -> int:
     session.say(f"version {applied.version.number} is published")
     found = _waited(client, parse_duration(within).total_seconds()) if wait else applied.rollout or client.rollout()
-    session.emit({"version": applied.version, "rollout": found}, *rollout_words(found))
+    document = {"version": applied.version, "rollout": found, "changed": True}
+    session.emit(document, *rollout_words(found))
     return FINDINGS if found.stage == "stopped" else CLEAN
 
 
@@ -186,9 +211,16 @@ def rollout(
     go_on: Annotated[bool, typer.Option("--go-on", help="Everybody now, whatever the canary says.")] = False,
     wait: WaitOption = False,
     within: WithinOption = "10m",
+    yes: YesOption = False,
 ) -> int:
     """How far the newest version is, and which hosts are behind. Exit 1 when it stopped."""
-    found = client.go_on() if go_on else client.rollout()
+    found = client.rollout()
+    if go_on:
+        if found.stage in ("canary", "stopped"):
+            for line in rollout_words(found):
+                session.say(line)
+            confirm(session, f"roll version {found.version} out to everybody now?", yes=yes)
+        found = client.go_on()
     if wait:
         found = _waited(client, parse_duration(within).total_seconds())
     session.emit(found, *rollout_words(found))
@@ -223,7 +255,8 @@ def versions(
 
 def propose(session: Session, client: Client, note: NoteOption = "") -> int:
     """Put the estate's policies before a second person, who approves or rejects them."""
-    made = client.propose(draft_of(session.estate, current(client), note))
+    draft = draft_of(session.estate, current(client), reason(session, note, "a proposal"))
+    made = client.propose(draft)
     session.emit(made, f"proposal {made.id}: somebody else approves it with `ringfence proposals --approve {made.id}`")
     return CLEAN
 
@@ -233,28 +266,35 @@ def proposals(
     client: Client,
     approve: Annotated[str | None, typer.Option(metavar="ID", help="Publish that one, and roll it out.")] = None,
     reject: Annotated[str | None, typer.Option(metavar="ID", help="Decide against that one.")] = None,
-    why: Annotated[str, typer.Option("--why", help="The reason, for the audit log.")] = "",
+    why: WhyOption = "",
     canary: CanaryOption = "",
     live: LiveOption = "drain",
     grace: GraceOption = "60s",
     trial: TrialOption = "90s",
     accept_refused: RefusedOption = False,
+    planned: PlannedOption = "",
+    yes: YesOption = False,
 ) -> int:
     """Policies that wait for a second person."""
     if approve is not None:
         how = how_of(canary, live, grace, trial, [], accept_refused=accept_refused)
-        text = client.proposal(approve)
-        shown = client.plan(api.Plan(api.Draft(text.files, text.base or 0, text.settings)))
-        if not session.is_json:
-            for line in plan_words(shown):
-                session.say(line)
-        applied = client.approve(approve, api.Approve(shown.digest, how))
-        return _end(session, client, applied, wait=False, within="10m")
+        return _approve(session, client, approve, how, planned=planned, yes=yes)
     if reject is not None:
-        client.reject(reject, why)
+        client.reject(reject, reason(session, why, "turning a proposal down"))
     found = client.proposals()
     table = Rows(("id", "at", "by", "note", "from version>", "files"))
     for one in found:
         table.add(one.id, say_time(one.at), one.actor, one.note, str(one.base or 0), " ".join(one.files))
     session.emit(found, table if found else "nothing waits")
     return CLEAN
+
+
+def _approve(session: Session, client: Client, id_: str, how: api.How, *, planned: str, yes: bool) -> int:
+    """Publish what somebody else proposed, once it was looked at."""
+    text = client.proposal(id_)
+    shown = client.plan(api.Plan(api.Draft(text.files, text.base or 0, text.settings)))
+    for line in plan_words(shown):
+        session.say(line)
+    confirm(session, f"publish proposal {id_} to {count(shown.hosts, 'host')}?", yes=yes)
+    applied = client.approve(id_, api.Approve(planned or shown.digest, how))
+    return _end(session, client, applied, wait=False, within="10m")

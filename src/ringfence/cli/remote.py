@@ -26,7 +26,6 @@ ServerOption = Annotated[
     str | None,
     typer.Option("--server", metavar="URL", help="Another controller than the usual one.", show_default="as logged in"),
 ]
-WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the audit log.")]
 WorkloadsArgument = Annotated[
     list[str], typer.Argument(metavar="WORKLOAD...", help="Names, UUIDs or selectors like `app=shop,env=prod`.")
 ]

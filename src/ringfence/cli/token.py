@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ringfence.cli.consent import YesOption, confirm
 from ringfence.cli.remote import fleet, in_time, say_time, show_token
 from ringfence.cli.session import CLEAN, Session
 from ringfence.cli.tables import Rows
@@ -35,9 +36,15 @@ def grant(
 
 @fleet(app, "revoke", epilog="Example: ringfence token revoke 2ab004f4f984")
 def revoke(
-    session: Session, client: Client, id: Annotated[str, typer.Argument(help="The token's id, as `list` shows it.")]
+    session: Session,
+    client: Client,
+    id: Annotated[str, typer.Argument(help="The token's id, as `list` shows it.")],
+    yes: YesOption = False,
 ) -> int:
     """A token is refused from now on."""
+    held = {one.id: one for one in client.tokens()}.get(id)
+    if held is not None and held.revoked_at is None:
+        confirm(session, f"refuse the token of {held.name} from now on?", yes=yes)
     client.revoke_token(id)
     session.emit({"revoked": id}, f"token {id} is refused from now on")
     return CLEAN

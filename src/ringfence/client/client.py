@@ -240,6 +240,9 @@ class Client:
     def quarantines(self) -> list[api.ContainedView]:
         return self.every("/quarantines", api.ContainedView)
 
+    def plan_quarantine(self, asked: api.Contain) -> api.ContainPlanned:
+        return self.post("/quarantines/plan", asked, api.ContainPlanned)
+
     def quarantine(self, asked: api.Contain) -> list[api.ContainedView]:
         return self.post("/quarantines", asked, list[api.ContainedView])
 

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import msgspec
 
+from ringfence.controller import audit
 from ringfence.controller.access import Principal
 from ringfence.controller.estate import settings_in
 from ringfence.controller.foreseeing import ENFORCED, Foreseen, digest_of, failsafe_views, foresee, same_plan
@@ -88,8 +89,9 @@ class Applying:
 
     async def apply(self, asked: api.Apply, *, by: Principal) -> api.Applied:
         """Publish a draft and begin to roll it out. Raises as `Versions.publish` and `Rollouts.begin`, and InputError
-        `plan-changed`."""
+        `plan-changed`, `no-reason`."""
         by.demand("rollout")
+        audit.demand_reason(asked.draft.note, "a new version of the policies")
         manner, canary = self._manner(asked.how), self._canary(asked.how)
         draft = await think(draft_of, asked.draft)
         if asked.plan:
@@ -98,9 +100,15 @@ class Applying:
         return await self._roll_out(published, manner, canary, by)
 
     async def rollback(self, asked: api.Rollback, *, by: Principal) -> api.Applied:
-        """What an old version says, as a new one. Raises as `Versions.rollback` and `Rollouts.begin`."""
+        """What an old version says, as a new one. Raises as `Versions.rollback` and `Rollouts.begin`, and InputError
+        `plan-changed`, `no-reason`."""
         by.demand("rollout")
+        audit.demand_reason(asked.note, "going back")
         manner, canary = self._manner(asked.how), self._canary(asked.how)
+        if asked.plan:
+            old = await self._versions.get(asked.to)
+            shown = await self._versions.preview(Draft(old.files, asked.base, old.settings))
+            same_plan(asked.plan, digest_of(diff_view(shown)))
         published = await self._versions.rollback(
             asked.to, by=by, base=asked.base, note=asked.note, accept_refused=asked.how.accept_refused
         )

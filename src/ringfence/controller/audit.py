@@ -20,7 +20,7 @@ import msgspec
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from ringfence.core.errors import Finding
+from ringfence.core.errors import Finding, InputError
 from ringfence.core.identity.workload import utc
 from ringfence.ports.state import AuditEntry, AuditHead, Change, View, Where
 from ringfence.wire.envelope import key_id
@@ -54,6 +54,12 @@ def record(
     entry = msgspec.structs.replace(unsealed, hash=hash_of(unsealed))
     tx.add(entry)
     return entry
+
+
+def demand_reason(why: str, what: str) -> None:
+    """What changes who may talk to whom says why, in the log. Raises InputError `no-reason`."""
+    if not why.strip():
+        raise InputError("no-reason", f"{what} needs a reason", help="say it with --why (`why`, or `note`, in the API)")
 
 
 def last_entry(view: View) -> AuditEntry | None:

@@ -20,7 +20,9 @@ REVISION = "workload-changes"
 """The counter of revisions."""
 
 
-def relabel(tx: Change, uuid: str, labels: Mapping[str, str], *, by: Principal, at: datetime) -> WorkloadChange | None:
+def relabel(
+    tx: Change, uuid: str, labels: Mapping[str, str], *, by: Principal, at: datetime, why: str = ""
+) -> WorkloadChange | None:
     """Give a workload these labels instead of its own; None if they are its own.
 
     Raises AccessError `not-allowed`, `outside-scope`, InputError `unknown-workload`, `bad-label-key`,
@@ -32,10 +34,11 @@ def relabel(tx: Change, uuid: str, labels: Mapping[str, str], *, by: Principal, 
     if dict(labels) == known.labels:
         return None
     tx.update(WorkloadRecord, Where("uuid", uuid), labels=dict(labels))
-    return _remember(tx, WorkloadChange(0, at, by.name, uuid, "labels", _json(known.labels), _json(dict(labels))))
+    change = WorkloadChange(0, at, by.name, uuid, "labels", _json(known.labels), _json(dict(labels)))
+    return _remember(tx, change, why)
 
 
-def set_mode(tx: Change, uuid: str, mode: Mode, *, by: Principal, at: datetime) -> WorkloadChange | None:
+def set_mode(tx: Change, uuid: str, mode: Mode, *, by: Principal, at: datetime, why: str = "") -> WorkloadChange | None:
     """Hold a workload in this mode; None if it is. Raises as `relabel`."""
     known = _workload(tx, uuid)
     by.demand_workload("mode", known.labels)
@@ -43,7 +46,7 @@ def set_mode(tx: Change, uuid: str, mode: Mode, *, by: Principal, at: datetime) 
     if mode == before:
         return None
     tx.update(WorkloadRecord, Where("uuid", uuid), mode_in=mode.inbound, mode_out=mode.outbound)
-    return _remember(tx, WorkloadChange(0, at, by.name, uuid, "mode", _json(before), _json(mode)))
+    return _remember(tx, WorkloadChange(0, at, by.name, uuid, "mode", _json(before), _json(mode)), why)
 
 
 def retire(tx: Change, uuid: str, *, by: Principal, at: datetime, why: str) -> None:
@@ -64,10 +67,10 @@ def retire(tx: Change, uuid: str, *, by: Principal, at: datetime, why: str) -> N
     audit.record(tx, at=at, actor=by.name, action="workload.retire", subject=uuid, details=details)
 
 
-def _remember(tx: Change, change: WorkloadChange) -> WorkloadChange:
+def _remember(tx: Change, change: WorkloadChange, why: str) -> WorkloadChange:
     numbered = msgspec.structs.replace(change, revision=tx.next(REVISION))
     tx.add(numbered)
-    details = {"revision": numbered.revision, "before": change.before, "after": change.after}
+    details = {"revision": numbered.revision, "before": change.before, "after": change.after, "why": why}
     action = f"workload.{change.what}"
     audit.record(tx, at=change.at, actor=change.actor, action=action, subject=change.uuid, details=details)
     return numbered

@@ -74,8 +74,7 @@ class Collecting:
         """Tell a host to send a bundle. Raises AccessError `not-allowed`, `outside-scope`, InputError
         `unknown-workload`, `no-reason`, BusError."""
         by.demand("evidence")
-        if not asked.why.strip():
-            raise InputError("no-reason", "evidence needs a reason", help="say it with --why")
+        audit.demand_reason(asked.why, "evidence")
         workload, now, id_ = self._workloads.find(asked.workload), self._clock(), secrets.token_hex(8)
         by.demand_workload("evidence", workload.labels)
         view = EvidenceView(id_, workload.uuid, workload.name, now, by.name, "asked")
@@ -149,8 +148,7 @@ class Collecting:
         """Forget a bundle, whether it is here yet or not. Raises AccessError `not-allowed`, `outside-scope`, InputError
         `no-reason`, `unknown-evidence`."""
         by.demand("erase")
-        if not why.strip():
-            raise InputError("no-reason", "deleting evidence needs a reason", help="say it with --why")
+        audit.demand_reason(why, "deleting evidence")
         view = await asyncio.to_thread(self._view, id_)
         if view is None:
             raise _unknown(id_)
@@ -207,10 +205,14 @@ class Collecting:
         return view, self._folder / id_ / _BUNDLE
 
     def _view(self, id_: str) -> EvidenceView | None:
-        folder = self._folder / id_
-        order = folder / "order.json"
-        if not _ID.fullmatch(id_) or not order.exists():
+        """None where there is none, or it is deleted at this moment."""
+        try:
+            return self._read(self._folder / id_) if _ID.fullmatch(id_) else None
+        except FileNotFoundError:
             return None
+
+    def _read(self, folder: Path) -> EvidenceView:
+        order = folder / "order.json"
         view = msgspec.json.decode(order.read_bytes(), type=EvidenceView)
         digest = folder / _DIGEST
         if digest.exists():

@@ -22,7 +22,10 @@ from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.intent.isolate import bound_addresses
 from ringfence.ports.state import CONTESTED, Change, LeaseRecord, QuarantineRecord, State, View, Where, WrittenException
+from ringfence.wire.api import ContainPlanned, Hit
 from ringfence.wire.messages import Realised
+
+_MOST_HIT = 1000
 
 LEVELS: Mapping[str, tuple[WrittenException, ...]] = {
     "isolate": (),
@@ -108,8 +111,7 @@ class Containing:
         `bad-exception`.
         """
         by.demand("quarantine")
-        if not why.strip():
-            raise InputError("no-reason", "a quarantine needs a reason", help="say it with --why")
+        audit.demand_reason(why, "a quarantine")
         if level not in LEVELS:
             raise InputError("unknown-level", f"there is no level `{level}`", help=f"levels: {', '.join(LEVELS)}")
         exceptions = (*LEVELS[level], *allow)
@@ -139,9 +141,19 @@ class Containing:
         self.on_begun()
         return tuple(records)
 
+    async def plan(self, workloads: Iterable[str]) -> ContainPlanned:
+        """Whom an isolation of workloads (UUIDs) would hit. Nothing is changed."""
+        inputs, hosts = self._reconciler.inputs, self._reconciler.desired.assignments
+        isolated = {record.workload for record in await self.live()}
+        wanted = set(workloads)
+        found = (w for w in inputs.inventory.workloads if w.uuid in wanted)
+        named = sorted((Hit(w.name, w.has_agent, w.uuid in isolated) for w in found), key=lambda one: one.name)
+        return ContainPlanned(tuple(named[:_MOST_HIT]), len(named), len(hosts.keys() - wanted))
+
     async def release(self, workloads: Iterable[str], *, why: str, by: Principal) -> int:
-        """End quarantines: how many. Raises AccessError, InputError `not-quarantined`."""
+        """End quarantines: how many. Raises AccessError, InputError `no-reason`, `not-quarantined`."""
         by.demand("release")
+        audit.demand_reason(why, "the end of a quarantine")
         now, wanted = self._clock(), sorted(set(workloads))
 
         def work(tx: Change) -> int:

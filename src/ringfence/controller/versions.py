@@ -244,8 +244,10 @@ class Versions:
     # ---- two people ------------------------------------------------------------------------------------------------
 
     async def propose(self, draft: Draft, *, by: Principal) -> Proposal:
-        """Put a draft before a second person. It must be such that it could be published; raises as `publish`."""
+        """Put a draft before a second person. It must be such that it could be published; raises as `publish`, and
+        InputError `no-reason`."""
         by.demand("propose")
+        audit.demand_reason(draft.note, "a proposal")
         judged = await self._prepare(draft, by)
         _refuse(judged, accept=True)
         proposal = Proposal(
@@ -465,17 +467,17 @@ def changed_policies(before: Iterable[Policy], after: Iterable[Policy]) -> Itera
     old, new = ({policy.name: policy for policy in policies} for policies in (before, after))
     for name in sorted(old.keys() | new.keys()):
         versions = tuple(side[name] for side in (old, new) if name in side)
-        if len(versions) == 1 or _said(versions[0]) != _said(versions[1]):
+        if len(versions) == 1 or written(versions[0]) != written(versions[1]):
             yield name, versions
 
 
-def _said(value: object) -> bytes:
+def written(value: object) -> bytes:
     """What was written, wherever it stands."""
     return msgspec.json.encode(_without_places(msgspec.to_builtins(value)), order="deterministic")
 
 
 def _forbids(policy: Policy) -> bytes:
-    return _said([rule for rule in policy.rules if rule.action == "forbid"])
+    return written([rule for rule in policy.rules if rule.action == "forbid"])
 
 
 def _without_places(value: Any) -> Any:

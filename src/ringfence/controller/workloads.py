@@ -14,7 +14,7 @@ from typing import get_args
 
 import msgspec
 
-from ringfence.controller import changes
+from ringfence.controller import audit, changes
 from ringfence.controller.access import Principal, check_labels
 from ringfence.controller.estate import read_workload
 from ringfence.controller.foreseeing import ENFORCED, Foreseen, digest_of, failsafe_views, same_plan
@@ -22,6 +22,7 @@ from ringfence.controller.joining import Revoked
 from ringfence.controller.presence import Presence
 from ringfence.controller.reconcile import Reconciler
 from ringfence.controller.relabelling import broken_tests, relabelled, world_after, world_in_modes
+from ringfence.controller.versions import written
 from ringfence.core.engine.prove import Proof
 from ringfence.core.errors import FindingsError, InputError
 from ringfence.core.identity.inventory import Inventory
@@ -41,11 +42,13 @@ from ringfence.wire.api import (
     RefusedClaim,
     Relabel,
     SetMode,
+    Turn,
     WorkloadView,
 )
 from ringfence.wire.messages import Heartbeat, Realised
 
 _STATES = frozenset(get_args(HostState))
+_MOST_TURNS = 1000
 
 
 class Workloads:
@@ -191,6 +194,7 @@ class Workloads:
             foreseen.sessions,
             failsafe_views(world),
             self._digest(diff, labels),
+            sum(self.inventory.by_uuid[uuid].labels != new for uuid, new in labels.items()),
         )
 
     def _becoming(self, asked: Relabel) -> dict[str, dict[str, str]]:
@@ -216,8 +220,9 @@ class Workloads:
 
     async def relabel(self, asked: Relabel, *, by: Principal) -> int:
         """How many workloads changed; all or none. Raises as `changes.relabel`, and as `plan_labels`; FindingsError for
-        tests that hold now and would not; InputError `labels-changed`, `plan-changed`."""
+        tests that hold now and would not; InputError `labels-changed`, `plan-changed`, `no-reason`."""
         by.demand("label")
+        audit.demand_reason(asked.why, "a change of labels")
         now, planned = self._clock(), self._becoming(asked)
         for uuid, labels in planned.items():
             by.demand_workload("label", self.inventory.by_uuid[uuid].labels, labels)
@@ -234,7 +239,7 @@ class Workloads:
                 if known is not None and _relabelled(known.labels, asked) != labels:
                     message = f"somebody changed the labels of `{known.name}` meanwhile"
                     raise InputError("labels-changed", message, help="look at the plan again")
-                if changes.relabel(tx, uuid, labels, by=by, at=now):
+                if changes.relabel(tx, uuid, labels, by=by, at=now, why=asked.why):
                     out.append(uuid)
             return out
 
@@ -242,11 +247,18 @@ class Workloads:
 
     def plan_mode(self, asked: SetMode, *, days: int = 7) -> ModesPlanned:
         """What would stop, each host in its mode. Slow: for a thread. Raises as `set_mode`."""
-        world, by_uuid = self._world(), self.inventory.by_uuid
-        modes = {uuid: _becoming(by_uuid[uuid].mode, asked) for uuid in self._held(asked)}
-        foreseen = self._foresee(world_in_modes(world, modes), days, None)
-        changed = sum(by_uuid[uuid].mode != mode for uuid, mode in modes.items())
-        return ModesPlanned(changed, foreseen.impact, foreseen.sessions)
+        world, turned = self._world(), self._turned(asked)
+        foreseen = self._foresee(world_in_modes(world, {w.uuid: mode for w, mode in turned}), days, None)
+        turns = tuple(Turn(w.name, w.mode, mode) for w, mode in turned[:_MOST_TURNS])
+        failsafe, digest = failsafe_views(world), _digest_of_turns(world, turned)
+        return ModesPlanned(len(turned), foreseen.impact, foreseen.sessions, turns, failsafe, digest)
+
+    def _turned(self, asked: SetMode) -> list[tuple[Workload, Mode]]:
+        """Those whose mode would be another, with that mode, by name. Raises as `_held`."""
+        by_uuid = self.inventory.by_uuid
+        held = sorted((by_uuid[uuid] for uuid in self._held(asked)), key=lambda w: w.name)
+        turned = ((w, _becoming(w.mode, asked)) for w in held)
+        return [(w, mode) for w, mode in turned if mode != w.mode]
 
     def _held(self, asked: SetMode) -> list[str]:
         """Those asked for that run an agent, by UUID. Raises InputError as `pick`, `no-agent`."""
@@ -260,14 +272,17 @@ class Workloads:
         """How many workloads changed; all or none. Those without an agent are left out: nothing would hold them to it.
         Raises as `relabel`, InputError `no-agent`: there are no others."""
         by.demand("mode")
+        audit.demand_reason(asked.why, "a change of mode")
         now, uuids = self._clock(), self._held(asked)
+        if asked.plan:
+            same_plan(asked.plan, _digest_of_turns(self._world(), self._turned(asked)))
 
         def work(tx: Change) -> list[str]:
             out = []
             for uuid in uuids:
                 known = read_workload(tx, uuid)
                 mode = _becoming(known.mode if known is not None else Mode(), asked)
-                if changes.set_mode(tx, uuid, mode, by=by, at=now):
+                if changes.set_mode(tx, uuid, mode, by=by, at=now, why=asked.why):
                     out.append(uuid)
             return out
 
@@ -287,6 +302,12 @@ class Workloads:
             await self._refresh(uuid)
             count += 1
         return count
+
+
+def _digest_of_turns(world: World, turned: Iterable[tuple[Workload, Mode]]) -> str:
+    """Another one as soon as other hosts turn, from or to other modes, as other identities, or under other policies."""
+    turns = [(w.uuid, w.labels, w.mode, mode) for w, mode in turned]
+    return digest_of(DiffView(0, 0), turns, [written(policy) for policy in world.policies])
 
 
 def _becoming(before: Mode, asked: SetMode) -> Mode:

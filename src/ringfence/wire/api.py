@@ -608,7 +608,7 @@ class Contain(_Asked, frozen=True):
     for_s: Seconds | None = None
 
 
-class Contained(msgspec.Struct, frozen=True):
+class Hit(msgspec.Struct, frozen=True):
     """Who would be isolated."""
 
     name: str
@@ -621,7 +621,7 @@ class Contained(msgspec.Struct, frozen=True):
 class ContainPlanned(msgspec.Struct, frozen=True):
     """What an isolation would hit. Nothing is changed."""
 
-    workloads: tuple[Contained, ...]
+    workloads: tuple[Hit, ...]
     """By name; at most a thousand of them."""
     total: int
     peers: int

@@ -87,7 +87,7 @@ def enforce(scene: Scene) -> None:
     scene.steady.start_probing()
     began = time.monotonic()
     for who in (CANARY, OTHERS):
-        changed = scene.client.set_mode(api.SetMode((who,), "enforce", "enforce"))
+        changed = scene.client.set_mode(api.SetMode((who,), "enforce", "enforce", "the traffic was learned"))
         story.say(f"[bold]ringfence mode '{who}' --both enforce[/]: {changed} hosts")
         await_(lambda: _proven(scene) == scene.hosts, within_s=_PROVEN_S)
     took = time.monotonic() - began

@@ -23,7 +23,7 @@ export function RollbackDialog({ base, to, onClose }: { base: InForce; to: numbe
   const wanted = old.data ? { ...base, settings: old.data.settings } : undefined;
   const plan = usePlan(wanted, old.data?.files ?? null, PLAN_DAYS);
   const back = useMutation({
-    mutationFn: () => told(api.POST("/v1/rollback", { body: { to, base: base.number, note: note.trim(), how: howOf(chosen) } })),
+    mutationFn: () => told(api.POST("/v1/rollback", { body: { to, base: base.number, note: note.trim(), how: howOf(chosen), plan: plan.data?.digest ?? "" } })),
     onSuccess: ({ version }) => {
       say(`Version ${version.number} says what version ${to} said`);
       void lookAgain();

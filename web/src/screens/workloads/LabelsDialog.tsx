@@ -51,7 +51,7 @@ export function LabelsDialog({ workloads, known, onClose, onDone }: Props) {
           {fails ? <Check isOn={isAccepted} onChange={accept}>Go on although tests would fail</Check> : <span />}
           <Button onClick={onClose}>Cancel</Button>
           {plan.data ? (
-            <Button look="primary" isBusy={apply.isPending} disabled={fails && !isAccepted} onClick={() => apply.mutate()}>Apply to {count(workloads.length)}</Button>
+            <Button look="primary" isBusy={apply.isPending} disabled={why.trim() === "" || (fails && !isAccepted)} onClick={() => apply.mutate()}>Apply to {count(workloads.length)}</Button>
           ) : (
             <Button look="primary" isBusy={plan.isPending} disabled={!isReady} onClick={() => plan.mutate()}>Show what it does</Button>
           )}
@@ -70,7 +70,7 @@ export function LabelsDialog({ workloads, known, onClose, onDone }: Props) {
         </div>
       </Section>
       <TakeOff workloads={workloads} removed={removed} onChange={(next) => change(() => setRemoved(next))} />
-      <Area name="Why" help="Stands in the audit log." value={why} onChange={(event) => setWhy(event.target.value)} />
+      <Area name="Why" help="Stands in the audit log." required value={why} onChange={(event) => setWhy(event.target.value)} />
       {plan.isPending && <Loading lines={3} />}
       {plan.data && <Section title="What it does"><Impact of={plan.data} /></Section>}
       {(apply.error ?? plan.error) && <ErrorBox error={apply.error ?? plan.error} />}

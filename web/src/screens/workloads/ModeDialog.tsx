@@ -8,7 +8,7 @@ import type { ModeName, Workload } from "../../api/types";
 import { MODE_HELP } from "../../ui/Badge";
 import { ErrorBox, Loading, Note } from "../../ui/Box";
 import { Button } from "../../ui/Button";
-import { Options } from "../../ui/Field";
+import { Area, Options } from "../../ui/Field";
 import { Dialog, say, Section } from "../../ui/Over";
 import { plural, printable } from "../../words";
 import { Stops } from "../../parts/Stops";
@@ -25,15 +25,16 @@ const CHOICES: readonly { id: Choice; name: string; help: string }[] = [
 export function ModeDialog({ workloads, onClose, onDone }: { workloads: readonly Workload[]; onClose: () => void; onDone: () => void }) {
   const [inbound, setInbound] = useState<Choice>("same");
   const [outbound, setOutbound] = useState<Choice>("same");
+  const [why, setWhy] = useState("");
   const unmanaged = workloads.filter((one) => one.state === "unmanaged").length;
   const isChosen = inbound !== "same" || outbound !== "same";
-  const asked = { workloads: workloads.map((one) => one.uuid), inbound: inbound === "same" ? null : inbound, outbound: outbound === "same" ? null : outbound };
+  const asked = { workloads: workloads.map((one) => one.uuid), inbound: inbound === "same" ? null : inbound, outbound: outbound === "same" ? null : outbound, why: "", plan: "" };
   const plan = useQuery({
     queryKey: ["modes-plan", asked], enabled: isChosen && unmanaged < workloads.length, retry: false,
     queryFn: ({ signal }) => told(api.POST("/v1/modes/plan", { body: asked, signal })),
   });
   const set = useMutation({
-    mutationFn: () => told(api.POST("/v1/modes", { body: asked })),
+    mutationFn: () => told(api.POST("/v1/modes", { body: { ...asked, why: why.trim(), plan: plan.data?.digest ?? "" } })),
     onSuccess: ({ changed }) => {
       say(`Mode of ${plural(changed, "workload")} changed`);
       void refresh("workloads", "workload", "status", "audit");
@@ -46,7 +47,7 @@ export function ModeDialog({ workloads, onClose, onDone }: { workloads: readonly
       foot={
         <>
           <Button onClick={onClose}>Cancel</Button>
-          <Button look="primary" isBusy={set.isPending} disabled={!isChosen || plan.isLoading} onClick={() => set.mutate()}>Change mode</Button>
+          <Button look="primary" isBusy={set.isPending} disabled={!isChosen || !plan.data || why.trim() === ""} onClick={() => set.mutate()}>Change mode</Button>
         </>
       }
     >
@@ -57,6 +58,7 @@ export function ModeDialog({ workloads, onClose, onDone }: { workloads: readonly
       {isChosen && unmanaged < workloads.length && (
         <Section title="What it does">{plan.error ? <ErrorBox error={plan.error} onRetry={() => void plan.refetch()} /> : plan.data ? <Stops of={plan.data} /> : <Loading lines={3} />}</Section>
       )}
+      <Area name="Why" help="Stands in the audit log." required value={why} onChange={(event) => setWhy(event.target.value)} />
       {unmanaged > 0 && <Note>{plural(unmanaged, "workload")} without an agent: a mode is kept for {unmanaged === 1 ? "it" : "them"}, but nothing there enforces it.</Note>}
       {set.error && <ErrorBox error={set.error} />}
     </Dialog>
