@@ -7,6 +7,7 @@ import base64
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,11 +15,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from databases import opened
 
-from ringfence.controller import audit
-from ringfence.controller.access import AccessError
+from ringfence.controller import audit, changes
+from ringfence.controller.access import AccessError, Principal
 from ringfence.controller.ca import Authority, Issued, csr_of, new_key
 from ringfence.controller.joining import AGAIN, Joining, Revoked, _certificate, _free_name
-from ringfence.ports.state import Certificate, Change, State, Where, WorkloadRecord
+from ringfence.ports.state import AuditEntry, Certificate, Change, Record, State, View, Where, WorkloadRecord
 from ringfence.wire.join import renewal_of
 
 A = UUID("11111111-1111-4111-8111-111111111111")
@@ -196,5 +197,63 @@ def test_hosts_of_one_name_are_numbered(estate: Callable[[Callable[[Estate], Awa
         names = [await found.state.write(named) for _ in range(9)]
         assert names == [f"web-{number}" for number in range(2, 11)]
         assert await found.state.write(lambda tx: _free_name(tx, "db")) == "db"
+
+    estate(work)
+
+
+def test_only_what_is_revoked_is_read_at_a_start(estate: WithEstate) -> None:
+    """Out of all certificates there ever were; retired workloads are among them."""
+
+    async def work(made: Estate) -> None:
+        retired = UUID(int=7)
+        gone = made.authority.issue_svid(csr_of(new_key()), retired, now=NOW)
+
+        def add(tx: Change) -> None:
+            tx.add(WorkloadRecord(str(retired), "old", {}, NOW), _certificate(gone, str(retired), "machine-2"))
+            audit.record(tx, at=NOW, actor="test", action="agent.enrol", subject=str(retired), details={})
+
+        await made.state.write(add)
+        admin = Principal("ann", ("administrator",))
+        await made.state.write(lambda tx: changes.retire(tx, str(retired), by=admin, at=NOW, why="gone"))
+        asked: list[tuple[Where, ...]] = []
+
+        def watched(view: View) -> None:
+            class Watched:
+                def find(self, kind: type[Record], *where: Where, **more: Any) -> list[Any]:
+                    asked.append(where)
+                    return view.find(kind, *where, **more)
+
+            made.revoked.load(cast(View, Watched()))
+
+        await made.state.read(watched)
+        assert asked == [(Where("revoked_at", None, "!="),)]
+        assert made.revoked(gone.serial, retired)
+        assert made.revoked.is_gone(str(retired))
+        assert not made.revoked(made.first.serial, A)
+
+    estate(work)
+
+
+def test_certificates_that_were_replaced_are_forgotten_in_time(estate: WithEstate) -> None:
+    """Long after nothing can be had for them; the last one of a host, and what was revoked, stay. It is audited."""
+
+    async def work(made: Estate) -> None:
+        key = new_key()
+        second = await made.renew(made.first, made.key, key)
+        made.now = NOW + timedelta(days=60)
+        assert await made.joining.forget() == 0
+        made.now = NOW + timedelta(days=62)
+        assert await made.joining.forget() == 1
+        assert await made.joining.forget() == 0
+        assert [one.serial for one in await made.certificates()] == [second.serial]
+        entries = await made.state.read(lambda view: view.find(AuditEntry, Where("action", "certificates.forget")))
+        assert [entry.details for entry in entries] == ['{"count":1}']
+
+        made.now = NOW
+        third = await made.renew(second, key, new_key())
+        await made.joining.revoke(str(A), why="stolen", by="ann")
+        made.now = NOW + timedelta(days=100)
+        assert await made.joining.forget() == 0
+        assert {one.serial for one in await made.certificates()} == {second.serial, third.serial}
 
     estate(work)

@@ -493,6 +493,7 @@ class Controller:
         if head is not None:
             path = self.settings.directory / "audit-head.json"
             await asyncio.to_thread(path.write_bytes, msgspec.json.encode(head))
+        await self.joining.forget()
 
     # ---- what people do, where it takes more than one part ----------------------------------------------------------
 

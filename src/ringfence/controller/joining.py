@@ -29,6 +29,8 @@ from ringfence.wire.join import parse_join, renewal_of
 
 LATE = timedelta(days=30)
 """So long after its end a certificate may be exchanged for a new one: a host that was switched off comes back."""
+KEPT = timedelta(days=60)
+"""So long after its end a certificate that was replaced is remembered: nothing can be had for it by then."""
 AGAIN = timedelta(days=3)
 """So long a renewal whose answer was lost may be asked for again, for the same key: a weekend."""
 
@@ -41,11 +43,10 @@ class Revoked:
         self.workloads: set[str] = set()
 
     def load(self, view: View) -> None:
+        """Whoever is retired is revoked in the same transaction: those alone are read, out of all there ever were."""
         revoked = view.find(Certificate, Where("revoked_at", None, "!="))
-        known = {record.uuid for record in view.find(WorkloadRecord)}
-        gone = {one.uuid for one in view.find(Certificate)} - known
         self.serials |= {one.serial for one in revoked}
-        self.workloads |= {one.uuid for one in revoked} | gone
+        self.workloads |= {one.uuid for one in revoked}
 
     def add(self, uuid: str, serials: Iterable[str]) -> None:
         """A workload is revoked, whatever else it is given."""
@@ -133,6 +134,22 @@ class Joining:
         serials = await self._state.write(work)
         self._revoked.add(uuid, serials)
         return len(serials)
+
+    async def forget(self) -> int:
+        """Drop certificates that were replaced, and ended long ago: how many. What was revoked stays."""
+        now = self._clock()
+
+        def work(tx: Change) -> int:
+            over = (Where("not_after", now - KEPT, "<"), Where("renewed_by", None, "!="), Where("revoked_at", None))
+            if not tx.count(Certificate, *over):
+                return 0
+            count = tx.remove(Certificate, *over)
+            audit.record(
+                tx, at=now, actor="controller", action="certificates.forget", subject="ca", details={"count": count}
+            )
+            return count
+
+        return await self._state.write(work)
 
 
 class _Fork(Exception):

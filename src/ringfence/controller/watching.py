@@ -204,5 +204,5 @@ class Machines:
 
 def _slow(view: View) -> tuple[Mapping[str, Certificate], list[QuarantineRecord]]:
     """Each workload's newest certificate, and the quarantines that were not released."""
-    certificates = view.find(Certificate, Where("revoked_at", None), order="not_after")
+    certificates = view.find(Certificate, Where("renewed_by", None), Where("revoked_at", None), order="not_after")
     return {one.uuid: one for one in certificates}, view.find(QuarantineRecord, Where("released_at", None))

@@ -95,6 +95,8 @@ _FOURTH = (
     "DELETE FROM sessions WHERE token IS NULL",  # what they were opened by is not known: those people sign in again
     "ALTER TABLE sessions RENAME COLUMN powers TO claims",
     "UPDATE sessions SET claims = ''",
+    "CREATE INDEX certificates_revoked_at ON certificates (revoked_at)",
+    "CREATE INDEX certificates_renewed_by ON certificates (renewed_by)",
 )
 STEPS: Mapping[int, tuple[str, ...]] = MappingProxyType({1: _FIRST, 2: _SECOND, 3: _THIRD, 4: _FOURTH})
 """Version -> the statements that lead to it."""

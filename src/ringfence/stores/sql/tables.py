@@ -117,6 +117,8 @@ def _index(kind: type[s.Record], *columns: str, only: str | None = None) -> None
 _index(s.LeaseRecord, "workload")
 _index(s.JoinTokenRecord, "profile")
 _index(s.Certificate, "uuid")
+_index(s.Certificate, "revoked_at")
+_index(s.Certificate, "renewed_by")
 _index(s.Session, "token")
 _index(s.WorkloadChange, "uuid")
 _index(s.QuarantineRecord, "workload")
