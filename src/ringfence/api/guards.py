@@ -32,12 +32,17 @@ CSRF = "x-csrf-token"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 Connection = ASGIConnection[Any, Any, Any, Any]
 
+_GUARDED = "ringfence-guarded"
+"""In the scope of a request that was looked at already: whatever reads it before the application does asks first."""
 
 async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
     """Raises AccessError `token-refused`, `session-refused`, `cross-site`, `not-allowed`, TooMany."""
     right = handler.opt.get("right")
     limits, address = limits_of(connection), address_of(connection)
     if right == EVERYBODY:
+    if _GUARDED in connection.scope:
+        return
+    connection.scope[_GUARDED] = True  # type: ignore[literal-required]
         (limits.host if handler.opt.get("is_for_hosts") else limits.stranger)(address)
         return
     credential = credential_of(connection)

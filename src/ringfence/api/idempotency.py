@@ -4,6 +4,7 @@ The answer to the first is the answer to the second, for a day. Answers hold sec
 kept in memory only: after a restart what must not happen twice is refused by what it changes (a version's base, a
 name).
 
+INVARIANT: nothing of a request is read before its sender was found to be somebody who may ask that.
 INVARIANT: a key belongs to one token or session and one request; it is asked about again before an old answer is given.
 INVARIANT: what is being carried out is not forgotten, however much is kept: it would be carried out again.
 """
@@ -21,7 +22,7 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from ringfence.api.guards import credential_of, recognise
+from ringfence.api.guards import credential_of, guard
 from ringfence.api.problems import answer_to
 from ringfence.core.errors import InputError
 from ringfence.wire.api import MAX_BODY_BYTES
@@ -65,6 +66,7 @@ class Idempotency(ASGIMiddleware):
             error = InputError("bad-request", "the idempotency key is too long", help=help_)
             await answer_to(error, send)
             return
+        await guard(connection, scope["route_handler"])
         body = await _body_of(receive)
         if body is None:
             error = InputError("body-too-large", "the request says more than is read", help="send less at once")
@@ -75,7 +77,7 @@ class Idempotency(ASGIMiddleware):
         place = hashlib.sha256(f"{credential}\n{key}".encode()).digest()
         known = self._kept.get(place)
         if known is not None and time.monotonic() - known.at < _KEPT_S:
-            await self._again(known, request, connection, send)
+            await self._again(known, request, send)
             return
         await self._first(place, request, body, scope, send, next_app)
 
@@ -118,10 +120,8 @@ class Idempotency(ASGIMiddleware):
         self,
         known: _Kept,
         request: bytes,
-        connection: ASGIConnection[Any, Any, Any, Any],
         send: Send,
     ) -> None:
-        await recognise(connection)
         if known.request != request:
             help_ = "use a new key for each request"
             error = InputError("key-reused", "the idempotency key was used for another request", help=help_)
