@@ -5,6 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 WEB := $(VENV)/.web
+# Tests wait for half of their time, so there are more workers than cores. A file is one worker's, the long ones first
+# (tests/conftest.py).
+CORES := $(shell nproc 2>/dev/null || echo 2)
+TESTED := $(BIN)/pytest --dist loadfile --no-loadscope-reorder
+QUICK := $(TESTED) -n $(shell echo $$(($(CORES) < 4 ? 2 * $(CORES) : 8))) -m "not kernel" tests
+KERNEL := $(TESTED) -n $(shell echo $$(($(CORES) < 4 ? $(CORES) + 1 : 4))) -m kernel tests
 
 .PHONY: help web demo test test-fast test-kernel check format bench clean
 
@@ -29,15 +35,15 @@ test: $(WEB) ## everything CI runs: house rules, types, unit, differential, kern
 	@scripts/setup --system
 	@$(MAKE) --no-print-directory check
 	@[ ! -d web/node_modules ] || (cd web && npm run -s test)
-	@$(BIN)/pytest -n 2 -m "not kernel" tests
-	@$(BIN)/pytest -m kernel tests
+	@$(QUICK)
+	@$(KERNEL)
 
 test-fast: $(WEB) ## tests without the kernel ones
-	@$(BIN)/pytest -n 2 -m "not kernel" tests
+	@$(QUICK)
 
 test-kernel: $(STAMP) ## tests with real packets (root)
 	@scripts/setup --system
-	@$(BIN)/pytest -m kernel tests
+	@$(KERNEL)
 
 check: $(STAMP) ## format, lint, types and import contracts, in seconds
 	@$(BIN)/ruff format --check -q src tests bench || { echo "run: make format"; exit 1; }
