@@ -29,20 +29,20 @@ ANYBODY = "anybody"
 COOKIE = "__Host-ringfence"
 """Browsers take a cookie of such a name from this host only, and over TLS only (RFC 6265bis, 4.1.3.2)."""
 CSRF = "x-csrf-token"
+_GUARDED = "ringfence-guarded"
+"""In the scope of a request that was looked at already: whatever reads it before the application does asks first."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 Connection = ASGIConnection[Any, Any, Any, Any]
 
-_GUARDED = "ringfence-guarded"
-"""In the scope of a request that was looked at already: whatever reads it before the application does asks first."""
 
 async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
     """Raises AccessError `token-refused`, `session-refused`, `cross-site`, `not-allowed`, TooMany."""
-    right = handler.opt.get("right")
-    limits, address = limits_of(connection), address_of(connection)
-    if right == EVERYBODY:
     if _GUARDED in connection.scope:
         return
     connection.scope[_GUARDED] = True  # type: ignore[literal-required]
+    right = handler.opt.get("right")
+    limits, address = limits_of(connection), address_of(connection)
+    if right == EVERYBODY:
         (limits.host if handler.opt.get("is_for_hosts") else limits.stranger)(address)
         return
     credential = credential_of(connection)

@@ -177,10 +177,10 @@ class Controller:
             clock,
             idle=timedelta(seconds=settings.session_idle_s),
             longest=timedelta(seconds=settings.session_s),
+            worth=lambda subject, said: self.provider.worth(subject, said) if self.provider is not None else (),
         )
         self.workloads = Workloads(
             self.state,
-            worth=lambda subject, said: self.provider.worth(subject, said) if self.provider is not None else (),
             self.reconciler,
             self.presence,
             clock=clock,
