@@ -486,6 +486,7 @@ class Controller:
         flows = settings_of(version).flows
         now = int(self.clock().timestamp())
         await self.collecting.retain()
+        await self.joining.forget()
         await asyncio.to_thread(self.flows.prune, now, max_days=flows.max_days, max_bytes=flows.max_bytes)
 
     async def _sign_audit(self) -> None:
@@ -493,7 +494,6 @@ class Controller:
         if head is not None:
             path = self.settings.directory / "audit-head.json"
             await asyncio.to_thread(path.write_bytes, msgspec.json.encode(head))
-        await self.joining.forget()
 
     # ---- what people do, where it takes more than one part ----------------------------------------------------------
 
