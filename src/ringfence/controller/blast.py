@@ -47,7 +47,8 @@ class Blasting:
             picked = frozenset(w.uuid for w in now.world.inventory.workloads if is_meant(Endpoint(w)))
             at_once = exposures.now(picked, asked.way, addresses_of(asked.of) or EMPTY)
         drafted = _blast(asked, draft) if draft is not None else None
-        return BlastView(asked.of, len(picked), asked.way, at_once, in_force, drafted)
+        loose = sum(w.is_host and not w.has_agent for w in now.world.inventory.workloads)
+        return BlastView(asked.of, len(picked), asked.way, at_once, in_force, drafted, loose)
 
 
 def _blast(asked: AskBlast, ground: Ground) -> Blast:

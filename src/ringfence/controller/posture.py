@@ -215,6 +215,9 @@ def _tightening(posture: Posture) -> Iterator[Step]:
     if posture.rules and week.uncovered:
         text = f"{_count(week.uncovered, 'connection')} in a week that no rule speaks of"
         yield Step("uncovered", text, "/map?verdict=uncovered", "warning", week.uncovered)
+    if week.unheld:
+        text = f"{_count(week.unheld, 'connection')} in a week that policy blocks passed: no agent is there"
+        yield Step("unheld", text, "/map?verdict=unheld", "warning", week.unheld)
     for jewel in posture.jewels:
         if jewel.enforcing < jewel.workloads and not jewel.is_open_to_internet_now:
             left = jewel.workloads - jewel.enforcing

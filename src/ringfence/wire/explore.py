@@ -714,6 +714,8 @@ class BlastView(msgspec.Struct, frozen=True):
     """In one step, each host in the mode it is in."""
     in_force: Blast
     draft: Blast | None
+    unheld: int = 0
+    """Workloads of all that could have an agent and have none: rules do not hold there, whatever `in_force` counts."""
 
 
 # ---- rules in use ---------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ class TestScanner:
             traffic.add(f"198.51.{i}.7", WEBS[0], "tcp/443", times=1)
             traffic.add(f"203.0.{i}.7", WEBS[0], "tcp/23", times=1, packets=1)
         assert set(reasons(traffic)[::2]) == {""}
-        assert set(reasons(traffic)[1::2]) == {"scanner"}
+        assert set(reasons(traffic)[1::2]) == {"probe"}
 
     def test_browsing_is_no_scan(self) -> None:
         """One host that visits many internet addresses once each is kept."""

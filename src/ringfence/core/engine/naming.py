@@ -117,7 +117,7 @@ class Naming:
         areas = [(text, inside) for text, inside in self._areas if class_ in inside]
         ranges = format_ranges(self._classes.ranges[class_])
         if not areas:
-            return ranges[0] if len(ranges) == 1 else "other addresses"
+            return ranges[0] if len(ranges) == 1 else "addresses that no rule names"
         text, inside = areas[-1]
         elsewhere = sorted(area for area, within in self._areas if within < inside and not within & bare)
         return f"{text} but {', '.join(elsewhere)}" if 0 < len(elsewhere) <= _LISTED else f"part of {text}"

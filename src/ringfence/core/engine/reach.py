@@ -19,6 +19,7 @@ from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.naming import describe_labels, name_classes
 from ringfence.core.engine.prove import canvas_of, own_ways
 from ringfence.core.engine.rules import Facts
+from ringfence.core.net.address import format_address
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.net.service import ANY
 
@@ -37,6 +38,8 @@ class Reached(msgspec.Struct, frozen=True):
     via: str
     """A neighbour on the hop before."""
     is_bare: bool
+    example: str = ""
+    """Of bare addresses one of them."""
 
 
 class Reach(msgspec.Struct, frozen=True):
@@ -101,7 +104,9 @@ class Reachability:
         class_ = int(self._ids[position])
         workloads, is_bare = self.engine.classes.workloads[class_], bool(self._is_bare[position])
         who, neighbour = self._say(class_), self._say(int(self._ids[via]))
-        return Reached(hop, who, workloads, self._services(atoms), neighbour, is_bare)
+        bare = self.engine.bare_addresses(class_) if is_bare else ()
+        example = format_address(bare[0]) if bare else ""
+        return Reached(hop, who, workloads, self._services(atoms), neighbour, is_bare, example)
 
     def _services(self, atoms: int) -> tuple[str, ...]:
         if atoms not in self._said:

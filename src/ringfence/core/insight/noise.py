@@ -1,7 +1,7 @@
 """Traffic that no policy should be written from: set aside with a reason, counted and listed, never dropped silently.
 
-INVARIANT: every row gets exactly one reason, "" where it is kept; the first that applies, but `scanner` before
-`blocked-today`. It does not judge rarity between parties (`single-shot`): that needs the pairs, and is decided
+INVARIANT: every row gets exactly one reason, "" where it is kept; the first that applies, but `scanner` and `probe`
+before `blocked-today`. It does not judge rarity between parties (`single-shot`): that needs the pairs, and is decided
 where they are built.
 """
 
@@ -19,11 +19,11 @@ from ringfence.core.net.intervals import IntervalSet, union
 from ringfence.core.net.service import DHCP_PORTS, ESSENTIAL_ICMP, TCP, UDP, WELL_KNOWN, parse_service
 
 Aside = Literal[
-    "", "multicast", "reserved", "essential", "uncontrolled", "blocked-today", "scanner",
+    "", "multicast", "reserved", "essential", "uncontrolled", "blocked-today", "scanner", "probe",
     "both-ephemeral", "direction-unsure", "single-shot",
 ]  # fmt: skip
 ASIDE: tuple[Aside, ...] = (
-    "", "multicast", "reserved", "essential", "uncontrolled", "blocked-today", "scanner",
+    "", "multicast", "reserved", "essential", "uncontrolled", "blocked-today", "scanner", "probe",
     "both-ephemeral", "direction-unsure", "single-shot",
 )  # fmt: skip
 WHY: dict[Aside, str] = {
@@ -33,6 +33,7 @@ WHY: dict[Aside, str] = {
     "uncontrolled": "neither end has an enforcement point; no rule of ours would change it",
     "blocked-today": "something blocks it already; a rule would open what is closed",
     "scanner": "its source tried many targets and few answered",
+    "probe": "it came from the internet and nothing was exchanged; whoever it was got no answer",
     "both-ephemeral": "both ports look ephemeral; which end is the server is unknown",
     "direction-unsure": "who opened the connection was told from port numbers alone, and the port did not come back",
     "single-shot": "seen once; too little to write a rule from",
@@ -44,6 +45,7 @@ HELP: dict[Aside, str] = {
     "essential": "nothing to do",
     "uncontrolled": "install an agent at either end if it matters",
     "blocked-today": "write a rule by hand if it should pass",
+    "probe": "nothing to do; write a rule by hand if it should pass",
     "scanner": "allow it by hand if it is your own scanner, in a policy of its own",
     "both-ephemeral": "let an agent report it, which knows who listens",
     "direction-unsure": "let an agent report it, which knows who listens",
@@ -78,8 +80,9 @@ def set_aside(conversations: Conversations, parties: Parties) -> NDArray[np.uint
         reason[(reason == 0) & test(conversations, parties)] = ASIDE.index(name)
     live = (reason == 0) | (reason == ASIDE.index("blocked-today"))
     rows = np.flatnonzero(live)
-    scanning = rows[_is_scan(conversations.where(rows), parties)]
-    reason[scanning] = ASIDE.index("scanner")
+    is_sweep, is_probe = _scans(conversations.where(rows), parties)
+    reason[rows[is_probe]] = ASIDE.index("probe")
+    reason[rows[is_sweep]] = ASIDE.index("scanner")
     kept = np.flatnonzero(reason == 0)
     unsure = kept[_is_unsure(conversations.where(kept))]
     high = (conversations.point[unsure] & 0xFFFF) >= EPHEMERAL_FROM
@@ -139,8 +142,8 @@ def _is_blocked(c: Conversations, parties: Parties) -> NDArray[np.bool_]:
     return np.asarray(c.reported == _BLOCKED)
 
 
-def _is_scan(c: Conversations, parties: Parties) -> NDArray[np.bool_]:
-    """Rows of sources that sweep, to targets that did not answer or were met once, and internet probes.
+def _scans(c: Conversations, parties: Parties) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Rows of sources that sweep, to targets that did not answer or were met once; and what the internet probes.
 
     Internet ends count as one: a web site's visitors are no scan."""
     internet = parties.place == INTERNET
@@ -155,7 +158,7 @@ def _is_scan(c: Conversations, parties: Parties) -> NDArray[np.bool_]:
     source_of, destination_of, point_of = source[first_row], destination[first_row], c.point[first_row].astype(np.int64)
     is_sweep = _sweeping_sources(source_of, destination_of, point_of, feeble)
     probe = (source_of == 0) & _all_rows(target_of_row, n, _has_no_payload(c))
-    return np.asarray((is_sweep[source_of] & (feeble | once) | probe)[target_of_row])
+    return (is_sweep[source_of] & (feeble | once))[target_of_row], probe[target_of_row]
 
 
 def _feeble_targets(
