@@ -35,7 +35,7 @@ export type Workload = Schemas["WorkloadView"];
 export type HostState = Workload["state"];
 export type Severity = Alert["severity"];
 export type ModeName = Mode["in"];
-export type Verdict = "allowed" | "would-block" | "blocked" | "no-policy";
+export type Verdict = "allowed" | "would-block" | "blocked" | "unheld" | "no-policy";
 
 /** What `/v1/events` tells (server-sent events are not described in OpenAPI). */
 export interface LiveEvent {

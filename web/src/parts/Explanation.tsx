@@ -36,20 +36,24 @@ export function Explanation({ of, under, asMode }: { of: Connection; under?: Dra
   return asked.data ? <Answer explained={asked.data} /> : <Loading lines={2} />;
 }
 
-function Answer({ explained: { answer, nearest, others } }: { explained: Explained }) {
+function Answer({ explained: { answer, nearest, others, unheld = [] } }: { explained: Explained }) {
   const ends = answer.ends as End[];
   const more = Object.entries(others ?? {});
+  const saying = ends.filter((end) => end.verdict === answer.verdict);
+  const isLoose = answer.verdict === "blocked" && saying.every((end) => unheld.includes(end.workload));
+  const verdict = isLoose ? "unheld" : answer.verdict;
   return (
-    <div className={`${css.verdict} ${css[answer.verdict] ?? ""}`}>
-      <div className={css.line}><VerdictBadge verdict={answer.verdict} /><span>{reasonOf(answer.reason)}</span></div>
+    <div className={`${css.verdict} ${css[verdict] ?? ""}`}>
+      <div className={css.line}><VerdictBadge verdict={verdict} /><span>{reasonOf(answer.reason)}</span></div>
       <div className={css.line}><code>{printable(answer.source)}</code>→<code>{printable(answer.destination)}</code>on<code>{printable(answer.service)}</code></div>
+      {isLoose && <p>Policy says blocked. No agent of ours runs on {saying.map((end) => printable(end.workload)).join(" or ")}, so <b>nothing stops it</b>.</p>}
       {answer.rule && <p>Rule <code>{printable(answer.rule)}</code>{answer.file && <span className="soft"> {printable(answer.file)}{answer.line ? `:${answer.line}` : ""}</span>}</p>}
       {nearest && <p>The nearest allow is <code>{printable(nearest.rule)}</code>, which lacks {nearest.missing.map((one) => printable(one).replaceAll("`", "")).join(", ")}.</p>}
       {ends.length > 0 && (
         <ul className={css.ends}>
           {ends.map((end) => (
             <li key={end.end} className={css.line}>
-              <span className="soft">{end.end}</span><b>{printable(end.workload)}</b><Badge>{end.mode}</Badge><span>{end.verdict}</span>
+              <span className="soft">{end.end}</span><b>{printable(end.workload)}</b>{unheld.includes(end.workload) ? <Badge tone="hatched" title="What policy says of it, nobody enforces there.">no agent</Badge> : <Badge>{end.mode}</Badge>}<span>{end.verdict}</span>
               {end.rule && <code className="soft">{printable(end.rule)}</code>}
             </li>
           ))}

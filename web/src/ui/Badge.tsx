@@ -5,7 +5,7 @@ import type { Alert, HostState, Mode, ModeName, Severity, Verdict } from "../api
 import { printable } from "../words";
 import css from "./Badge.module.css";
 
-export type Tone = "plain" | "good" | "warning" | "bad" | "accent" | "unknown";
+export type Tone = "plain" | "good" | "warning" | "bad" | "accent" | "unknown" | "hatched";
 
 export function Badge({ tone = "plain", mark, title, children }: { tone?: Tone; mark?: string; title?: string; children: ReactNode }) {
   return (
@@ -19,7 +19,8 @@ export function Badge({ tone = "plain", mark, title, children }: { tone?: Tone; 
 const VERDICTS: Record<Verdict, { word: string; tone: Tone; mark: string; help: string }> = {
   allowed: { word: "allowed", tone: "good", mark: "✓", help: "A rule allows it." },
   "would-block": { word: "would block", tone: "warning", mark: "!", help: "It passes today and stops once its end enforces." },
-  blocked: { word: "blocked", tone: "bad", mark: "✕", help: "Policy stops it." },
+  blocked: { word: "blocked", tone: "bad", mark: "✕", help: "Policy stops it, at an end where an agent of ours is." },
+  unheld: { word: "blocked on paper", tone: "hatched", mark: "⊘", help: "Policy stops it, but no agent of ours is at an end that would: it passes." },
   "no-policy": { word: "not covered", tone: "unknown", mark: "?", help: "Nothing of ours holds it, or no rule speaks of it." },
 };
 

@@ -85,7 +85,7 @@ function Use({ use, now }: { use: EdgeView["uses"][number]; now: number }) {
         <b className="number">{count(use.connections)}</b>
       </div>
       <small>
-        {use.now.reason ? (reasons[use.now.reason] ?? use.now.reason) : LOOKS[use.now.status].word} {use.now.rule && <code>{printable(use.now.rule)}</code>}
+        {use.now.reason ? (reasons[use.now.reason] ?? use.now.reason) : LOOKS[use.now.status].word}{use.now.status === "unheld" && ", but no agent is there to stop it"} {use.now.rule && <code>{printable(use.now.rule)}</code>}
         {(use.source_process || use.destination_process) && <> · {programs[0]} → {programs[1]}</>}
       </small>
       <small>{printable(use.example)} · {use.bytes > 0 && `${bytes(use.bytes)} · `}<span title={`${moment(use.first)} – ${moment(use.last)}`}>{ago(use.last, now)}</span></small>

@@ -10,7 +10,7 @@ export function Line({ status }: { status: Status }) {
   const look = LOOKS[status];
   return (
     <svg width="30" height="10" viewBox="0 0 30 10" aria-hidden="true" style={{ "--own": `var(${look.colour})` } as CSSProperties} className={css.line}>
-      <path d="M1 5H23" strokeDasharray={look.dash.join(" ") || undefined} />
+      {look.isHatched ? <path d="M1 8l4-6M6 8l4-6M11 8l4-6M16 8l4-6" /> : <path d="M1 5H23" strokeDasharray={look.dash.join(" ") || undefined} />}
       {status === "blocked" ? <path d="M26 0V10" /> : <path d="M23 1.5 29 5l-6 3.5z" className={css.arrow} />}
     </svg>
   );

@@ -21,7 +21,7 @@ interface Props {
   onAll: () => void;
 }
 
-const MARKS: Record<Status, string> = { "would-block": "!", "no-policy": "?", blocked: "✕", allowed: "✓" };
+const MARKS: Record<Status, string> = { unheld: "⊘", "would-block": "!", "no-policy": "?", blocked: "✕", allowed: "✓" };
 
 export function Matrix({ question, draft, isOfSegments, opened, onKind, onOpen, onAll }: Props) {
   const found = useMatrix(question, draft, isOfSegments);

@@ -26,7 +26,7 @@ export interface Question {
 }
 
 export const VERDICTS: readonly (readonly [Shown | "", string])[] = [
-  ["", "Any verdict"], ["would-block", "Would block"], ["uncovered", "No rule speaks of it"], ["no-policy", "Not covered"],
+  ["", "Any verdict"], ["unheld", "Blocked on paper"], ["would-block", "Would block"], ["uncovered", "No rule speaks of it"], ["no-policy", "Not covered"],
   ["blocked", "Blocked"], ["allowed", "Allowed"],
 ];
 export const DRAFT_VERDICTS: typeof VERDICTS = [["opens", "Opened by the draft"], ["closes", "Closed by the draft"]];

@@ -3,6 +3,7 @@
 import type { Bundle, Level } from "./bundles";
 import type { Camera } from "./camera";
 import type { Tree } from "./tree";
+import { rankOf } from "./verdicts";
 
 /** x, y, width, height; kind, rank of what is in it or -1, opacity, emphasis. */
 export const BOX = 8;
@@ -44,6 +45,7 @@ export interface Focus {
 
 export const lineKey = (one: Pick<Bundle, "source" | "destination">): string => `${one.source} ${one.destination}`;
 
+const [UNHELD, BLOCKED, ALLOWED] = [rankOf("unheld"), rankOf("blocked"), rankOf("allowed")];
 const BEND = 0.14;
 const FAINT = 0.1;
 
@@ -98,9 +100,9 @@ function lineOf(one: Bundle, rects: Float32Array, focus: Focus, isFocused: boole
   const chord = Math.hypot(end.x - start.x, end.y - start.y);
   const around = Math.hypot(control.x - start.x, control.y - start.y) + Math.hypot(end.x - control.x, end.y - control.y);
   const lit = isLit(one, focus);
-  const usual = one.rank === 3 ? 0.6 * crowd : one.rank === 2 ? 0.75 * crowd : Math.max(0.3, crowd);
+  const usual = one.rank === ALLOWED ? 0.6 * crowd : one.rank === BLOCKED ? 0.75 * crowd : Math.max(0.3, crowd);
   const opacity = lit ? 1 : isFocused ? FAINT : Math.max(0.12, usual);
-  const width = (1.1 + 1.5 * (Math.log1p(one.connections) / busiest)) * (0.6 + 0.4 * crowd) + (lit ? 1 : 0);
+  const width = (1.1 + 1.5 * (Math.log1p(one.connections) / busiest)) * (0.6 + 0.4 * crowd) + (lit ? 1 : 0) + (one.rank === UNHELD ? 2 : 0);
   return [start.x, start.y, end.x, end.y, control.x, control.y, (2 * chord + around) / 3, 0, one.rank, width, opacity, one.isChanged ? 1 : 0];
 }
 

@@ -2,7 +2,11 @@
 
 import type { Camera } from "./camera";
 import { BOX, CARD, type Drawing, LINE, type Painter, type Palette } from "./drawing";
-import { LOOKS, STATUSES } from "./verdicts";
+import { LOOKS, rankOf, STATUSES } from "./verdicts";
+
+const [BLOCKED, ALLOWED] = [rankOf("blocked"), rankOf("allowed")];
+/** After the statuses, in the order of `PARTS`. */
+const [PART_CARD, PART_LINE, PART_STRONG, PART_ACCENT] = [0, 1, 2, 3].map((at) => STATUSES.length + at) as [number, number, number, number];
 
 export function flatPainter(canvas: HTMLCanvasElement): Painter {
   const context = canvas.getContext("2d");
@@ -18,12 +22,12 @@ export function flatPainter(canvas: HTMLCanvasElement): Painter {
       context.globalAlpha = v[6] ?? 1;
       context.beginPath();
       context.roundRect(x, y, w, h, Math.min(isCard ? 8 : 11, h / 4));
-      context.fillStyle = palette[4] ?? "";
+      context.fillStyle = palette[PART_CARD] ?? "";
       if (!isCard) context.globalAlpha *= 0.5;
       context.fill();
       context.globalAlpha = v[6] ?? 1;
       context.lineWidth = v[7] ? 2.4 : 1;
-      context.strokeStyle = palette[v[7] ? 7 : isCard ? 6 : 5] ?? "";
+      context.strokeStyle = palette[v[7] ? PART_ACCENT : isCard ? PART_STRONG : PART_LINE] ?? "";
       context.stroke();
       if (isCard && (v[5] ?? -1) >= 0) {
         context.fillStyle = palette[v[5] ?? 0] ?? "";
@@ -36,7 +40,7 @@ export function flatPainter(canvas: HTMLCanvasElement): Painter {
     const at = (n: number, axis: number): number => n * camera.scale + (axis ? camera.y : camera.x);
     for (let i = 0; i < values.length; i += LINE) {
       const v = values.subarray(i, i + LINE);
-      const rank = v[8] ?? 3;
+      const rank = v[8] ?? ALLOWED;
       context.globalAlpha = v[10] ?? 1;
       context.strokeStyle = context.fillStyle = palette[rank] ?? "";
       context.lineWidth = (v[9] ?? 1) + (v[11] ? 1.5 : 0);
@@ -46,7 +50,7 @@ export function flatPainter(canvas: HTMLCanvasElement): Painter {
       context.quadraticCurveTo(at(v[4] ?? 0, 0), at(v[5] ?? 0, 1), at(v[2] ?? 0, 0), at(v[3] ?? 0, 1));
       context.stroke();
       context.setLineDash([]);
-      end(at(v[2] ?? 0, 0), at(v[3] ?? 0, 1), Math.atan2((v[3] ?? 0) - (v[5] ?? 0), (v[2] ?? 0) - (v[4] ?? 0)), 6 + (v[9] ?? 1), rank === 2);
+      end(at(v[2] ?? 0, 0), at(v[3] ?? 0, 1), Math.atan2((v[3] ?? 0) - (v[5] ?? 0), (v[2] ?? 0) - (v[4] ?? 0)), 6 + (v[9] ?? 1), rank === BLOCKED);
     }
   };
   const end = (x: number, y: number, angle: number, size: number, isBar: boolean): void => {

@@ -61,7 +61,7 @@ export async function glPainter(canvas: HTMLCanvasElement): Promise<Painter> {
   const view: View = new UniformGroup({
     uView: { value: new Float32Array(4), type: "vec4<f32>" },
     uSize: { value: new Float32Array(4), type: "vec4<f32>" },
-    uColours: { value: new Float32Array(4 * 10), type: "vec4<f32>", size: 10 },
+    uColours: { value: new Float32Array(4 * 11), type: "vec4<f32>", size: 11 },
   });
   const square = new Float32Array([0, 0, 1, 0, 1, 1, 0, 1]);
   const { corners, indices } = strip();

@@ -6,6 +6,7 @@ import { layout } from "./layout";
 import { planOf } from "./picture";
 import { stepped } from "./square";
 import { selectorOf, trail, treeOf, upTo } from "./tree";
+import { rankOf } from "./verdicts";
 
 const group = (env: string, app: string, role: string | null): MapNode => ({
   id: selectorOf(["env", "app", "role"], [env, app, role]), name: "", kind: "workloads", labels: { env, app, role }, selector: null, workloads: 2, controlled: 2, kinds: {}, modes: {},
@@ -59,7 +60,7 @@ describe("bundles", () => {
   const edges = [edge(0, 1, "allowed", 5), edge(3, 0, "blocked", 2), edge(3, 1, "would-block", 1), edge(4, 0, "no-policy")];
   it("are as bad as the worst they stand for, and lose no connection", () => {
     const { lines, inner } = fold(edges, tree, (node) => tree.ofNode[node] ?? -1, 0, false);
-    expect(lines.map((line) => [tree.boxes[line.source]?.name, tree.boxes[line.destination]?.name, line.rank, line.connections])).toEqual([["dev", "prod", 0, 3], ["Internet", "prod", 1, 1]]);
+    expect(lines.map((line) => [tree.boxes[line.source]?.name, tree.boxes[line.destination]?.name, line.rank, line.connections])).toEqual([["dev", "prod", rankOf("would-block"), 3], ["Internet", "prod", rankOf("no-policy"), 1]]);
     expect([...inner.values()].map((line) => line.connections)).toEqual([5]);
   });
 });

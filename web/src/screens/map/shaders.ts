@@ -1,4 +1,4 @@
-// The shaders. Colours: 0-3 the statuses in order of attention, 4 card, 5 line, 6 strong line, 7 accent, 8 page, 9 ink.
+// The shaders. Colours: 0-4 the statuses in order of attention, 5 card, 6 line, 7 strong line, 8 accent, 9 page, 10 ink.
 
 const COMMON = `
 precision highp float;
@@ -23,7 +23,7 @@ void main() {
 
 export const BOX_FRAGMENT = `#version 300 es
 precision highp float;
-uniform vec4 uColours[10];
+uniform vec4 uColours[11];
 in vec2 vAt; in vec2 vHalf; in vec4 vLook;
 out vec4 colour;
 void main() {
@@ -34,15 +34,13 @@ void main() {
   float inside = clamp(0.5 - far, 0.0, 1.0);
   float wide = vLook.w > 0.5 ? 2.4 : 1.0;
   float edge = clamp(0.5 + far + wide, 0.0, 1.0) * inside;
-  vec4 fill = vLook.x < 0.5 ? vec4(uColours[4].rgb, 0.5) : uColours[4];
-  vec4 line = vLook.w > 0.5 ? uColours[7] : vLook.x < 0.5 ? uColours[5] : uColours[6];
+  vec4 fill = vLook.x < 0.5 ? vec4(uColours[5].rgb, 0.5) : uColours[5];
+  vec4 line = vLook.w > 0.5 ? uColours[8] : vLook.x < 0.5 ? uColours[6] : uColours[7];
   vec4 found = mix(fill, line, edge);
   if (vLook.x > 0.5 && vLook.y > -0.5) {
-    vec4 mark = uColours[0];
-    if (vLook.y > 0.5) mark = uColours[1];
-    if (vLook.y > 1.5) mark = uColours[2];
-    if (vLook.y > 2.5) mark = uColours[3];
+    vec4 mark = uColours[int(vLook.y + 0.5)];
     float stripe = step(vAt.x, -vHalf.x + min(4.0, vHalf.x * 0.12));
+    if (vLook.y < 0.5) stripe *= step(mod(vAt.x - vAt.y, 6.0), 3.8);
     found = mix(found, mark, stripe);
   }
   float alpha = found.a * inside * vLook.z;
@@ -73,19 +71,20 @@ void main() {
 
 export const LINE_FRAGMENT = `#version 300 es
 precision highp float;
-uniform vec4 uColours[10];
+uniform vec4 uColours[11];
 in vec4 vLook; in float vAlong; in float vAside;
 out vec4 colour;
 void main() {
-  vec4 ink = uColours[3];
+  vec4 ink = uColours[int(vLook.x + 0.5)];
   float on = 1.0;
-  if (vLook.x < 0.5) { ink = uColours[0]; on = step(mod(vAlong, 12.0), 8.0); }
-  else if (vLook.x < 1.5) { ink = uColours[1]; on = step(mod(vAlong, 5.5), 2.6); }
-  else if (vLook.x < 2.5) { ink = uColours[2]; float m = mod(vAlong, 19.0); on = max(step(m, 11.0), step(14.0, m) * step(m, 16.0)); }
+  if (vLook.x < 0.5) on = step(mod(vAlong - vAside, 6.0), 3.2);
+  else if (vLook.x < 1.5) on = step(mod(vAlong, 12.0), 8.0);
+  else if (vLook.x < 2.5) on = step(mod(vAlong, 5.5), 2.6);
+  else if (vLook.x < 3.5) { float m = mod(vAlong, 19.0); on = max(step(m, 11.0), step(14.0, m) * step(m, 16.0)); }
   float edge = clamp(vLook.y * 0.5 + 0.5 - abs(vAside), 0.0, 1.0);
   float halo = vLook.w * 0.35 * clamp(vLook.y * 0.5 + 1.75 - abs(vAside), 0.0, 1.0);
   float alpha = max(edge * on * vLook.z, halo);
-  vec3 said = edge * on > 0.01 ? ink.rgb : uColours[7].rgb;
+  vec3 said = edge * on > 0.01 ? ink.rgb : uColours[8].rgb;
   colour = vec4(said * alpha, alpha);
 }`;
 
@@ -107,15 +106,12 @@ void main() {
 
 export const END_FRAGMENT = `#version 300 es
 precision highp float;
-uniform vec4 uColours[10];
+uniform vec4 uColours[11];
 in vec4 vLook; in vec2 vAt;
 out vec4 colour;
 void main() {
-  vec4 ink = uColours[3];
-  if (vLook.x < 0.5) ink = uColours[0];
-  else if (vLook.x < 1.5) ink = uColours[1];
-  else if (vLook.x < 2.5) ink = uColours[2];
-  bool isBar = vLook.x > 1.5 && vLook.x < 2.5;
+  vec4 ink = uColours[int(vLook.x + 0.5)];
+  bool isBar = vLook.x > 2.5 && vLook.x < 3.5;
   float within = isBar ? step(0.66, vAt.x) : clamp((1.0 - vAt.x - vAt.y) * 6.0 + 0.5, 0.0, 1.0);
   float alpha = within * max(vLook.z, 0.0);
   if (alpha < 0.004) discard;

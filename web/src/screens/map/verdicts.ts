@@ -5,7 +5,7 @@ import type { MapEdge } from "./asking";
 export type Status = MapEdge["now"]["status"];
 
 /** The order of attention: what is unprotected first. Indices are what the shaders know. */
-export const STATUSES: readonly Status[] = ["would-block", "no-policy", "blocked", "allowed"];
+export const STATUSES: readonly Status[] = ["unheld", "would-block", "no-policy", "blocked", "allowed"];
 
 export interface Look {
   word: string;
@@ -14,12 +14,15 @@ export interface Look {
   colour: string;
   /** On and off along the line, in pixels; empty: solid. */
   dash: readonly number[];
+  /** Broad, and its dashes slant. */
+  isHatched?: boolean;
 }
 
 export const LOOKS: Record<Status, Look> = {
+  unheld: { word: "blocked on paper", help: "Policy stops it, but no agent of ours is at an end that would: it passes.", colour: "--unheld", dash: [3, 3], isHatched: true },
   "would-block": { word: "would block", help: "It passes today and stops once its end enforces.", colour: "--would-block", dash: [8, 4] },
   "no-policy": { word: "not covered", help: "Nothing of ours holds it, or no rule speaks of it.", colour: "--no-policy", dash: [2, 4] },
-  blocked: { word: "blocked", help: "Policy stops it.", colour: "--blocked", dash: [11, 3, 2, 3] },
+  blocked: { word: "blocked", help: "Policy stops it, at an end where an agent of ours is.", colour: "--blocked", dash: [11, 3, 2, 3] },
   allowed: { word: "allowed", help: "A rule allows it.", colour: "--allowed", dash: [] },
 };
 

@@ -84,7 +84,7 @@ function Box({ item, isOpened, isUnfolded, onOpen, onFold }: { item: Item; isOpe
         <b>{printable(role || item.application)}</b>
         {mark && <Badge tone={mark.tone} mark={mark.mark}>{mark.word}</Badge>}
       </span>
-      <span className={css.of}>{isFolded ? `${plural(item.groups.length, "group")}: unfold` : role ? printable(item.application) : isUnfolded ? "" : first.isBare ? "addresses nobody of ours holds" : ""}</span>
+      <span className={css.of}>{isFolded ? `${plural(item.groups.length, "group")}: unfold` : role ? printable(item.application) : isUnfolded ? "" : first.isBare ? (first.example ? `such as ${first.example}` : "nobody of ours") : ""}</span>
       <span className={css.what}><span>{first.isBare ? "" : plural(item.workloads, "workload")}</span><code>{services.slice(0, 2).map(printable).join(" ")}{services.length > 2 && ` +${count(services.length - 2)}`}</code></span>
     </button>
   );

@@ -19,13 +19,13 @@ export function PathDrawer({ view, who, isDraft, onClose }: { view: BlastView; w
   const { drafts } = useDrafts();
   const texts = useMemo(() => Object.fromEntries(Object.entries(drafts).map(([file, draft]) => [file, draft.text])), [drafts]);
   const drafted = useDrafted(texts);
-  const steps = useMemo(() => pathTo(groups, who, view.way), [groups, who, view.way]);
+  const steps = useMemo(() => pathTo(groups, who, view.way, view.of), [groups, who, view.way, view.of]);
   if (!one) return <Drawer title={printable(who)} onClose={onClose}><Empty icon="reach" title="It is not reached"><p>Under these policies there is no way between them any more.</p></Empty></Drawer>;
   const isLost = one.difference === "lost";
   return (
     <Drawer title={printable(who)} about={<span className={css.about}>{one.jewels.map((jewel) => <Badge key={jewel} tone="bad" mark="◆">{printable(jewel)}</Badge>)}<Badge>{plural(one.hop, "hop")}</Badge>{isLost && <Badge mark="−">no more under the draft</Badge>}{one.difference === "gained" && <Badge tone="warning" mark="+">new under the draft</Badge>}</span>} onClose={onClose}>
       <Facts>
-        <Fact name="Workloads">{one.isBare ? "none: addresses" : <Link to={`/workloads?${new URLSearchParams({ where: who })}`}>{count(one.workloads)}</Link>}</Fact>
+        <Fact name="Workloads">{one.isBare ? <>none: addresses that nobody of ours holds{one.example && <>, such as <code>{one.example}</code></>}</> : <Link to={`/workloads?${new URLSearchParams({ where: who })}`}>{count(one.workloads)}</Link>}</Fact>
         <Fact name="Services"><span className="mono">{one.services.map(printable).join(", ")}</span></Fact>
       </Facts>
       <Section title={`The way there, ${isDraft && !isLost ? "under the draft" : "in force"}, all of it enforced`}>
@@ -43,7 +43,7 @@ function StepOf({ step, number, under }: { step: Step; number: number; under: Re
     <li>
       <p className={css.step}><b>{number}</b><span>{printable(step.from)} → {printable(step.to)}</span></p>
       {step.services.length > 1 && <p className={css.chips}>{step.services.slice(0, 12).map((one) => <button key={one} type="button" className={css.pick} aria-pressed={one === service} onClick={() => setService(one)}>{printable(one)}</button>)}</p>}
-      {under === null ? <Loading lines={2} /> : <Explanation of={{ source: step.from, destination: step.to, service }} asMode="enforce" {...(under && { under })} />}
+      {under === null ? <Loading lines={2} /> : <Explanation of={{ ...step.asked, service }} asMode="enforce" {...(under && { under })} />}
     </li>
   );
 }

@@ -1,9 +1,10 @@
 // How far a breach goes: what a compromised workload reaches in how many hops, and who reaches what is critical.
 
 import { useMemo, useState } from "react";
+import { Link } from "react-router";
 import { penOf, useDrafts } from "../../parts/drafts";
 import { useAddress } from "../../shell/address";
-import { Choice, Empty, ErrorBox, Loading, Stat } from "../../ui/Box";
+import { Choice, Empty, ErrorBox, Loading, Note, Stat } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Filter, Select } from "../../ui/Field";
 import { Page } from "../../ui/Page";
@@ -80,10 +81,11 @@ function Answer({ view, hasDrafts, opened, onOpen }: { view: BlastView; hasDraft
     <>
       <div className={css.sums}>
         <Stat name="Today, in one hop" value={plural(now.workloads, "workload")} hint={`each host in the mode it is in${now.is_open_to_internet ? `, and ${isFrom ? "the internet" : "from the internet"}` : ""}`} tone={now.workloads > after ? "warning" : undefined} />
-        <Stat name={draft ? "In force, all hops" : "Once all is enforced"} value={plural(before, "workload")} hint={`${plural(inForce.reached.length + inForce.truncated, "group")} in ${plural(inForce.hops.length, "hop")}`} />
+        <Stat name={draft ? "In force, all hops" : "By the rules, all hops"} value={plural(before, "workload")} hint={`${plural(inForce.reached.length + inForce.truncated, "group")} in ${plural(inForce.hops.length, "hop")}`} />
         {draft && <Stat name="Under the draft" value={plural(after, "workload")} hint={after === before ? "as many as in force" : `${count(Math.abs(after - before))} ${after > before ? "more" : "fewer"} than in force`} tone={after > before ? "warning" : after < before ? "good" : undefined} />}
         <Stat name={isFrom ? "Crown jewels among them" : "Critical segments that lead there"} value={count(jewels.length)} hint={jewels.length ? jewels.map(printable).join(", ") : "none"} tone={jewels.length && isFrom ? "bad" : undefined} />
       </div>
+      {view.unheld > 0 && <Note>{plural(view.unheld, "workload")} of the estate <Link to="/workloads?state=unmanaged">{view.unheld === 1 ? "has" : "have"} no agent</Link>: what the rules do not allow is not stopped there. “Today” counts that; the hops below are what the rules say.</Note>}
       {groups.length === 0 ? (
         <Empty icon="shield" title={isFrom ? "It reaches nobody" : "Nobody reaches it"}>
           <p>Once everything is enforced, no rule lets {isFrom ? "it open a connection to anybody" : "anybody open a connection to it"}; essential traffic such as ICMP errors passes.{now.workloads > 0 && ` Today ${plural(now.workloads, "workload")} ${isFrom ? "can be reached" : "can reach it"}, because hosts observe or no agent runs there.`}</p>

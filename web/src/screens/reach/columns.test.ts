@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { Blast, Reached } from "./asking";
 import { applicationOf, columnsOf, groupsOf, linksOf, pathTo, roleOf } from "./columns";
 
-const reached = (hop: number, who: string, via: string, workloads = 1): Reached => ({ hop, who, via, workloads, services: ["tcp/80"], is_bare: false });
+const reached = (hop: number, who: string, via: string, workloads = 1): Reached => ({ hop, who, via, workloads, services: ["tcp/80"], is_bare: false, example: "" });
 const blast = (...found: Reached[]): Blast => ({ hops: [], reached: found, truncated: 0, jewels: { "shop.db": ["app=shop,role=db"] } });
 const IN_FORCE = blast(reached(1, "app=shop,role=api", "web", 4), reached(2, "app=shop,role=db", "app=shop,role=api", 2), reached(1, "app=pay", "web"));
 const DRAFT = blast(reached(1, "app=shop,role=db", "web", 2), reached(1, "app=shop,role=api", "web", 4), reached(2, "app=new", "app=shop,role=db", 9));
@@ -22,9 +22,16 @@ test("without a draft nothing differs", () => expect(new Set(groupsOf(IN_FORCE, 
 
 test("the way there is told in the direction of the connections", () => {
   const groups = groupsOf(IN_FORCE, null);
-  expect(pathTo(groups, "app=shop,role=db", "from").map((one) => [one.from, one.to])).toEqual([["web", "app=shop,role=api"], ["app=shop,role=api", "app=shop,role=db"]]);
-  expect(pathTo(groups, "app=shop,role=db", "to").map((one) => [one.from, one.to])).toEqual([["app=shop,role=db", "app=shop,role=api"], ["app=shop,role=api", "web"]]);
-  expect(pathTo(groups, "nobody", "from")).toEqual([]);
+  expect(pathTo(groups, "app=shop,role=db", "from", "web").map((one) => [one.from, one.to])).toEqual([["web", "app=shop,role=api"], ["app=shop,role=api", "app=shop,role=db"]]);
+  expect(pathTo(groups, "app=shop,role=db", "to", "web").map((one) => [one.from, one.to])).toEqual([["app=shop,role=db", "app=shop,role=api"], ["app=shop,role=api", "web"]]);
+  expect(pathTo(groups, "nobody", "from", "web")).toEqual([]);
+});
+
+test("ends are asked about by what the API takes: addresses by one of them, the beginning as it was asked", () => {
+  const bare = { ...reached(1, "addresses that no rule names", "app=shop"), is_bare: true, example: "10.8.0.1" };
+  const groups = groupsOf(blast(bare, reached(1, "app=pay", "part of internet")), null);
+  expect(pathTo(groups, bare.who, "from", "app=shop,env=prod")[0]?.asked).toEqual({ source: "app=shop", destination: "10.8.0.1" });
+  expect(pathTo(groups, "app=pay", "to", "8.8.8.8")[0]?.asked).toEqual({ source: "app=pay", destination: "8.8.8.8" });
 });
 
 test("many groups are applications until one is unfolded, and lines follow", () => {

@@ -12,6 +12,8 @@ export interface Group {
   services: readonly string[];
   via: string;
   isBare: boolean;
+  /** Of addresses nobody holds, one: they are asked about by it. */
+  example: string;
   jewels: readonly string[];
   difference: Difference;
   /** The hop in force, where the draft moves it. */
@@ -63,7 +65,7 @@ export function groupsOf(inForce: Blast, draft: Blast | null): Group[] {
   const [before, after] = [inForce, draft ?? inForce].map((blast) => new Map(blast.reached.map((one) => [one.who, one])));
   const jewels = new Map([...jewelsBy(inForce), ...jewelsBy(draft)]);
   const group = (one: Reached, difference: Difference, was: number | null): Group =>
-    ({ who: one.who, hop: one.hop, workloads: one.workloads, services: one.services, via: one.via, isBare: one.is_bare, jewels: jewels.get(one.who) ?? [], difference, before: was });
+    ({ who: one.who, hop: one.hop, workloads: one.workloads, services: one.services, via: one.via, isBare: one.is_bare, example: one.example ?? "", jewels: jewels.get(one.who) ?? [], difference, before: was });
   const now = [...(after?.values() ?? [])].map((one) => {
     const was = before?.get(one.who)?.hop ?? null;
     const difference = was === null ? "gained" : was > one.hop ? "nearer" : was < one.hop ? "farther" : "same";
@@ -107,18 +109,26 @@ export interface Step {
   from: string;
   to: string;
   services: readonly string[];
+  /** The same ends as a question takes them: addresses by one of them. */
+  asked: { source: string; destination: string };
 }
 
-/** The way from the beginning to a group, a step an edge, in the direction of the connections. */
-export function pathTo(groups: readonly Group[], who: string, way: "from" | "to"): Step[] {
+/** The way from the beginning (`of`, as it was asked) to a group, a step an edge, in the direction of the connections. */
+export function pathTo(groups: readonly Group[], who: string, way: "from" | "to", of: string): Step[] {
   const by = new Map(groups.map((one) => [one.who, one]));
   const steps: Step[] = [];
   for (let one = by.get(who); one && steps.length < by.size; one = by.get(one.via)) {
-    steps.push(way === "from" ? { from: one.via, to: one.who, services: one.services } : { from: one.who, to: one.via, services: one.services });
-    if (one.hop === 1) break;
+    const isFirst = one.hop === 1;
+    const ends = [{ name: isFirst && isPlain(of) ? of : one.via, asked: isFirst && isPlain(of) ? of : (by.get(one.via)?.example || one.via) }, { name: one.who, asked: one.example || one.who }] as const;
+    const [source, destination] = way === "from" ? ends : [ends[1], ends[0]];
+    steps.push({ from: source.name, to: destination.name, services: one.services, asked: { source: source.asked, destination: destination.asked } });
+    if (isFirst) break;
   }
   return way === "from" ? steps.reverse() : steps;
 }
+
+/** An address, a name or a word, which its class may have no name for. */
+const isPlain = (of: string): boolean => !/[=!,(]/.test(of);
 
 export interface Link {
   from: string;
