@@ -208,7 +208,8 @@ def test_address_classes_are_named_by_their_words_and_cidrs() -> None:
     """`internet` and `private` before ranges, the narrowest CIDR by its text."""
     world = world_of([WEB], rule("a", "allow", "internet", "role=web"), rule("b", "allow", "10.9.0.0/16", "role=web"))
     engine = Engine.compile(world)
-    for text, name in (("8.8.8.8", "internet"), ("10.9.1.1", "10.9.0.0/16"), ("10.8.0.1", "addresses that no rule names")):
+    named = {"8.8.8.8": "internet", "10.9.1.1": "10.9.0.0/16", "10.8.0.1": "addresses that no rule names"}
+    for text, name in named.items():
         assert name_classes(engine, [engine.class_of(None, parse_address(text))]) == name
 
 
