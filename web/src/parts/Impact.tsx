@@ -5,7 +5,7 @@ import { Badge } from "../ui/Badge";
 import { Note, Stat } from "../ui/Box";
 import { count, plural, printable } from "../words";
 import css from "./parts.module.css";
-import { Stopped, type Traffic } from "./Stops";
+import { kindsOf, Stopped, type Traffic } from "./Stops";
 
 interface Planned extends Traffic {
   opened: number;
@@ -18,8 +18,7 @@ interface Planned extends Traffic {
 const NOTHING = "Nothing opens and nothing closes: no rule tells these labels from those before.";
 
 export function Impact({ of, nothing = NOTHING, isTraffic = true }: { of: Planned; nothing?: string; isTraffic?: boolean }) {
-  const broken = of.impact?.broken ?? [];
-  const breaks = broken.length + (of.impact?.more ?? 0);
+  const { about: breaks } = kindsOf(of);
   return (
     <>
       <div className={css.sums}>

@@ -1,6 +1,6 @@
 // Why somebody may not do something, in words. The server asks again.
 
-import type { Me, Session } from "../api/types";
+import type { Me } from "../api/types";
 import { labelText } from "../words";
 import { isWithin, matches, parse } from "./selector";
 import { useSession } from "./session";
@@ -21,7 +21,7 @@ export interface Over {
   scopes?: readonly (string | null)[];
 }
 
-type Roles = Session["roles"];
+type Roles = Readonly<Record<string, readonly string[]>>;
 
 /** `You are viewer. To quarantine takes responder or administrator.` */
 export function refusal(right: string, mine: readonly string[], roles: Readonly<Record<string, readonly string[]>>): string {

@@ -6,8 +6,11 @@ import { api, told } from "../../api/client";
 import { asApiError } from "../../api/errors";
 import { type Changed, merged } from "../../parts/drafting";
 import { useDrafts } from "../../parts/drafts";
-import { useMay } from "../../session/session";
-import { ErrorBox, Loading } from "../../ui/Box";
+import { isConflict } from "../../parts/conflict";
+import { Conflict } from "../../parts/Conflict";
+import { useStatus } from "../../api/queries";
+import { useMayOver } from "../../session/may";
+import { ErrorBox, Loading, Note } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Area, Check } from "../../ui/Field";
 import { Dialog, say, Section } from "../../ui/Over";
@@ -18,14 +21,16 @@ import { PLAN_DAYS } from "./Foreseen";
 import { type Chosen, HowFields, howOf, USUAL, wrongIn } from "./How";
 import { failingIn, PlanView } from "./PlanView";
 import { usePlace } from "./place";
+import { overOf } from "./scopes";
 
 export function ApplyDialog({ base, changed, onClose }: { base: InForce; changed: readonly Changed[]; onClose: () => void }) {
   const place = usePlace();
   const { drafts, discard } = useDrafts();
   const [note, setNote] = useState("");
   const [chosen, choose] = useState<Chosen>(USUAL);
-  const [mayPublish, mayRollout, mayPropose] = [useMay("publish"), useMay("rollout"), useMay("propose")];
-  const [held] = useState({ base, files: merged(base.files, drafts), names: changed.map((one) => one.file) });
+  const over = overOf(changed);
+  const [mayPublish, mayRollout, mayPropose] = [useMayOver("publish", over), useMayOver("rollout", over), useMayOver("propose", over)];
+  const [held] = useState({ base, files: merged(base.files, drafts), names: changed.map((one) => one.file), at: Date.now() });
   const { files } = held;
   const plan = usePlan(held.base, files, PLAN_DAYS);
   const draft = useMemo(() => ({ files, base: held.base.number, settings: held.base.settings, note: note.trim() }), [files, held, note]);
@@ -39,17 +44,20 @@ export function ApplyDialog({ base, changed, onClose }: { base: InForce; changed
   const apply = useMutation({
     mutationFn: () => told(api.POST("/v1/apply", { body: { draft, how: howOf(chosen), plan: plan.data?.digest ?? "" } })),
     onSuccess: ({ version }) => done(`Version ${version.number} is on its way`, "rollout"),
-    onError: (error) => asApiError(error).code === "plan-changed" && void plan.refetch(),
   });
   const propose = useMutation({
     mutationFn: () => told(api.POST("/v1/proposals", { body: draft })),
     onSuccess: () => done("Proposed: somebody else decides", "proposals"),
   });
-  const isTwo = apply.error !== null && asApiError(apply.error).code === "needs-approval";
+  const isTwo = useStatus().data?.needs_approval === true;
   const failing = plan.data ? failingIn(plan.data) : [];
   const isRefused = (plan.data?.refusals.length ?? 0) > 0;
   const wrong = wrongIn(chosen);
-  const isHeld = !plan.data || failing.length > 0 || note.trim() === "" || (isRefused && !chosen.isAccepted);
+  const clash = [apply.error, propose.error].find(isConflict);
+  const refused = apply.error ?? propose.error;
+  const isMoved = clash !== undefined && asApiError(clash).code === "version-conflict";
+  const again = (): void => void plan.refetch().then(() => (apply.reset(), propose.reset()));
+  const isHeld = !plan.data || clash !== undefined || failing.length > 0 || note.trim() === "" || (isRefused && !chosen.isAccepted);
   const mayApply = mayPublish && mayRollout && !isTwo;
   const why = failing.length ? `${plural(failing.length, "test")} would fail: mend the policy or the test` : note.trim() === "" ? "Say why first: a note is required" : wrong;
   return (
@@ -65,7 +73,9 @@ export function ApplyDialog({ base, changed, onClose }: { base: InForce; changed
       }
     >
       <Area name="Note" help="Stands in the history and in the audit log." required autoFocus value={note} onChange={(event) => setNote(event.target.value)} />
-      {(apply.error ?? propose.error) && <ErrorBox error={propose.error ?? apply.error} />}
+      {isTwo && <Note>Two people are needed here: you propose, somebody else with the role approver sees what it does and decides.</Note>}
+      {clash && <Conflict error={clash} since={Math.min(held.at, plan.dataUpdatedAt || held.at)}>{isMoved ? <Button isTight look="primary" onClick={() => (void lookAgain(), onClose())}>Bring the drafts onto what is in force</Button> : <Button isTight look="primary" isBusy={plan.isFetching} onClick={again}>Show what it does now</Button>}</Conflict>}
+      {refused && !clash && <ErrorBox error={refused} />}
       <Section title="What it does">
         {plan.error ? <ErrorBox error={plan.error} onRetry={() => void plan.refetch()} /> : plan.data ? <PlanView of={plan.data} /> : <Loading lines={5} />}
       </Section>

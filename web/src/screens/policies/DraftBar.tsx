@@ -1,6 +1,7 @@
 // Over the list and the editor, while something is unsaved: what it is, and the way on.
 
-import { useState } from "react";
+import { useMemo, useState } from "react";
+import { useStatus } from "../../api/queries";
 import type { Changed } from "../../parts/drafting";
 import { useDrafts } from "../../parts/drafts";
 import { useMay } from "../../session/session";
@@ -12,12 +13,14 @@ import { ApplyDialog } from "./ApplyDialog";
 import type { InForce } from "./asked";
 import { usePlace } from "./place";
 import css from "./Policies.module.css";
+import { overOf } from "./scopes";
 
 export function DraftBar({ base, changed }: { base: InForce; changed: readonly Changed[] }) {
   const place = usePlace();
   const { isUnkept } = useDrafts();
   const [doing, setDoing] = useState<"apply" | "discard" | null>(null);
-  const [mayApply, mayPropose] = [useMay("publish"), useMay("propose")];
+  const mayApply = useMay("publish") && useStatus().data?.needs_approval !== true;
+  const over = useMemo(() => overOf(changed), [changed]);
   const stale = changed.filter((one) => one.isStale);
   const [first] = changed;
   return (
@@ -35,7 +38,7 @@ export function DraftBar({ base, changed }: { base: InForce; changed: readonly C
       <span className={css.last}>
         {place.beside !== "plan" && first && <Button isTight onClick={() => place.put({ file: place.get("file") || first.file, beside: "plan" }, true)}>What they do</Button>}
         <Button isTight look="quiet" onClick={() => setDoing("discard")}>Discard all</Button>
-        {(mayApply || mayPropose) && <Button isTight look="primary" disabled={stale.length > 0} title={stale.length ? "Bring the drafts onto what is in force first" : undefined} onClick={() => setDoing("apply")}>{mayApply ? "Apply…" : "Propose…"}</Button>}
+        <Button isTight look="primary" needs="propose" over={over} disabled={stale.length > 0} title={stale.length ? "Bring the drafts onto what is in force first" : undefined} onClick={() => setDoing("apply")}>{mayApply ? "Apply…" : "Propose…"}</Button>
       </span>
       {doing === "apply" && <ApplyDialog base={base} changed={changed} onClose={() => setDoing(null)} />}
       {doing === "discard" && <DiscardDialog changed={changed} onClose={() => setDoing(null)} />}

@@ -2,7 +2,9 @@
 
 import { useState } from "react";
 import { useDrafts } from "../../parts/drafts";
-import { Code } from "../../ui/Box";
+import { useRefusal } from "../../session/may";
+import { wrongSelector } from "../../session/selector";
+import { Code, Note } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Field, Options } from "../../ui/Field";
 import { Dialog } from "../../ui/Over";
@@ -22,7 +24,9 @@ export function NewPolicy({ base, onClose }: { base: InForce; onClose: () => voi
   const wrong = wrongName(name.trim(), Object.keys({ ...base.files, ...drafts }));
   const needsScope = template?.isScoped === true;
   const text = template?.text({ name: name.trim() || "name", owner: owner.trim(), scope: scope.trim() || (needsScope ? `app=${name.trim() || "name"}` : "") }) ?? "";
-  const isReady = name.trim() !== "" && wrong === "";
+  const wide = useRefusal("propose", { scopes: [needsScope ? scope.trim() || `app=${name.trim() || "name"}` : null] });
+  const wrongScope = needsScope && scope.trim() !== "" ? wrongSelector(scope.trim()) : "";
+  const isReady = name.trim() !== "" && wrong === "" && wrongScope === "" && wide === "";
   const begin = (): void => {
     const file = fileOf(name.trim());
     write(file, text, { was: base.files[file] ?? null, version: base.number });
@@ -39,7 +43,8 @@ export function NewPolicy({ base, onClose }: { base: InForce; onClose: () => voi
         <div className={css.choice}>
           <Field name="Name" autoFocus placeholder="shop-prod" value={name} wrong={wrong || undefined} onChange={(event) => setName(event.target.value)} onKeyDown={(event) => event.key === "Enter" && isReady && begin()} />
           <Field name="Owner" placeholder="team-shop" help="Who answers for it." value={owner} onChange={(event) => setOwner(event.target.value)} />
-          {needsScope && <Field name="Scope" placeholder={`app=${name.trim() || "shop"}`} help="A label selector, joined to every selector of the policy." value={scope} onChange={(event) => setScope(event.target.value)} />}
+          {needsScope && <Field name="Scope" placeholder={`app=${name.trim() || "shop"}`} help="A label selector, joined to every selector of the policy." wrong={wrongScope || (name.trim() !== "" ? wide : "") || undefined} value={scope} onChange={(event) => setScope(event.target.value)} />}
+          {!needsScope && wide !== "" && <Note>{wide}</Note>}
         </div>
       </div>
       <Code text={text} />

@@ -40,7 +40,7 @@ export default function Policies() {
       tools={
         <>
           <Tabs label="Views of the policies" tabs={tabs} chosen={place.view} onChoose={(id) => place.go(id as View)} panel="policies-panel" />
-          {mayWrite && <Button look={changed.length ? "plain" : "primary"} icon="plus" onClick={() => setNew(true)}>New policy</Button>}
+          <Button needs="propose" look={changed.length ? "plain" : "primary"} icon="plus" onClick={() => setNew(true)}>New policy</Button>
         </>
       }
     >

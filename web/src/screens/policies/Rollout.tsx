@@ -1,11 +1,10 @@
 // The version on its way: at which stage, which hosts do not have it yet and why, on and back.
 
 import { useMutation } from "@tanstack/react-query";
-import { useState } from "react";
+import { useMemo, useState } from "react";
 import { Link } from "react-router";
 import { api, told } from "../../api/client";
 import type { Rollout, Standing } from "../../api/types";
-import { useMay } from "../../session/session";
 import { useKeeping } from "../../shell/query";
 import { Badge, type Tone } from "../../ui/Badge";
 import { Card, Empty, ErrorBox, Loading, Progress, Stat } from "../../ui/Box";
@@ -13,17 +12,14 @@ import { Button } from "../../ui/Button";
 import { Dialog, say } from "../../ui/Over";
 import { type Column, Table } from "../../ui/Table";
 import { count, percent, plural, printable } from "../../words";
-import { type InForce, lookAgain, useRollout, useVersions } from "./asked";
+import { type InForce, lookAgain, useRollout, useVersion, useVersions } from "./asked";
+import { between } from "./Changes";
 import { usePlace } from "./place";
 import css from "./Policies.module.css";
 import { RollbackDialog } from "./RollbackDialog";
+import { overOf } from "./scopes";
+import { stagesOf, standingOf, storyOf } from "./stages";
 
-const STEPS = [{ id: "canary", name: "Canary" }, { id: "spreading", name: "Everybody" }, { id: "done", name: "Done" }] as const;
-const TELLS: Record<string, string> = {
-  canary: "A few hosts have it, each on trial. The rest follow when all of them are well for 20 s.",
-  spreading: "Every host gets it, each on trial.", done: "Every host that is heard read it back.",
-  stopped: "Stopped: every host has the version before.", superseded: "Another version took its place.",
-};
 const STATES: Record<string, { tone: Tone; mark: string }> = {
   trial: { tone: "accent", mark: "…" }, pending: { tone: "plain", mark: "…" }, offline: { tone: "warning", mark: "!" }, refused: { tone: "bad", mark: "✕" }, reverted: { tone: "bad", mark: "↩" },
 };
@@ -51,46 +47,58 @@ function Shown({ rollout, base }: { rollout: Rollout; base: InForce }) {
   const keeping = useKeeping();
   const place = usePlace();
   const { stage, version, confirmed, total, laggards } = rollout;
+  const [stages, standing] = [stagesOf(rollout), standingOf(rollout)];
   const isUnderway = stage === "canary" || stage === "spreading";
   const failed = laggards.filter((one) => one.state === "reverted" || one.state === "refused").length;
   const offline = laggards.filter((one) => one.state === "offline").length;
   return (
     <div className={css.rollout}>
-      <Card title={<>Version {version} {stage === "stopped" ? <Badge tone="bad" mark="✕">stopped</Badge> : stage === "done" ? <Badge tone="good" mark="✓">done</Badge> : <Badge tone="accent" mark="…">{stage}</Badge>}</>} tools={<Steer rollout={rollout} base={base} isUnderway={isUnderway} />}>
-        <ol className={css.steps} aria-label="Stages">
-          {STEPS.map((step, index) => {
-            const at = STEPS.findIndex((one) => one.id === stage);
-            const state = stage === "stopped" ? (index === 0 ? "bad" : "ahead") : index < at || stage === "done" ? "past" : index === at ? "now" : "ahead";
-            return <li key={step.id} data-state={state} aria-current={state === "now" ? "step" : undefined}>{step.name}</li>;
-          })}
-        </ol>
-        <p>{TELLS[stage] ?? stage} {rollout.problem && <b>{printable(rollout.problem)}</b>}</p>
-        <div className={css.progress}><Progress label="Hosts that read it back" value={confirmed} of={total} /><span>{percent(confirmed, total)}</span></div>
+      <Card title={<>Version {version} <Badge tone={standing[0]} mark={MARKS[standing[0]]}>{standing[1]}</Badge></>} tools={<Steer rollout={rollout} base={base} isUnderway={isUnderway} />}>
+        {stages.length > 0 && (
+          <ol className={css.steps} aria-label="Stages">
+            {stages.map((step) => <li key={step.id} data-state={step.state} aria-current={step.state === "now" ? "step" : undefined}>{step.name}</li>)}
+          </ol>
+        )}
+        <p>{storyOf(rollout)} {rollout.problem && <b>{printable(rollout.problem)}</b>}</p>
+        {total > 0 && <div className={css.progress}><Progress label="Hosts that read it back" value={confirmed} of={total} /><span>{percent(confirmed, total)}</span></div>}
       </Card>
       <Card isFlush>
         <div className={css.stats}>
-          <Stat name="Have it" value={count(confirmed)} of={count(total)} hint="read back from the kernel" tone={confirmed === total ? "good" : undefined} to={keeping("/workloads?state=realised")} />
+          <Stat name="Have it" value={count(confirmed)} of={count(total)} hint="read back from the kernel" tone={total > 0 && confirmed === total ? "good" : undefined} to={keeping("/workloads?state=realised")} />
           <Stat name="Went back or refused" value={count(failed)} hint="they keep what they had" tone={failed ? "bad" : undefined} to={keeping("/workloads?state=refused")} />
           <Stat name="Not heard" value={count(offline)} hint="they keep what they have" tone={offline ? "warning" : undefined} to={keeping("/workloads?state=unreachable")} />
           <Stat name="Not yet" value={count(laggards.length - failed - offline)} hint="on trial, or their turn is to come" to={keeping("/workloads?state=pending")} />
         </div>
       </Card>
       <section className={css.laggards} aria-label="Hosts that do not have it">
-        {laggards.length === 0 ? <Empty icon="check" title="Every host has it"><p>Read back from the kernel of {plural(total, "host")}. <button type="button" className={css.link} onClick={() => place.go("versions")}>See the history</button></p></Empty> : <Table label="Laggards" rows={laggards} columns={COLUMNS} idOf={(one) => one.uuid} nameOf={(one) => printable(one.name)} order={{ id: "state", isDown: false }} />}
+        {total === 0 ? <NoHost /> : laggards.length === 0 ? <Empty icon="check" title="Every host has it"><p>Read back from the kernel of {plural(total, "host")}. <button type="button" className={css.link} onClick={() => place.go("versions")}>See the history</button></p></Empty> : <Table label="Laggards" rows={laggards} columns={COLUMNS} idOf={(one) => one.uuid} nameOf={(one) => printable(one.name)} order={{ id: "state", isDown: false }} />}
       </section>
     </div>
   );
 }
 
+const MARKS: Partial<Record<Tone, string>> = { good: "✓", bad: "✕", accent: "…", warning: "!", plain: "○" };
+
+/** A version that nobody holds is no success. */
+function NoHost() {
+  const keeping = useKeeping();
+  return (
+    <Empty icon="server" title="No host holds it yet" actions={<Link to={keeping("/setup?do=host")}>Pair a host</Link>}>
+      <p>Policy is enforced by an agent on each host. Workloads of an inventory or of flow logs are known, and nothing there enforces; the first host that is paired gets this version at once.</p>
+    </Empty>
+  );
+}
+
 function Steer({ rollout, base, isUnderway }: { rollout: Rollout; base: InForce; isUnderway: boolean }) {
   const [doing, setDoing] = useState<"on" | "back" | null>(null);
-  const [mayRollout, mayPublish] = [useMay("rollout"), useMay("publish")];
   const before = useVersions(0).data?.find((one) => one.number === rollout.version)?.parent ?? null;
-  const canGoOn = mayRollout && (rollout.stage === "canary" || rollout.stage === "stopped");
+  const old = useVersion(before).data;
+  const over = useMemo(() => (old ? overOf(between(old.files, base.files)) : undefined), [old, base]);
+  const canGoOn = rollout.stage === "canary" || rollout.stage === "stopped";
   return (
     <>
-      {canGoOn && <Button isTight look={rollout.stage === "stopped" ? "plain" : "primary"} onClick={() => setDoing("on")}>Go on to everybody</Button>}
-      {mayRollout && mayPublish && before !== null && before > 0 && <Button isTight look={isUnderway || rollout.stage === "stopped" ? "danger" : "plain"} icon="undo" onClick={() => setDoing("back")}>Roll back…</Button>}
+      {canGoOn && <Button isTight needs="rollout" over={over} look={rollout.stage === "stopped" ? "plain" : "primary"} onClick={() => setDoing("on")}>Go on to everybody</Button>}
+      {before !== null && before > 0 && <Button isTight needs="publish" over={over} look={isUnderway || rollout.stage === "stopped" ? "danger" : "plain"} icon="undo" onClick={() => setDoing("back")}>Roll back…</Button>}
       {doing === "on" && <GoOn rollout={rollout} onClose={() => setDoing(null)} />}
       {doing === "back" && before !== null && <RollbackDialog base={base} to={before} onClose={() => setDoing(null)} />}
     </>

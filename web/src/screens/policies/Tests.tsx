@@ -13,7 +13,7 @@ const LOOK: Record<TestOutcome["outcome"], { tone: Tone; mark: string; word: str
   unmatched: { tone: "bad", mark: "∅", word: "picks nobody" }, warning: { tone: "warning", mark: "!", word: "could fail" },
 };
 
-export function TestStrip({ tests, found, isAsking, onOpen }: { tests: readonly TestOutcome[]; found: Tally; isAsking: boolean; onOpen: (which: string) => void }) {
+export function TestStrip({ tests, found, isUnreadable, isAsking, onOpen }: { tests: readonly TestOutcome[]; found: Tally; isUnreadable: boolean; isAsking: boolean; onOpen: (which: string) => void }) {
   const failed = tests.filter(hasFailed);
   const [worst] = worstFirst(failed);
   return (
@@ -24,7 +24,7 @@ export function TestStrip({ tests, found, isAsking, onOpen }: { tests: readonly 
       </button>
       <button type="button" onClick={() => onOpen("tests")}>
         <span className={css.dots} aria-hidden="true">{tests.slice(0, 24).map((one, index) => <i key={index} data-outcome={one.outcome} />)}</span>
-        {found.errors ? "Tests wait for the errors" : tests.length === 0 ? "No tests" : failed.length ? `${failed.length} of ${plural(tests.length, "test")} ${failed.length === 1 ? "fails" : "fail"}` : `${plural(tests.length, "test")} proven`}
+        {isUnreadable ? "Tests wait for the errors" : tests.length === 0 ? "No tests" : failed.length ? `${failed.length} of ${plural(tests.length, "test")} ${failed.length === 1 ? "fails" : "fail"}` : `${plural(tests.length, "test")} proven`}
       </button>
       {worst && <span className={css.worst} title={printable(testStory(worst))}>{printable(testStory(worst))}</span>}
       <span className={css.busy} data-on={isAsking} aria-hidden="true" />

@@ -3,11 +3,12 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { changes, merged } from "../../parts/drafting";
 import { useDrafts } from "../../parts/drafts";
-import { useMay } from "../../session/session";
+import { useRefusal } from "../../session/may";
 import { Badge } from "../../ui/Badge";
 import { Empty, ErrorBox, Tabs } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Select } from "../../ui/Field";
+import { Icon } from "../../ui/Icon";
 import { printable } from "../../words";
 import { type InForce, useChecked, useWords } from "./asked";
 import { Changes } from "./Changes";
@@ -17,14 +18,14 @@ import { Foreseen } from "./Foreseen";
 import { usePlace } from "./place";
 import css from "./Policies.module.css";
 import { Problems } from "./Problems";
+import { overOf } from "./scopes";
 import { Stale } from "./Stale";
 import { TestList, TestStrip } from "./Tests";
-import { findingsOf, hasFailed, tally, testsOf } from "./words";
+import { findingsOf, isUnreadable, tally, testsOf } from "./words";
 
 export default function Workbench({ base, file }: { base: InForce; file: string }) {
   const place = usePlace();
   const { drafts, write, discard } = useDrafts();
-  const mayWrite = useMay("propose");
   const words = useWords();
   const asked = useChecked(base, drafts);
   const editor = useRef<EditorHandle>(null);
@@ -33,6 +34,9 @@ export default function Workbench({ base, file }: { base: InForce; file: string 
   const changed = useMemo(() => changes(base.files, drafts), [base, drafts]);
   const names = Object.keys({ ...base.files, ...drafts }).sort();
   const text = files[file];
+  const over = useMemo(() => overOf([{ before: base.files[file] ?? "", after: base.files[file] ?? "" }]), [base, file]);
+  const why = useRefusal("propose", over);
+  const mayWrite = why === "";
   const checked = asked.data?.checked;
   const findings = useMemo(() => findingsOf(checked, file), [checked, file]);
   const mine = changed.find((one) => one.file === file);
@@ -55,7 +59,7 @@ export default function Workbench({ base, file }: { base: InForce; file: string 
     <div className={css.bench}>
       <nav className={css.rail} aria-label="Policy files">
         <Button look="quiet" isTight icon="undo" onClick={() => place.put({ file: "", line: "", beside: "" }, true)}>All policies</Button>
-        <ul>{names.map((one) => <FileLine key={one} file={one} isOpen={one === file} draft={changed.some((other) => other.file === one)} errors={tally(findingsOf(checked, one)).errors + testsOf(checked, one).filter(hasFailed).length} onOpen={() => open(one)} />)}</ul>
+        <ul>{names.map((one) => <FileLine key={one} file={one} isOpen={one === file} draft={changed.some((other) => other.file === one)} errors={tally(findingsOf(checked, one)).errors} onOpen={() => open(one)} />)}</ul>
       </nav>
       <div className={css.pad}>
         <header className={css.padHead}>
@@ -67,10 +71,11 @@ export default function Workbench({ base, file }: { base: InForce; file: string 
           {mine && <Badge tone={mine.kind === "removed" ? "bad" : "accent"}>{mine.kind === "changed" ? "draft" : mine.kind}</Badge>}
           <span className={css.last}>
             {mine && <Button isTight look="quiet" icon="undo" onClick={() => (discard(file), mine.kind === "new" && place.put({ file: "" }))}>Discard</Button>}
-            {mayWrite && text !== undefined && <Button isTight look="quiet" onClick={() => write(file, null, { was: base.files[file] ?? null, version: base.number })}>Remove</Button>}
+            {text !== undefined && <Button isTight look="quiet" needs="propose" over={over} onClick={() => write(file, null, { was: base.files[file] ?? null, version: base.number })}>Remove</Button>}
           </span>
         </header>
         {mine?.isStale && <Stale base={base} change={mine} />}
+        {!mayWrite && <p className={css.readOnly}><Icon name="lock" size={14} />{why}</p>}
         {text === undefined ? (
           <Empty icon="policy" title={mine ? "This policy goes" : "There is no such policy"} actions={mine && <Button onClick={() => discard(file)}>Keep it</Button>}>
             <p>{mine ? "It stays in force until the drafts are applied." : `No file ${printable(file)} is in force, and none is being written.`}</p>
@@ -78,7 +83,7 @@ export default function Workbench({ base, file }: { base: InForce; file: string 
         ) : (
           <CodeEditor key={file} handle={editor} file={file} text={text} isReadOnly={!mayWrite} words={words.data} findings={findings} checked={asked.data?.files[file]} onChange={change} />
         )}
-        <TestStrip tests={tests} found={found} isAsking={asked.isFetching} onOpen={(which) => place.put({ beside: which })} />
+        <TestStrip tests={tests} found={found} isUnreadable={isUnreadable(checked)} isAsking={asked.isFetching} onOpen={(which) => place.put({ beside: which })} />
       </div>
       <section className={css.beside} aria-label="What it does">
         <div className={css.besideHead}><Tabs label="Beside the text" tabs={tabs} chosen={place.beside} onChoose={(id) => place.put({ beside: id })} panel="beside" /></div>
@@ -87,7 +92,7 @@ export default function Workbench({ base, file }: { base: InForce; file: string 
           {place.beside === "problems" && <Problems findings={all} file={file} texts={asked.data?.files ?? files} isReady={checked !== undefined} more={checked?.truncated ?? 0} onOpen={open} onFix={mayWrite ? (fix) => editor.current?.apply(fix) : undefined} />}
           {place.beside === "tests" && <TestList tests={checked?.tests ?? []} file={file} isReady={checked !== undefined} onOpen={open} />}
           {place.beside === "diff" && <Changes changed={changed} onOpen={open} />}
-          {place.beside === "plan" && <Foreseen base={base} changed={changed} files={files} isSound={checked === undefined || tally(all).errors === 0} />}
+          {place.beside === "plan" && <Foreseen base={base} changed={changed} files={files} isSound={!isUnreadable(checked)} />}
         </div>
       </section>
     </div>

@@ -16,6 +16,12 @@ export function tally(findings: readonly Finding[]): Tally {
 export const findingsOf = (checked: Checked | undefined, file: string): Finding[] => checked?.findings.filter((one) => one.where?.file === file) ?? [];
 export const testsOf = (checked: Checked | undefined, file: string): TestOutcome[] => checked?.tests.filter((one) => one.file === file) ?? [];
 
+const OF_TESTS = new Set(["test-failed", "test-unmatched"]);
+
+/** Whether errors keep the policies from being read: then nothing is proven and nothing planned. */
+export const isUnreadable = (checked: Checked | undefined): boolean =>
+  checked?.findings.some((one) => one.severity === "error" && !OF_TESTS.has(one.code)) ?? false;
+
 export const hasFailed = (test: TestOutcome): boolean => test.outcome === "failed" || test.outcome === "unmatched";
 
 /** What fails comes first, then what is doubtful. */

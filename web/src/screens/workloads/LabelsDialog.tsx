@@ -5,13 +5,15 @@ import { useId, useMemo, useState } from "react";
 import { api, told } from "../../api/client";
 import { refresh } from "../../api/queries";
 import type { Workload } from "../../api/types";
+import { isConflict } from "../../parts/conflict";
+import { Conflict } from "../../parts/Conflict";
 import { Impact } from "../../parts/Impact";
 import { ErrorBox, Loading } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Area, Check, Field } from "../../ui/Field";
 import { Dialog, say, Section } from "../../ui/Over";
 import { count, plural, printable } from "../../words";
-import { type Edit, keysCarried, putOf, valuesOf } from "./edits";
+import { become, type Edit, keysCarried, putOf, valuesOf } from "./edits";
 import css from "./Workloads.module.css";
 
 interface Props {
@@ -41,6 +43,7 @@ export function LabelsDialog({ workloads, known, onClose, onDone }: Props) {
   });
   const change = (next: () => void): void => (next(), plan.reset(), apply.reset());
   const isReady = isWhole && (Object.keys(put).length > 0 || removed.size > 0);
+  const over = { labels: workloads.flatMap((one) => [one.labels, become(one.labels, put, removed)]) };
   const fails = (plan.data?.findings.length ?? 0) > 0;
   return (
     <Dialog
@@ -51,7 +54,7 @@ export function LabelsDialog({ workloads, known, onClose, onDone }: Props) {
           {fails ? <Check isOn={isAccepted} onChange={accept}>Go on although tests would fail</Check> : <span />}
           <Button onClick={onClose}>Cancel</Button>
           {plan.data ? (
-            <Button look="primary" isBusy={apply.isPending} disabled={why.trim() === "" || (fails && !isAccepted)} onClick={() => apply.mutate()}>Apply to {count(workloads.length)}</Button>
+            <Button look="primary" isBusy={apply.isPending} needs="label" over={over} disabled={why.trim() === "" || (fails && !isAccepted) || isConflict(apply.error)} title={why.trim() === "" ? "Say why first" : undefined} onClick={() => apply.mutate()}>Apply to {count(workloads.length)}</Button>
           ) : (
             <Button look="primary" isBusy={plan.isPending} disabled={!isReady} onClick={() => plan.mutate()}>Show what it does</Button>
           )}
@@ -72,8 +75,9 @@ export function LabelsDialog({ workloads, known, onClose, onDone }: Props) {
       <TakeOff workloads={workloads} removed={removed} onChange={(next) => change(() => setRemoved(next))} />
       <Area name="Why" help="Stands in the audit log." required value={why} onChange={(event) => setWhy(event.target.value)} />
       {plan.isPending && <Loading lines={3} />}
+      {isConflict(apply.error) && <Conflict error={apply.error} since={plan.submittedAt}><Button isTight look="primary" isBusy={plan.isPending} onClick={() => (apply.reset(), plan.mutate())}>Show what it does now</Button><Button isTight onClick={onClose}>Leave it as it is</Button></Conflict>}
       {plan.data && <Section title="What it does"><Impact of={plan.data} /></Section>}
-      {(apply.error ?? plan.error) && <ErrorBox error={apply.error ?? plan.error} />}
+      {(apply.error ?? plan.error) && !isConflict(apply.error) && <ErrorBox error={apply.error ?? plan.error} />}
     </Dialog>
   );
 }

@@ -11,6 +11,8 @@ import { Button } from "../../ui/Button";
 import { Area, Options } from "../../ui/Field";
 import { Dialog, say, Section } from "../../ui/Over";
 import { plural, printable } from "../../words";
+import { isConflict } from "../../parts/conflict";
+import { Conflict } from "../../parts/Conflict";
 import { Stops } from "../../parts/Stops";
 import css from "./Workloads.module.css";
 
@@ -47,7 +49,8 @@ export function ModeDialog({ workloads, onClose, onDone }: { workloads: readonly
       foot={
         <>
           <Button onClick={onClose}>Cancel</Button>
-          <Button look="primary" isBusy={set.isPending} disabled={!isChosen || !plan.data || why.trim() === ""} onClick={() => set.mutate()}>Change mode</Button>
+          <span className="soft small">{isChosen && why.trim() === "" && "Say why first"}</span>
+          <Button look="primary" needs="mode" over={{ labels: workloads.map((one) => one.labels) }} isBusy={set.isPending} disabled={!isChosen || !plan.data || why.trim() === "" || isConflict(set.error)} onClick={() => set.mutate()}>Change mode</Button>
         </>
       }
     >
@@ -59,8 +62,9 @@ export function ModeDialog({ workloads, onClose, onDone }: { workloads: readonly
         <Section title="What it does">{plan.error ? <ErrorBox error={plan.error} onRetry={() => void plan.refetch()} /> : plan.data ? <Stops of={plan.data} /> : <Loading lines={3} />}</Section>
       )}
       <Area name="Why" help="Stands in the audit log." required value={why} onChange={(event) => setWhy(event.target.value)} />
-      {unmanaged > 0 && <Note>{plural(unmanaged, "workload")} without an agent: a mode is kept for {unmanaged === 1 ? "it" : "them"}, but nothing there enforces it.</Note>}
-      {set.error && <ErrorBox error={set.error} />}
+      {unmanaged > 0 && <Note>{plural(unmanaged, "workload")} without an agent {unmanaged === 1 ? "is" : "are"} left out: nothing there would hold {unmanaged === 1 ? "it" : "them"} to a mode.</Note>}
+      {isConflict(set.error) && <Conflict error={set.error} since={plan.dataUpdatedAt}><Button isTight look="primary" isBusy={plan.isFetching} onClick={() => void plan.refetch().then(() => set.reset())}>Show what it does now</Button><Button isTight onClick={onClose}>Leave it as it is</Button></Conflict>}
+      {set.error && !isConflict(set.error) && <ErrorBox error={set.error} />}
     </Dialog>
   );
 }

@@ -40,19 +40,20 @@ function Details({ of: one, onClose }: { of: Workload; onClose: () => void }) {
   const [doing, setDoing] = useState<Doing>(null);
   const everybody = useWorkloads("").data?.items ?? [one];
   const mayAudit = useMay("audit");
+  const over = { labels: [one.labels] };
   const done = (): void => setDoing(null);
   return (
     <Drawer
       title={printable(one.name)} onClose={onClose}
       about={<div className={css.row}><StateBadge state={one.state} />{one.state !== "unmanaged" && <ModeBadge mode={one.mode} />}{one.is_quarantined && <Badge tone="bad" mark="⛒">quarantine</Badge>}</div>}
-      foot={!one.is_quarantined && <Button needs="quarantine" look="danger" icon="lock" onClick={() => setDoing("quarantine")}>Quarantine</Button>}
+      foot={!one.is_quarantined && <Button needs="quarantine" over={over} look="danger" icon="lock" onClick={() => setDoing("quarantine")}>Quarantine</Button>}
     >
       <p className="soft">{stateHelp(one.state)}</p>
       {one.problems.length > 0 && <ul className={css.problems}>{one.problems.map((problem) => <li key={problem}>{printable(problem)}</li>)}</ul>}
       {one.refused.length > 0 && <ul className={css.problems}>{one.refused.map((claim) => <li key={claim.address}>{printable(claimWords(claim))}</li>)}</ul>}
       {one.disabled_until && <p className={css.problems}>Break-glass: enforcement is off on this host until {moment(one.disabled_until)}.</p>}
-      <Section title="Labels" tools={<Button needs="label" isTight look="quiet" icon="tag" onClick={() => setDoing("labels")}>Edit</Button>}><Labels labels={one.labels} /></Section>
-      <Section title="Held" tools={one.state !== "unmanaged" && <Button needs="mode" isTight look="quiet" icon="shield" onClick={() => setDoing("mode")}>Change</Button>}>
+      <Section title="Labels" tools={<Button needs="label" over={over} isTight look="quiet" icon="tag" onClick={() => setDoing("labels")}>Edit</Button>}><Labels labels={one.labels} /></Section>
+      <Section title="Held" tools={one.state !== "unmanaged" && <Button needs="mode" over={over} isTight look="quiet" icon="shield" onClick={() => setDoing("mode")}>Change</Button>}>
         <Facts>
           <Fact name="Inbound">{one.mode.in}</Fact>
           <Fact name="Outbound">{one.mode.out}</Fact>

@@ -102,12 +102,13 @@ function isWanted(one: Workload, text: string, state: string, mode: string): boo
 }
 
 function Ticked({ chosen, onDo, onClear }: { chosen: readonly Workload[]; onDo: (doing: Doing) => void; onClear: () => void }) {
+  const over = useMemo(() => ({ labels: chosen.map((one) => one.labels) }), [chosen]);
   return (
     <PickedBar>
       <b>{plural(chosen.length, "workload")}</b>
-      <Button needs="label" isTight icon="tag" onClick={() => onDo("labels")}>Edit labels</Button>
-      <Button needs="mode" isTight icon="shield" onClick={() => onDo("mode")}>Change mode</Button>
-      <Button needs="quarantine" isTight icon="lock" onClick={() => onDo("quarantine")}>Quarantine</Button>
+      <Button needs="label" over={over} isTight icon="tag" onClick={() => onDo("labels")}>Edit labels</Button>
+      <Button needs="mode" over={over} isTight icon="shield" onClick={() => onDo("mode")}>Change mode</Button>
+      <Button needs="quarantine" over={over} isTight icon="lock" onClick={() => onDo("quarantine")}>Quarantine</Button>
       <Button isTight look="quiet" onClick={onClear}>Untick</Button>
     </PickedBar>
   );

@@ -27,3 +27,7 @@ export function keysCarried(workloads: readonly { labels: Record<string, string>
 /** Values of a key that others have, for completion. */
 export const valuesOf = (workloads: readonly { labels: Record<string, string> }[], key: string): string[] =>
   [...new Set(workloads.map((one) => one.labels[key]).filter((value) => value !== undefined))].sort().slice(0, 200);
+
+/** Labels as they become. */
+export const become = (labels: Record<string, string>, put: Record<string, string>, removed: ReadonlySet<string>): Record<string, string> =>
+  Object.fromEntries(Object.entries({ ...labels, ...put }).filter(([key]) => !removed.has(key)));
