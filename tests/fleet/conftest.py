@@ -1,8 +1,12 @@
-"""The fleet's tests share the random worlds of `tests/core`."""
+"""The fleet's tests share the random worlds of `tests/core`, the scripted host of `tests/api` and the databases."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
+from databases import postgres
+
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("core", "api")]
+
+__all__ = ["postgres"]

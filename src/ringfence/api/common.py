@@ -18,6 +18,6 @@ Number = Annotated[int, PathParameter(ge=0, le=2**31 - 1)]
 Before = Annotated[int, QueryParameter(ge=0, le=2**31 - 1, description="Only those with smaller numbers.")]
 
 
-def needs(right: str) -> dict[str, Any]:
-    """The right a route takes, for the guard."""
-    return {"right": right}
+def needs(right: str, *, without_state: bool = False) -> dict[str, Any]:
+    """The right a route takes, for the guard. `without_state`: it answers while the state does not."""
+    return {"right": right, "without_state": without_state}

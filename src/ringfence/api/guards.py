@@ -10,6 +10,7 @@ INVARIANT: where there is a token, the cookie is not looked at.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from typing import Any
 
@@ -21,11 +22,13 @@ from ringfence.api.limits import Limits
 from ringfence.controller.access import AccessError, Principal
 from ringfence.controller.controller import Controller
 from ringfence.controller.sessions import proof_of
+from ringfence.ports.state import StateError
 
 EVERYBODY = "everybody"
 """In place of a right: no token is asked for."""
 ANYBODY = "anybody"
 """In place of a right: any token that is good."""
+_PATIENCE_S = 3.0
 COOKIE = "__Host-ringfence"
 """Browsers take a cookie of such a name from this host only, and over TLS only (RFC 6265bis, 4.1.3.2)."""
 CSRF = "x-csrf-token"
@@ -48,7 +51,9 @@ async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
     credential = credential_of(connection)
     limits.before(credential, address)
     try:
-        who = await recognise(connection)
+        who = (
+            await _recognise_or_recall(connection) if handler.opt.get("without_state") else await recognise(connection)
+        )
     except AccessError:
         limits.stranger(address)
         raise
@@ -73,6 +78,16 @@ async def recognise(connection: Connection) -> Principal:
             help_ = "send what `GET /v1/session` says under `csrf` as `X-CSRF-Token`"
             raise AccessError("cross-site", "the request does not prove that it comes from a page of ours", help=help_)
     return who
+
+
+async def _recognise_or_recall(connection: Connection) -> Principal:
+    """While the state does not answer, whoever bore the token when it last did. Raises as `recognise`."""
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await recognise(connection)
+    except (StateError, TimeoutError):
+        desk: Controller = connection.app.state.controller
+        return desk.granting.recall(token_of(connection))
 
 
 def token_of(connection: Connection) -> str:

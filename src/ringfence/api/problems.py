@@ -59,6 +59,8 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "state-busy": 503,
         "state-unreachable": 503,
         "state-closed": 503,
+        "state-in-use": 503,
+        "state-taken": 503,
         "state-unwritable": 503,
         "bus-unavailable": 503,
         "still-connected": 503,

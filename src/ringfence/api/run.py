@@ -61,6 +61,13 @@ async def _serve(
     new_token: bool,
 ) -> None:
     api = None
+    overtaken: list[RingfenceError] = []
+
+    def end(error: RingfenceError) -> None:
+        overtaken.append(error)
+        stop.set()
+
+    controller.on_taken = end
     try:
         token = await controller.start()
         api = Api(controller, listening)
@@ -71,6 +78,8 @@ async def _serve(
         notify("READY=1")
         await stop.wait()
         notify("STOPPING=1")
+        if overtaken:
+            raise overtaken[0]
         _log.info("stopping; hosts stay as they are")
     finally:
         if api is not None:

@@ -17,6 +17,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
 import nats.errors
@@ -27,7 +28,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolic
 
 from ringfence.bus.backoff import Backoff
 from ringfence.bus.lanes import Lanes
-from ringfence.bus.transport import abort, client_over_tls, local_address
+from ringfence.bus.transport import abort, certificate_ends, client_over_tls, local_address
 from ringfence.core.errors import RingfenceError
 from ringfence.core.net.address import format_address, is_loopback
 from ringfence.ports.bus import Answer, BusError, Handler
@@ -115,6 +116,11 @@ class JetStreamBus:
     @property
     def is_connected(self) -> bool:
         return self._connected.is_set() and self._client is not None and self._client.is_connected
+
+    @property
+    def certificate_ends(self) -> datetime | None:
+        """When that of the server does, that this is connected to."""
+        return certificate_ends(self._client) if self._client is not None else None
 
     def come_from(self, own: Collection[int]) -> None:
         if self._client is None:

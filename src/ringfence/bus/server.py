@@ -4,7 +4,7 @@ INVARIANT: nothing is served in plaintext, and nobody enters without a certifica
 crash of the child, the controller or the machine is kept after it (`sync_interval: always`; nats.io, JetStream model
 deep dive). A child that dies is started again on the same port; one whose controller dies is killed by the kernel.
 
-An existing server or cluster needs the same accounts: `accounts_block` prints them. It has no child here.
+An existing server or cluster is told the same: see `nodes`. It has no child here.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ _log = logging.getLogger(__name__)
 
 PORT: Final = 4222
 MAX_PAYLOAD_BYTES: Final = 8 << 20
+LIMITS: Final = f"""\
+max_connections: 65536
+max_payload: {MAX_PAYLOAD_BYTES}
+max_pending: {4 * MAX_PAYLOAD_BYTES}
+write_deadline: "10s"
+ping_interval: "30s"
+ping_max: 2
+lame_duck_duration: "30s\""""
 _READY_S = 30.0
 _STOP_S = 10.0
 _HEALTHY_S = 60.0
@@ -58,7 +66,6 @@ class Settings(NamedTuple):
     host: str = "0.0.0.0"
     port: int = PORT
     """0: a free one, the same for as long as this process lives."""
-    max_connections: int = 65_536
     max_stored_bytes: int = 8 << 30
     callout_s: float = 10.0
     """How long a connection may take to enter."""
@@ -166,37 +173,39 @@ def configuration(settings: Settings, port: int) -> str:
     directory, tls = settings.directory, settings.tls
     return f"""# Written at every start; changes are lost.
 server_name: ringfence
-listen: {_quoted(f"{_bracketed(settings.host)}:{port}")}
-log_file: {_quoted(directory / "nats.log")}
+listen: {quoted(f"{_bracketed(settings.host)}:{port}")}
+log_file: {quoted(directory / "nats.log")}
 logfile_size_limit: 16MB
 logfile_max_num: 3
-max_connections: {settings.max_connections}
-max_payload: {MAX_PAYLOAD_BYTES}
-max_pending: {4 * MAX_PAYLOAD_BYTES}
-write_deadline: "10s"
-ping_interval: "30s"
-ping_max: 2
-lame_duck_duration: "30s"
+{LIMITS}
 {tls_block(tls, settings.callout_s)}
-jetstream {{
-  store_dir: {_quoted(directory / "kept")}
-  max_memory_store: 64MB
-  max_file_store: {settings.max_stored_bytes}
-  sync_interval: always
-}}
+{jetstream_block(directory / "kept", settings.max_stored_bytes)}
 {accounts_block(settings.keys, settings.callout_s)}"""
 
 
 def tls_block(tls: Tls, timeout_s: float) -> str:
     """Mutual TLS before a word is said: `handshake_first` leaves no greeting in plaintext to tamper with."""
-    return f"""tls {{
-  cert_file: {_quoted(tls.certificate)}
-  key_file: {_quoted(tls.key)}
-  ca_file: {_quoted(tls.roots)}
+    return f"tls {{\n{tls_lines(tls, timeout_s)}\n  handshake_first: true\n}}"
+
+
+def tls_lines(tls: Tls, timeout_s: float) -> str:
+    """Whom the server is, and whom it believes."""
+    return f"""\
+  cert_file: {quoted(tls.certificate)}
+  key_file: {quoted(tls.key)}
+  ca_file: {quoted(tls.roots)}
   verify: true
-  handshake_first: true
   min_version: "1.3"
-  timeout: {timeout_s:g}
+  timeout: {timeout_s:g}"""
+
+
+def jetstream_block(store: Path, most_bytes: int) -> str:
+    """INVARIANT: what is acknowledged is on the disk."""
+    return f"""jetstream {{
+  store_dir: {quoted(store)}
+  max_memory_store: 64MB
+  max_file_store: {most_bytes}
+  sync_interval: always
 }}"""
 
 
@@ -214,7 +223,7 @@ authorization {{
 """
 
 
-def _quoted(value: object) -> str:
+def quoted(value: object) -> str:
     return json.dumps(str(value))
 
 

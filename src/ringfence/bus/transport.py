@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import ParseResult
 
@@ -34,6 +35,15 @@ def local_address(client: Client) -> int | None:
     writer = _writer(client)
     name = writer.get_extra_info("sockname") if writer is not None else None
     return parse_address(str(name[0]).partition("%")[0]) if name else None
+
+
+def certificate_ends(client: Client) -> datetime | None:
+    """When the other end's certificate does; None where it is not known."""
+    writer = _writer(client)
+    found = writer.get_extra_info("peercert") if writer is not None else None
+    if not found:
+        return None
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(found["notAfter"])), UTC)
 
 
 def abort(client: Client) -> None:

@@ -166,12 +166,17 @@ def grant(
 
 def authenticate(view: View, token: str, *, at: datetime) -> Principal:
     """Whose token it is. Raises AccessError `token-refused`, whatever is wrong with it."""
+    return bearer_of(known_token(view, token), at)
+
+
+def known_token(view: View, token: str) -> ApiToken:
+    """What is known of a token, which may be good no more. Raises AccessError `token-refused`."""
     id_, _, secret = token.strip().removeprefix(PREFIX).partition("_")
     known = view.get(ApiToken, id_)
     is_right = hmac.compare_digest(digest(secret), known.hash if known else _UNKNOWN)
     if known is None or not is_right or not token.strip().startswith(PREFIX):
         raise AccessError("token-refused", "the token is not known here", help="check it, or ask for a new one")
-    return bearer_of(known, at)
+    return known
 
 
 def bearer_of(known: ApiToken, at: datetime) -> Principal:
@@ -230,7 +235,9 @@ def changed_meanwhile(view: View, what: str, subject: str) -> InputError:
     last = next(iter(view.find(AuditEntry, Where("subject", subject), order="-seq", limit=1)), None)
     by = f": `{last.actor}` did `{last.action}` at {last.at:%Y-%m-%d %H:%M:%S} UTC" if last is not None else ""
     message = f"{what} `{subject}` is not any more as you saw it{by}"
-    return InputError("changed-meanwhile", message, help="look at it again, then change it; or change it whatever it is")
+    return InputError(
+        "changed-meanwhile", message, help="look at it again, then change it; or change it whatever it is"
+    )
 
 
 def parse_ranges(texts: Iterable[str]) -> IntervalSet:

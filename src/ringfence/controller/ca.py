@@ -34,6 +34,8 @@ from ringfence.durable import read_secret, write_secret
 
 SVID_LIFE: Final = timedelta(hours=24)
 SERVER_LIFE: Final = timedelta(days=30)
+BUS_LIFE: Final = timedelta(days=365)
+"""People renew it, by a command."""
 ROOT_LIFE: Final = timedelta(days=3650)
 BACKDATE: Final = timedelta(minutes=5)
 """Certificates begin in the past, for hosts whose clocks are behind."""
@@ -127,10 +129,14 @@ class Authority:
 
         Raises InputError `bad-csr`, `bad-server-name`.
         """
-        if not names:
-            raise InputError("bad-server-name", "a server's certificate needs a name", help="name a host or an address")
         uri = controller_uri(self.trust_domain)
-        return self._issue(_requested_key(csr), "controller", uri, [_general(n) for n in names], now=now, life=life)
+        return self._issue(_requested_key(csr), "controller", uri, _named(names), now=now, life=life)
+
+    def issue_bus(self, csr: bytes, names: Sequence[str], *, now: datetime, life: timedelta = BUS_LIFE) -> Issued:
+        """The certificate of a bus server that somebody else runs: never good for the controller's place. Raises as
+        `issue_server`."""
+        uri = f"spiffe://{self.trust_domain}/bus"
+        return self._issue(_requested_key(csr), "bus", uri, _named(names), now=now, life=life)
 
     def _issue(
         self,
@@ -202,6 +208,12 @@ class Authority:
 def workload_uri(trust_domain: str, uuid: UUID) -> str:
     """The SPIFFE ID of a workload."""
     return f"spiffe://{trust_domain}/workload/{uuid}"
+
+
+def _named(names: Sequence[str]) -> list[x509.GeneralName]:
+    if not names:
+        raise InputError("bad-server-name", "a server's certificate needs a name", help="name a host or an address")
+    return [_general(name) for name in names]
 
 
 def controller_uri(trust_domain: str) -> str:

@@ -49,6 +49,7 @@ from ringfence.controller.hearing import Hearing
 from ringfence.controller.incoming import STRETCH_S, Incoming
 from ringfence.controller.joining import Joining, Revoked
 from ringfence.controller.leasing import Leasing
+from ringfence.controller.looping import Loops
 from ringfence.controller.metrics import Metrics
 from ringfence.controller.oidc import Provider
 from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence, Seen
@@ -77,6 +78,7 @@ from ringfence.ports.state import (
     Change,
     LeaseRecord,
     PolicyVersion,
+    StateError,
     View,
     Where,
     WorkloadRecord,
@@ -90,6 +92,7 @@ from ringfence.wire.messages import Event, Order, Realised
 
 _log = logging.getLogger(__name__)
 _PERSIST_S = 5.0
+_CHECK_S = 5.0
 _TOLD = 8
 _HEARING = timedelta(minutes=5)
 """So long after the bus came every agent that lives has come back to it, and been heard."""
@@ -217,8 +220,9 @@ class Controller:
         """Messages to agents that the metrics have."""
         self._listening_since: datetime | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self.problems: dict[str, str] = {}
-        """What goes on in the background, and failed last."""
+        self.loops = Loops()
+        self.on_taken: Callable[[StateError], None] = lambda error: None
+        """Called when another controller wrote to the state while this one could not."""
         self.on_certificate: Callable[[], None] = lambda: None
         """Called when the controller's own certificate is another."""
 
@@ -250,18 +254,19 @@ class Controller:
             self.reconciler.keep_turning,
             self.watching.keep_telling,
             self.leasing.keep_leasing,
-            lambda: self._every("agents", _PERSIST_S, self._persist),
-            lambda: self._every("revisions", 5.0, self.resuming.advance),
-            lambda: self._every("rollout", 1.0, self.rollouts.advance),
-            lambda: self._every("flows", self.settings.flows_s / 4, self._store_flows),
-            lambda: self._every("silence", 5.0, self._silence),
-            lambda: self._every("claims", 30.0, self._reconsider),
-            lambda: self._every("revoked hosts", SWEEP_S, self._show_out),
-            lambda: self._every("retention", 3600.0, self._retain),
-            lambda: self._every("audit", 3600.0, self._sign_audit),
-            lambda: self._every("certificate", 3600.0, self._certify),
-            lambda: self._every("metrics", 5.0, self._measure),
-            lambda: self._every("sessions", 600.0, self.sessions.forget),
+            lambda: self.loops.every("writing the state", _CHECK_S, self._check_state),
+            lambda: self.loops.every("agents", _PERSIST_S, self._persist),
+            lambda: self.loops.every("revisions", 5.0, self.resuming.advance),
+            lambda: self.loops.every("rollout", 1.0, self.rollouts.advance),
+            lambda: self.loops.every("flows", self.settings.flows_s / 4, self._store_flows),
+            lambda: self.loops.every("silence", 5.0, self._silence),
+            lambda: self.loops.every("claims", 30.0, self._reconsider),
+            lambda: self.loops.every("revoked hosts", SWEEP_S, self._show_out),
+            lambda: self.loops.every("retention", 3600.0, self._retain),
+            lambda: self.loops.every("audit", 3600.0, self._sign_audit),
+            lambda: self.loops.every("certificate", 3600.0, self._certify),
+            lambda: self.loops.every("metrics", 5.0, self._measure),
+            lambda: self.loops.every("sessions", 600.0, self.sessions.forget),
         ):
             self._tasks.append(asyncio.create_task(_run(work)))
         return await self.state.write(self._first_token)
@@ -278,7 +283,10 @@ class Controller:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._persist()
+        try:
+            await self._persist()
+        except StateError as error:
+            _log.warning("what agents said last is not kept: %s", error.message)
         await self.studies.close()
         await self.reconciler.close()
         await self.dispatcher.close()
@@ -286,15 +294,14 @@ class Controller:
         self.flows.close()
         await self.state.close()
 
-    async def _every(self, name: str, pause_s: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while True:
-            try:
-                await work()
-                self.problems.pop(name, None)
-            except Exception as error:
-                self.problems[name] = str(error) or type(error).__name__
-                _log.exception("`%s` failed; it is tried again", name)
-            await asyncio.sleep(pause_s)
+    async def _check_state(self) -> None:
+        """Whether the state takes writes. INVARIANT: a controller that was overtaken by another ends."""
+        try:
+            await self.state.write(lambda tx: None)
+        except StateError as error:
+            if error.code == "state-taken":
+                self.on_taken(error)
+            raise
 
     def _first_token(self, tx: Change) -> str | None:
         if tx.count(ApiToken):
@@ -534,15 +541,17 @@ class Controller:
         )
 
     async def retire(self, uuid: str, *, why: str, by: Principal) -> None:
-        """A workload is gone, and its agent is shown out. Raises as `changes.retire`."""
+        """A workload is gone, and its agent is shown out. Raises as `changes.retire`, and InputError `no-reason`."""
+        audit.demand_reason(why, "retiring a workload")
         await self.workloads.retire(uuid, self.revoked, why=why, by=by)
         self.leasing.forget(uuid)
         await self.fabric.exit.show_out(UUID(uuid))
 
     async def revoke(self, uuid: str, *, why: str, by: Principal) -> int:
         """A host may not speak to us any more: how many connections were ended, all there were. Raises RingfenceError
-        `still-connected` where that is not known: it is refused all the same."""
+        `still-connected` where that is not known: it is refused all the same; InputError `no-reason`."""
         by.demand("certificates")
+        audit.demand_reason(why, "revoking a host")
         await self.joining.revoke(uuid, why=why, by=by.name)
         shown = await self.fabric.exit.show_out(UUID(uuid))
         if shown.is_out:

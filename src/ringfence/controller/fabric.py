@@ -18,14 +18,17 @@ from cryptography import x509
 
 from ringfence.bus.accounts import open_seeds
 from ringfence.bus.jetstream import CONTROLLER_INBOX, JetStreamBus, Options
+from ringfence.bus.nodes import parse_urls
 from ringfence.bus.server import BusServer, Settings, Tls
 from ringfence.controller.ca import Authority, csr_of, key_pem, new_key
 from ringfence.controller.callout import Callout, Door
+from ringfence.controller.existing_bus import ExistingBus, replicas_on
 from ringfence.durable import read_secret, write_secret
 from ringfence.ports.bus import BusError
 
 _log = logging.getLogger(__name__)
 _CONNECT_S: Final = 30.0
+_WAIT_S: Final = 0.5
 _STORE_BYTES: Final = 2 << 30
 RENEW_BEFORE: Final = timedelta(days=10)
 SWEEP_S: Final = 3.0
@@ -100,15 +103,17 @@ class Fabric:
         host: str = "0.0.0.0",
         port: int = 4222,
     ) -> None:
-        """`names`: DNS names and addresses hosts reach this controller by; `url`: a server that runs already."""
-        self._folder, self._authority, self._names, self._url = folder, authority, tuple(names), url
+        """`names`: DNS names and addresses hosts reach this controller by; `url`: servers that run already,
+        with commas between them. Raises InputError `bad-bus-url`."""
+        self._authority, self._names = authority, tuple(names)
+        self._nodes = parse_urls(url) if url else ()
         folder.mkdir(parents=True, exist_ok=True)
         seeds = open_seeds(folder / "bus.json")
         self.own, roots = folder / "controller.pem", folder / "roots.pem"
         self.certify()
         write_secret(roots, authority.bundle)
         self.server: BusServer | None = None
-        if not url:
+        if not self._nodes:
             tls = Tls(self.own, self.own, roots)
             self.server = BusServer(Settings(folder / "nats", tls, seeds.public, host, port))
         self.callout = Callout(seeds.issuer, authority, is_revoked)
@@ -119,21 +124,26 @@ class Fabric:
     @property
     def urls(self) -> tuple[str, ...]:
         """Where agents connect."""
-        if self._url:
-            return (self._url,)
+        if self._nodes:
+            return tuple(node.url for node in self._nodes)
         port = self.server.port if self.server else 0
         return tuple(f"tls://{f'[{name}]' if ':' in name else name}:{port}" for name in self._names)
 
     async def start(self) -> None:
-        """Return once the bus can be used. Raises BusError, RingfenceError `bus-port-taken`, `bus-not-started`."""
+        """Return once the bus can be used. Raises BusError, RingfenceError `bus-port-taken`, `bus-not-started`, and for
+        servers that run already as `ExistingBus`."""
         if self.server is not None:
             await self.server.start()
         for connection in (self.bus, self._system):
             connection.start()
+        if self._nodes:
+            await self._existing().enter()
         await self.bus.connected(timeout_s=_CONNECT_S)
-        await self.bus.open_store(max_bytes=_STORE_BYTES)
+        await self.bus.open_store(max_bytes=_STORE_BYTES, replicas=replicas_on(len(self._nodes)))
         await self.callout.serve(self.bus)
         await self.bus.flush()
+        if self._nodes:
+            await self._existing().prove()
 
     async def stop(self) -> None:
         for connection in (self.bus, self._system):
@@ -142,8 +152,22 @@ class Fabric:
             await self.server.stop()
 
     def _connection(self, inbox: str, seed: str) -> JetStreamBus:
-        own_url = self._url or f"tls://localhost:{self.server.port if self.server else 0}"
-        return JetStreamBus(Options((own_url,), self._context, inbox, name="controller", nkey_seed=seed))
+        urls = self.urls if self._nodes else (f"tls://localhost:{self.server.port if self.server else 0}",)
+        return JetStreamBus(Options(urls, self._context, inbox, name="controller", nkey_seed=seed))
+
+    def _existing(self) -> ExistingBus:
+        return ExistingBus(self._nodes, self._context, self.bus, self._system, self.callout)
+
+    async def servers(self) -> tuple[int, int] | None:
+        """How many of somebody else's servers answer, of how many; None: there is our own. Raises BusError."""
+        if not self._nodes:
+            return None
+        answers = await self._system.ask_all("$SYS.REQ.SERVER.PING", b"", wait_s=_WAIT_S)
+        return len(answers), len(self._nodes)
+
+    def bus_certificate_ends(self) -> datetime | None:
+        """Of the server that the controller is connected to."""
+        return self.bus.certificate_ends
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from ringfence.controller import access
-from ringfence.controller.access import Principal
+from ringfence.controller.access import AccessError, Principal
 from ringfence.core.errors import InputError
 from ringfence.core.labels.selector import LABEL_VALUE
 from ringfence.core.net.address import format_ranges
@@ -27,6 +28,9 @@ from ringfence.wire.api import (
     TokenView,
 )
 
+_REMEMBERED: Final = 256
+"""Tokens that are recognised while the state does not answer."""
+
 
 class Granting:
     """Who may act, and who may join."""
@@ -34,13 +38,34 @@ class Granting:
     def __init__(self, state: State, url: str, fingerprint: Callable[[], str], clock: Callable[[], datetime]) -> None:
         """`url`: where hosts reach the API; `fingerprint`: of the root they are to believe."""
         self._state, self._url, self._fingerprint, self._clock = state, url, fingerprint, clock
+        self._recent: dict[str, ApiToken] = {}
+        """Digest of a token -> what the state said of it last. Empty after any was revoked."""
+        self._revocations = 0
 
     # ---- people -----------------------------------------------------------------------------------------------------
 
     async def recognise(self, token: str) -> Principal:
         """Raises AccessError `token-refused`."""
-        now = self._clock()
-        return await self._state.read(lambda view: access.authenticate(view, token, at=now))
+        revocations = self._revocations
+        known = await self._state.read(lambda view: access.known_token(view, token))
+        if revocations == self._revocations:
+            self._remember(access.digest(token), known)
+        return access.bearer_of(known, self._clock())
+
+    def _remember(self, mark: str, known: ApiToken) -> None:
+        self._recent.pop(mark, None)
+        self._recent[mark] = known
+        while len(self._recent) > _REMEMBERED:
+            del self._recent[next(iter(self._recent))]
+
+    def recall(self, token: str) -> Principal:
+        """Whoever bore a token when the state last answered: for saying how the controller is while it does not. Raises
+        AccessError `token-refused`."""
+        known = self._recent.get(access.digest(token))
+        if known is None:
+            help_ = "try again when it answers"
+            raise AccessError("token-refused", "the token is not known while the state does not answer", help=help_)
+        return access.bearer_of(known, self._clock())
 
     async def grant(self, asked: Grant, *, by: Principal) -> str:
         """A new token. Raises AccessError `not-allowed`, InputError `bad-grant`."""
@@ -57,6 +82,8 @@ class Granting:
         by.demand("tokens")
         now = self._clock()
         await self._state.write(lambda tx: access.revoke(tx, id_, by=by.name, at=now))
+        self._revocations += 1
+        self._recent.clear()
 
     async def tokens(self, *, by: Principal) -> tuple[TokenView, ...]:
         by.demand("tokens")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
 
@@ -14,12 +14,14 @@ from ringfence.controller.applying import rollout_view
 from ringfence.controller.fabric import RENEW_BEFORE
 from ringfence.controller.workloads import tally
 from ringfence.core.errors import RingfenceError
+from ringfence.core.intent.isolate import live_quarantines
 from ringfence.ports.bus import BusError
-from ringfence.wire.api import Part, PartState, Status
+from ringfence.wire.api import Part, PartState, RolloutView, Status
 
 if TYPE_CHECKING:
     from ringfence.controller.controller import Controller
 
+T = TypeVar("T")
 _ASK_S = 3.0
 _SOON = timedelta(days=30)
 
@@ -27,12 +29,13 @@ _SOON = timedelta(days=30)
 async def status_of(controller: Controller) -> Status:
     """Everything in numbers. Raises nothing that a part could be blamed for."""
     hosts = [w for w in controller.workloads.inventory.workloads if w.has_agent]
-    contained = await controller.containing.standing(controller.realised, controller.is_online)
-    progress = rollout_view(await controller.rollouts.progress())
+    contained = await _or(controller.containing.standing(controller.realised, controller.is_online), None)
+    progress = await _or(controller.rollouts.progress(), None)
     severities: dict[str, int] = {}
     for (_, severity), number in controller.watching.alerts.open_by_kind().items():
         severities[severity] = severities.get(severity, 0) + number
     inputs = controller.reconciler.inputs
+    version = (inputs.next or inputs.base).number
     return Status(
         version=__version__,
         name=controller.settings.names[0],
@@ -42,11 +45,11 @@ async def status_of(controller: Controller) -> Status:
         parts=tuple(await parts(controller)),
         workloads=len(controller.workloads.inventory.workloads),
         agents=dict(tally(controller.workloads.state_of(w) for w in hosts)),
-        policy_version=(inputs.next or inputs.base).number,
+        policy_version=version,
         needs_approval=controller.settings.needs_approval,
-        rollout=progress,
-        quarantines=len(contained),
-        quarantines_verified=sum(one.is_verified for one in contained),
+        rollout=rollout_view(progress) if progress is not None else RolloutView(version, "unknown", "", 0, 0),
+        quarantines=len(contained) if contained is not None else _held(controller),
+        quarantines_verified=sum(one.is_verified for one in contained or ()),
         alerts=severities,
     )
 
@@ -60,6 +63,7 @@ async def parts(controller: Controller) -> list[Part]:
     found = [await _answered(name, ask) for name, ask in asked.items()]
     found += [*_bus(controller), *_loops(controller), *_certificates(controller), _incoming(controller)]
     found += _policies(controller)
+    found += await _servers(controller)
     found += await _sinks(controller)
     return found
 
@@ -74,9 +78,24 @@ async def _answered(name: str, ask: Callable[[], Awaitable[Part]]) -> Part:
         return Part(name, "failed", getattr(error, "message", None) or str(error))
 
 
+async def _or(asked: Awaitable[T], otherwise: T) -> T:
+    """What somebody answers in time; the other where the state does not answer them."""
+    try:
+        async with asyncio.timeout(_ASK_S):
+            return await asked
+    except (RingfenceError, TimeoutError):
+        return otherwise
+
+
+def _held(controller: Controller) -> int:
+    """Quarantines that hosts were told of, as this process remembers them."""
+    return len(live_quarantines(controller.reconciler.quarantines, controller.clock()))
+
+
 async def _state(controller: Controller) -> Part:
+    await controller.state.write(lambda tx: None)
     await controller.state.read(lambda view: None)
-    return Part("state", "ok")
+    return Part("state", "ok", controller.state.place)
 
 
 async def _flows(controller: Controller) -> Part:
@@ -105,9 +124,26 @@ def _bus(controller: Controller) -> Iterator[Part]:
     yield Part("bus connection", "ok" if up else "failed", "" if up else "not connected; agents keep their last policy")
 
 
+async def _servers(controller: Controller) -> list[Part]:
+    """Of somebody else's bus: how many answer, and how long their certificates are good."""
+    try:
+        counted = await controller.fabric.servers()
+    except BusError as error:
+        return [Part("bus servers", "failed", str(error))]
+    if counted is None:
+        return []
+    up, of = counted
+    out = [Part("bus servers", "ok" if up >= of else "degraded", f"{up} of {of} answer")]
+    ends = controller.fabric.bus_certificate_ends()
+    if ends is not None:
+        state = _ending(ends, controller.clock(), soon=_SOON)
+        out.append(Part("bus certificate", state, f"until {ends:%Y-%m-%d}; `ringfence nats-config` renews it"))
+    return out
+
+
 def _loops(controller: Controller) -> Iterator[Part]:
     """What goes on in the background, and fails."""
-    for name, problem in sorted(controller.problems.items()):
+    for name, problem in sorted(controller.loops.problems.items()):
         yield Part(name, "failed", problem)
     revision = controller.reconciler.desired.revision
     yield Part("compiler", "ok", f"revision {revision}, {len(controller.reconciler.desired.assignments)} hosts")

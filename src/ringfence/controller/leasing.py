@@ -23,6 +23,7 @@ from typing import Final
 
 from ringfence.controller import claims
 from ringfence.controller.claims import Claims, Refusal
+from ringfence.controller.looping import tell_failure
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload
 from ringfence.ports.state import State
@@ -129,9 +130,9 @@ class Leasing:
             has_failed = False
             try:
                 await self.deal()
-            except Exception:
+            except Exception as error:
                 has_failed = True
-                _log.exception("addresses could not be leased; it is tried again")
+                tell_failure(_log, "addresses could not be leased", error)
             if has_failed or self._unfollowed:
                 await asyncio.sleep(_RETRY_S)
 

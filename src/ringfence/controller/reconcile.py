@@ -28,6 +28,7 @@ from ringfence.controller import audit
 from ringfence.controller.desired import Desired, News, Remembered
 from ringfence.controller.inputs import Inputs
 from ringfence.controller.isolating import Isolating
+from ringfence.controller.looping import tell_failure
 from ringfence.controller.restored import since_restore
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload
@@ -183,8 +184,8 @@ class Reconciler:
             try:
                 await self.turn()
                 await self.remember()
-            except Exception:
-                _log.exception("what time changes was not followed; it is tried again")
+            except Exception as error:
+                tell_failure(_log, "what time changes was not followed", error)
 
     def _pause(self) -> float:
         now = self._clock()

@@ -17,6 +17,7 @@ import msgspec
 
 from ringfence.controller import occurrences
 from ringfence.controller.alerts import Alerts
+from ringfence.controller.looping import tell_failure
 from ringfence.controller.metrics import Metrics
 from ringfence.controller.occurrences import BEAT_KINDS, Ground, Kind, Occurrence
 from ringfence.controller.presence import Presence
@@ -72,8 +73,8 @@ class Watching:
         while True:
             try:
                 await self._step(is_slow=steps % int(_SLOW_S / _STEP_S) == 0)
-            except Exception:
-                _log.exception("alerts were not brought up to date; it is tried again")
+            except Exception as error:
+                tell_failure(_log, "alerts were not brought up to date", error)
             steps += 1
             await asyncio.sleep(_STEP_S)
 
