@@ -51,6 +51,10 @@ COMMANDS = {
         "ringfence.cli.up",
         "Run the controller of a fleet until it is told to stop: API, bus, state and flows in one directory.",
     ),
+    "nats-config": Entry(
+        "ringfence.cli.nats_config",
+        "Write what NATS servers need to be the bus of a controller: configuration, certificate and roots, for each.",
+    ),
     "login": Entry(
         "ringfence.cli.access",
         "Keep a controller's address, CA and one's token, and use it from now on. Nothing is said to another's CA.",

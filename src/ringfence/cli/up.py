@@ -38,7 +38,7 @@ def up(
         str | None, typer.Option(metavar="URL", help="postgresql://... instead of SQLite in the directory.")
     ] = None,
     nats: Annotated[
-        str | None, typer.Option(metavar="URL", help="A NATS that runs already, instead of a child process.")
+        str | None, typer.Option(metavar="URLS", help="NATS servers that run already, with commas: see `nats-config`.")
     ] = None,
     trust_domain: Annotated[str | None, typer.Option(help="Of every identity; for life (ringfence.internal).")] = None,
     needs_approval: Annotated[
