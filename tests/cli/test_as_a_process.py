@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -149,3 +150,33 @@ def test_quiet_leaves_only_the_result(busy_shop: ShopEstate) -> None:
 
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
     assert "error[missing-file]" in failed.stderr
+
+
+def interrupted(program: str, *words: str, cwd: Path) -> tuple[int, str]:
+    """How a command ends that somebody interrupts once it said `ready`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *words], cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        assert running.stdin is not None
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdin.write('{"source":"web-1","destination":"api-1","service":"tcp/8080"}\n')
+        running.stdin.flush()
+        assert running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        return running.wait(60), running.stderr.read()
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(shop: ShopEstate) -> None:
+    """While it runs, and while it is loaded: one line, and the exit code that shells know; never that of findings."""
+    loading = (
+        "import importlib, ringfence.cli.lazy as lazy\n"
+        "def stuck(path):\n    print('ready', flush=True)\n    __import__('time').sleep(60)\n"
+        "lazy.import_module = stuck\n"
+    )
+    for program in (PROGRAM, loading + PROGRAM):
+        code, told = interrupted(program, "decide", cwd=shop.root)
+        assert code == 130
+        assert told.startswith("interrupted: ")
+        assert len(told.splitlines()) == 1

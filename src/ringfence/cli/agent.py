@@ -18,7 +18,11 @@ from ringfence.client.client import Client
 from ringfence.core.identity.workload import Mode, parse_mode_name
 from ringfence.wire.api import Invite, NewProfile, Ranges
 
-app = typer.Typer(no_args_is_help=True, help="Hosts: invited, listed, retired; and the agent of this one.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Hosts: invited, listed, retired; and the agent of this one.",
+    epilog="Example: ringfence agent invite web --uses 20 --for 24h",
+)
 NameArgument = Annotated[str, typer.Argument(metavar="WORKLOAD", help="Its name or UUID.")]
 UsesOption = Annotated[int | None, typer.Option(min=1, help="So many hosts at most.")]
 ForOption = Annotated[str | None, typer.Option("--for", metavar="TIME", help="Good for so long, as in 24h or 7d.")]

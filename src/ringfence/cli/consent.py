@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from ringfence.cli.session import Session
@@ -46,7 +45,7 @@ def confirm(session: Session, question: str, *, yes: bool) -> None:
         raise InputError("not-confirmed", f"nothing was changed: {where} `{question}`", help=help_)
     try:
         is_meant = typer.confirm(question, err=True)
-    except click.Abort:
+    except typer.Abort:
         session.say("")
         is_meant = False
     if not is_meant:
@@ -59,7 +58,7 @@ def reason(session: Session, given: str, what: str) -> str:
         return _said(given, what)
     try:
         return _said(typer.prompt("why", default="", show_default=False, err=True), what)
-    except click.Abort:
+    except typer.Abort:
         session.say("")
         return _said("", what)
 

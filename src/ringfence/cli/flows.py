@@ -23,7 +23,11 @@ from ringfence.flows import ingest as ingest_
 from ringfence.ports.flow_store import FlowStore, Pruned, Totals
 from ringfence.settings import FlowSettings
 
-app = typer.Typer(no_args_is_help=True, help="Import, count and forget observed traffic.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Import, count and forget observed traffic.",
+    epilog="Example: ringfence flows import LOGS",
+)
 
 
 @command(app, "import", epilog="Example: ringfence flows import s3-export/ conn.log.gz")

@@ -24,7 +24,11 @@ from ringfence.lab.lab import Lab
 from ringfence.lab.record import write_inventory
 from ringfence.lab.story.telling import Views
 
-app = typer.Typer(no_args_is_help=True, help="Worlds of real hosts in network namespaces, with real traffic.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Worlds of real hosts in network namespaces, with real traffic.",
+    epilog="Example: ringfence lab demo --recorded -o shop",
+)
 _FLUSH_S = 60.0
 """How often a lab that is kept up writes what it has seen."""
 WorldArgument = Annotated[str, typer.Argument(help="A built-in world, or a YAML description.")]

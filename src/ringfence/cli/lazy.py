@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
+from ringfence.cli.exits import INTERRUPTED, INTERRUPTED_WORDS
+
 
 class Entry(NamedTuple):
     """A module of commands (`register`) or a family of its own (`app`), and the help in one line."""
@@ -68,6 +70,14 @@ def lazy_group(entries: Mapping[str, Entry]) -> type[TyperGroup]:
         def __init__(self, **options: Any) -> None:
             super().__init__(**{**options, "commands": None})
             self.commands = LazyCommands(entries)
+
+        def invoke(self, ctx: Any) -> Any:
+            """A command. Ctrl-C while it is loaded ends as it does while it runs."""
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                typer.echo(INTERRUPTED_WORDS, err=True)
+                ctx.exit(INTERRUPTED)
 
         def list_commands(self, ctx: Any) -> list[str]:
             return list(entries)

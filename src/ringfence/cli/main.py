@@ -8,7 +8,7 @@ import traceback
 import typer
 
 from ringfence import __version__
-from ringfence.cli.exits import UNREACHABLE
+from ringfence.cli.exits import INTERRUPTED, UNREACHABLE
 from ringfence.cli.lazy import Entry, lazy_group
 
 COMMANDS = {
@@ -94,12 +94,12 @@ COMMANDS = {
         "ringfence.cli.fleet",
         "Put labels on workloads, or take them off. A change of labels is a change of policy: it is shown first.",
     ),
-    "mode": Entry("ringfence.cli.fleet", "How strictly workloads are held, in each direction."),
+    "mode": Entry("ringfence.cli.fleet", "How strictly workloads are held, in each direction. What would stop is shown first."),
     "quarantine": Entry(
         "ringfence.cli.contain",
         "Isolate workloads, now, on themselves and on every peer; whatever the policies say.",
     ),
-    "release": Entry("ringfence.cli.contain", "End the quarantine of workloads."),
+    "release": Entry("ringfence.cli.contain", "End the quarantine of workloads: from then on policies and modes say what passes."),
     "alerts": Entry(
         "ringfence.cli.alerts", "Alerts, the most severe first. Exit 1 when one is open that nobody looks after."
     ),
@@ -135,7 +135,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # help in plain text takes a third of the time
     help="Micro-segmentation by identity: observe, propose, prove, simulate, enforce.",
-    epilog="Exit codes: 0 clean, 1 findings, 2 bad input, 3 could not reach or apply.",
+    epilog="""
+Examples:
+
+\b
+  ringfence init                                     an estate to begin with
+  ringfence flows import LOGS                        what talks, from recorded traffic
+  ringfence map --by app,env                         who talks to whom
+  ringfence explain web-1 db-1 tcp/5432              may it, and because of which rule
+  ringfence plan                                     what the policies would open, close and break
+  ringfence apply --canary 5% --note 'the shop'      in force, on a few hosts first
+  ringfence quarantine web-1 --why 'it beacons'      isolated now
+
+Exit codes: 0 done and clean, 1 findings, 2 usage or bad input, 3 could not reach or apply, 130 interrupted.
+""",
 )
 
 
@@ -156,6 +169,8 @@ def main() -> None:
     """The entry point. A fault of ours ends with 3, never with a code that means something was found."""
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except Exception:
         traceback.print_exc()
         print(

@@ -28,7 +28,9 @@ from ringfence.core.policy.printing import format_text
 from ringfence.core.policy.schema import json_schema
 from ringfence.estate import expand, read
 
-app = typer.Typer(no_args_is_help=True, help="Check, prove, compare and format policies.")
+app = typer.Typer(
+    no_args_is_help=True, help="Check, prove, compare and format policies.", epilog="Example: ringfence policy test"
+)
 PathsArgument = Annotated[
     list[Path] | None, typer.Argument(help="Policy files or folders; the estate's own by default.")
 ]

@@ -136,12 +136,11 @@ def rollback(
 
 def _shown(session: Session, client: Client, draft: api.Draft) -> api.Planned | None:
     """What a draft would do, said to people; None: word for word it is what is in force."""
-    try:
-        shown = client.plan(api.Plan(draft))
-    except InputError as error:
-        if error.code != "nothing-changed":
-            raise
-        return None
+    if draft.base and draft.base == current(client):
+        newest = client.version(draft.base)
+        if (newest.files, newest.settings) == (draft.files, draft.settings):
+            return None
+    shown = client.plan(api.Plan(draft))
     for line in plan_words(shown):
         session.say(line)
     return shown

@@ -1,7 +1,7 @@
 """What every command shares: the estate, where output goes, and how it ends.
 
 Results go to stdout (a table for people, one stable document with --json); progress and messages go to stderr.
-Exit codes: 0 done and clean, 1 findings, 2 usage or bad input, 3 could not reach or apply.
+Exit codes: 0 done and clean, 1 findings, 2 usage or bad input, 3 could not reach or apply, 130 interrupted.
 
 INVARIANT: a reader that goes away (`| head`) changes neither what a command does nor the code it ends with.
 """
@@ -26,6 +26,7 @@ from rich.text import Text
 from ringfence.cli.exits import BAD_INPUT as BAD_INPUT
 from ringfence.cli.exits import CLEAN as CLEAN
 from ringfence.cli.exits import FINDINGS as FINDINGS
+from ringfence.cli.exits import INTERRUPTED, INTERRUPTED_WORDS
 from ringfence.cli.exits import UNREACHABLE as UNREACHABLE
 from ringfence.cli.findings import findings_table
 from ringfence.core.errors import Finding, FindingsError, InputError, Location, RingfenceError, TargetError
@@ -201,6 +202,9 @@ def _guarded(function: Callable[..., int], session: Session, arguments: dict[str
         return function(session, **arguments)
     except RingfenceError as error:
         return refuse(session, error)
+    except KeyboardInterrupt:
+        session.say(INTERRUPTED_WORDS)
+        return INTERRUPTED
     except OSError as error:
         place = f"`{error.filename}`: " if error.filename else ""
         help_ = "check the path, its permissions and the free space"

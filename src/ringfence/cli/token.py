@@ -13,7 +13,11 @@ from ringfence.cli.tables import Rows
 from ringfence.client.client import Client
 from ringfence.wire.api import Grant
 
-app = typer.Typer(no_args_is_help=True, help="Who may do what on the controller.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Who may do what on the controller.",
+    epilog="Example: ringfence token grant ann --role author --scope app=shop",
+)
 
 
 @fleet(app, "grant", epilog="Example: ringfence token grant ann --role author --scope app=shop --for 90d")
