@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from scripted import OTHER, UUID, WEB, Controller, body
 
@@ -180,3 +183,40 @@ def test_saying_it_again_needs_no_record(tmp_path: Path) -> None:
     again = replayed(Held(UUID), journal.heard(tmp_path, UUID).messages)
 
     assert again.assignment == made
+
+
+def test_what_a_later_version_wrote_is_passed_over_and_said(tmp_path: Path) -> None:
+    """After a downgrade: what is not understood hides nothing that stands behind it."""
+    kept = Journal(tmp_path, UUID)
+    kept.append([Isolations(2, ("main",))])
+    entry = msgspec.json.encode(["Herald", {"later": True}])
+    (segment,) = tmp_path.glob("heard.*")
+    with segment.open("ab") as file:
+        file.write(struct.pack(">II", len(entry), zlib.crc32(entry)) + entry)
+    kept.append([Isolations(3, ("main",))])
+
+    told = journal.heard(tmp_path, UUID)
+    assert [message.revision for message in told.messages] == [2, 3]  # type: ignore[union-attr]
+    assert "later version" in told.problem
+
+
+def test_a_segment_of_a_later_format_is_said(tmp_path: Path) -> None:
+    """Nothing of it is used, and the ones that are understood are."""
+    Journal(tmp_path, UUID).append([Isolations(2, ("main",))])
+    later = tmp_path / "heard.00000002"
+    later.write_bytes(b"rfj2" + bytes(20))
+    later.chmod(0o600)
+
+    told = journal.heard(tmp_path, UUID)
+    assert len(told.messages) == 1
+    assert "later version" in told.problem
+
+
+def test_a_head_that_did_not_go_in_whole_is_written_anew(tmp_path: Path) -> None:
+    """A short write of a full disk leaves no segment that everything after it is lost in."""
+    torn = tmp_path / "heard.00000001"
+    kept = Journal(tmp_path, UUID)
+    torn.write_bytes(b"rfj1\x24")
+    torn.chmod(0o600)
+    kept.append([Isolations(2, ("main",))])
+    assert len(journal.heard(tmp_path, UUID).messages) == 1

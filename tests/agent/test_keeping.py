@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import Collection, Coroutine, Mapping
 from datetime import timedelta
@@ -13,6 +14,7 @@ import pytest
 from scripted import OTHER, UUID, WEB, Controller, Host, Paper, body, until
 
 from ringfence.agent import breakglass
+from ringfence.agent.boot import guard
 from ringfence.agent.clock import Clock
 from ringfence.agent.disk import HELD, Disk
 from ringfence.agent.held import Held
@@ -282,6 +284,168 @@ def test_a_reboot_accuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert again.intent is not None
         assert "tampered" not in controller.kinds()
         assert again.intent.workload == UUID
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_an_assignment_that_waits_for_ever_keeps_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pieces never come: what is heard meanwhile goes into the record, and the segments go. A restart has the
+    assignment still, with the release that waits for it; when the pieces come, all of it is in force."""
+    monkeypatch.setattr("ringfence.agent.keeper._MOST_BYTES", 2_000)
+
+    async def test() -> None:
+        controller, point = Controller(), Paper()
+        await controller.start()
+        async with Host(controller, tmp_path, point) as agent:
+            await settle(controller)
+            isolated = controller.isolate(Isolation(OTHER, (FIRST,)))
+            await controller.say(isolated)
+            await until(lambda: controller.realised[-1].isolations == isolated.revision)
+            controller.answers = False
+            waiting = controller.assign(body("tcp/81"))
+            await controller.say(waiting)
+            await until(lambda: agent.held.pending == waiting)
+            await controller.say(controller.isolate())
+            await until(lambda: agent.held._release is not None)
+            for number in range(100):
+                change = controller.move(added=[f"10.0.1.{number}"])
+                await controller.say(change)
+                await until(lambda change=change: controller.realised[-1].change == change.revision)  # type: ignore[misc]
+            await until(lambda: agent.footing.keeper.is_kept)
+            assert sum(path.stat().st_size for path in tmp_path.glob("heard.*")) < 8_000
+            assert len(list(tmp_path.glob("heard.*"))) <= 3
+        again = left(tmp_path)
+        assert (again.pending, again._release) == (waiting, agent.held._release)
+        assert again.state == agent.held.state
+        assert again.isolations is not None
+        assert len(again.isolations.isolations) == 1
+        controller.answers = True
+        async with Host(controller, tmp_path, point) as agent:
+            await until(lambda: controller.realised[-1].assignment == waiting.revision)
+            await until(lambda: agent.held.isolations is not None and not agent.held.isolations.isolations)
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_an_assignment_larger_than_a_journal_waits_in_peace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said again behind each record it makes no new one by itself."""
+    monkeypatch.setattr("ringfence.agent.keeper._MOST_BYTES", 10)
+    saved: list[object] = []
+    save = Disk.save
+    monkeypatch.setattr(Disk, "save", lambda self, record: saved.append(record) or save(self, record))
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, Paper()) as agent:
+            await settle(controller)
+            controller.answers = False
+            waiting = controller.assign(body("tcp/81"))
+            await controller.say(waiting)
+            await until(lambda: agent.held.pending == waiting)
+            await until(lambda: agent.footing.keeper.is_kept)
+            count, beats = len(saved), len(controller.beats)
+            await until(lambda: len(controller.beats) > beats + 2)
+            assert len(saved) == count
+        assert left(tmp_path).pending == waiting
+        await controller.bus.close()
+
+    run(test())
+
+
+class Wrong(Clock):
+    """A clock that somebody set, in hours from the right time."""
+
+    def __init__(self, hours: float) -> None:
+        super().__init__()
+        self._hours = hours
+
+    def wall_s(self) -> float:
+        return super().wall_s() + self._hours * 3600
+
+
+def test_a_boot_after_a_turn_is_written_down(tmp_path: Path) -> None:
+    """The host was off when a rule ended. Its boot guard closes it, and that is for good: neither the next boot nor an
+    agent whose clock went back opens it again. It needs neither controller nor agent for that."""
+
+    async def test() -> None:
+        controller, later = Controller(), body("tcp/80")
+        await controller.start()
+        controller.bodies[later.digest] = later
+        async with Host(controller, tmp_path, Paper()):
+            turn = Upcoming(Clock().now() + timedelta(hours=1), later.digest)
+            made = controller.assign(body("tcp/80", "tcp/22"), schedule=(turn,))
+            await controller.say(made)
+            await until(lambda: controller.realised and controller.realised[-1].assignment == made.revision)
+        open_ = left(tmp_path).intent(Clock().now())
+        for hours, cells in ((0, 2), (2, 1), (0, 1), (-24, 1)):
+            point = Paper()
+            guard(Disk(tmp_path), point, Wrong(hours))
+            assert point.intent is not None
+            assert len(point.intent.parts[0].cells) == cells
+        assert open_ is not None
+        controller.answers = False
+        async with Host(controller, tmp_path, point := Paper()) as agent:
+            await until(lambda: agent.footing.in_force is not None)
+        assert point.intent is not None
+        assert len(point.intent.parts[0].cells) == 1
+        await controller.bus.close()
+
+    run(test())
+
+
+def test_a_boot_on_a_disk_that_takes_nothing_enforces_the_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the root file system is writable, say: what is over is closed all the same."""
+
+    async def test() -> None:
+        controller, later = Controller(), body("tcp/80")
+        await controller.start()
+        controller.bodies[later.digest] = later
+        async with Host(controller, tmp_path, Paper()):
+            made = controller.assign(
+                body("tcp/80", "tcp/22"), schedule=(Upcoming(Clock().now() + timedelta(hours=1), later.digest),)
+            )
+            await controller.say(made)
+            await until(lambda: controller.realised and controller.realised[-1].assignment == made.revision)
+        await controller.bus.close()
+
+    run(test())
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Disk, "_replace", refuse)
+    point = Paper()
+    assert guard(Disk(tmp_path), point, Wrong(2)).state == "realised"
+    assert point.intent is not None
+    assert len(point.intent.parts[0].cells) == 1
+
+
+def test_a_quarantine_outlives_its_time_where_nobody_says_that_it_is_over(tmp_path: Path) -> None:
+    """A host that boots after it should have ended, without the controller, stays isolated: that it was made longer is
+    not known there, and the way to the controller is open. It ends with the controller's word."""
+
+    async def test() -> None:
+        controller = Controller()
+        await controller.start()
+        async with Host(controller, tmp_path, Paper()):
+            await settle(controller)
+            ends = Clock().now() + timedelta(hours=1)
+            isolated = controller.isolate(Isolation(UUID, (), until=ends), Isolation(OTHER, (FIRST,), until=ends))
+            await controller.say(isolated)
+            await until(lambda: controller.realised[-1].isolations == isolated.revision)
+        point = Paper()
+        guard(Disk(tmp_path), point, Wrong(2))
+        assert point.intent is not None
+        assert point.intent.is_quarantined
+        assert point.intent.isolated == (FIRST,)
+        over = controller.isolate()
+        async with Host(controller, tmp_path, point):
+            await until(lambda: controller.realised[-1].isolations == over.revision)
+        assert not point.intent.is_quarantined
+        assert not point.intent.isolated
         await controller.bus.close()
 
     run(test())

@@ -2,10 +2,14 @@
 
 INVARIANT: what the host enforced before it went down is enforced before its first packet; a policy that had not proven
 itself by then waits for the agent, and the one before it holds.
+INVARIANT: what time closed while the host was off is written down as closed: a clock that steps back before the agent
+starts, or before the next boot, reopens nothing. A disk that takes nothing keeps no rule from being enforced.
 INVARIANT: nothing here imports what a connection needs: it has to be over in a fraction of a second.
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from ringfence.agent import breakglass
 from ringfence.agent.clock import Clock
@@ -29,12 +33,15 @@ def guard(disk: Disk, point: Point, clock: Clock) -> Observed:
     if held is None or first is None:
         raise InputError("nothing-held", "this host was told nothing yet", help="start the agent")
     try:
-        return point.converge(first.intent, first.how(None))
+        observed = point.converge(first.intent, first.how(None))
     except FindingsError:
         before = _wanted(held, found.record, disk, clock, first.assignment.revision)
         if before is None or before.intent == first.intent:
             raise
-        return point.converge(before.intent, before.how(None))
+        observed = point.converge(before.intent, before.how(None))
+    if held.is_turned:  # the journal stays: what a snapshot lacks is in it
+        disk.save(msgspec.structs.replace(found.record, snapshot=held.snapshot()))
+    return observed
 
 
 def _wanted(held: Held, record: Record, disk: Disk, clock: Clock, rejected: int) -> Wanted | None:

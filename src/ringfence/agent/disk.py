@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -145,10 +146,15 @@ class Disk:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh, path, previous = (self.folder / name for name in (_NEW, HELD, PREVIOUS))
         fresh.unlink(missing_ok=True)
-        with open(fresh, "xb", opener=_for_the_owner) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(fresh, "xb", opener=_for_the_owner) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):  # half a record takes the room that a whole one needs
+                fresh.unlink()
+            raise
         if path.exists():
             path.replace(previous)
         fresh.replace(path)

@@ -46,6 +46,8 @@ _log = logging.getLogger(__name__)
 UNWATCHED_AUDIT_S: Final = 10.0
 _LOOK_S: Final = 10.0
 """How often to look at the clock while a turn is ahead: somebody may set it."""
+_DISK_S: Final = 10.0
+"""How often a disk that took nothing is asked again."""
 NOW: Final = "somebody changed the rules of this host; they are put right"
 MEANWHILE: Final = "the rules of this host were changed while no agent ran; they are put right"
 
@@ -92,7 +94,7 @@ class Enforcer:
         self._swift = Swift(held, self.point, self.footing.in_thread, self._applying.took)
         self._ground: Ground | None = None
         self._turns_at: datetime | None = None
-        self._audit_at = self._calm_at = 0.0
+        self._audit_at = self._calm_at = self._disk_at = 0.0
         self._insists, self._is_first = False, True
 
     # ---- from outside -----------------------------------------------------------------------------------------------
@@ -143,6 +145,7 @@ class Enforcer:
         self._end_disabled()
         news = self.footing.take_news()
         if news.moved is None or self.footing.keeper.is_behind:
+            self._disk_at = time.monotonic() + _DISK_S
             self.footing.save()
         await self.footing.keeper.written()
         if not await self._follow(news):
@@ -155,7 +158,7 @@ class Enforcer:
         await self._tell_tampering()
         await self._settling.settle()
         found = self.footing.wanted()
-        if self._is_turning():
+        if self.held.is_turned:
             self.footing.save()  # what the time closed stays closed after a restart, whatever the clock says then
         self._turns_at = self.held.turns_at(self.clock.now())
         self._begin_audit()
@@ -209,6 +212,8 @@ class Enforcer:
             left.append(self._applying.severing.next_at - now)
         if self._settling.left_s is not None:
             left.append(self._settling.left_s)
+        if self.footing.keeper.is_behind:
+            left.append(self._disk_at - now)
         if self.footing.disabled is not None:
             left.append(self.footing.disabled.left_s(clock))
         if self._turns_at is not None:

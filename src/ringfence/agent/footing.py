@@ -53,7 +53,7 @@ class Footing:
         """As last read back; None: nothing was yet."""
         self.is_over = False
         """The rules are left alone from now on."""
-        self.keeper = telling.keeper = Keeper(disk, held, self._record, self._disk_refused)
+        self.keeper = telling.keeper = Keeper(disk, held, self._record, self._disk_said)
         self._thread = ThreadPoolExecutor(1, "rules")
 
     def wanted(self) -> Wanted | None:
@@ -83,7 +83,10 @@ class Footing:
         await self.in_thread(self.point.close)
         self._thread.shutdown(wait=True)
 
-    def _disk_refused(self, why: str) -> None:
+    def _disk_said(self, why: str) -> None:
+        if not why:
+            self.telling.event("disk-recovered", "what this host enforces is on the disk again")
+            return
         self.telling.event("disk-refused", f"what this host enforces is kept in memory only: {why}")
 
     def _record(self) -> Record:

@@ -86,6 +86,8 @@ class Held:
         self.groups: dict[str, HeldGroup] = {}
         self._bodies: dict[str, Body] = {}
         self._turned_at: datetime | None = None
+        self._kept_at: datetime | None = None
+        """The `_turned_at` of the last snapshot."""
         self._moved: set[int] | None = None
         self._is_isolated_anew = False
 
@@ -251,7 +253,7 @@ class Held:
         self.assignment, self.pending = new, None
         if self._release is not None:
             self.isolations, self._release, self._is_isolated_anew = self._release, None, True
-        self._turned_at = None  # the controller's word, newer than any time this host's clock has shown
+        self._turned_at = self._kept_at = None  # the controller's word, newer than any time this host's clock has shown
         self._moved = None
         self._forget_unused()
         return True
@@ -336,6 +338,13 @@ class Held:
             if address not in own
         }
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether time turned the policy in force since the last snapshot: what it closed must outlive this process."""
+        kept, turned = self._kept_at, self._turned_at
+        schedule = self.assignment.schedule if self.assignment is not None else ()
+        return turned is not None and any(one.at <= turned and (kept is None or kept < one.at) for one in schedule)
+
     def turns_at(self, now: datetime) -> datetime | None:
         """When to ask for the intent again, though nothing was heard."""
         if self.assignment is None:
@@ -355,8 +364,17 @@ class Held:
 
     # ---- disk -------------------------------------------------------------------------------------------------------
 
+    @property
+    def carried(self) -> tuple[Assignment | Isolations, ...]:
+        """What a snapshot lacks, as it was heard: the pending assignment, and the release that waits for it."""
+        if self.pending is None:
+            return ()
+        return (self.pending,) if self._release is None else (self.pending, self._release)
+
     def snapshot(self) -> Snapshot:
-        """All of it. A group something of which was missed is written at version 0, to be asked for again."""
+        """All but what is `carried`. A group something of which was missed is written at version 0, to be asked for
+        again."""
+        self._kept_at = self._turned_at
         groups = tuple(
             GroupState(Group(key, tuple(sorted(held.addresses))), held.version if held.is_whole else 0)
             for key, held in sorted(self.groups.items())
@@ -366,10 +384,11 @@ class Held:
 
     @staticmethod
     def restore(workload: str, snapshot: Snapshot) -> Held:
-        """As it was; a pending assignment is asked for again."""
+        """As it was, but for what is `carried`."""
         held = Held(workload)
         held.assignment, held.confirmed = snapshot.assignment, snapshot.confirmed
         held.isolations, held._turned_at = snapshot.isolations, snapshot.turned_at
+        held._kept_at = snapshot.turned_at
         held._bodies = {body.digest: body for body in snapshot.bodies}
         for state in snapshot.groups:
             key, addresses = state.group.key, set(state.group.addresses)

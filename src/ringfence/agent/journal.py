@@ -7,10 +7,12 @@
 
 INVARIANT: a segment is read up to its first entry that is not whole: a crash tears the last one only, and what could
 not be appended is cut off, so that nothing whole ever stands behind something torn.
+INVARIANT: what a later version wrote is passed over, and that is said; what stands behind it counts.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -25,7 +27,8 @@ from ringfence.durable import sync_folder
 from ringfence.wire.messages import DOWN, Assignment, Change, Isolations, Pieces
 
 NAME: Final = "heard."
-_MAGIC: Final = b"rfj1"
+_FAMILY: Final = b"rfj"
+_MAGIC: Final = _FAMILY + b"1"
 _ENTRY: Final = struct.Struct(">II")
 """Length of what follows, and its CRC-32."""
 _MAX_ENTRY: Final = 64 << 20
@@ -70,7 +73,7 @@ class Journal:
         whole = os.fstat(file).st_size
         try:
             if os.write(file, content) != len(content):
-                raise OSError(0, "it is full")
+                raise OSError(errno.ENOSPC, "it is full")
         except OSError:
             os.ftruncate(file, whole)
             raise
@@ -101,8 +104,7 @@ class Journal:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         file = os.open(self._folder / f"{NAME}{number:08}", flags, 0o600)
         try:
-            if os.fstat(file).st_size == 0:
-                os.write(file, _head(self._workload))
+            _begin(file, _head(self._workload))
             sync_folder(self._folder)
         except OSError:
             os.close(file)
@@ -122,7 +124,13 @@ def heard(folder: Path, workload: str) -> Told:
             problem = problem or f"`{path}` cannot be used: {error}"
             continue
         if content.startswith(_head(workload)):
-            found += _entries(content, len(_head(workload)))
+            entries = [_message(entry) for entry in _entries(content, len(_head(workload)))]
+            found += [entry for entry in entries if entry is not None]
+            is_newer = None in entries
+        else:
+            is_newer = content.startswith(_FAMILY) and not content.startswith(_MAGIC)
+        if is_newer:
+            problem = problem or f"`{path}` has messages of a later version, which are passed over"
     return Told(tuple(found), problem)
 
 
@@ -147,15 +155,36 @@ def _written(message: Heard) -> bytes:
     return _ENTRY.pack(len(content), zlib.crc32(content)) + content
 
 
-def _entries(content: bytes, at: int) -> Iterator[Heard]:
+def size_of(messages: Iterable[Heard]) -> int:
+    """What they take in a journal, in bytes."""
+    return sum(len(_written(message)) for message in messages)
+
+
+def _begin(file: int, head: bytes) -> None:
+    """A segment begins with its head, whole: what a full disk left of one is begun anew. Raises OSError."""
+    if os.fstat(file).st_size >= len(head):
+        return
+    os.ftruncate(file, 0)
+    if os.write(file, head) != len(head):
+        os.ftruncate(file, 0)
+        raise OSError(errno.ENOSPC, "it is full")
+
+
+def _entries(content: bytes, at: int) -> Iterator[bytes]:
     while at + _ENTRY.size <= len(content):
         length, checksum = _ENTRY.unpack_from(content, at)
         entry = content[at + _ENTRY.size : at + _ENTRY.size + length]
         if length > _MAX_ENTRY or len(entry) != length or zlib.crc32(entry) != checksum:
             return
-        try:
-            read = msgspec.json.decode(entry, type=_Entry)
-            yield msgspec.json.decode(read.message, type=_KINDS[read.kind])
-        except (ValueError, KeyError):
-            return  # of a later version: what is missing is asked for
+        yield entry
         at += _ENTRY.size + length
+
+
+def _message(entry: bytes) -> Heard | None:
+    """None: of a later version. What it would have changed is asked for."""
+    try:
+        read = msgspec.json.decode(entry, type=_Entry)
+        message: Heard = msgspec.json.decode(read.message, type=_KINDS[read.kind])
+    except (ValueError, KeyError):
+        return None
+    return message

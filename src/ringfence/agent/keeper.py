@@ -19,7 +19,7 @@ from typing import Final
 
 from ringfence.agent.disk import Disk, Record
 from ringfence.agent.held import Held
-from ringfence.agent.journal import Heard, Journal
+from ringfence.agent.journal import Heard, Journal, size_of
 
 WRITTEN_S: Final = 0.1
 KEPT_S: Final = 5.0
@@ -32,14 +32,17 @@ _SLOW: Final = "the disk is too slow"
 class Keeper:
     """One agent's record and journal."""
 
-    def __init__(self, disk: Disk, held: Held, record: Callable[[], Record], refused: Callable[[str], None]) -> None:
-        """`record`: of now; asked for on the event loop. `refused` hears why the disk took nothing."""
-        self._disk, self._held, self._record, self._refused = disk, held, record, refused
+    def __init__(self, disk: Disk, held: Held, record: Callable[[], Record], noted: Callable[[str], None]) -> None:
+        """`record`: of now; asked for on the event loop. `noted` hears why the disk took nothing; an empty word when it
+        took all of it again."""
+        self._disk, self._held, self._record, self._noted = disk, held, record, noted
         self._journal = Journal(disk.folder, held.workload)
         self._floor = 0
         """The segment that began with the last record: what the one kept beside it lacks is from there on."""
         self._entries: list[Heard] = []
         self._is_unsaved = self._is_slow = False
+        self._is_carrying = self._has_failed = False
+        self._carried_bytes = 0
         self._problem = ""
         self._saving: asyncio.Task[None] | None = None
         self._appending: asyncio.Task[None] | None = None
@@ -102,26 +105,43 @@ class Keeper:
                 await asyncio.to_thread(self._journal.sync)
             except OSError as error:
                 self._note(error.strerror or str(error))
-                self.save()  # has all of it
+                self._has_failed = True
+                if not self._is_carrying:
+                    self.save()  # has all of it
         self._are_written.set()
         self._is_slow = False
-        if self._journal.size_bytes > _MOST_BYTES:
+        if self._journal.size_bytes - self._carried_bytes > _MOST_BYTES:
             self.save()
 
     async def _save(self) -> None:
         while self._is_unsaved:
             self._is_unsaved = False
-            first, is_all = self._journal.turn(), self._held.pending is None  # a record knows of no pending assignment
+            first, carried = self._journal.turn(), self._held.carried
             self._note(await asyncio.to_thread(self._disk.save, self._record()))
-            if is_all and not self._problem:
+            if not self._problem and await self._carry(carried):
                 with contextlib.suppress(OSError):  # what stays is said again, and changes nothing
                     await asyncio.to_thread(self._journal.forget, self._floor)
                 self._floor = first
 
+    async def _carry(self, messages: tuple[Heard, ...]) -> bool:
+        """Say again, behind a new record, what it lacks; whether that is kept. INVARIANT: what the record and these
+        have is in no older segment alone, however long an assignment waits for its pieces."""
+        self._carried_bytes = await asyncio.to_thread(size_of, messages)
+        if not messages:
+            return True
+        self._is_carrying, self._has_failed = True, False
+        self._entries[:0] = messages
+        self._are_written.clear()
+        if self._appending is None or self._appending.done():
+            self._appending = asyncio.get_running_loop().create_task(self._append())
+        await asyncio.wait([self._appending])
+        self._is_carrying = False
+        return not self._has_failed
+
     def _note(self, problem: str) -> None:
-        if problem and problem != self._problem:
-            self._refused(problem)
-        self._problem = problem
+        before, self._problem = self._problem, problem
+        if problem != before:
+            self._noted(problem)
 
 
 def _is_over(task: asyncio.Task[None] | None) -> bool:

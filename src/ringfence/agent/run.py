@@ -96,7 +96,7 @@ class Agent:
 
     async def run(self) -> None:
         """Until cancelled, or told to stop. The rules stay."""
-        server = await serve(self.config.socket, self.respond)
+        server = await self._listen()
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "enforcer": self.enforcer.run, "link": self.link.run, "channel": self._keep_channel,
             "watchdog": self._keep_watchdog, "units": self._units.run, "memory": self._memory.run,
@@ -118,8 +118,18 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.enforcer.close()
-            server.close()
-            self.config.socket.unlink(missing_ok=True)
+            if server is not None:
+                server.close()
+                self.config.socket.unlink(missing_ok=True)
+
+    async def _listen(self) -> asyncio.Server | None:
+        """For whoever asks on this host; None where its folder takes nothing: rules are kept all the same."""
+        try:
+            return await serve(self.config.socket, self.respond)
+        except OSError as error:
+            why = error.strerror or str(error)
+            self.tell(Event(self.clock.wall_s(), "control-refused", f"nobody on this host can ask the agent: {why}"))
+            return None
 
     def stop(self) -> None:
         self._done.set()
