@@ -16,7 +16,7 @@ from scripted import OTHER, UUID, WEB, Controller, Host, Paper, body, until
 from ringfence.agent import breakglass
 from ringfence.agent.boot import guard
 from ringfence.agent.clock import Clock
-from ringfence.agent.disk import HELD, Disk
+from ringfence.agent.disk import HELD, Disk, Record
 from ringfence.agent.held import Held
 from ringfence.agent.journal import Journal
 from ringfence.agent.point import How
@@ -334,7 +334,12 @@ def test_an_assignment_larger_than_a_journal_waits_in_peace(tmp_path: Path, monk
     monkeypatch.setattr("ringfence.agent.keeper._MOST_BYTES", 10)
     saved: list[object] = []
     save = Disk.save
-    monkeypatch.setattr(Disk, "save", lambda self, record: saved.append(record) or save(self, record))
+
+    def counted(self: Disk, record: Record) -> str:
+        saved.append(record)
+        return save(self, record)
+
+    monkeypatch.setattr(Disk, "save", counted)
 
     async def test() -> None:
         controller = Controller()

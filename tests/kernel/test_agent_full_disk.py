@@ -146,7 +146,8 @@ async def locking(disk: Path) -> None:
         await settled(controller)
     remount(disk, "ro")
     await comes_back(controller, state, point.intent)
-    controller.beats.clear(), controller.events.clear()
+    controller.beats.clear()
+    controller.events.clear()
     async with Running(controller, state, point) as agent:
         await until(lambda: len(controller.beats) > 2)
         await enforced(controller)
