@@ -20,7 +20,15 @@ import msgspec
 from ringfence.controller import audit
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.workload import Mode
-from ringfence.core.labels.selector import LABEL_KEY, LABEL_VALUE, Labels, Requirement, Selector, parse_selector
+from ringfence.core.labels.selector import (
+    LABEL_KEY,
+    LABEL_VALUE,
+    Labels,
+    Requirement,
+    Selector,
+    meant_by,
+    parse_selector,
+)
 from ringfence.core.net.address import HOLDABLE, format_ranges, parse_cidr
 from ringfence.core.net.intervals import IntervalSet, union
 from ringfence.ports.state import ApiToken, AuditEntry, Change, JoinTokenRecord, PairingProfile, View, Where
@@ -373,7 +381,9 @@ def _scope(text: str) -> Selector:
     try:
         selector = parse_selector(text)
     except ValueError as error:
-        raise InputError("bad-grant", f"the scope is no selector: {error}", help="write it like `app=shop`") from error
+        meant = meant_by(text)
+        help_ = f"did you mean `{meant}`?" if meant else "write it like `app=shop`"
+        raise InputError("bad-grant", f"the scope is no selector: {error}", help=help_) from error
     if not selector.is_satisfiable:
         raise InputError("bad-grant", f"nobody can ever be in the scope `{text}`", help="write it like `app=shop`")
     return selector

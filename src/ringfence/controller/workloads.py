@@ -27,7 +27,7 @@ from ringfence.core.engine.prove import Proof
 from ringfence.core.errors import FindingsError, InputError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode, Workload
-from ringfence.core.labels.selector import Selector, parse_selector
+from ringfence.core.labels.selector import Selector, meant_by, parse_selector
 from ringfence.core.net.address import format_address
 from ringfence.core.policy.suggest import did_you_mean
 from ringfence.core.world import World
@@ -327,7 +327,8 @@ def parse(selector: str) -> Selector:
     try:
         return parse_selector(selector)
     except ValueError as error:
-        help_ = "write it like `app=shop,env=prod`"
+        meant = meant_by(selector)
+        help_ = f"did you mean `{meant}`?" if meant else "write it like `app=shop,env=prod`"
         raise InputError("bad-selector", f"`{selector}` is no selector: {error}", help=help_) from error
 
 

@@ -92,7 +92,7 @@ FAULTS = [
     Fault("an empty peer", "empty-selector", 3, '"", to: anyone}', "anyone", rule('deny: {from: "", to: anyone}')),
     Fault("a null peer", "empty-selector", 3, 'null, to: anyone}', "anyone", rule("deny: {from: null, to: anyone}")),
     Fault("global and nothing else", "empty-selector", 3, '"global:", to: anyone}', "anyone", rule('deny: {from: "global:", to: anyone}')),
-    Fault("half a requirement", "bad-selector", 3, '"env=prod,", to: anyone}', "as in", rule('deny: {from: "env=prod,", to: anyone}')),
+    Fault("half a requirement", "bad-selector", 3, '"env=prod,", to: anyone}', "did you mean `env=prod`", rule('deny: {from: "env=prod,", to: anyone}')),
     Fault("a list of no values", "bad-selector", 3, 'env in (), to: anyone}', "as in", rule("deny: {from: env in (), to: anyone}")),
     Fault("another grammar's equals", "bad-selector", 3, "env === 'prod', to: anyo", "as in", rule("deny: {from: env === 'prod', to: anyone}")),
     Fault("two values of one label", "impossible-selector", 3, '"env=dev,env=prod", to: ', "requirements", rule('deny: {from: "env=dev,env=prod", to: anyone}')),

@@ -1,7 +1,7 @@
 // Questions to the server that several screens ask, each under one key: what one learns the others have.
 
 import { QueryClient, useQuery } from "@tanstack/react-query";
-import { api, isPassing, told } from "./client";
+import { api, isPassing, told, whole } from "./client";
 import type { Alert, Workload } from "./types";
 
 const PAGE = 1000;
@@ -79,6 +79,6 @@ export const useAlerts = (all: boolean) =>
 export const useQuarantines = () =>
   useQuery({
     queryKey: keys.quarantines,
-    queryFn: ({ signal }) => told(api.GET("/v1/quarantines", { signal })),
+    queryFn: ({ signal }) => whole((after) => api.GET("/v1/quarantines", { params: { query: { after } }, signal })),
     refetchInterval: (query) => (query.state.data?.some((one) => one.state !== "verified") ? 1500 : 15_000),
   });

@@ -96,6 +96,16 @@ def parse_selector(text: str) -> Selector:
         position += 1
 
 
+def meant_by(text: str) -> str:
+    """The selector that a text with stray commas or signs may mean; empty: none."""
+    parts = (re.sub(r"\s*[:=]{2,}\s*", "=", part.strip()) for part in re.split(r",(?![^(]*\))", text))
+    tidied = ",".join(part for part in parts if part)
+    try:
+        return str(parse_selector(tidied))
+    except ValueError:
+        return ""
+
+
 def selector_of(**labels: str) -> Selector:
     """The selector of exactly these `key=value` pairs."""
     return Selector(tuple(sorted(Requirement(key, "in", (value,)) for key, value in labels.items())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ringfence.core.labels.selector import Selector, parse_selector
+from ringfence.core.labels.selector import Selector, meant_by, parse_selector
 from ringfence.core.policy.report import Report
 from ringfence.core.policy.vocabulary import is_possible, join
 from ringfence.core.policy.yaml import Node
@@ -18,7 +18,8 @@ def read_selector(report: Report, node: Node, text: str, ignore: frozenset[str])
     try:
         selector = parse_selector(text)
     except ValueError as error:
-        report.error("bad-selector", node, str(error))
+        meant = meant_by(text)
+        report.error("bad-selector", node, str(error), *([f"did you mean `{meant}`?"] if meant else []))
         return None
     ignored = sorted(selector.keys & ignore)
     if ignored:

@@ -1,6 +1,7 @@
 // How a version reaches the hosts: what becomes of live connections, who goes first, what happens when a host is lost.
 
 import type { How } from "../../api/types";
+import { wrongSelector } from "../../session/selector";
 import { Field, Options, Select } from "../../ui/Field";
 import css from "./Policies.module.css";
 
@@ -40,7 +41,8 @@ export function wrongIn(chosen: Chosen): string {
   const percent = Number(chosen.percent);
   if (chosen.live === "drain" && !(Number.isInteger(grace) && grace >= 0 && grace <= 3600)) return "the grace period is 0 to 3600 whole seconds";
   if (chosen.first === "percent" && !(percent > 0 && percent <= 100)) return "the share is above 0 and at most 100 percent";
-  return chosen.first === "selector" && chosen.selector.trim() === "" ? "name the labels of who goes first" : "";
+  if (chosen.first !== "selector") return "";
+  return chosen.selector.trim() === "" ? "name the labels of who goes first" : wrongSelector(chosen.selector.trim());
 }
 
 export function HowFields({ chosen, onChange }: { chosen: Chosen; onChange: (chosen: Chosen) => void }) {

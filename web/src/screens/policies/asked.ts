@@ -2,7 +2,7 @@
 
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
-import { api, told } from "../../api/client";
+import { api, told, whole } from "../../api/client";
 import { refresh } from "../../api/queries";
 import type { Checked, Planned } from "../../api/types";
 import { type Drafts, type Files, merged } from "../../parts/drafting";
@@ -107,7 +107,7 @@ export const useRules = (days: number) =>
   });
 
 export const useProposals = () =>
-  useQuery({ queryKey: ["proposals"], queryFn: ({ signal }) => told(api.GET("/v1/proposals", { signal })), refetchInterval: 15_000 });
+  useQuery({ queryKey: ["proposals"], queryFn: ({ signal }) => whole((after) => api.GET("/v1/proposals", { params: { query: { after } }, signal })), refetchInterval: 15_000 });
 
 const STAGES_AT_REST = new Set(["done", "stopped", "passed", "superseded"]);
 

@@ -2,7 +2,7 @@
 
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { type ReactNode, useMemo, useState } from "react";
-import { api, told } from "../../api/client";
+import { api, told, whole } from "../../api/client";
 import { refresh } from "../../api/queries";
 import type { OpenSession } from "../../api/types";
 import { useRefusal, wordsOf } from "../../session/may";
@@ -81,14 +81,14 @@ const columnsAt = (now: number, onEnd: (one: OpenSession) => void, isAll: boolea
 ];
 
 function Mine() {
-  const found = useQuery({ queryKey: MINE, queryFn: ({ signal }) => told(api.GET("/v1/me/sessions", { signal })), refetchInterval: 30_000 });
+  const found = useQuery({ queryKey: MINE, queryFn: ({ signal }) => whole((after) => api.GET("/v1/me/sessions", { params: { query: { after } }, signal })), refetchInterval: 30_000 });
   return <List title="Where you are signed in" label="Your sessions" found={found} isAll={false} />;
 }
 
 function Everybody() {
   const may = useMay("tokens");
   const why = useRefusal("tokens");
-  const found = useQuery({ queryKey: ALL, queryFn: ({ signal }) => told(api.GET("/v1/sessions", { signal })), refetchInterval: 30_000, enabled: may });
+  const found = useQuery({ queryKey: ALL, queryFn: ({ signal }) => whole((after) => api.GET("/v1/sessions", { params: { query: { after } }, signal })), refetchInterval: 30_000, enabled: may });
   if (!may) return <Card title="Who is signed in"><Note>{why}</Note></Card>;
   return <List title="Who is signed in" label="Everybody's sessions" found={found} isAll />;
 }

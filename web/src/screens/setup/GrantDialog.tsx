@@ -4,6 +4,7 @@ import { useMutation } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, told } from "../../api/client";
 import { refresh } from "../../api/queries";
+import { wrongSelector } from "../../session/selector";
 import { Code, ErrorBox, Note } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Check, Field, Select } from "../../ui/Field";
@@ -26,6 +27,7 @@ export function GrantDialog({ onClose }: { onClose: () => void }) {
     mutationFn: () => told(api.POST("/v1/tokens", { body: { name: name.trim(), roles: [...roles], scope: scope.trim() || null, expires: endOf(lasts, Date.now()) } })),
     onSuccess: () => refresh("tokens", "audit"),
   });
+  const wrong = scope.trim() === "" ? "" : wrongSelector(scope.trim());
   const toggle = (role: string, isOn: boolean): void => {
     const next = new Set(roles);
     if (isOn) next.add(role);
@@ -43,7 +45,7 @@ export function GrantDialog({ onClose }: { onClose: () => void }) {
   return (
     <Dialog
       title="Grant a token" onClose={onClose}
-      foot={<><Button onClick={onClose}>Cancel</Button><Button look="primary" isBusy={grant.isPending} disabled={!name.trim() || roles.size === 0} onClick={() => grant.mutate()}>Grant</Button></>}
+      foot={<><Button onClick={onClose}>Cancel</Button><Button look="primary" isBusy={grant.isPending} disabled={!name.trim() || roles.size === 0 || wrong !== ""} onClick={() => grant.mutate()}>Grant</Button></>}
     >
       <Field name="For whom" placeholder="ann, or ci-pipeline" help="Stands in the audit log beside all that is done with it." value={name} onChange={(event) => setName(event.target.value)} />
       <fieldset className={css.roles}>
@@ -51,7 +53,7 @@ export function GrantDialog({ onClose }: { onClose: () => void }) {
         {ROLES.map(([role, help]) => <Check key={role} isOn={roles.has(role)} onChange={(isOn) => toggle(role, isOn)}><b>{role}</b> <span className="soft">{help}</span></Check>)}
       </fieldset>
       <div className={css.pair}>
-        <Field name="Only over" placeholder="app=shop" help="A label selector; empty: the whole estate." value={scope} onChange={(event) => setScope(event.target.value)} />
+        <Field name="Only over" placeholder="app=shop" help="A label selector; empty: the whole estate." wrong={wrong || undefined} value={scope} onChange={(event) => setScope(event.target.value)} />
         <Select name="For how long" values={LASTS} value={lasts} onChange={(event) => setLasts(event.target.value)} />
       </div>
       {grant.error && <ErrorBox error={grant.error} />}

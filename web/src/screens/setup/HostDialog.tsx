@@ -14,7 +14,7 @@ import { Dialog, Section } from "../../ui/Over";
 import { labelText, plural, printable } from "../../words";
 import { type Profile, useArriving, useProfiles } from "./asking";
 import css from "./Setup.module.css";
-import { endOf, labelsOf, LASTS } from "./words";
+import { endOf, labelsOf, LASTS, wrongLabels } from "./words";
 
 const NEW = "";
 const MODES = [
@@ -65,7 +65,7 @@ function Ask({ profiles, first, onMade, onClose }: { profiles: readonly Profile[
       {!known && (
         <>
           <Field name="Name of the profile" placeholder="web" value={name} onChange={(event) => setName(event.target.value)} />
-          <Field name="Labels" placeholder="app=shop, env=prod, role=web" help="Labels decide policy: what hosts carry, rules pick." wrong={labels === null ? "Write labels as key=value, with commas between." : undefined} value={text} onChange={(event) => setText(event.target.value)} />
+          <Field name="Labels" placeholder="app=shop, env=prod, role=web" help="Labels decide policy: what hosts carry, rules pick." wrong={wrongLabels(text) || undefined} value={text} onChange={(event) => setText(event.target.value)} />
           <Options name="Mode" values={MODES} chosen={mode} onChoose={setMode} />
         </>
       )}

@@ -11,15 +11,17 @@ import { useNow } from "../../ui/useNow";
 import { ago, count, labelText, moment, plural, printable } from "../../words";
 import { type Profile, useProfiles } from "./asking";
 import { HostDialog } from "./HostDialog";
+import { RangesDialog } from "./RangesDialog";
+import css from "./Setup.module.css";
 
-const columnsAt = (now: number, onInvite: ((name: string) => void) | null): readonly Column<Profile>[] => [
+const columnsAt = (now: number, onInvite: (name: string) => void, onRanges: (name: string) => void): readonly Column<Profile>[] => [
   { id: "name", name: "Profile", width: "18%", by: (one) => one.name, cell: (one) => <b>{printable(one.name)}</b> },
   { id: "labels", name: "They carry", by: (one) => labelText(one.labels), cell: (one) => <Labels labels={one.labels} isLine /> },
   { id: "mode", name: "Mode", width: "120px", by: (one) => one.mode.in, cell: (one) => <ModeBadge mode={one.mode} /> },
-  { id: "ranges", name: "Addresses in", width: "160px", isExtra: true, cell: (one) => <span title={one.ranges.join(", ")}>{one.ranges.length ? `${one.ranges[0]}${one.ranges.length > 1 ? ` +${one.ranges.length - 1}` : ""}` : "private ranges"}</span> },
+  { id: "ranges", name: "Addresses in", width: "170px", isExtra: true, cell: (one) => <button type="button" className={css.link} title={one.ranges.join(", ")} aria-label={`Ranges of ${printable(one.name)}`} onClick={() => onRanges(one.name)}>{one.ranges[0] ?? "nowhere"}{one.ranges.length > 1 && ` +${one.ranges.length - 1}`}</button> },
   { id: "uses", name: "Hosts left", width: "96px", isNumber: true, isExtra: true, by: (one) => one.uses_left ?? Infinity, cell: (one) => (one.uses_left == null ? <span className="soft">any</span> : count(one.uses_left)) },
   { id: "made", name: "Made", width: "150px", isExtra: true, by: (one) => -Date.parse(one.created), cell: (one) => <span className="soft" title={moment(one.created)}>{ago(one.created, now)} by {printable(one.created_by)}</span> },
-  ...(onInvite ? [{ id: "invite", name: "", width: "92px", cell: (one: Profile) => <Button isTight icon="plus" aria-label={`Invite hosts as ${printable(one.name)}`} onClick={() => onInvite(one.name)}>Invite</Button> }] : []),
+  { id: "invite", name: "", width: "186px", cell: (one) => <span className={css.acts}><Button isTight needs="enrol" icon="plus" aria-label={`Invite hosts as ${printable(one.name)}`} onClick={() => onInvite(one.name)}>Invite</Button><Button isTight needs="enrol" aria-label={`Change the ranges of ${printable(one.name)}`} onClick={() => onRanges(one.name)}>Ranges</Button></span> },
 ];
 
 export function Profiles() {
@@ -27,7 +29,8 @@ export function Profiles() {
   const now = useNow(15_000);
   const mayEnrol = useMay("enrol");
   const [inviting, invite] = useState<string | null>(null);
-  const columns = useMemo(() => columnsAt(now, mayEnrol ? invite : null), [now, mayEnrol]);
+  const [ranging, range] = useState<string | null>(null);
+  const columns = useMemo(() => columnsAt(now, invite, range), [now]);
   if (found.error && !found.data) return <ErrorBox error={found.error} onRetry={() => void found.refetch()} />;
   if (!found.data) return <Loading />;
   return (
@@ -36,6 +39,7 @@ export function Profiles() {
       {found.data.length === 0 ? (
         <Empty icon="server" title="No profile yet" actions={mayEnrol && <Button look="primary" onClick={() => invite("")}>Pair a host</Button>}><p>A profile gives hosts their labels and their mode as they join, so that policy knows them from the first moment.</p></Empty>
       ) : <Table label="Pairing profiles" rows={found.data} columns={columns} idOf={(one) => one.name} order={{ id: "name", isDown: false }} />}
+      {ranging !== null && <RangesDialog name={ranging} onClose={() => range(null)} />}
       {inviting !== null && <HostDialog profile={inviting} onClose={() => invite(null)} />}
     </>
   );

@@ -7,11 +7,13 @@ import { Page } from "../../ui/Page";
 import { Begin } from "./Begin";
 import { Invitations } from "./Invitations";
 import { Profiles } from "./Profiles";
+import { Settings } from "./Settings";
 import css from "./Setup.module.css";
 import { Tokens } from "./Tokens";
 
 const TABS = [
   { id: "begin", name: "Bring in", right: "read", page: BringIn }, { id: "profiles", name: "Pairing profiles", right: "read", page: Profiles },
+  { id: "settings", name: "Settings", right: "read", page: Settings },
   { id: "invitations", name: "Invitations", right: "enrol", page: Invitations }, { id: "tokens", name: "API tokens", right: "tokens", page: Tokens },
 ] as const;
 

@@ -1,7 +1,7 @@
 // What setting up asks of the controller.
 
 import { useQuery } from "@tanstack/react-query";
-import { api, told } from "../../api/client";
+import { api, told, whole } from "../../api/client";
 import type { components } from "../../api/schema";
 
 type Schemas = components["schemas"];
@@ -11,9 +11,18 @@ export type Token = Schemas["TokenView"];
 export type Job = Schemas["Job"];
 export type InventoryPlanned = Schemas["InventoryPlanned"];
 
-export const useProfiles = () => useQuery({ queryKey: ["profiles"], queryFn: ({ signal }) => told(api.GET("/v1/profiles", { signal })) });
-export const useInvitations = () => useQuery({ queryKey: ["invitations"], queryFn: ({ signal }) => told(api.GET("/v1/invitations", { signal })), refetchInterval: 15_000 });
-export const useTokens = () => useQuery({ queryKey: ["tokens"], queryFn: ({ signal }) => told(api.GET("/v1/tokens", { signal })) });
+export const useProfiles = () => useQuery({ queryKey: ["profiles"], queryFn: ({ signal }) => whole((after) => api.GET("/v1/profiles", { params: { query: { after } }, signal })) });
+export const useInvitations = () => useQuery({ queryKey: ["invitations"], queryFn: ({ signal }) => whole((after) => api.GET("/v1/invitations", { params: { query: { after } }, signal })), refetchInterval: 15_000 });
+export const useTokens = () => useQuery({ queryKey: ["tokens"], queryFn: ({ signal }) => whole((after) => api.GET("/v1/tokens", { params: { query: { after } }, signal })) });
+
+/** What the controller says of settings as they are written. */
+export const useSettingsChecked = (settings: string, isOn: boolean) =>
+  useQuery({
+    queryKey: ["check", "settings", settings],
+    queryFn: ({ signal }) => told(api.POST("/v1/check", { body: { files: {}, remove: [], alone: false, settings, lint: false, tests: false }, signal })),
+    enabled: isOn,
+    placeholderData: (before) => before,
+  });
 
 const LOOK_MS = 700;
 

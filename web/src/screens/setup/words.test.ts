@@ -1,10 +1,9 @@
 import { expect, test } from "vitest";
-import { labelsOf, lifeOf, size } from "./words";
+import { labelsOf, lifeOf, rangesOf, size, wrongLabels } from "./words";
 
 test("labels are read as they are written, and half of one is none", () => {
-  expect(labelsOf(" app=shop , role=web,")).toEqual({ app: "shop", role: "web" });
+  expect(labelsOf(" app=shop , role=web")).toEqual({ app: "shop", role: "web" });
   expect(labelsOf("")).toEqual({});
-  expect(labelsOf("url=a=b")).toEqual({ url: "a=b" });
   expect([labelsOf("app"), labelsOf("=x"), labelsOf("app="), labelsOf("a b=c")]).toEqual([null, null, null, null]);
 });
 
@@ -17,3 +16,14 @@ test("a token is open until it is revoked, has ended or is used up", () => {
 });
 
 test("sizes by thousands", () => expect([size(999), size(1500), size(2_340_000), size(123_400_000)]).toEqual(["999 B", "1.5 kB", "2.3 MB", "123 MB"]));
+
+test("labels and ranges that cannot be meant are refused, with what may be meant", () => {
+  expect(labelsOf("app=shop, role=web")).toEqual({ app: "shop", role: "web" });
+  expect(labelsOf("")).toEqual({});
+  for (const text of ["app==shop,,", "app", "app=", "app=a b", "=shop", "app=shop,"]) expect(labelsOf(text), text).toBeNull();
+  expect(wrongLabels("app==shop,,")).toBe("Did you mean app=shop?");
+  expect(wrongLabels("app")).toBe("Write labels as key=value, with commas between.");
+  expect(rangesOf("10.1.0.0/16\n2001:db8:7::/48, 10.1.0.0/16")).toEqual({ ranges: ["10.1.0.0/16", "2001:db8:7::/48"], wrong: "" });
+  expect(rangesOf("shop").wrong).toContain("shop is no range");
+  expect(rangesOf(" ").wrong).not.toBe("");
+});
