@@ -83,15 +83,69 @@ def test_the_deb_installs_and_runs(packages: Path, root: Path) -> None:
     assert not (root / "usr/bin/ringfence-agent").exists()
 
 
-@pytest.mark.skipif(not shutil.which("rpmbuild"), reason="no rpmbuild on this machine")
-def test_the_rpm_holds_what_the_deb_holds(packages: Path) -> None:
-    """The same files, and what it asks of the host is Python alone."""
-    package = next(packages.glob("*.rpm"))
-    files = run("rpm", "-qlp", str(package))
+def _systemd(root: Path) -> Path:
+    """As if systemd ran there: what it is told stands in the file."""
+    (root / "run/systemd/system").mkdir(parents=True, exist_ok=True)
+    told = root / "tmp/systemctl.log"
+    program = root / "usr/bin/systemctl"
+    program.unlink(missing_ok=True)
+    program.write_text(f'#!/bin/sh\necho "$@" >> /tmp/{told.name}\n')
+    program.chmod(0o755)
+    return told
 
-    assert "/usr/bin/ringfence-agent" in files
-    assert "/usr/lib/ringfence-agent/ringfence/agent/main.py" in files
-    assert "/usr/bin/python3" in run("rpm", "-qRp", str(package))
+
+def _take(told: Path) -> list[str]:
+    lines = told.read_text().splitlines() if told.exists() else []
+    told.unlink(missing_ok=True)
+    return lines
+
+
+@pytest.mark.skipif(not shutil.which("rpmbuild"), reason="no rpmbuild on this machine (scripts/setup --system)")
+def test_the_rpm_installs_upgrades_and_goes(packages: Path, root: Path, tmp_path: Path) -> None:
+    """rpm itself puts it in place and finds every file as it was packed; the units are enabled, an upgrade restarts the
+    agent and stops nothing else, and what is erased leaves nothing. All it asks of the host is Python."""
+    package = next(packages.glob("*.rpm"))
+    told = _systemd(root)
+    shutil.copy(package, root / "tmp")
+
+    def rpm(*words: str) -> str:
+        return run("chroot", str(root), "rpm", "--dbpath", "/var/lib/rpm-of-the-test", *words)
+
+    needs = {line for line in run("rpm", "-qRp", str(package)).split("\n") if line and not line.startswith("rpmlib(")}
+    assert {Path(line).name.rstrip("0123456789.") for line in needs if "/bin/" in line} <= {"python", "sh"}, needs
+    assert "digests OK" in run("rpm", "-K", str(package))
+    rpm("-i", "--nodeps", f"/tmp/{package.name}")
+
+    _says_help(root)
+    assert rpm("-V", "--nodeps", "ringfence-agent") == ""
+    assert _take(told) == [
+        "daemon-reload",
+        "enable -q ringfence-boot.service ringfence-agent.service",
+        "try-restart ringfence-agent.service",
+    ]
+    later = tmp_path / "later"
+    run(sys.executable, str(ROOT / "packaging/build"), "rpm", "--release", "2", "--output", str(later), PATH=_path())
+    shutil.copy(next(later.glob("*.rpm")), root / "tmp/later.rpm")
+    rpm("-U", "--nodeps", "/tmp/later.rpm")
+    assert rpm("-q", "--qf", "%{RELEASE}", "ringfence-agent") == "2"
+    assert [line for line in _take(told) if "disable" in line or line.startswith("stop")] == []
+    _says_help(root)
+
+    rpm("-e", "ringfence-agent")
+    assert _take(told) == ["disable -q --now ringfence-agent.service ringfence-boot.service", "daemon-reload"]
+    assert not (root / "usr/bin/ringfence-agent").exists()
+    assert not (root / "usr/lib/ringfence-agent").exists()
+
+
+@pytest.mark.skipif(not shutil.which("rpmbuild"), reason="no rpmbuild on this machine (scripts/setup --system)")
+def test_the_rpm_holds_what_the_deb_holds(packages: Path) -> None:
+    """File for file, with the same modes."""
+    rpm = run("rpm", "-qp", "--qf", "[%{FILEMODES:perms} %{FILENAMES}\n]", str(next(packages.glob("*.rpm"))))
+    deb = run("dpkg-deb", "-c", str(next(packages.glob("*.deb"))))
+    in_rpm = {(line.split()[1], line.split()[0]) for line in rpm.splitlines()}
+    in_deb = {("/" + line.split()[5].removeprefix("./").rstrip("/"), line.split()[0]) for line in deb.splitlines()}
+
+    assert {one for one in in_deb if one[1].startswith("-")} == {one for one in in_rpm if one[1].startswith("-")}
 
 
 def test_the_archive_installs_without_a_network(packages: Path, root: Path, tmp_path: Path) -> None:
