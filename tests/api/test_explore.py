@@ -122,6 +122,15 @@ def test_a_draft_is_judged_beside_what_is_in_force(estate: Explored) -> None:
     opens = edges_of(estate.post("/map", by=BY, verdict="opens", draft={"files": {"shop.yaml": DRAFTED}}))
     assert set(opens) == {("app=shop,env=prod,role=api", "app=shop,env=prod,role=db")}
     assert estate.post("/map", by=BY, verdict="closes", draft={"files": {"shop.yaml": DRAFTED}})["edges"] == []
+    changes = [edge["now"]["status"] != edge["draft"]["status"] for edge in answer["edges"]]
+    assert 0 < sum(changes) < len(changes)
+    assert changes == sorted(changes, reverse=True)
+    limited = estate.post("/map", by=BY, draft={"files": {"shop.yaml": DRAFTED}}, limit=1)["edges"]
+    assert [edge["now"]["status"] != edge["draft"]["status"] for edge in limited] == [True]
+    told = {"sort": "change", "limit": 1000, "draft": {"files": {"shop.yaml": DRAFTED}}}
+    rows = [row["now"]["status"] != row["draft"]["status"] for row in estate.post("/flows", by=BY, **told)["rows"]]
+    assert any(rows)
+    assert rows == sorted(rows, reverse=True)
     removed = {"remove": ["shop.yaml"]}
     closed = edges_of(estate.post("/map", by=BY, verdict="closes", draft=removed))
     assert ("app=shop,env=prod,role=web", "app=shop,env=prod,role=api") in closed

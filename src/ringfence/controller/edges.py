@@ -121,9 +121,11 @@ def _pair(rows: Conversations, row: int) -> str:
     return f"{source} -> {destination}"
 
 
-def _by_attention(use: EdgeUse) -> tuple[int, int, str, str, str]:
+def _by_attention(use: EdgeUse) -> tuple[bool, int, int, str, str, str]:
+    """What a draft says otherwise of, then the worst, then the busiest."""
+    is_same = use.draft is None or use.draft.status == use.now.status
     worst = -STATUSES.index(use.now.status)
-    return worst, -use.connections, use.point, use.source_process, use.destination_process
+    return is_same, worst, -use.connections, use.point, use.source_process, use.destination_process
 
 
 def _talkers(rows: Conversations, placement: Placement) -> tuple[int, tuple[str, ...]]:

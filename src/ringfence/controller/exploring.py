@@ -120,7 +120,7 @@ def map_view(view: View, *, limit: int, version: int) -> MapView:
     """The map of what a query picked. Raises InputError `map-by-unknown-label`, `map-by-twice`."""
     now = flow_map(view, view.ground)
     draft = flow_map(view, view.draft_ground) if view.draft_ground is not None else None
-    order = sorted(range(len(now.edges)), key=lambda i: attention(now.edges[i]))
+    order = _by_attention(now, draft)
     listed = order[:limit]
     kept = _kept_groups(view, now, listed)
     place = {number: position for position, number in enumerate(kept)}
@@ -129,12 +129,13 @@ def map_view(view: View, *, limit: int, version: int) -> MapView:
     ]
     nodes = _nodes(view.ground, now, kept)
     volumes = [edge.volume for edge in now.edges]
+    statuses = Counter(edge.status for edge in now.edges)
     return MapView(
         by=now.by,
         is_judged=now.is_judged,
         nodes=nodes,
         edges=tuple(_edge(now.edges[i], draft.edges[i] if draft else None, place) for i in shown),
-        statuses={status: count for status in STATUSES if (count := sum(e.status == status for e in now.edges))},
+        statuses={status: statuses[status] for status in STATUSES if statuses[status]},
         connections=sum(volume.connections for volume in volumes),
         bytes=sum(volume.bytes for volume in volumes),
         first=min((moment(volume.first) for volume in volumes), default=None),
@@ -154,6 +155,7 @@ def flow_map(view: View, ground: Ground) -> FlowMap:
         judgement=judgement,
         rules=ground.rules,
         unheld=None if judgement is None else judgement.unheld,
+        most_talkers=0,
         services=named_services(ground.world.policies),
     )
 
@@ -161,6 +163,14 @@ def flow_map(view: View, ground: Ground) -> FlowMap:
 def attention(edge: Edge) -> tuple[int, int, int, int]:
     """Unprotected first, then the busiest."""
     return _ATTENTION.index(edge.status), -edge.volume.connections, edge.source, edge.destination
+
+
+def _by_attention(now: FlowMap, draft: FlowMap | None) -> list[int]:
+    """Edges in order: those a draft says otherwise of first."""
+    if draft is None:
+        return sorted(range(len(now.edges)), key=lambda i: attention(now.edges[i]))
+    is_same = [one.status == other.status for one, other in zip(now.edges, draft.edges, strict=True)]
+    return sorted(range(len(now.edges)), key=lambda i: (is_same[i], attention(now.edges[i])))
 
 
 def _wanted(view: View, found: FlowMap, edges_: list[int]) -> set[int]:

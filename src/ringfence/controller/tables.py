@@ -109,15 +109,30 @@ def page(table: Table, query: TableQuery) -> FlowPage:
 
 
 def _order(table: Table, key: SortKey, *, is_descending: bool) -> Ids:
+    urgency = _urgency(table.outcomes)[table.now]
     columns = {
         "source": table.source,
         "destination": table.destination,
         "service": _ranks(table.services)[table.service],
-        "status": np.array([_URGENCY.index(one.status) for one in table.outcomes], np.int64)[table.now],
+        "status": urgency,
+        "change": urgency + len(_URGENCY) * _changed(table),
     }
     column: Ids = columns[key] if key in columns else getattr(table, key)
     ties = (table.draft, table.now, columns["service"], table.destination, table.source)
     return np.lexsort((*ties, -column if is_descending else column)).astype(np.int64)
+
+
+def _urgency(outcomes: tuple[Outcome, ...]) -> Ids:
+    return np.array([_URGENCY.index(one.status) for one in outcomes], np.int64)
+
+
+def _changed(table: Table) -> Ids:
+    """Per row 1 where the draft says otherwise."""
+    if not table.drafted:
+        return np.zeros(len(table.now), np.int64)
+    before, after = _urgency(table.outcomes)[table.now], _urgency(table.drafted)[table.draft]
+    changed: Ids = (before != after).astype(np.int64)
+    return changed
 
 
 def _ranks(names: tuple[str, ...]) -> Ids:

@@ -76,7 +76,7 @@ class Query(_Asked, frozen=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=50_000)] = 10_000
 
 
-class MapNode(msgspec.Struct, frozen=True):
+class MapNode(msgspec.Struct, frozen=True, gc=False):
     """Workloads that share the labels asked for, or a place that nobody of ours is at."""
 
     id: str
@@ -107,7 +107,7 @@ class MapNode(msgspec.Struct, frozen=True):
     """The first names."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What policy says about traffic."""
 
     status: Status
@@ -118,7 +118,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """No rule speaks of it."""
 
 
-class MapUse(msgspec.Struct, frozen=True):
+class MapUse(msgspec.Struct, frozen=True, gc=False):
     """One service of an edge with one outcome."""
 
     service: str
@@ -129,7 +129,7 @@ class MapUse(msgspec.Struct, frozen=True):
     rule: str | None
 
 
-class EdgeOutcome(msgspec.Struct, frozen=True):
+class EdgeOutcome(msgspec.Struct, frozen=True, gc=False):
     """The worst that policy says of an edge, and the rules it says so by."""
 
     status: Status
@@ -139,7 +139,7 @@ class EdgeOutcome(msgspec.Struct, frozen=True):
     """Of some of it no rule speaks."""
 
 
-class MapEdge(msgspec.Struct, frozen=True):
+class MapEdge(msgspec.Struct, frozen=True, gc=False):
     """All that one group opened towards another."""
 
     source: int
@@ -167,7 +167,7 @@ class Truncated(msgspec.Struct, frozen=True):
 
 
 class MapView(msgspec.Struct, frozen=True):
-    """Who talks to whom. Edges: unprotected first, then the busiest."""
+    """Who talks to whom. Edges: those a draft says otherwise of, then unprotected first, then the busiest."""
 
     by: tuple[str, ...]
     is_judged: bool
@@ -184,7 +184,8 @@ class MapView(msgspec.Struct, frozen=True):
     """It was judged by; 0: there is none."""
 
 
-SortKey = Literal["source", "destination", "service", "status", "connections", "bytes", "first", "last"]
+SortKey = Literal["source", "destination", "service", "status", "change", "connections", "bytes", "first", "last"]
+"""`change`: what a draft says otherwise first, then by status."""
 
 
 class TableQuery(Query, frozen=True):
@@ -335,7 +336,7 @@ class EdgeView(msgspec.Struct, frozen=True):
     first: datetime | None
     last: datetime | None
     uses: tuple[EdgeUse, ...]
-    """Worst first, then busiest."""
+    """Those a draft says otherwise of, then the worst, then the busiest."""
     more_uses: int
     talkers: tuple[str, ...]
     """The busiest pairs, as `web-1 -> db-1`."""

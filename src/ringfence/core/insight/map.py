@@ -51,7 +51,7 @@ class JudgedRows(Protocol):
     def rule(self) -> NDArray[np.integer]: ...
 
 
-class Volume(msgspec.Struct, frozen=True):
+class Volume(msgspec.Struct, frozen=True, gc=False):
     """How much, and when first and last: seconds since the epoch, UTC."""
 
     connections: int
@@ -93,7 +93,7 @@ class Group(msgspec.Struct, frozen=True):
         return f"{len(self.members)} workload{'' if len(self.members) == 1 else 's'}"
 
 
-class Use(msgspec.Struct, frozen=True):
+class Use(msgspec.Struct, frozen=True, gc=False):
     """One service of an edge with one outcome; a service judged in several ways has several uses."""
 
     service: str
@@ -115,7 +115,7 @@ class Use(msgspec.Struct, frozen=True):
         return status_of(self.verdict, self.reason, is_held=self.is_held)
 
 
-class Talker(msgspec.Struct, frozen=True):
+class Talker(msgspec.Struct, frozen=True, gc=False):
     """One pair of ends of an edge, by workload name or address."""
 
     source: str
@@ -124,7 +124,7 @@ class Talker(msgspec.Struct, frozen=True):
     bytes: int
 
 
-class Edge(msgspec.Struct, frozen=True):
+class Edge(msgspec.Struct, frozen=True, gc=False):
     """All traffic one group opened towards another (or itself)."""
 
     source: int
@@ -191,12 +191,13 @@ def group(
     services: Mapping[str, IntervalSet] | None = None,
     subnets: bool = True,
     unheld: NDArray[np.bool_] | None = None,
+    most_talkers: int = TALKERS,
 ) -> FlowMap:
     """The map of these conversations by these label keys.
 
     `services` are the policies' own named services; they shadow the built-in dictionary. `subnets` shows unlabelled
     private addresses by /24 (IPv6: /64) and network, else all together. `unheld`: rows that policy
-    blocks, and no agent is there to; None: of no fleet.
+    blocks, and no agent is there to; None: of no fleet. `most_talkers`: named an edge.
 
     Raises InputError `map-by-nothing`, `map-by-twice`, `map-by-unknown-label`.
     """
@@ -206,7 +207,7 @@ def group(
     edge, ends = _edges_of(conversations, placement, len(groups))
     outcomes = _outcomes(len(conversations), judgement, unheld)
     uses = _uses(conversations, edge, outcomes, rules, ServiceNames(services or {}))
-    talkers = _talkers(conversations, edge, placement)
+    talkers = _talkers(conversations, edge, placement, most_talkers)
     edges = _edges(conversations, edge, ends, groups, uses=uses, talkers=talkers)
     return FlowMap(tuple(by), groups, edges, judgement is not None)
 
@@ -342,20 +343,23 @@ def _points(fold: Fold, point: NDArray[np.int32]) -> list[list[int]]:
 
 
 def _talkers(
-    conversations: Conversations, edge: NDArray[np.int64], placement: Placement
+    conversations: Conversations, edge: NDArray[np.int64], placement: Placement, most: int
 ) -> dict[int, tuple[int, tuple[Talker, ...]]]:
     """Edge -> how many pairs of ends talked, and the busiest of them."""
     party = placement.party_of
     source, destination = party[conversations.source], party[conversations.destination]
     fold = Fold(dense(edge, source, destination))
-    edges, sources, destinations = fold.one(edge), fold.one(source), fold.one(destination)
+    edges = fold.one(edge)
+    starts = np.searchsorted(edges, np.arange(int(edges.max(initial=-1)) + 2)).tolist()
+    if not most:
+        return {number: (hi - lo, ()) for number, (lo, hi) in enumerate(pairwise(starts))}
+    sources, destinations = fold.one(source), fold.one(destination)
     connections, size = fold.sum(conversations.connections), fold.sum(conversations.bytes)
     # Folds come by edge and then by name, and the sort is stable: equal traffic stays ranked by name.
     order = np.argsort(dense(edges, connections.max(initial=0) - connections), kind="stable")
-    starts = np.searchsorted(edges, np.arange(int(edges.max(initial=-1)) + 2)).tolist()
     out: dict[int, tuple[int, tuple[Talker, ...]]] = {}
     for number, (lo, hi) in enumerate(pairwise(starts)):
-        top = order[lo : min(hi, lo + TALKERS)].tolist()
+        top = order[lo : min(hi, lo + most)].tolist()
         named = [(placement.parties[sources[i]], placement.parties[destinations[i]], i) for i in top]
         out[number] = (
             hi - lo,

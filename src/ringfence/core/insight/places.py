@@ -112,6 +112,7 @@ class _Table:
         self._inventory, self._by, self._subnets = inventory, by, subnets
         self._index: dict[tuple[PlaceKind, str], int] = {}
         self._of_workload: dict[str, int] = {}
+        self._of_values: dict[tuple[str | None, ...], int] = {}
         self._of_subnet: dict[tuple[str, int], int] = {}
 
     def of_workload(self, workload: Workload) -> int:
@@ -120,7 +121,10 @@ class _Table:
             return known
         labels = self._inventory.labels_of(workload)
         values = tuple(labels.get(key) for key in self._by)
-        index = self._spot("workloads", selector_text(self._by, values), values_text(values), values)
+        index = self._of_values.get(values)
+        if index is None:
+            index = self._spot("workloads", selector_text(self._by, values), values_text(values), values)
+            self._of_values[values] = index
         self.spots[index].members.append(workload)
         self._of_workload[workload.uuid] = index
         return index
