@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -347,9 +350,10 @@ def test_a_backup_makes_the_same_controller_elsewhere(estate: Estate, tmp_path: 
 class Program:
     """`ringfence up`, as its users run it."""
 
-    def __init__(self, directory: Path, *, port: int = 0) -> None:
+    def __init__(self, directory: Path, *, port: int = 0, names: tuple[str, ...] = ("localhost",)) -> None:
         command = [sys.executable, "-c", "from ringfence.cli.main import main; main()", "up", str(directory), "--json"]
-        options = ["--port", str(port), "--bus-port", "0", "--name", "localhost", "--listen", "127.0.0.1"]
+        options = ["--port", str(port), "--bus-port", "0", "--listen", "127.0.0.1"]
+        options += [word for name in names for word in ("--name", name)]
         self.log = (directory.parent / f"{directory.name}.log").open("ab")
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=self.log)
         assert self.process.stdout is not None
@@ -369,11 +373,11 @@ class Program:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[Path], Program]]:
+def start() -> Iterator[Callable[..., Program]]:
     made: list[Program] = []
 
-    def run(directory: Path) -> Program:
-        made.append(Program(directory))
+    def run(directory: Path, **how: Any) -> Program:
+        made.append(Program(directory, **how))
         return made[-1]
 
     yield run
@@ -381,7 +385,7 @@ def start() -> Iterator[Callable[[Path], Program]]:
         program.close()
 
 
-def test_killed_and_started_again(tmp_path: Path, start: Callable[[Path], Program]) -> None:
+def test_killed_and_started_again(tmp_path: Path, start: Callable[..., Program]) -> None:
     """`kill -9` in the middle loses nothing that was acknowledged; SIGTERM ends with 0; the token is told once."""
     folder = tmp_path / "controller"
     first = start(folder)
@@ -414,3 +418,33 @@ def _ca_of(program: Program, fingerprint: str) -> str:
 
     assert refused(lambda: fetch_ca(program.told["url"], "0" * 64)) == "controller-unknown"
     return fetch_ca(program.told["url"], fingerprint)
+
+
+def test_the_names_that_hosts_know_are_remembered(tmp_path: Path, start: Callable[..., Program]) -> None:
+    """By a start that says none, and by the controller that a backup becomes; a file that is no list of names is bad
+    input."""
+    folder, path = tmp_path / "controller", tmp_path / "backup"
+    first = start(folder, names=("localhost", "ringfence.test"))
+    token, bundle = first.told["token"], _ca_of(first, first.told["ca_fingerprint"])
+    with Client(Login(first.told["url"], token, bundle)) as client:
+        path.write_bytes(client.backup())
+    assert first.end(signal.SIGTERM) == 0
+    asyncio.run(restore_into(path, tmp_path / "restored", clock=utcnow))
+
+    for place in (folder, tmp_path / "restored"):
+        again = start(place, names=())
+        assert again.told["url"].startswith("https://localhost:")
+        with Client(Login(again.told["url"].replace("localhost", "ringfence.test"), token, bundle)) as client:
+            patched = pytest.MonkeyPatch()
+            patched.setattr("socket.getaddrinfo", _at_home(socket.getaddrinfo))
+            try:
+                assert client.me().name == "administrator"  # its certificate bears the second name, too
+            finally:
+                patched.undo()
+        assert again.end(signal.SIGTERM) == 0
+    (folder / "names.json").write_text("nonsense")
+    assert start(folder, names=()).told["error"] == "bad-controller-config"
+
+
+def _at_home(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda host, *more, **how: resolve("localhost" if host == "ringfence.test" else host, *more, **how)

@@ -15,9 +15,12 @@ from ringfence.controller.controller import Settings
 from ringfence.controller.group_roles import Oidc
 from ringfence.controller.rates import Rates
 from ringfence.core.errors import InputError, Location
+from ringfence.durable import read_secret, write_secret
 from ringfence.notify.sinks import Sink
 
 FILE = "controller.toml"
+NAMES = "names.json"
+"""The names an option said last: hosts and people know the controller by them."""
 _ORIGIN = r"^https://[^/?#\s]+$"
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
@@ -68,11 +71,27 @@ def read_config(directory: Path) -> Config:
         raise InputError("bad-controller-config", message, help=help_, where=Location(str(path))) from error
 
 
+def remember_names(directory: Path, names: tuple[str, ...]) -> None:
+    """From now on they are its names where nothing else is said; a backup takes them along."""
+    write_secret(directory / NAMES, msgspec.json.encode(names))
+
+
+def _remembered(directory: Path) -> tuple[str, ...]:
+    """Raises InputError `bad-controller-config`."""
+    path = directory / NAMES
+    try:
+        return msgspec.json.decode(read_secret(path) or b"[]", type=tuple[str, ...])
+    except msgspec.DecodeError as error:
+        message = f"`{path}` does not hold the controller's names: {error}"
+        help_ = "remove it, and say them with --name"
+        raise InputError("bad-controller-config", message, help=help_, where=Location(str(path))) from error
+
+
 def settings_of(directory: Path, said: Config) -> Settings:
-    """How to run: what was said, else what the file says, else the defaults. Raises InputError
-    `bad-controller-config`."""
+    """How to run: what was said, else what the file says, else (names) what was said last, else the defaults. Raises
+    InputError `bad-controller-config`."""
     merged = msgspec.structs.asdict(read_config(directory))
     merged |= {key: value for key, value in msgspec.structs.asdict(said).items() if value is not None}
     merged["sinks"] = merged.pop("notify")
-    merged["names"] = merged["names"] or (socket.gethostname(),)
+    merged["names"] = merged["names"] or _remembered(directory) or (socket.gethostname(),)
     return Settings(directory, **{key: value for key, value in merged.items() if value is not None})

@@ -84,7 +84,7 @@ def restore(
     manifest = asyncio.run(work)
     session.emit(
         manifest,
-        f"restored what was backed up at {manifest.at:%Y-%m-%d %H:%M:%S}Z; `ringfence up {directory}` with the --name"
-        " that hosts know, do again what was done since, then `ringfence confirm-restore`",
+        f"restored what was backed up at {manifest.at:%Y-%m-%d %H:%M:%S}Z; `ringfence up {directory}`"
+        " starts it under the names that hosts know; do again what was done since, then `ringfence confirm-restore`",
     )
     return CLEAN

@@ -29,7 +29,7 @@ def up(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the controller keeps everything.")],
     name: Annotated[
         list[str] | None,
-        typer.Option("--name", metavar="HOST", help="How agents and people reach it; the first is told to agents."),
+        typer.Option("--name", metavar="HOST", help="How it is reached; agents are told the first. Remembered."),
     ] = None,
     port: Annotated[int | None, typer.Option(help="Of the API (8443).")] = None,
     bus_port: Annotated[int | None, typer.Option(help="Of the bus (4222).")] = None,
@@ -53,7 +53,7 @@ def up(
     The first start makes the CA and prints an administrator's token, once. `controller.toml` in the directory says what
     no option does. With --json the log is JSON lines, and where it serves is one line on stdout.
     """
-    from ringfence.api.config import Config, settings_of
+    from ringfence.api.config import Config, remember_names, settings_of
     from ringfence.api.run import run
 
     said = Config(
@@ -62,8 +62,14 @@ def up(
     )  # fmt: skip
     _log_to_stderr(session)
     settings = settings_of(directory.absolute(), said)
+
+    def serves(where: Up) -> None:
+        if said.names:
+            remember_names(settings.directory, said.names)
+        _tell(session, where)
+
     try:
-        asyncio.run(run(settings, lambda where: _tell(session, where), new_token=new_token))
+        asyncio.run(run(settings, serves, new_token=new_token))
     except (InputError, FindingsError):
         raise
     except RingfenceError as error:

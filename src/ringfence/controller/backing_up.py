@@ -24,7 +24,7 @@ from ringfence.stores.sql import SqlState
 from ringfence.stores.sql.archive import Manifest, backup, restore
 
 STATE: Final = "state.sqlite"
-_KEYS: Final = ("ca.json", "signing.json", "bus/bus.json", "audit-head.json", "controller.toml")
+_KEYS: Final = ("ca.json", "signing.json", "bus/bus.json", "audit-head.json", "controller.toml", "names.json")
 """What a controller cannot be without, below its directory."""
 
 
