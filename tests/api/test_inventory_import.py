@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from explored import Explored, explored
 from serving import PATIENCE_S, Serving, eventually, refused, serving
 
 from ringfence.client.errors import Refused
-from ringfence.controller import jobs
+from ringfence.controller import changes, jobs
 from ringfence.controller.controller import ROOT
 from ringfence.core.errors import InputError
 from ringfence.wire import api, explore
@@ -75,6 +76,51 @@ def test_a_file_moves_the_addresses_of_its_own_workloads_only(own: Explored) -> 
     client.inventory(explore.ImportInventory("w.csv", text, apply=planned.digest))
     assert own.client.workload("nas-1").addresses == ("10.7.1.2",)
     assert own.client.workload("shop-prod-db-1").addresses != ("10.7.9.9",)
+
+
+def test_what_one_saw_is_what_is_applied(own: Explored) -> None:
+    """Two people: who looked at a plan before somebody else changed the labels, the addresses or the policies that it
+    starts from is told to look again, though the file still means the same."""
+    client = own.client.explore
+    text = f"{CSV}crm-prod-web-1,,host,crm,stage,web\n"
+    seen = client.inventory(explore.ImportInventory("w.csv", text))
+    own.client.relabel(api.Relabel(("crm-prod-web-1",), {"role": "api"}, why="meanwhile"))
+    apply = explore.ImportInventory("w.csv", text, apply=seen.digest, why="stale")
+    assert refused(lambda: client.inventory(apply)) == "plan-changed"
+    assert own.client.workload("crm-prod-web-1").labels["role"] == "api"
+
+    moving = f"{CSV}jbod-1,10.7.3.1,host,storage,prod,san\n"
+    first = client.inventory(explore.ImportInventory("w.csv", moving))
+    client.inventory(explore.ImportInventory("w.csv", moving, apply=first.digest))
+    third, second = (moving.replace("10.7.3.1", f"10.7.3.{n}") for n in (3, 2))
+    seen = client.inventory(explore.ImportInventory("w.csv", third))
+    other = client.inventory(explore.ImportInventory("w.csv", second))
+    client.inventory(explore.ImportInventory("w.csv", second, apply=other.digest))
+    apply = explore.ImportInventory("w.csv", third, apply=seen.digest)
+    assert refused(lambda: client.inventory(apply)) == "plan-changed"
+    assert own.client.workload("jbod-1").addresses == ("10.7.3.2",)
+
+
+def test_a_change_in_the_moment_of_applying_is_noticed(own: Explored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the plan was compared and before it is stored: nothing of it is applied."""
+    client = own.client.explore
+    text = f"{CSV}crm-prod-db-1,,host,crm,stage,db\nlate-1,10.7.4.1,host,storage,prod,san\n"
+    seen = client.inventory(explore.ImportInventory("w.csv", text))
+    state, known = own.served.controller.state, own.served.controller.workloads.inventory.workloads
+    write = state.write
+
+    async def overtaken(work: Any) -> Any:
+        monkeypatch.setattr(state, "write", write)
+        uuid = next(w.uuid for w in known if w.name == "crm-prod-db-1")
+        now = datetime.now(UTC)
+        await write(lambda tx: changes.relabel(tx, uuid, {"app": "crm", "env": "dev", "role": "db"}, by=ROOT, at=now))
+        return await write(work)
+
+    monkeypatch.setattr(state, "write", overtaken)
+    assert (
+        refused(lambda: client.inventory(explore.ImportInventory("w.csv", text, apply=seen.digest))) == "plan-changed"
+    )
+    assert refused(lambda: own.client.workload("late-1")) == "unknown-workload"
 
 
 def test_labels_may_not_move_an_address(own: Explored) -> None:

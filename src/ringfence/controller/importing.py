@@ -4,13 +4,14 @@ A workload of a file has no enforcement point until an agent joins there: whatev
 a `device` (or a `service`), so that nothing is shown as protected that is not.
 
 INVARIANT: labels change as label changes do: planned, with the tests, recorded one by one. A plan is applied only if it
-is still the plan that was shown.
+is still the plan that was shown: from the same labels and addresses to the same, with the same connections opened and
+closed and the same tests failing. That the labels and addresses are those is asked in the transaction that changes
+them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -22,17 +23,19 @@ import msgspec
 from ringfence.catalog import flow_sources
 from ringfence.controller import audit, changes
 from ringfence.controller.access import Principal, check_labels
+from ringfence.controller.foreseeing import digest_of
 from ringfence.controller.relabelling import broken_tests, relabelled, world_after
 from ringfence.core.errors import Finding, FindingsError, InputError
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.flow.series import HOUR_S
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Kind, Mode, Workload
+from ringfence.core.net.address import format_address
 from ringfence.core.world import World
 from ringfence.flows.ingest import read_flows
 from ringfence.inventory.files import load_paths, load_workloads
 from ringfence.ports.flow_store import FlowStore
-from ringfence.ports.state import Change, LeaseRecord, PolicyVersion, State, Where, WorkloadRecord
+from ringfence.ports.state import Change, LeaseRecord, PolicyVersion, State, View, Where, WorkloadRecord
 from ringfence.wire.api import DiffView
 from ringfence.wire.explore import DemoLoaded, ImportInventory, InventoryPlanned, LabelChange
 
@@ -80,8 +83,7 @@ class Importing:
         if not asked.apply:
             return planned
         if asked.apply != planned.digest:
-            help_ = "look at it again"
-            raise InputError("plan-changed", "the plan is not any more what was shown", help=help_)
+            raise _changed()
         failing = [finding for finding in planned.findings if finding.code in ("test-failed", "test-unmatched")]
         if failing and not asked.accept_failing:
             raise FindingsError(failing)
@@ -101,6 +103,7 @@ class Importing:
             by.demand_workload("enrol", known.by_uuid[uuid].labels)
 
         def work(tx: Change) -> None:
+            _check_before(tx, change, known)
             _add(tx, change.new, now)
             for uuid, labels in change.labels.items():
                 changes.relabel(tx, uuid, labels, by=by, at=now)
@@ -139,6 +142,22 @@ class Importing:
         rows = _until(found.conversations, int(now.timestamp()))
         await asyncio.to_thread(self._flows.append, rows)
         return DemoLoaded(len(inventory.workloads), len(rows))
+
+
+def _changed() -> InputError:
+    return InputError("plan-changed", "the plan is not any more what was shown", help="look at it again")
+
+
+def _check_before(view: View, change: _Change, known: Inventory) -> None:
+    """Raises InputError `plan-changed`: somebody changed one of them meanwhile."""
+    for uuid in {*change.labels, *change.addresses}:
+        record = view.get(WorkloadRecord, uuid)
+        if record is None or record.labels != known.by_uuid[uuid].labels:
+            raise _changed()
+    for uuid in change.addresses:
+        live = view.find(LeaseRecord, Where("workload", uuid), Where("end", None))
+        if frozenset((one.network, one.address) for one in live) != _held(known.by_uuid[uuid]):
+            raise _changed()
 
 
 def _until(rows: Conversations, now: int) -> Conversations:
@@ -202,7 +221,7 @@ def _planned(change: _Change, world: World) -> InventoryPlanned:
     conflicts = after.inventory.conflicts(world.at)
     findings = (*change.findings, *(f for f in conflicts if f not in world.inventory.conflicts(world.at)), *broken)
     return InventoryPlanned(
-        digest=_digest(change),
+        digest=digest_of(diff, _said(change, world.inventory), [(f.code, f.subject, f.message) for f in findings]),
         new=tuple(w.name for w in change.new[:MOST_NAMED]),
         new_count=len(change.new),
         relabelled=moves[:MOST_NAMED],
@@ -226,11 +245,14 @@ def _after(change: _Change, world: World) -> World:
     return msgspec.structs.replace(world, inventory=inventory)
 
 
-def _digest(change: _Change) -> str:
-    """SHA-256, in hex, of what would change."""
-    said = (
-        [(w.uuid, w.name, w.labels, sorted(_held(w))) for w in change.new],
-        change.labels,
-        {uuid: sorted(_held(w)) for uuid, w in change.addresses.items()},
+def _said(change: _Change, known: Inventory) -> tuple[object, ...]:
+    """What would change, from what to what."""
+
+    def held(workload: Workload) -> list[tuple[str, str]]:
+        return sorted((network, format_address(address)) for network, address in _held(workload))
+
+    return (
+        [(w.uuid, w.name, w.labels, held(w)) for w in change.new],
+        {uuid: (known.by_uuid[uuid].labels, labels) for uuid, labels in change.labels.items()},
+        {uuid: (held(known.by_uuid[uuid]), held(w)) for uuid, w in change.addresses.items()},
     )
-    return hashlib.sha256(repr(said).encode()).hexdigest()
