@@ -142,11 +142,11 @@ export function Tabs({ tabs, chosen, onChoose, label, panel }: { tabs: readonly 
 }
 
 /** One of a few values, all of them in sight. */
-export function Choice<T extends string>({ values, chosen, onChoose, label }: { values: readonly { id: T; name: string; title?: string }[]; chosen: T; onChoose: (id: T) => void; label: string }) {
+export function Choice<T extends string>({ values, chosen, onChoose, label }: { values: readonly { id: T; name: string; title?: string; isOff?: boolean }[]; chosen: T; onChoose: (id: T) => void; label: string }) {
   return (
     <div className={css.tabs} role="group" aria-label={label}>
       {values.map((one) => (
-        <button key={one.id} type="button" aria-pressed={one.id === chosen} title={one.title} onClick={() => onChoose(one.id)}>{one.name}</button>
+        <button key={one.id} type="button" aria-pressed={one.id === chosen} title={one.title} disabled={one.isOff} onClick={() => onChoose(one.id)}>{one.name}</button>
       ))}
     </div>
   );

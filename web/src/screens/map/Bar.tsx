@@ -1,8 +1,9 @@
 // The question that map, table and matrix share, beyond labels and time: folding, service, verdict, draft.
 
 import { useEffect, useState } from "react";
+import type { Under } from "../../parts/under";
+import { UnderChoice } from "../../parts/UnderChoice";
 import type { Put } from "../../shell/address";
-import { Choice } from "../../ui/Box";
 import { Field, Select } from "../../ui/Field";
 import { DRAFT_VERDICTS, type Question, VERDICTS } from "./asking";
 import css from "./Map.module.css";
@@ -13,23 +14,22 @@ interface Props {
   by: readonly string[];
   keys: readonly string[];
   isDraft: boolean;
-  hasDraft: boolean;
+  under: Under;
   put: Put;
 }
 
-export function Bar({ question, by, keys, isDraft, hasDraft, put }: Props) {
+export function Bar({ question, by, keys, isDraft, under, put }: Props) {
   return (
     <div className={css.bar}>
       <GroupBy by={by} keys={keys} put={put} />
       <Service value={question.service} put={put} />
       <Select name="Verdict" isTight values={isDraft ? [...VERDICTS, ...DRAFT_VERDICTS] : VERDICTS} value={question.verdict} onChange={(event) => put({ verdict: event.target.value })} />
-      <Choice
-        label="Policy" chosen={isDraft ? "draft" : "active"} onChoose={(one) => put({ draft: one === "draft" ? "1" : "", verdict: one === "draft" || question.verdict !== "opens" && question.verdict !== "closes" ? question.verdict : "" })}
-        values={[{ id: "active", name: "Active", title: "As policy in force judges it" }, { id: "draft", name: "Draft", title: hasDraft ? "As your unsaved policies would judge it" : "There are no unsaved policies" }]}
-      />
+      <div className={css.under}><UnderChoice under={under} onChoose={(draft) => put({ draft, verdict: draft || !isOfDraft(question.verdict) ? question.verdict : "" })} /></div>
     </div>
   );
 }
+
+const isOfDraft = (verdict: string): boolean => DRAFT_VERDICTS.some(([id]) => id === verdict);
 
 const USUAL: readonly string[] = ["env", "app", "role"];
 

@@ -19,10 +19,12 @@ interface Props {
   question: Question;
   by: readonly string[];
   draft: Pen | null;
+  /** The draft is what one is writing, and not what somebody proposed. */
+  isUnsaved: boolean;
   onClose: () => void;
 }
 
-export function EdgeDrawer({ open, question, by, draft, onClose }: Props) {
+export function EdgeDrawer({ open, question, by, draft, isUnsaved, onClose }: Props) {
   const asked = useQuery({
     queryKey: ["map-edge", open, question, by, draft],
     queryFn: ({ signal }) =>
@@ -32,7 +34,7 @@ export function EdgeDrawer({ open, question, by, draft, onClose }: Props) {
   const edge = asked.data;
   return (
     <Drawer title={edge ? <>{printable(edge.source)} <span className="soft">→</span> {printable(edge.destination)}</> : "Edge"} about={edge && <span className="soft">{plural(edge.connections, "connection")}, {edge.bytes > 0 && `${bytes(edge.bytes)}, `}between {plural(edge.pairs, "pair")} of ends</span>} onClose={onClose}>
-      {asked.error ? <ErrorBox error={asked.error} onRetry={() => void asked.refetch()} /> : edge ? <Details edge={edge} isDraft={draft !== null} /> : <Loading />}
+      {asked.error ? <ErrorBox error={asked.error} onRetry={() => void asked.refetch()} /> : edge ? <Details edge={edge} isDraft={draft !== null} isUnsaved={isUnsaved} /> : <Loading />}
     </Drawer>
   );
 }
@@ -40,11 +42,11 @@ export function EdgeDrawer({ open, question, by, draft, onClose }: Props) {
 /** 0: whoever told of it does not count them. */
 export const bytes = (n: number): string => (n ? `${brief(n)}B` : "–");
 
-function Details({ edge, isDraft }: { edge: EdgeView; isDraft: boolean }) {
+function Details({ edge, isDraft, isUnsaved }: { edge: EdgeView; isDraft: boolean; isUnsaved: boolean }) {
   const now = useNow();
   return (
     <>
-      {edge.uncovered > 0 && <Proposals proposals={edge.proposals} whyNot={edge.why_not} uncovered={edge.uncovered} isDraft={isDraft} />}
+      {edge.uncovered > 0 && <Proposals proposals={edge.proposals} whyNot={edge.why_not} uncovered={edge.uncovered} isDraft={isDraft} mayWrite={!isDraft || isUnsaved} />}
       <Section title="Services and programs" tools={edge.more_uses > 0 && <span className="soft">and {count(edge.more_uses)} more</span>}>
         <ul className={css.uses}>{edge.uses.map((use, at) => <Use key={at} use={use} now={now} />)}</ul>
       </Section>

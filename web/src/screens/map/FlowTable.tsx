@@ -27,12 +27,15 @@ export const useFlows = (question: Question, draft: Pen | null, order: Order, en
   });
 
 export const UNPROTECTED_FIRST: Order = { id: "status", isDown: true };
+/** What the draft says otherwise of, then what is unprotected. */
+export const CHANGED_FIRST: Order = { id: "change", isDown: true };
+export const firstOf = (draft: Pen | null): Order => (draft ? CHANGED_FIRST : UNPROTECTED_FIRST);
 
 export const flowColumns = (now: number, isDraft: boolean): Column<FlowRow>[] => [
   { id: "source", name: "From", cell: (row) => <b>{printable(row.source_name)}</b>, by: (row) => row.source_name },
   { id: "destination", name: "To", cell: (row) => <b>{printable(row.destination_name)}</b>, by: (row) => row.destination_name },
   { id: "service", name: "Service", cell: (row) => <code>{printable(row.service)}</code>, by: (row) => row.service, width: "118px" },
-  { id: "status", name: isDraft ? "Now → draft" : "Verdict", cell: (row) => <><VerdictBadge verdict={row.now.status} />{row.draft && row.draft.status !== row.now.status && <> → <VerdictBadge verdict={row.draft.status} /></>}</>, by: (row) => row.now.status, width: isDraft ? "240px" : "132px" },
+  { id: isDraft ? "change" : "status", name: isDraft ? "Now → draft" : "Verdict", cell: (row) => <><VerdictBadge verdict={row.now.status} />{row.draft && row.draft.status !== row.now.status && <> → <VerdictBadge verdict={row.draft.status} /></>}</>, by: (row) => row.now.status, width: isDraft ? "270px" : "152px" },
   { id: "rule", name: "Rule", cell: (row) => (row.now.rule ? <code>{printable(row.now.rule)}</code> : <span className="soft">{row.now.is_uncovered ? "no rule" : (row.now.reason ?? "–")}</span>), width: "170px", isExtra: true },
   { id: "connections", name: "Connections", cell: (row) => count(row.connections), by: (row) => row.connections, width: "116px", isNumber: true },
   { id: "bytes", name: "Bytes", cell: (row) => bytes(row.bytes), by: (row) => row.bytes, width: "84px", isNumber: true, isExtra: true },
@@ -51,7 +54,8 @@ interface Props {
 }
 
 export function FlowTable({ question, draft, opened, onOpen, onAll }: Props) {
-  const [order, setOrder] = useState(UNPROTECTED_FIRST);
+  const [chosen, setOrder] = useState<Order | null>(null);
+  const order = chosen ?? firstOf(draft);
   const found = useFlows(question, draft, order);
   const now = useNow(10_000);
   const columns = useMemo(() => flowColumns(now, draft !== null), [now, draft]);

@@ -23,13 +23,14 @@ interface Props {
   view: MapView;
   /** Lines with boxes open down to its depth. */
   level: Level;
+  isDraft: boolean;
   onLine: (line: Bundle) => void;
   onBox: (box: number) => void;
   onFly: () => void;
   onClose: () => void;
 }
 
-export function GroupDrawer({ box, tree, nodes, level, onLine, onBox, onFly, onClose }: Props) {
+export function GroupDrawer({ box, tree, nodes, level, isDraft, onLine, onBox, onFly, onClose }: Props) {
   const one = tree.boxes[box];
   if (!one) return null;
   const inside = tree.boxes.flatMap((each, at) => (each.node >= 0 && isWithin(tree, at, box) ? [nodes[each.node]] : [])).filter((node) => node !== undefined);
@@ -49,7 +50,7 @@ export function GroupDrawer({ box, tree, nodes, level, onLine, onBox, onFly, onC
       {!one.isPlace && (
         <Section title="Held how">
           <Facts>
-            <Fact name="Controlled">{count(sum((node) => node.controlled))} of {count(one.workloads)}</Fact>
+            <Fact name="With an agent">{count(sum((node) => node.controlled))} of {count(one.workloads)}</Fact>
             {modes.size > 0 && <Fact name="Modes">{[...modes].map(([mode, n]) => `${count(n)} ${mode}`).join(", ")}</Fact>}
             {sum((node) => node.quarantined) > 0 && <Fact name="In quarantine">{count(sum((node) => node.quarantined))}</Fact>}
             {sum((node) => node.from_internet) > 0 && <Fact name="From the internet">{plural(sum((node) => node.from_internet), "connection")}</Fact>}
@@ -62,10 +63,10 @@ export function GroupDrawer({ box, tree, nodes, level, onLine, onBox, onFly, onC
       <Section title="Talks to, and is talked to by" tools={lines.length > MOST && <span className="soft">the first {MOST} of {count(lines.length)}</span>}>
         {lines.length === 0 && !own && <p className="soft">Nothing was seen in this time.</p>}
         <ul className={css.lines}>
-          {own && <li><LineButton line={own} words="inside" onLine={onLine} /></li>}
+          {own && <li><LineButton line={own} words="inside" isDraft={isDraft} onLine={onLine} /></li>}
           {lines.slice(0, MOST).map((line) => {
             const [isOut, other] = line.source === box ? [true, line.destination] : [false, line.source];
-            return <li key={`${isOut} ${other}`}><LineButton line={line} words={`${isOut ? "to" : "from"} ${trail(tree, other).map(printable).join(" › ")}`} onLine={onLine} /></li>;
+            return <li key={`${isOut} ${other}`}><LineButton line={line} words={`${isOut ? "to" : "from"} ${trail(tree, other).map(printable).join(" › ")}`} isDraft={isDraft} onLine={onLine} /></li>;
           })}
         </ul>
       </Section>
@@ -73,11 +74,11 @@ export function GroupDrawer({ box, tree, nodes, level, onLine, onBox, onFly, onC
   );
 }
 
-function LineButton({ line, words, onLine }: { line: Bundle; words: string; onLine: (line: Bundle) => void }) {
+function LineButton({ line, words, isDraft, onLine }: { line: Bundle; words: string; isDraft: boolean; onLine: (line: Bundle) => void }) {
   const status = STATUSES[line.rank] ?? "allowed";
   return (
     <button type="button" onClick={() => onLine(line)} title={LOOKS[status].help}>
-      <Line status={status} /><span>{words}</span><span className="hidden">{LOOKS[status].word}</span><b className="number">{count(line.connections)}</b>
+      <Line status={status} /><span>{words}{isDraft && line.isChanged && <> <Badge tone="accent" mark="±">changed</Badge></>}</span><span className="hidden">{LOOKS[status].word}</span><b className="number">{count(line.connections)}</b>
     </button>
   );
 }

@@ -16,7 +16,7 @@ export function Line({ status }: { status: Status }) {
   );
 }
 
-export function Legend({ statuses, chosen, onChoose }: { statuses: MapView["statuses"]; chosen: string; onChoose: (status: Status | "") => void }) {
+export function Legend({ statuses, chosen, onChoose }: { statuses: Partial<MapView["statuses"]>; chosen: string; onChoose: (status: Status | "") => void }) {
   return (
     <div className={css.legend} role="group" aria-label="Edges by verdict">
       {STATUSES.map((status) => (

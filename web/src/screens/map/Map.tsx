@@ -1,7 +1,7 @@
 // Who talks to whom, and what policy says of it: one question, as a map, a table or a matrix.
 
 import { useMemo, useState } from "react";
-import { penOf, useDrafts } from "../../parts/drafts";
+import { UNSAVED, useUnder } from "../../parts/under";
 import { useAddress } from "../../shell/address";
 import { useEstateQuery } from "../../shell/query";
 import { ErrorBox, Loading, Tabs } from "../../ui/Box";
@@ -22,16 +22,16 @@ import { Matrix } from "./Matrix";
 import { NoMap } from "./NoMap";
 import { PairDrawer } from "./PairDrawer";
 import { levels } from "./picture";
+import { isChanged, tally } from "./verdicts";
 import { useLabelKeys, useLayout, useMapView, useWhole } from "./useMap";
 
 export default function Map() {
   const { where, seconds } = useEstateQuery();
   const { search, put, reset } = useAddress();
-  const { drafts } = useDrafts();
-  const hasDraft = Object.keys(drafts).length > 0;
-  const isDraft = search.get("draft") === "1" && hasDraft;
+  const under = useUnder(search.get("draft") ?? "");
+  const draft = under.pen;
+  const isDraft = draft !== null;
   const question = useMemo(() => questionOf(search, where, seconds), [search, where, seconds]);
-  const draft = useMemo(() => (isDraft ? { ...penOf(drafts), alone: false } : null), [isDraft, drafts]);
   const [tab, open] = [tabOf(search), openOf(search)];
   const asked = useMapView(question, draft);
   const whole = useWhole(question);
@@ -59,19 +59,19 @@ export default function Map() {
     open.from && open.level === PAIR ? (
       <PairDrawer key={opened} open={open} question={question} draft={draft} onOpen={openEnds} onClose={close} />
     ) : open.from && view ? (
-      <EdgeDrawer key={`${open.from} ${open.to} ${open.level}`} open={open} question={question} by={view.by} draft={draft} onClose={close} />
+      <EdgeDrawer key={`${open.from} ${open.to} ${open.level}`} open={open} question={question} by={view.by} draft={draft} isUnsaved={under.id === UNSAVED} onClose={close} />
     ) : chosen.box >= 0 && laid && level && view ? (
-      <GroupDrawer key={chosen.box} box={chosen.box} tree={laid.ground.tree} nodes={laid.ground.nodes} view={view} level={level(laid.ground.tree.boxes[chosen.box]?.depth ?? 0)} onLine={onLine} onBox={onBox} onFly={() => setGoal({ box: chosen.box })} onClose={close} />
+      <GroupDrawer key={chosen.box} box={chosen.box} tree={laid.ground.tree} nodes={laid.ground.nodes} view={view} isDraft={isDraft} level={level(laid.ground.tree.boxes[chosen.box]?.depth ?? 0)} onLine={onLine} onBox={onBox} onFly={() => setGoal({ box: chosen.box })} onClose={close} />
     ) : null;
 
   return (
     <Page
       title="Map" isSheet side={side}
-      about={view && <>{count(view.nodes.length)} groups, {count(view.edges.length)} edges{view.truncated.edges > 0 && ` (and ${count(view.truncated.edges)} more: narrow the question)`}</>}
+      about={view && <>{count(view.nodes.length)} groups, {count(view.edges.length)} edges{view.truncated.edges > 0 && ` (and ${count(view.truncated.edges)} more: narrow the question)`}{isDraft && `, ${count(view.edges.filter(isChanged).length)} changed by the draft`}</>}
       tools={<Tabs label="Shown as" panel="map-panel" chosen={tab} onChoose={(id) => put({ tab: id === "map" ? "" : id })} tabs={[{ id: "map", name: "Map" }, { id: "table", name: "Table" }, { id: "matrix", name: "Matrix" }]} />}
     >
       <div className={css.screen}>
-        <Bar question={question} by={view?.by ?? question.by} keys={keys} isDraft={isDraft} hasDraft={hasDraft} put={put} />
+        <Bar question={question} by={view?.by ?? question.by} keys={keys} isDraft={isDraft} under={under} put={put} />
         <div id="map-panel" role="tabpanel" aria-label={tab} className={css.panel}>
           {tab === "table" ? (
             <FlowTable question={question} draft={draft} opened={opened} onOpen={openEnds} onAll={askAll} />
@@ -86,7 +86,7 @@ export default function Map() {
           ) : (
             <MapCanvas view={view} laid={laid} isDraft={isDraft} chosen={chosen} goal={goal} onBox={onBox} onLine={onLine} onNothing={close}>
               <Finder ground={laid.ground} onFound={(box) => (setGoal({ box }), onBox(box))} />
-              <Legend statuses={view.statuses} chosen={question.verdict} onChoose={(status) => put({ verdict: status })} />
+              <Legend statuses={isDraft ? tally(view.edges, true) : view.statuses} chosen={question.verdict} onChoose={(status) => put({ verdict: status })} />
             </MapCanvas>
           )}
         </div>

@@ -8,7 +8,7 @@ import { useNow } from "../../ui/useNow";
 import { ago, count, plural, printable } from "../../words";
 import type { FlowRow, Pen, Question } from "./asking";
 import type { Open } from "./chosen";
-import { flowId, UNPROTECTED_FIRST, useFlows } from "./FlowTable";
+import { firstOf, flowId, useFlows } from "./FlowTable";
 import css from "./Map.module.css";
 
 interface Props {
@@ -20,14 +20,14 @@ interface Props {
 }
 
 export function PairDrawer({ open, question, draft, onOpen, onClose }: Props) {
-  const found = useFlows(question, draft, UNPROTECTED_FIRST, { source: open.from, destination: open.to });
+  const found = useFlows(question, draft, firstOf(draft), { source: open.from, destination: open.to });
   const now = useNow();
   const rows = useMemo(() => found.data?.pages.flatMap((page) => page.rows) ?? [], [found.data]);
   const first = found.data?.pages[0];
   return (
     <Drawer title={<>{printable(open.from)} <span className="soft">→</span> {printable(open.to)}</>} about={first && <span className="soft">{plural(first.connections, "connection")} of {plural(first.total, "flow")}</span>} onClose={onClose}>
       {found.error ? <ErrorBox error={found.error} /> : !first ? <Loading /> : (
-        <Section title="Flows, unprotected first" tools={first.truncated > 0 && <span className="soft">the first {count(rows.length)}</span>}>
+        <Section title={draft ? "Flows, changed ones first" : "Flows, unprotected first"} tools={first.truncated > 0 && <span className="soft">the first {count(rows.length)}</span>}>
           <ul className={css.uses}>{rows.map((row) => <Flow key={flowId(row)} row={row} now={now} onOpen={onOpen} />)}</ul>
         </Section>
       )}

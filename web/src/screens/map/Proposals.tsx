@@ -18,19 +18,21 @@ interface Props {
   whyNot: readonly string[];
   uncovered: number;
   isDraft: boolean;
+  /** Not while looking at what somebody else proposed: the rule would take all of that along. */
+  mayWrite: boolean;
 }
 
-export function Proposals({ proposals, whyNot, uncovered, isDraft }: Props) {
+export function Proposals({ proposals, whyNot, uncovered, isDraft, mayWrite }: Props) {
   return (
     <Section title="No rule speaks of it">
       <p>No rule {isDraft && "of the draft "}speaks of {plural(uncovered, "connection")} here.{proposals.length > 0 && " A rule that would:"}</p>
-      {proposals.map((one) => <Proposed key={`${one.file} ${one.policy}`} proposal={one} isDraft={isDraft} />)}
+      {proposals.map((one) => <Proposed key={`${one.file} ${one.policy}`} proposal={one} isDraft={isDraft} mayWrite={mayWrite} />)}
       {whyNot.length > 0 && <Note>{whyNot.map((why) => <p key={why}>{printable(why)}</p>)}</Note>}
     </Section>
   );
 }
 
-function Proposed({ proposal, isDraft }: { proposal: Proposal; isDraft: boolean }) {
+function Proposed({ proposal, isDraft, mayWrite }: { proposal: Proposal; isDraft: boolean; mayWrite: boolean }) {
   const navigate = useNavigate();
   const { write, isBusy } = useWriting(isDraft);
   const [error, setError] = useState<unknown>(null);
@@ -48,7 +50,7 @@ function Proposed({ proposal, isDraft }: { proposal: Proposal; isDraft: boolean 
     <div className={css.proposal}>
       <p><b>{printable(proposal.policy)}</b> <span className="soft">{printable(proposal.file)}{proposal.is_new && ", a new policy"}</span></p>
       <Code text={proposal.rules} />
-      <div><Button look="primary" isTight icon="plus" isBusy={isBusy} onClick={() => void begin().catch(setError)}>Write a rule for this</Button></div>
+      {!mayWrite ? <p className="soft small">It would be on top of the proposal. Look at what is active to write it.</p> : <div><Button look="primary" isTight icon="plus" isBusy={isBusy} onClick={() => void begin().catch(setError)}>Write a rule for this</Button></div>}
       {error !== null && <ErrorBox error={error} />}
     </div>
   );

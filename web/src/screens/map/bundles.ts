@@ -16,7 +16,7 @@ export interface Bundle {
 }
 
 export interface Level {
-  /** Unprotected first, then busiest. */
+  /** What the draft changes, then unprotected first, then busiest. */
   lines: readonly Bundle[];
   /** By box: what stays inside it. */
   inner: ReadonlyMap<number, Bundle>;
@@ -41,7 +41,7 @@ export function fold(edges: readonly MapEdge[], tree: Tree, boxOf: (node: number
       one.edges.push(index);
     }
   });
-  const all = [...found.values()].sort((a, b) => a.rank - b.rank || b.connections - a.connections || a.source - b.source || a.destination - b.destination);
+  const all = [...found.values()].sort((a, b) => Number(isDraft && b.isChanged) - Number(isDraft && a.isChanged) || a.rank - b.rank || b.connections - a.connections || a.source - b.source || a.destination - b.destination);
   return {
     lines: all.filter((one) => one.source !== one.destination),
     inner: new Map(all.filter((one) => one.source === one.destination).map((one) => [one.source, one])),

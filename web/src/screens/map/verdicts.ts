@@ -31,4 +31,11 @@ export const rankOf = (status: Status): number => STATUSES.indexOf(status);
 /** What an edge is shown as: by policy in force, or under the draft. */
 export const shownOf = (edge: MapEdge, isDraft: boolean): MapEdge["now"] => (isDraft && edge.draft ? edge.draft : edge.now);
 
+/** Edges by what they are shown as. */
+export function tally(edges: readonly MapEdge[], isDraft: boolean): Partial<Record<Status, number>> {
+  const sums: Partial<Record<Status, number>> = {};
+  for (const edge of edges) sums[shownOf(edge, isDraft).status] = (sums[shownOf(edge, isDraft).status] ?? 0) + 1;
+  return sums;
+}
+
 export const isChanged = (edge: MapEdge): boolean => edge.draft !== null && edge.draft.status !== edge.now.status;

@@ -2,9 +2,9 @@
 
 import { useMemo, useState } from "react";
 import { Link } from "react-router";
-import { useDrafts } from "../../parts/drafts";
+import { type Pen, useUnderDraft } from "../../parts/under";
 import { Explanation } from "../../parts/Explanation";
-import { useDrafted } from "../../parts/inForce";
+import type { Draft } from "../../parts/inForce";
 import { Badge } from "../../ui/Badge";
 import { Empty, Fact, Facts, Loading } from "../../ui/Box";
 import { Drawer, Section } from "../../ui/Over";
@@ -13,12 +13,11 @@ import type { BlastView } from "./asking";
 import { groupsOf, pathTo, type Step } from "./columns";
 import css from "./Reach.module.css";
 
-export function PathDrawer({ view, who, isDraft, onClose }: { view: BlastView; who: string; isDraft: boolean; onClose: () => void }) {
+export function PathDrawer({ view, who, pen, onClose }: { view: BlastView; who: string; pen: Pen | null; onClose: () => void }) {
   const groups = useMemo(() => groupsOf(view.in_force, view.draft), [view]);
   const one = groups.find((each) => each.who === who);
-  const { drafts } = useDrafts();
-  const texts = useMemo(() => Object.fromEntries(Object.entries(drafts).map(([file, draft]) => [file, draft.text])), [drafts]);
-  const drafted = useDrafted(texts);
+  const drafted = useUnderDraft(pen);
+  const isDraft = pen !== null;
   const steps = useMemo(() => pathTo(groups, who, view.way, view.of), [groups, who, view.way, view.of]);
   if (!one) return <Drawer title={printable(who)} onClose={onClose}><Empty icon="reach" title="It is not reached"><p>Under these policies there is no way between them any more.</p></Empty></Drawer>;
   const isLost = one.difference === "lost";
@@ -37,7 +36,7 @@ export function PathDrawer({ view, who, isDraft, onClose }: { view: BlastView; w
   );
 }
 
-function StepOf({ step, number, under }: { step: Step; number: number; under: ReturnType<typeof useDrafted> | undefined }) {
+function StepOf({ step, number, under }: { step: Step; number: number; under: Draft | null | undefined }) {
   const [service, setService] = useState(step.services[0] ?? "");
   return (
     <li>

@@ -2,7 +2,8 @@
 
 import { useMemo, useState } from "react";
 import { Link } from "react-router";
-import { penOf, useDrafts } from "../../parts/drafts";
+import { useUnder } from "../../parts/under";
+import { UnderChoice } from "../../parts/UnderChoice";
 import { useAddress } from "../../shell/address";
 import { Choice, Empty, ErrorBox, Loading, Note, Stat } from "../../ui/Box";
 import { Button } from "../../ui/Button";
@@ -19,17 +20,14 @@ import { Start } from "./Start";
 
 const HOPS: readonly (readonly [string, string])[] = [["1", "1 hop"], ["2", "2 hops"], ["3", "3 hops"], ["4", "4 hops"], ["6", "6 hops"], ["16", "As far as it goes"]];
 const WAYS: readonly { id: Way; name: string; title: string }[] = [{ id: "from", name: "What it reaches", title: "As if it were compromised" }, { id: "to", name: "Who reaches it", title: "As if it were critical" }];
-const UNDER: readonly { id: "" | "1"; name: string }[] = [{ id: "", name: "In force" }, { id: "1", name: "Under the draft" }];
 
 export default function Reach() {
   const { search, put } = useAddress();
-  const { drafts } = useDrafts();
-  const pen = useMemo(() => (Object.keys(drafts).length > 0 ? { ...penOf(drafts), alone: false } : null), [drafts]);
+  const under = useUnder(search.get("draft") ?? "");
   const way: Way = search.has("to") || search.get("way") === "to" ? "to" : "from";
   const of = search.get(way) ?? "";
-  const isDraft = search.get("draft") === "1" && pen !== null;
   const hops = HOPS.find(([id]) => id === search.get("hops"))?.[0] ?? "3";
-  const asked: Asked = { of, way, hops: Number(hops), service: search.get("service") ?? "", draft: isDraft ? pen : null };
+  const asked: Asked = { of, way, hops: Number(hops), service: search.get("service") ?? "", draft: under.pen };
   const found = useBlast(asked);
   const choose = (text: string, towards: Way = way): void => put({ from: towards === "from" ? text : "", to: towards === "to" ? text : "", way: !text && towards === "to" ? "to" : "", path: "" });
   return (
@@ -40,15 +38,15 @@ export default function Reach() {
           <Choice label="Way" values={WAYS} chosen={way} onChoose={(id) => choose(of, id)} />
           {of && <Select name="How far" isTight values={HOPS} value={hops} onChange={(event) => put({ hops: event.target.value === "3" ? "" : event.target.value })} />}
           {of && <ServiceBox key={asked.service} service={asked.service} onAsk={(service) => put({ service })} />}
-          {of && pen && <Choice label="Policies" values={UNDER} chosen={isDraft ? "1" : ""} onChoose={(id) => put({ draft: id })} />}
+          {of && under.offered.length > 0 && <UnderChoice under={under} onChoose={(draft) => put({ draft })} />}
         </>
       }
-      side={found.data && search.get("path") && <PathDrawer key={search.get("path")} view={found.data} who={search.get("path") ?? ""} isDraft={isDraft} onClose={() => put({ path: "" })} />}
+      side={found.data && search.get("path") && <PathDrawer key={search.get("path")} view={found.data} who={search.get("path") ?? ""} pen={under.pen} onClose={() => put({ path: "" })} />}
     >
       <div className={css.page}>
         <Picker key={of} way={way} of={of} onChoose={choose} />
         {!of ? <Start way={way} onChoose={choose} /> : found.error ? <ErrorBox error={found.error} onRetry={() => void found.refetch()} /> : !found.data ? <Loading lines={8} /> : (
-          <Answer view={found.data} hasDrafts={pen !== null} opened={search.get("path") ?? ""} onOpen={(who) => put({ path: who })} />
+          <Answer view={found.data} hasDrafts={under.offered.length > 0} opened={search.get("path") ?? ""} onOpen={(who) => put({ path: who })} />
         )}
       </div>
     </Page>
@@ -89,7 +87,7 @@ function Answer({ view, hasDrafts, opened, onOpen }: { view: BlastView; hasDraft
       {groups.length === 0 ? (
         <Empty icon="shield" title={isFrom ? "It reaches nobody" : "Nobody reaches it"}>
           <p>Once everything is enforced, no rule lets {isFrom ? "it open a connection to anybody" : "anybody open a connection to it"}; essential traffic such as ICMP errors passes.{now.workloads > 0 && ` Today ${plural(now.workloads, "workload")} ${isFrom ? "can be reached" : "can reach it"}, because hosts observe or no agent runs there.`}</p>
-          {!draft && hasDrafts && <p>There are unsaved policies: look at it under the draft, above.</p>}
+          {!draft && hasDrafts && <p>There are unsaved policies or proposals: look at it under the draft, above.</p>}
         </Empty>
       ) : <Columns view={view} columns={columns} opened={opened} unfolded={unfolded} onOpen={onOpen} onFold={toggle} />}
       {shown.truncated > 0 && <p className="soft">and {plural(shown.truncated, "group")} more: ask for one service, or fewer hops. <Button isTight look="quiet" onClick={() => unfold(new Set())}>Fold all</Button></p>}
