@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,31 @@ def test_what_is_not_ours_is_no_attempt() -> None:
     attempt = judged(logged("ringfence in deny would "), INTENT)
     assert attempt is not None
     assert (attempt.kind.verdict, attempt.kind.step, attempt.kind.rule) == ("would-block", "deny", "guard/telnet")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "answer", "asked"),
+    [(TCP, (23, 4000, None), (4000, 23)), (1, (0, 0, 0), (0, 8)), (58, (0, 0, 129), (0, 128))],
+    ids=["tcp", "ping", "ping6"],
+)
+def test_an_answer_is_told_as_the_connection_it_belongs_to(
+    protocol: int, answer: tuple[int, int, int | None], asked: tuple[int, int]
+) -> None:
+    """A connection that lost its permission: whichever side sends next, the alert names who began it, the service it
+    was on, and the rule."""
+    source_port, port, kind = answer
+    packet = BlockedAttempt("", "out", "ringfence in deny blocked ", protocol, "10.0.0.1", "10.2.0.5", source_port,
+                            port, kind, 60, 1e9)  # fmt: skip
+    found = judged(packet, INTENT)
+    assert found is not None
+    said = found.kind
+    assert (said.direction, said.source, said.destination) == ("in", parse_address("10.2.0.5"), OWN)
+    assert (found.source_port, said.point) == (asked[0], point(protocol, asked[1]))
+    assert said.rule == ("guard/telnet" if protocol == TCP else "")
+    began = msgspec.structs.replace(packet, direction="in", source="10.2.0.5", destination="10.0.0.1",
+                                    source_port=asked[0], destination_port=asked[1] if kind is None else 0,
+                                    icmp_type=None if kind is None else asked[1])  # fmt: skip
+    assert judged(began, INTENT) == found
 
 
 def attempt(port: int) -> Attempt:

@@ -11,11 +11,14 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from ringfence.core.identity.workload import Direction
 from ringfence.core.intent.model import UNKNOWN_CLASS, Intent, PeerClass
 from ringfence.core.net.address import parse_address
 from ringfence.core.net.service import point
 from ringfence.flows.conntrack.nflog import BlockedAttempt
+from ringfence.targets.nftables.services import REPLY_TYPES
 from ringfence.wire.messages import Violation
 
 _VERDICTS: dict[str, Literal["blocked", "would-block"]] = {"blocked": "blocked", "would": "would-block"}
@@ -48,13 +51,30 @@ def judged(logged: BlockedAttempt, intent: Intent | None) -> Attempt | None:
     words = logged.prefix.split()
     if len(words) != 4 or words[0] != "ringfence" or words[3] not in _VERDICTS:
         return None
-    source, destination = parse_address(logged.source), parse_address(logged.destination)
     direction: Direction = "in" if words[1] == "in" else "out"
+    if logged.direction != direction:
+        logged = _asked(logged)
+    source, destination = parse_address(logged.source), parse_address(logged.destination)
     service = point(logged.protocol, logged.destination_port if logged.icmp_type is None else logged.icmp_type)
     local, remote = (destination, source) if direction == "in" else (source, destination)
     rule = rule_of(intent, direction, local, remote, service, words[2]) if intent is not None else ""
     kind = Kind(direction, source, destination, service, _VERDICTS[words[3]], words[2], rule)
     return Attempt(kind, logged.source_port, logged.bytes, logged.at_s)
+
+
+def _asked(answer: BlockedAttempt) -> BlockedAttempt:
+    """What an answer answers. A connection is judged on its original direction, whoever sends next, so what was stopped
+    (or would have been) at the other hook is an answer of one that began the other way."""
+    kinds = REPLY_TYPES.get(answer.protocol, {})
+    kind = next((asked for asked, reply in kinds.items() if reply == answer.icmp_type), answer.icmp_type)
+    return msgspec.structs.replace(
+        answer,
+        source=answer.destination,
+        destination=answer.source,
+        source_port=answer.destination_port,
+        destination_port=answer.source_port,
+        icmp_type=kind,
+    )
 
 
 def rule_of(intent: Intent, direction: Direction, local: int, remote: int, service: int, step: str) -> str:
