@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -214,6 +215,26 @@ def test_a_scan_that_goes_on_stays_one_alert() -> None:
         assert alerts.note(tried("dev-1", "web-1", after=minute * 60), at(minute * 60)) == id
         alerts.due(at(minute * 60))
         assert opened_of(alerts) == [id]
+
+
+def test_a_scan_is_told_as_it_is_by_now() -> None:
+    """Hosts that observed, and enforce now, block it; where some do and some do not yet, it says that; one that
+    observes again says so. The record and the notice say the same."""
+    alerts = Alerts()
+
+    def said(start: float, *verdicts: str) -> tuple[str, str]:
+        for n, verdict in enumerate(verdicts * 20, start=2):
+            alerts.note(tried("dev-1", f"web-{n}", 1000 + n, after=start, verdict=verdict), at(start))
+        (alert,) = (alert for alert in alerts if alert.state != "closed")
+        return alert.message.partition("(")[2].partition(")")[0], json.loads(alert.details)["verdict"]
+
+    assert said(0, "would-block") == ("would-block", "would-block")
+    assert said(30, "blocked", "would-block") == ("blocked by some hosts, would-block on others", "blocked")
+    assert said(300, "blocked") == ("blocked", "blocked")
+    assert said(500, "would-block") == ("would-block", "would-block")
+    again = Alerts()
+    again.restore(list(alerts))
+    assert [one.message for one in again] == [one.message for one in alerts]
 
 
 def test_the_next_scan_takes_in_its_parts_too() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -20,6 +20,9 @@ EXAMPLES = 5
 OVERFLOW = '["more"]'
 """The key of what is not kept apart."""
 _OLDEST = timedelta(days=30)
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_TOGETHER = timedelta(minutes=1)
+"""Verdicts so near to each other are of hosts that differ, not of one that turned."""
 
 
 class Case(msgspec.Struct, omit_defaults=True):
@@ -52,6 +55,10 @@ class Case(msgspec.Struct, omit_defaults=True):
     """The first few that differ, as are `examples`."""
     examples: list[str] = []
     is_broad: bool = False
+    stopped: datetime | None = None
+    """When it was blocked last; `passed`: when it would have been. Hosts that observe turn to enforce while a scan goes
+    on."""
+    passed: datetime | None = None
     is_present: bool = False
     """Of a condition: it is so, whatever people say about the alert."""
     is_flapping: bool = False
@@ -175,6 +182,23 @@ def exemplify(case: Case, occurrence: Occurrence) -> None:
         case.examples.append(example)
 
 
+def take_verdict(case: Case, occurrence: Occurrence, at: datetime) -> None:
+    """What became of it last, host by host: a broad alert is about many."""
+    if occurrence.verdict == "blocked":
+        case.stopped = max(at, case.stopped or at)
+    elif occurrence.verdict:
+        case.passed = max(at, case.passed or at)
+    if case.stopped is not None or case.passed is not None:
+        case.verdict = "blocked" if (case.stopped or _NEVER) >= (case.passed or _NEVER) else "would-block"
+
+
+def _outcome(case: Case) -> str:
+    """Whether it is blocked by now, everywhere."""
+    if case.stopped is None or case.passed is None or abs(case.stopped - case.passed) > _TOGETHER:
+        return case.verdict
+    return "blocked by some hosts, would-block on others"
+
+
 def is_open_event(case: Case) -> bool:
     return case.state != "closed" and case.kind not in CONDITIONS
 
@@ -183,7 +207,9 @@ def sentence(case: Case) -> str:
     """What happened, in one line."""
     tried = "; ".join(case.examples[:2])
     if case.is_broad:
-        return plain(f"{case.source} reaches for many destinations or services ({case.verdict}), as in a scan: {tried}")
+        return plain(
+            f"{case.source} reaches for many destinations or services ({_outcome(case)}), as in a scan: {tried}"
+        )
     if len(case.examples) < 2 or case.key == OVERFLOW:
         return case.message
     by = f"`{case.rule}`" if "/" in case.rule else f"the {case.rule}"

@@ -42,6 +42,7 @@ from ringfence.controller.alert_case import (
     plausible,
     record_of,
     summary_of,
+    take_verdict,
 )  # fmt: skip
 from ringfence.controller.breadth import Breadth
 from ringfence.controller.occurrences import CONDITIONS, Kind, Occurrence, plain
@@ -226,6 +227,7 @@ class Alerts:
         case.first, case.last = min(case.first, at), max(case.last, at)
         case.count += occurrence.count
         case.touched = now
+        take_verdict(case, occurrence, at)
         source = occurrence.source.name if occurrence.source else ""
         if source and source not in case.sources and len(case.sources) < EXAMPLES:
             case.sources.append(source)
