@@ -308,3 +308,40 @@ def test_an_explanation_names_the_ends_that_nobody_holds(estate: Explored) -> No
     ]
     first, other = estate.post("/decide", questions=questions)
     assert (first["unheld"], other["unheld"]) == (["crm-dev-web-1"], [])
+
+
+def test_from_near_workloads_have_edges_of_their_own(estate: Explored) -> None:
+    """Workloads of the groups asked for, each pair of ends counted by a loop; whoever is not listed counts at the
+    group; what is left out is counted.
+    """
+    groups = ["app=shop,env=prod,role=web", "app=shop,env=prod,role=db"]
+    told = estate.post("/map/near", by=BY, groups=groups)
+    rows, inside = estate.rows(), {f"shop-prod-{role}-{n}" for role in ("web", "db") for n in (1, 2)}
+    wanted = Counter[tuple[str, str]]()
+    for source, destination, n in zip(rows.source, rows.destination, rows.connections, strict=True):
+        ends = [rows.endpoints[int(end)].workload for end in (source, destination)]
+        names = [end.name if end is not None else "" for end in ends]
+        if not inside.isdisjoint(names):
+            key = tuple(name if name in inside else "" for name in names)
+            wanted[key[0], key[1]] += int(n)
+    assert {one["name"] for one in told["workloads"]} == inside
+    assert {one["has_agent"] for one in told["workloads"]} == {True}
+    found = Counter[tuple[str, str]]()
+    for edge in told["edges"]:
+        found[edge["source"]["workload"], edge["destination"]["workload"]] += edge["connections"]
+    assert (found, told["more_edges"], told["more_workloads"]) == (wanted, 0, {})
+    ranks = [["unheld", "would-block", "no-policy", "blocked", "allowed"].index(e["status"]) for e in told["edges"]]
+    assert ranks == sorted(ranks)
+
+    fewer = estate.post("/map/near", by=BY, groups=groups, most=1, limit=5)
+    assert (len(fewer["workloads"]), fewer["more_workloads"]) == (2, dict.fromkeys(groups, 1))
+    assert (len(fewer["edges"]), fewer["more_edges"] > 0) == (5, True)
+    whole = estate.post("/map/near", by=BY, groups=groups, most=1)
+    assert sum(edge["connections"] for edge in whole["edges"]) == wanted.total()
+    drafted = estate.post("/map/near", by=BY, groups=groups, draft={"files": {"shop.yaml": DRAFTED}})["edges"]
+    assert {edge["destination"]["workload"] for edge in drafted if edge["is_changed"]} <= {
+        "shop-prod-db-1",
+        "shop-prod-db-2",
+    }
+    assert drafted[0]["is_changed"]
+    assert refused(lambda: estate.post("/map/near", by=BY, groups=["app=none"])) == "unknown-group"

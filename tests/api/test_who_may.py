@@ -86,6 +86,7 @@ RIGHT_OF = {
     "POST /v1/reach": "read",
     "POST /v1/map": "read",
     "POST /v1/map/edge": "read",
+    "POST /v1/map/near": "read",
     "POST /v1/flows": "read",
     "POST /v1/matrix": "read",
     "POST /v1/check": "read",

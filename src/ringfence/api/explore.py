@@ -15,6 +15,8 @@ from ringfence.wire.explore import (
     MapView,
     MatrixQuery,
     MatrixView,
+    NearQuery,
+    NearView,
     Query,
     TableQuery,
 )
@@ -41,6 +43,16 @@ async def edge(desk: Desk, data: JSONBody[EdgeQuery]) -> EdgeView:
     return await desk.studies.exploring.edge(data)
 
 
+@post(
+    "/map/near",
+    opt=needs("read"),
+    status_code=HTTP_200_OK,
+    summary="Workloads of some groups, with edges of their own.",
+)
+async def near(desk: Desk, data: JSONBody[NearQuery]) -> NearView:
+    return await desk.studies.exploring.near(data)
+
+
 @post("/flows", opt=needs("read"), status_code=HTTP_200_OK, summary="The same as a table, sorted, in pages.")
 async def flows(desk: Desk, data: JSONBody[TableQuery]) -> FlowPage:
     return await desk.studies.exploring.table(data)
@@ -54,5 +66,5 @@ async def matrix(desk: Desk, data: JSONBody[MatrixQuery]) -> Response[bytes]:
     return Response(await desk.studies.exploring.matrix(data), media_type="application/json")
 
 
-ROUTES = Router("/", route_handlers=[map_, edge, flows, matrix], tags=["explore"])
+ROUTES = Router("/", route_handlers=[map_, edge, near, flows, matrix], tags=["explore"])
 """Added to the application by `api.app`."""

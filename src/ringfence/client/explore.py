@@ -23,6 +23,9 @@ class Explore:
     def edge(self, asked: explore.EdgeQuery) -> explore.EdgeView:
         return self._client.post("/map/edge", asked, explore.EdgeView)
 
+    def near(self, asked: explore.NearQuery) -> explore.NearView:
+        return self._client.post("/map/near", asked, explore.NearView)
+
     def flows(self, asked: explore.TableQuery) -> explore.FlowPage:
         return self._client.post("/flows", asked, explore.FlowPage)
 

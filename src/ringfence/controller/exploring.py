@@ -15,11 +15,12 @@ import numpy as np
 
 from ringfence.controller import edges, matrices, tables
 from ringfence.controller.grounds import Ground, Grounds, Kept, Texts
+from ringfence.controller.nearby import ATTENTION, near_of
 from ringfence.controller.occurrences import is_jewel
 from ringfence.controller.queries import View, meaning, view_of
 from ringfence.controller.thinking import think
 from ringfence.core.insight.evidence import moment
-from ringfence.core.insight.map import STATUSES, Edge, FlowMap, Group, Status, group
+from ringfence.core.insight.map import STATUSES, Edge, FlowMap, Group, group
 from ringfence.core.insight.places import mode_text
 from ringfence.core.insight.services import named_services
 from ringfence.core.policy.model import Named
@@ -35,6 +36,8 @@ from ringfence.wire.explore import (
     MapView,
     MatrixQuery,
     MatrixView,
+    NearQuery,
+    NearView,
     Query,
     TableQuery,
     Truncated,
@@ -43,8 +46,6 @@ from ringfence.wire.explore import (
 SERVICES, RULES, MEMBERS = 6, 6, 20
 """How many an edge or a node lists."""
 MOST_NODES = 20_000
-_ATTENTION: tuple[Status, ...] = ("unheld", "would-block", "no-policy", "blocked", "allowed")
-"""Unprotected first."""
 
 
 class Exploring:
@@ -97,6 +98,11 @@ class Exploring:
         """Raises as `map`, and InputError `unknown-group`."""
         texts = await self._texts()
         return await think(lambda: edges.edge_of(self._view(_query(query), texts), query, texts))
+
+    async def near(self, query: NearQuery) -> NearView:
+        """Raises as `map`, and InputError `unknown-group`."""
+        texts = await self._texts()
+        return await think(lambda: near_of(self._view(_query(query), texts), query))
 
     def _view(self, query: Query, texts: Texts) -> View:
         plain = msgspec.structs.replace(query, limit=1)
@@ -162,7 +168,7 @@ def flow_map(view: View, ground: Ground) -> FlowMap:
 
 def attention(edge: Edge) -> tuple[int, int, int, int]:
     """Unprotected first, then the busiest."""
-    return _ATTENTION.index(edge.status), -edge.volume.connections, edge.source, edge.destination
+    return ATTENTION.index(edge.status), -edge.volume.connections, edge.source, edge.destination
 
 
 def _by_attention(now: FlowMap, draft: FlowMap | None) -> list[int]:

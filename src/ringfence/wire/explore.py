@@ -278,6 +278,61 @@ class EdgeQuery(Query, frozen=True, kw_only=True):
     destination_group: Text
 
 
+class NearQuery(Query, frozen=True, kw_only=True):
+    """Workloads of some groups of the map that the same query gives, with edges of their own."""
+
+    groups: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=64)]
+    """Ids of nodes."""
+    most: Annotated[int, msgspec.Meta(ge=1, le=200)] = 48
+    """Workloads of one group."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 2000
+    """Edges."""
+
+
+class NearWorkload(msgspec.Struct, frozen=True, gc=False):
+    """One workload of a group."""
+
+    uuid: str
+    name: str
+    group: str
+    """The id of its node."""
+    has_agent: bool
+    mode: str
+
+
+class NearEnd(msgspec.Struct, frozen=True, gc=False):
+    """One end of an edge: a workload that is listed, or all others of a group."""
+
+    group: str
+    workload: str = ""
+
+
+class NearEdge(msgspec.Struct, frozen=True, gc=False):
+    """All that one end opened towards another."""
+
+    source: NearEnd
+    destination: NearEnd
+    status: Status
+    """The worst of it."""
+    draft: Status | None
+    is_changed: bool
+    """The draft says otherwise of some of it."""
+    connections: int
+    services: tuple[str, ...]
+    """The busiest."""
+
+
+class NearView(msgspec.Struct, frozen=True):
+    """Workloads and edges, the most urgent first."""
+
+    workloads: tuple[NearWorkload, ...]
+    more_workloads: dict[str, int]
+    """By group how many are left out: their edges are the group's."""
+    edges: tuple[NearEdge, ...]
+    more_edges: int
+    """Edges that are left out."""
+
+
 class EdgeUse(msgspec.Struct, frozen=True):
     """One service of an edge, between programs where these are known, with one outcome."""
 
