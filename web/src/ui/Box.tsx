@@ -103,7 +103,7 @@ export function ShareBar({ shares, label }: { shares: readonly Share[]; label: s
 export function Progress({ value, of, label }: { value: number; of: number; label: string }) {
   return (
     <div className={css.bar} role="progressbar" aria-label={label} aria-valuemin={0} aria-valuemax={of} aria-valuenow={value}>
-      {value > 0 && <i className={css["bar-accent"]} style={{ flexGrow: value }} />}<i style={{ flexGrow: Math.max(0, of - value) }} />
+      {value > 0 && <i className={css["bar-accent"]} style={{ flexGrow: value }} />}{value < of && <i style={{ flexGrow: of - value }} />}
     </div>
   );
 }

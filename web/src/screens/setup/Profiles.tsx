@@ -17,11 +17,11 @@ import css from "./Setup.module.css";
 const columnsAt = (now: number, onInvite: (name: string) => void, onRanges: (name: string) => void): readonly Column<Profile>[] => [
   { id: "name", name: "Profile", width: "18%", by: (one) => one.name, cell: (one) => <b>{printable(one.name)}</b> },
   { id: "labels", name: "They carry", by: (one) => labelText(one.labels), cell: (one) => <Labels labels={one.labels} isLine /> },
-  { id: "mode", name: "Mode", width: "120px", by: (one) => one.mode.in, cell: (one) => <ModeBadge mode={one.mode} /> },
-  { id: "ranges", name: "Addresses in", width: "170px", isExtra: true, cell: (one) => <button type="button" className={css.link} title={one.ranges.join(", ")} aria-label={`Ranges of ${printable(one.name)}`} onClick={() => onRanges(one.name)}>{one.ranges[0] ?? "nowhere"}{one.ranges.length > 1 && ` +${one.ranges.length - 1}`}</button> },
+  { id: "mode", name: "Mode", width: "182px", by: (one) => one.mode.in, cell: (one) => <ModeBadge mode={one.mode} /> },
+  { id: "ranges", name: "Addresses in", width: "170px", isExtra: true, cell: (one) => <button type="button" className={css.link} title={`Change the ranges: ${one.ranges.join(", ")}`} onClick={() => onRanges(one.name)}>{one.ranges[0] ?? "nowhere"}{one.ranges.length > 1 && ` +${one.ranges.length - 1}`}</button> },
   { id: "uses", name: "Hosts left", width: "96px", isNumber: true, isExtra: true, by: (one) => one.uses_left ?? Infinity, cell: (one) => (one.uses_left == null ? <span className="soft">any</span> : count(one.uses_left)) },
   { id: "made", name: "Made", width: "150px", isExtra: true, by: (one) => -Date.parse(one.created), cell: (one) => <span className="soft" title={moment(one.created)}>{ago(one.created, now)} by {printable(one.created_by)}</span> },
-  { id: "invite", name: "", width: "186px", cell: (one) => <span className={css.acts}><Button isTight needs="enrol" icon="plus" aria-label={`Invite hosts as ${printable(one.name)}`} onClick={() => onInvite(one.name)}>Invite</Button><Button isTight needs="enrol" aria-label={`Change the ranges of ${printable(one.name)}`} onClick={() => onRanges(one.name)}>Ranges</Button></span> },
+  { id: "invite", name: "", width: "186px", cell: (one) => <span className={css.acts}><Button isTight needs="enrol" icon="plus" aria-label={`Invite hosts as ${printable(one.name)}`} onClick={() => onInvite(one.name)}>Invite</Button><Button isTight needs="enrol" aria-label={`Ranges of ${printable(one.name)}`} onClick={() => onRanges(one.name)}>Ranges</Button></span> },
 ];
 
 export function Profiles() {

@@ -16,12 +16,13 @@ import { useNow } from "../../ui/useNow";
 import { ago, count, labelText, plural, printable } from "../../words";
 import { LabelsDialog } from "./LabelsDialog";
 import { ModeDialog } from "./ModeDialog";
+import { HEARD, isWanted } from "./wanted";
 import { WorkloadDrawer } from "./WorkloadDrawer";
 
 const STATES: readonly (readonly [string, string])[] = [
-  ["", "Any state"], ["realised", "Realised"], ["pending", "Pending"], ["drifted", "Drifted"], ["refused", "Refused"], ["unreachable", "Unreachable"], ["unmanaged", "Unmanaged"],
+  ["", "Any state"], ["trouble", "Not as told"], ["realised", "Realised"], ["pending", "Pending"], ["drifted", "Drifted"], ["refused", "Refused"], ["unreachable", "Unreachable"], ["unmanaged", "Unmanaged"],
 ];
-const MODES: readonly (readonly [string, string])[] = [["", "Any mode"], ["observe", "Observe in"], ["selective", "Selective in"], ["enforce", "Enforce in"]];
+const MODES: readonly (readonly [string, string])[] = [["", "Any mode"], ["observe", "Observe in"], ["selective", "Selective in"], ["enforce", "Enforce in"], ["out-observe", "Observe out"], ["out-selective", "Selective out"], ["out-enforce", "Enforce out"]];
 /** Trouble first. */
 const RANK: Record<HostState, number> = { drifted: 0, refused: 1, unreachable: 2, pending: 3, unmanaged: 4, realised: 5 };
 const STRICT: Record<ModeName, number> = { observe: 0, selective: 1, enforce: 2 };
@@ -47,13 +48,13 @@ export default function Workloads() {
   const found = useWorkloads(where);
   const now = useNow(10_000);
   const columns = useMemo(() => columnsAt(now), [now]);
-  const [text, setText] = useState("");
   const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
   const [doing, setDoing] = useState<Doing>(null);
-  const [state, mode, opened] = [search.get("state") ?? "", search.get("mode") ?? "", search.get("open") ?? ""];
+  const [text, state, mode, heard, opened] = ["name", "state", "mode", "heard", "open"].map((key) => search.get(key) ?? "") as [string, string, string, string, string];
+  const at = heard ? now : 0;
 
   const all = found.data?.items;
-  const rows = useMemo(() => all?.filter((one) => isWanted(one, text, state, mode)) ?? [], [all, text, state, mode]);
+  const rows = useMemo(() => all?.filter((one) => isWanted(one, { text, state, mode, heard }, at)) ?? [], [all, text, state, mode, heard, at]);
   const chosen = useMemo(() => (all ?? []).filter((one) => picked.has(one.uuid)), [all, picked]);
   const done = (): void => (setDoing(null), setPicked(new Set()));
   const about = all && (rows.length === all.length ? count(all.length) : `${count(rows.length)} of ${count(all.length)}`);
@@ -64,9 +65,10 @@ export default function Workloads() {
       about={<>{about}{found.data && !found.data.isWhole && " (the first; narrow the selector)"}</>}
       tools={
         <>
-          <Filter name="Name or address" value={text} onChange={(event) => setText(event.target.value)} />
+          <Filter name="Name or address" value={text} onChange={(event) => put({ name: event.target.value })} />
           <Select name="State" isTight values={STATES} value={state} onChange={(event) => put({ state: event.target.value })} />
           <Select name="Mode" isTight values={MODES} value={mode} onChange={(event) => put({ mode: event.target.value })} />
+          <Select name="Last heard" isTight values={HEARD} value={heard} onChange={(event) => put({ heard: event.target.value })} />
         </>
       }
       side={opened && <WorkloadDrawer key={opened} uuid={opened} known={all?.find((one) => one.uuid === opened)} onClose={() => put({ open: "" })} />}
@@ -77,7 +79,7 @@ export default function Workloads() {
       ) : !all ? (
         <Loading lines={10} />
       ) : rows.length === 0 ? (
-        <Nobody isEmpty={all.length === 0 && where === ""} onAll={() => (setText(""), reset())} />
+        <Nobody isEmpty={all.length === 0 && where === ""} onAll={() => reset()} />
       ) : (
         <Table
           label="Workloads" rows={rows} columns={columns} idOf={idOf} nameOf={nameOf} order={{ id: "name", isDown: false }}
@@ -93,13 +95,6 @@ export default function Workloads() {
 
 const idOf = (one: Workload): string => one.uuid;
 const nameOf = (one: Workload): string => printable(one.name);
-
-function isWanted(one: Workload, text: string, state: string, mode: string): boolean {
-  const word = text.trim().toLowerCase();
-  if (state && one.state !== state) return false;
-  if (mode && (one.state === "unmanaged" || one.mode.in !== mode)) return false;
-  return !word || one.name.toLowerCase().includes(word) || one.addresses.some((address) => address.includes(word));
-}
 
 function Ticked({ chosen, onDo, onClear }: { chosen: readonly Workload[]; onDo: (doing: Doing) => void; onClear: () => void }) {
   const over = useMemo(() => ({ labels: chosen.map((one) => one.labels) }), [chosen]);
