@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import zlib
 from pathlib import Path
 
 import pytest
 from scripted import UUID, Controller, body
 
-from ringfence.agent.disk import HELD, PREVIOUS, Disk, Record, Trust
+from ringfence.agent.disk import BEFORE, HELD, PREVIOUS, Disk, Record, Trust
 from ringfence.agent.held import Held, Snapshot
 from ringfence.core.errors import InputError
 
@@ -91,3 +92,58 @@ def test_a_host_that_is_not_enrolled_is_told_so(tmp_path: Path) -> None:
         disk.load_trust()
 
     assert (missing.value.code, damaged.value.code) == ("identity-missing", "identity-damaged")
+
+
+def saved_by(disk: Disk, version: str, number: int, monkeypatch: pytest.MonkeyPatch, *, adds: bytes = b"") -> None:
+    """A record as another version writes it; `adds`: what this one has no word for."""
+    with monkeypatch.context() as patch:
+        patch.setattr("ringfence.agent.disk.__version__", version)
+        disk.save(record(number))
+    if adds:
+        path = disk.folder / HELD
+        text = zlib.compress(zlib.decompress(path.read_bytes()[8:])[:-1] + b"," + adds + b"}", 1)
+        path.write_bytes(b"rfh1" + zlib.crc32(text).to_bytes(4, "big") + text)
+
+
+def test_a_host_that_goes_back_finds_what_its_version_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version after writes what this one does not understand, twice: what this one held when the other began is
+    there, whole, and it is said."""
+    disk = Disk(tmp_path)
+    disk.save(record(1))
+    with monkeypatch.context() as patch:
+        patch.setattr("ringfence.agent.disk.__version__", "99.0")
+        disk.keep_before(disk.load())
+    for number in (2, 3):
+        saved_by(disk, "99.0", number, monkeypatch, adds=b'"pace":7')
+
+    loaded = disk.load()
+
+    assert loaded.record == record(1)
+    assert "of a later version" in loaded.problem
+
+
+def test_what_the_version_after_wrote_is_used_while_it_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest first, whoever wrote it; a start of the same version keeps nothing aside."""
+    disk = Disk(tmp_path)
+    disk.save(record(1))
+    disk.keep_before(disk.load())
+    assert not (tmp_path / BEFORE).exists()
+    saved_by(disk, "99.0", 2, monkeypatch)
+
+    loaded = disk.load()
+    assert (loaded.record, loaded.by, loaded.problem) == (record(2), "99.0", "")
+    disk.keep_before(loaded)
+    assert (tmp_path / BEFORE).stat().st_mode & 0o777 == 0o600
+
+
+def test_trust_of_a_later_version_is_trust(tmp_path: Path) -> None:
+    """A host that goes back to the version before is still itself."""
+    disk = Disk(tmp_path)
+    trust = Trust(UUID, "ringfence.internal", "https://c:8443", ("tls://c:4222",), (b"k" * 32,))
+    disk.save_trust(trust)
+    path = tmp_path / "trust.json"
+    path.write_bytes(path.read_bytes()[:-1] + b',"colour":"blue"}')
+
+    assert disk.load_trust() == trust

@@ -5,6 +5,8 @@
 
 INVARIANT: at every moment one whole record is on the disk, once there was one. One that is damaged, or that others than
 root could have written, is never used, not even in part: the one before it is, and that is said.
+INVARIANT: what a version wrote last stays readable for it until it is replaced by its own: a host that goes back to the
+version before boots into what that version held.
 INVARIANT: a disk that refuses stops nothing: `save` says why and the agent goes on with what it has in memory.
 """
 
@@ -18,6 +20,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ringfence import __version__
 from ringfence.agent import journal
 from ringfence.agent.held import Held, Snapshot
 from ringfence.agent.journal import Heard
@@ -29,6 +32,8 @@ from ringfence.durable import read_secret, sync_folder, write_secret
 HELD: Final = "held"
 PREVIOUS: Final = "held.previous"
 TRUST: Final = "trust.json"
+BEFORE: Final = "held.before"
+"""What another version wrote last, when this one began."""
 IN_FORCE: Final = "in-force"
 """What was left in the kernel (`witness`)."""
 _NEW = "held.new"
@@ -36,8 +41,9 @@ _MAGIC = b"rfh1"
 _MAX_BYTES = 256 << 20
 
 
-class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whom this agent belongs to, as told at enrolment and at each renewal."""
+class Trust(msgspec.Struct, frozen=True):
+    """Whom this agent belongs to, as told at enrolment and at each renewal. What a later version adds is passed over: a
+    host that goes back keeps its identity."""
 
     workload: str
     """UUID."""
@@ -62,6 +68,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Why it was refused; empty where it failed its trial: that is not tried again."""
     channel: tuple[Passage, ...] = ()
     """The way to the controller, by the addresses it had last."""
+    by: str = ""
+    """The version that wrote it; `save` says so."""
 
 
 class Loaded(NamedTuple):
@@ -70,6 +78,8 @@ class Loaded(NamedTuple):
     """What was wrong with the newest."""
     heard: tuple[Heard, ...] = ()
     """What was heard since, in order."""
+    by: str = ""
+    """The version that wrote the record."""
 
     def held(self) -> Held | None:
         """All that this host was told; None where there is no record."""
@@ -117,29 +127,40 @@ class Disk:
     def save(self, record: Record) -> str:
         """Why it could not be kept; empty when it is on the disk."""
         try:
-            self._replace(_packed(record))
+            self._replace(_packed(record, __version__))
         except OSError as error:
             return error.strerror or str(error)
         return ""
 
+    def keep_before(self, loaded: Loaded) -> None:
+        """Where another version wrote what there is: keep it, as that version can read it, for going back."""
+        held = loaded.held()
+        if loaded.record is None or held is None or loaded.by == __version__:
+            return
+        record = msgspec.structs.replace(loaded.record, snapshot=held.snapshot())
+        with suppress(OSError):
+            write_secret(self.folder / BEFORE, _packed(record, loaded.by))
+
     def load(self) -> Loaded:
         problem = ""
-        for name in (HELD, PREVIOUS):
+        for name in (HELD, PREVIOUS, BEFORE):
             try:
                 record = _unpacked(read_owned(self.folder / name))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, zlib.error, msgspec.DecodeError) as error:
-                problem = problem or f"`{self.folder / name}` is damaged: {error}"
+                what = "of a later version, or damaged" if isinstance(error, msgspec.ValidationError) else "damaged"
+                problem = problem or f"`{self.folder / name}` is {what}: {error}"
                 continue
             told = journal.heard(self.folder, record.workload)
-            return Loaded(record, problem or told.problem, told.messages)
+            plain = msgspec.structs.replace(record, by="")
+            return Loaded(plain, problem or told.problem, told.messages, record.by)
         return Loaded(None, problem)
 
     def forget(self) -> None:
         """Everything that says what to enforce, and who this is."""
         journal.forget(self.folder)
-        for name in (HELD, PREVIOUS, _NEW, TRUST, IN_FORCE):
+        for name in (HELD, PREVIOUS, BEFORE, _NEW, TRUST, IN_FORCE):
             (self.folder / name).unlink(missing_ok=True)
 
     def _replace(self, content: bytes) -> None:
@@ -161,8 +182,8 @@ class Disk:
         sync_folder(self.folder)
 
 
-def _packed(record: Record) -> bytes:
-    data = zlib.compress(msgspec.json.encode(record), 1)
+def _packed(record: Record, by: str) -> bytes:
+    data = zlib.compress(msgspec.json.encode(msgspec.structs.replace(record, by=by)), 1)
     return _MAGIC + zlib.crc32(data).to_bytes(4, "big") + data
 
 

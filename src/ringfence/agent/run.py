@@ -79,6 +79,8 @@ class Agent:
         uuid, loaded = self.trust.workload, self.disk.load()
         is_ours = loaded.record is not None and loaded.record.workload == uuid
         record, held = (loaded.record, loaded.held()) if is_ours else (None, None)
+        if is_ours:
+            self.disk.keep_before(loaded)
         self.held = held or replayed(Held(uuid), journal.heard(self.config.directory, uuid).messages)
         self.enforcer = Enforcer(
             self.held, self.point, self.disk, works=self.works, tell=self.tell, on_realised=self._on_realised,

@@ -73,6 +73,7 @@ class Fleet:
         self._partitioned: set[str] = set()
         self._moved: dict[str, tuple[str, ...]] = {}
         self._down: set[str] = set()
+        self._sources: dict[str, Path] = {}
 
     @classmethod
     def up(
@@ -111,7 +112,15 @@ class Fleet:
     def start_controller(self) -> None:
         """Return once it answers."""
         seed = () if self._unruly is None else (str(self._unruly),)
-        argv = (sys.executable, "-m", asked.__name__, "{fd}", str(self.folder / "controller"), ADDRESS, *seed)
+        argv = (
+            *self._python(CONTROLLER),
+            "-m",
+            asked.__name__,
+            "{fd}",
+            str(self.folder / "controller"),
+            ADDRESS,
+            *seed,
+        )
         self._controller = self.lab.start_program(CONTROLLER, argv, log=self.folder / "controller.log")
         self.look(proves=False)
 
@@ -245,7 +254,22 @@ class Fleet:
     def _program(self, name: str) -> tuple[str, ...]:
         clock = self._clock(name)
         own = (stepped.__name__, str(clock)) if clock.exists() else (agent_main.__name__,)
-        return (sys.executable, "-m", *own)
+        return (*self._python(name), "-m", *own)
+
+    def run_from(self, name: str, source: Path | None) -> None:
+        """Another version: the folder of Python source that a host's agent, or the controller, runs from at its next
+        start; None: this one."""
+        if source is None:
+            self._sources.pop(name, None)
+        else:
+            self._sources[name] = source
+
+    def runs_from(self, name: str) -> Path | None:
+        return self._sources.get(name)
+
+    def _python(self, name: str) -> tuple[str, ...]:
+        source = self._sources.get(name)
+        return (sys.executable,) if source is None else ("/usr/bin/env", f"PYTHONPATH={source}", sys.executable)
 
     def _clock(self, name: str) -> Path:
         return self.folder / "agents" / f"{name}.clock"
