@@ -18,8 +18,9 @@ from populated import Shop, shop
 from ringfence.api.web import FOLDER
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Playwright holds the thread's event loop while it is open: no other file's test may find it so."""
     if not (FOLDER / "index.html").exists():
         pytest.skip("the web UI is not built: make web")
     if CHROMIUM is None:
