@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from fleet import Fleet, fleet_in
 from serving import SHOP, refused
 
+from ringfence.controller import audit
 from ringfence.core.engine.questions import Question
+from ringfence.ports.state import Change, Where, WorkloadRecord
 from ringfence.wire import api
 from ringfence.wire.questions import AskReach, Decide, Explain
 
 OPEN = SHOP.replace("tcp/5432}\ntests", "tcp/5432}\n  - allow: {from: role=web, to: role=db, service: tcp/22}\ntests")
+NOW = datetime(2026, 3, 3, tzinfo=UTC)
 LINES = "".join(
     json.dumps(one) + "\n"
     for one in (
@@ -119,3 +123,54 @@ def test_a_quarantine_in_force_is_in_the_answers(fleet: Fleet) -> None:
         assert (one.answer.verdict, one.answer.reason) == ("blocked", "quarantine")
     finally:
         fleet.client.release(api.Release(("web",), "it was a test"))
+
+
+@pytest.fixture
+def bare(fleet: Fleet) -> Iterator[str]:
+    """A workload that nobody runs an agent on, in enforce as somebody wrote."""
+    controller, uuid = fleet.served.controller, "00000000-0000-4000-8000-0000000000ff"
+    record = WorkloadRecord(
+        uuid, "printer", {"app": "print"}, NOW, origin="file", mode_in="enforce", mode_out="enforce"
+    )
+
+    def add(tx: Change) -> None:
+        tx.add(record)
+        audit.record(tx, at=NOW, actor="test", action="workload.enrol")
+
+    def remove(tx: Change) -> None:
+        tx.remove(WorkloadRecord, Where("uuid", uuid))
+        audit.record(tx, at=NOW, actor="test", action="workload.retire")
+
+    fleet.served.run(controller.state.write(add))
+    fleet.served.run(controller.refresh(uuid))
+    yield "printer"
+    fleet.served.run(controller.state.write(remove))
+    fleet.served.run(controller.refresh(uuid))
+
+
+def test_what_nobody_enforces_is_blocked_on_paper(fleet: Fleet, bare: str) -> None:
+    """Where only ends without an agent would block, the answer says what policy says, and that nothing stops it; where
+    an agent is at an end that blocks, it is blocked. In words, JSON, and lines."""
+    loose = fleet.ring("explain", bare, "203.0.113.9", "tcp/22", "--fleet")
+    assert loose.exit_code == 1
+    assert loose.stdout.startswith("BLOCKED ON PAPER")
+    assert "policy says blocked; no agent of ours runs on printer, so nothing stops it" in loose.stdout
+    assert fleet.json("explain", bare, "203.0.113.9", "tcp/22", "--fleet")["unheld"] == [bare]
+    held = fleet.ring("explain", "web", bare, "tcp/22", "--fleet")
+    assert held.stdout.startswith("BLOCKED  ")
+    assert "destination  printer   no agent" in held.stdout
+    line = json.dumps({"source": bare, "destination": "203.0.113.9", "service": "tcp/22"}) + "\n"
+    assert json.loads(fleet.ring("decide", "--fleet", stdin=line).stdout)["unheld"] == [bare]
+    reached = fleet.ring("reach", "role=db", "--fleet")
+    assert "as if every host enforced; 1 workload has no agent: it holds nobody back" in reached.stderr
+    assert "on paper: no agent runs there" in fleet.ring("status", bare).stdout
+
+
+def test_an_isolation_without_an_agent_is_held_by_peers(fleet: Fleet, bare: str) -> None:
+    """It is said before, and of the quarantine: only those that run an agent drop what is the host's."""
+    shown = fleet.ring("quarantine", bare, "--plan")
+    assert "1 of them without an agent: only their peers would drop what is theirs" in shown.stdout
+    assert "2 other hosts would drop" in shown.stdout
+    done = fleet.ring("quarantine", bare, "--why", "it prints money")
+    assert (done.exit_code, "verified by peers: no agent on it" in done.stdout) == (0, True), done.output
+    assert fleet.ring("release", bare, "--why", "it was a test", "--yes").exit_code == 0

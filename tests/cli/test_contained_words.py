@@ -32,7 +32,8 @@ Force = Literal["verified", "partly", "pending"]
 def test_who_is_waited_for_is_named(state: Force, checks: list[HostCheckView], words: str) -> None:
     """Verified means everybody; else those that have yet to read it back are named, or those nobody hears."""
     unreachable = sum(check.state == "unreachable" for check in checks)
-    told = ("id", "u-bad", "bad", "isolate", "worm", "ann", NOW, None, (), None)
+    own = HostCheckView("u-bad", "bad", "verified") if state == "verified" else None
+    told = ("id", "u-bad", "bad", "isolate", "worm", "ann", NOW, None, (), own)
     view = ContainedView(*told, 0, 2, state == "verified", state, unreachable, tuple(checks))
     out = StringIO()
     Console(file=out, width=200).print(contained_words([view]))

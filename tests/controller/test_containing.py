@@ -34,10 +34,9 @@ def ip(last: int) -> int:
     return parse_address(f"10.0.0.{last}")
 
 
-def host(name: str, *lasts: int) -> Workload:
-    return Workload(
-        name=name, uuid=f"u-{name}", labels={"role": name}, addresses=tuple(Lease(ip(last)) for last in lasts)
-    )
+def host(name: str, *lasts: int, origin: str = "agent") -> Workload:
+    leases = tuple(Lease(ip(last)) for last in lasts)
+    return Workload(name=name, uuid=f"u-{name}", labels={"role": name}, addresses=leases, origin=origin)
 
 
 class Estate:
@@ -286,3 +285,21 @@ def test_only_what_was_read_back_everywhere_is_verified(
         assert sorted(one.name for one in found.unreachable) == unreachable
 
     run(tmp_path, story, host("bad", 1), host("db", 2), host("web", 3))
+
+
+def test_who_runs_no_agent_is_not_waited_for(tmp_path: Path) -> None:
+    """Neither as the isolated host nor as a peer: verified is what those that could read it back did; the plan counts
+    them apart."""
+
+    async def story(estate: Estate) -> None:
+        await estate.quarantine("u-bad")
+        found = await estate.standing({"u-db": "new"})
+        assert (found.state, found.own, found.verified_peers, found.peers) == ("verified", None, 1, 1)
+        assert found.unreachable == ()
+        plan = await estate.containing.plan(["u-bad", "u-db"])
+        assert [(one.name, one.has_agent, one.is_isolated) for one in plan.workloads] == [
+            ("bad", False, True), ("db", True, False),
+        ]  # fmt: skip
+        assert (plan.total, plan.peers) == (2, 0)
+
+    run(tmp_path, story, host("bad", 1, origin="file"), host("db", 2), host("printer", 3, origin="file"))

@@ -108,24 +108,30 @@ def _draft_in(folder: Path | None) -> api.Draft | None:
 
 
 def _tell(session: Session, found: Explained) -> int:
-    document = {**msgspec.to_builtins(found.answer), "nearest": found.nearest, "others": found.others}
+    more = {"nearest": found.nearest, "others": found.others, "unheld": found.unheld}
+    document = {**msgspec.to_builtins(found.answer), **more}
     session.emit(document, *_render(found))
     return CLEAN if found.answer.verdict == "allowed" else FINDINGS
 
 
 def _render(found: Explained) -> list[RenderableType]:
     answer, case = found.answer, found.case or Case(found.answer.source, found.answer.destination, found.answer.service)
-    head = Text.assemble(
-        (answer.verdict.upper(), COLOURS[answer.verdict]), f"  {case.source} -> {case.destination} {case.service}"
-    )
+    loose = _loose(found)
+    word, colour = ("BLOCKED ON PAPER", "bold yellow") if loose else (answer.verdict.upper(), COLOURS[answer.verdict])
+    head = Text.assemble((word, colour), f"  {case.source} -> {case.destination} {case.service}")
     because = f"because of {answer.reason}" + (f": {answer.rule}" if answer.rule else "")
     if answer.file:
         because += f"  ({answer.file}:{answer.line or 0})"
     table = Rows(("end", "workload", "mode", "says", "because of", "rule"), heads=2)
     for end in answer.ends:
         says = Text(end.verdict, COLOURS[end.verdict])
-        table.add(end.end, end.workload, end.mode, says, end.reason, end.rule or "")
-    out: list[RenderableType] = [head, because, table if answer.ends else "neither end has an enforcement point"]
+        mode = "no agent" if end.workload in found.unheld else end.mode
+        table.add(end.end, end.workload, mode, says, end.reason, end.rule or "")
+    out: list[RenderableType] = [head, because]
+    if loose:
+        names = " or ".join(loose)
+        out.append(Text(f"policy says blocked; no agent of ours runs on {names}, so nothing stops it", "bold yellow"))
+    out.append(table if answer.ends else "neither end has an enforcement point")
     if answer.unless:
         out.append(f"unless: {', '.join(answer.unless)}")
     if found.nearest is not None:
@@ -136,6 +142,15 @@ def _render(found: Explained) -> list[RenderableType]:
             "of the connections this stands for: " + ", ".join(f"{n} {v}" for v, n in sorted(found.others.items()))
         )
     return out
+
+
+def _loose(found: Explained) -> tuple[str, ...]:
+    """Who alone blocks it, where nobody enforces that: no agent runs there."""
+    answer = found.answer
+    if answer.verdict != "blocked":
+        return ()
+    saying = tuple(dict.fromkeys(end.workload for end in answer.ends if end.verdict == "blocked"))
+    return saying if set(saying) <= set(found.unheld) else ()
 
 
 def say_missing(missing: tuple[str, ...]) -> str:
@@ -203,9 +218,16 @@ def _answer_lines(answers: Callable[[list[Question]], list[Decided]]) -> int:
         for at, asked in read:
             reply = next(given) if isinstance(asked, Question) else Decided(fault=asked)
             failed |= reply.fault is not None
-            if not _put_line(reply.answer or {**msgspec.to_builtins(reply.fault), "line": at}):
+            if not _put_line(_line_of(reply, at)):
                 return BAD_INPUT if failed else CLEAN
     return BAD_INPUT if failed else CLEAN
+
+
+def _line_of(reply: Decided, at: int) -> object:
+    """An answer, with the ends that nobody enforces if there are; or what is wrong with the question, and its line."""
+    if reply.answer is None:
+        return {**msgspec.to_builtins(reply.fault), "line": at}
+    return {**msgspec.to_builtins(reply.answer), "unheld": reply.unheld} if reply.unheld else reply.answer
 
 
 def _lines_at_once() -> Iterator[list[bytes]]:
@@ -279,7 +301,16 @@ def reach(
 
     if not is_remote:
         return tell(asking.reach(session.estate.world(), asked))
-    return at_controller(session, server, lambda client: tell(client.reach(asked)))
+
+    def remotely(client: Client) -> int:
+        found = tell(client.reach(asked))
+        status = client.status()
+        if loose := status.workloads - sum(status.agents.values()):
+            whose = "workload has no agent: it holds" if loose == 1 else "workloads have no agent: they hold"
+            session.say(f"[yellow]as if every host enforced; {loose:,} {whose} nobody back[/yellow]")
+        return found
+
+    return at_controller(session, server, remotely)
 
 
 def _render_reach(result: Reach, selector: str) -> list[RenderableType]:

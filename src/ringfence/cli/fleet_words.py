@@ -40,7 +40,7 @@ def workload_words(one: api.WorkloadView) -> list[RenderableType]:
     """All there is about one."""
     head = Text.assemble(f"{one.name}: ", (one.state, STATE_COLOURS.get(one.state, "")))
     rows = (
-        ("labels", say_labels(one.labels)), ("mode", f"in {one.mode.inbound}, out {one.mode.outbound}"),
+        ("labels", say_labels(one.labels)), ("mode", _mode_words(one)),
         ("addresses", " ".join(one.addresses)), ("policy version", str(one.policy_version or "none")),
         ("heard", say_time(one.seen)), ("agent", one.agent), ("kind", f"{one.kind}, from {one.origin}"),
         ("uuid", one.uuid),
@@ -50,6 +50,11 @@ def workload_words(one: api.WorkloadView) -> list[RenderableType]:
         table.add(what, said)
     remarks = _remarks(one)
     return [head, table, *([Text(remarks, "yellow")] if remarks else [])]
+
+
+def _mode_words(one: api.WorkloadView) -> str:
+    said = f"in {one.mode.inbound}, out {one.mode.outbound}"
+    return f"{said} (on paper: no agent runs there, so nobody enforces it)" if one.state == "unmanaged" else said
 
 
 _CLAIMS = {
@@ -199,7 +204,8 @@ def contained_words(found: Iterable[api.ContainedView]) -> RenderableType:
     """A line a quarantine."""
     table = Rows(("workload", "level", "in force", "peers>", "since", "until", "by", "why", "id"), heads=3)
     for one in found:
-        state = Text("verified", "green") if one.is_verified else Text(_waiting_for(one), "yellow")
+        word = "verified" if one.own is not None else "verified by peers: no agent on it"
+        state = Text(word, "green") if one.is_verified else Text(_waiting_for(one), "yellow")
         peers = f"{one.verified_peers}/{one.peers}"
         table.add(one.name, one.level, state, peers, say_time(one.since), say_time(one.until), one.by, one.why, one.id)
     return table

@@ -94,12 +94,16 @@ COMMANDS = {
         "ringfence.cli.fleet",
         "Put labels on workloads, or take them off. A change of labels is a change of policy: it is shown first.",
     ),
-    "mode": Entry("ringfence.cli.fleet", "How strictly workloads are held, in each direction. What would stop is shown first."),
+    "mode": Entry(
+        "ringfence.cli.fleet", "How strictly workloads are held, in each direction. What would stop is shown first."
+    ),
     "quarantine": Entry(
         "ringfence.cli.contain",
         "Isolate workloads, now, on themselves and on every peer; whatever the policies say.",
     ),
-    "release": Entry("ringfence.cli.contain", "End the quarantine of workloads: from then on policies and modes say what passes."),
+    "release": Entry(
+        "ringfence.cli.contain", "End the quarantine of workloads: from then on policies and modes say what passes."
+    ),
     "alerts": Entry(
         "ringfence.cli.alerts", "Alerts, the most severe first. Exit 1 when one is open that nobody looks after."
     ),

@@ -23,7 +23,7 @@ from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.intent.isolate import bound_addresses
 from ringfence.ports.state import CONTESTED, Change, LeaseRecord, QuarantineRecord, State, View, Where, WrittenException
 from ringfence.wire.api import ContainPlanned, Hit
-from ringfence.wire.messages import Realised
+from ringfence.wire.messages import Assignment, Realised
 
 _MOST_HIT = 1000
 
@@ -143,12 +143,18 @@ class Containing:
 
     async def plan(self, workloads: Iterable[str]) -> ContainPlanned:
         """Whom an isolation of workloads (UUIDs) would hit. Nothing is changed."""
-        inputs, hosts = self._reconciler.inputs, self._reconciler.desired.assignments
+        inputs, hosts = self._reconciler.inputs, self._assignments()
         isolated = {record.workload for record in await self.live()}
         wanted = set(workloads)
         found = (w for w in inputs.inventory.workloads if w.uuid in wanted)
         named = sorted((Hit(w.name, w.has_agent, w.uuid in isolated) for w in found), key=lambda one: one.name)
         return ContainPlanned(tuple(named[:_MOST_HIT]), len(named), len(hosts.keys() - wanted))
+
+    def _assignments(self) -> dict[str, Assignment]:
+        """By UUID, of those whose host runs an agent: the others never read anything back."""
+        by_uuid = self._reconciler.inputs.inventory.by_uuid
+        told = dict(self._reconciler.desired.assignments)
+        return {uuid: one for uuid, one in told.items() if uuid not in by_uuid or by_uuid[uuid].has_agent}
 
     async def release(self, workloads: Iterable[str], *, why: str, by: Principal) -> int:
         """End quarantines: how many. Raises AccessError, InputError `no-reason`, `not-quarantined`."""
@@ -198,7 +204,7 @@ class Containing:
         is_online: Callable[[str], bool],
     ) -> tuple[Contained, ...]:
         """Each host is looked at once; what is common to all quarantines is shared by them."""
-        by_uuid, assignments = self._reconciler.inputs.inventory.by_uuid, dict(self._reconciler.desired.assignments)
+        by_uuid, assignments = self._reconciler.inputs.inventory.by_uuid, self._assignments()
 
         def check(uuid: str, state: HostState) -> HostCheck:
             workload = by_uuid.get(uuid)
