@@ -95,10 +95,18 @@ def test_every_declared_path_works_on_both_families(shop: Lab) -> None:
 
 
 def test_clients_talk_over_every_path_and_none_fails(shop: Lab) -> None:
-    """A short run exercises every path and family, rare ones too."""
-    tallies = shop.run(2.0)
-    assert {(t.path, t.family) for t in tallies} == {(p, f) for p in shop.world.paths for f in (4, 6)}
-    assert [t for t in tallies if t.failed or not t.worked] == []
+    """Every path and family is exercised, rare ones too: in one short run where the machine has time for it."""
+    everything, tallies = {(path, family) for path in shop.world.paths for family in (4, 6)}, [*shop.run(2.0)]
+    assert {(t.path, t.family) for t in tallies} == everything
+
+    def have_all_talked() -> bool:
+        if {(t.path, t.family) for t in tallies if t.worked} == everything:
+            return True
+        tallies.extend(shop.run(2.0))
+        return False
+
+    assert eventually(have_all_talked)
+    assert [t for t in tallies if t.failed] == []
 
 
 def test_a_scan_sees_exactly_the_open_ports_and_who_answers_on_each(shop: Lab) -> None:
