@@ -4,7 +4,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, told } from "../../api/client";
 import { Badge, VerdictBadge } from "../../ui/Badge";
-import { ErrorBox, Fact, Facts, Loading } from "../../ui/Box";
+import { Empty, ErrorBox, Fact, Facts, Loading } from "../../ui/Box";
 import { Drawer, Section } from "../../ui/Over";
 import { useNow } from "../../ui/useNow";
 import { ago, brief, count, moment, plural, printable } from "../../words";
@@ -28,12 +28,12 @@ export function EdgeDrawer({ open, question, by, draft, isUnsaved, onClose }: Pr
   const asked = useQuery({
     queryKey: ["map-edge", open, question, by, draft],
     queryFn: ({ signal }) =>
-      told(api.POST("/v1/map/edge", { body: { ...bodyOf(question, Date.now(), draft), by: keysAt(by, open.level), source_group: open.from, destination_group: open.to }, signal })) as Promise<EdgeView>,
+      told(api.POST("/v1/map/edge", { body: { ...bodyOf(question, Date.now(), draft), by: keysAt(by, open.level), source: open.source, destination: open.destination, source_group: open.from, destination_group: open.to }, signal })) as Promise<EdgeView>,
     staleTime: 20_000, retry: false,
   });
   const edge = asked.data;
   return (
-    <Drawer title={edge ? <>{printable(edge.source)} <span className="soft">→</span> {printable(edge.destination)}</> : "Edge"} about={edge && <span className="soft">{plural(edge.connections, "connection")}, {edge.bytes > 0 && `${bytes(edge.bytes)}, `}between {plural(edge.pairs, "pair")} of ends</span>} onClose={onClose}>
+    <Drawer title={edge ? <>{printable(open.source || edge.source)} <span className="soft">→</span> {printable(open.destination || edge.destination)}</> : "Edge"} about={edge && <span className="soft">{plural(edge.connections, "connection")}, {edge.bytes > 0 && `${bytes(edge.bytes)}, `}between {plural(edge.pairs, "pair")} of ends</span>} onClose={onClose}>
       {asked.error ? <ErrorBox error={asked.error} onRetry={() => void asked.refetch()} /> : edge ? <Details edge={edge} isDraft={draft !== null} isUnsaved={isUnsaved} /> : <Loading />}
     </Drawer>
   );
@@ -44,6 +44,7 @@ export const bytes = (n: number): string => (n ? `${brief(n)}B` : "–");
 
 function Details({ edge, isDraft, isUnsaved }: { edge: EdgeView; isDraft: boolean; isUnsaved: boolean }) {
   const now = useNow();
+  if (edge.uses.length === 0) return <Empty icon="search" title="Nothing was seen between them"><p>Not in this time, and not with these labels, service and verdict.</p></Empty>;
   return (
     <>
       {edge.uncovered > 0 && <Proposals proposals={edge.proposals} whyNot={edge.why_not} uncovered={edge.uncovered} isDraft={isDraft} mayWrite={!isDraft || isUnsaved} />}

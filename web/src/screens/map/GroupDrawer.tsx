@@ -33,6 +33,7 @@ interface Props {
 export function GroupDrawer({ box, tree, nodes, level, isDraft, onLine, onBox, onFly, onClose }: Props) {
   const one = tree.boxes[box];
   if (!one) return null;
+  const { workload } = one;
   const inside = tree.boxes.flatMap((each, at) => (each.node >= 0 && isWithin(tree, at, box) ? [nodes[each.node]] : [])).filter((node) => node !== undefined);
   const sum = (of: (node: MapNode) => number): number => inside.reduce((all, node) => all + of(node), 0);
   const modes = new Map<string, number>();
@@ -45,9 +46,10 @@ export function GroupDrawer({ box, tree, nodes, level, isDraft, onLine, onBox, o
     <Drawer
       title={trail(tree, box).map(printable).join(" › ")} onClose={onClose}
       about={<div className={css.row}><span className="soft">{one.key} · {about(tree, box)}</span>{jewels.map((jewel) => <Badge key={jewel} tone="accent" mark="◆">{printable(jewel)}</Badge>)}</div>}
-      foot={<><Button icon="search" onClick={onFly}>Fly there</Button>{!one.isPlace && <Link className={css.go} to={`/workloads?${new URLSearchParams({ where: one.id })}`}>{plural(one.workloads, "workload")}</Link>}</>}
+      foot={<><Button icon="search" onClick={onFly}>Fly there</Button>{workload ? <Link className={css.go} to={`/workloads?${new URLSearchParams({ open: workload.uuid })}`}>The workload</Link> : !one.isPlace && <Link className={css.go} to={`/workloads?${new URLSearchParams({ where: one.id })}`}>{plural(one.workloads, "workload")}</Link>}</>}
     >
-      {!one.isPlace && (
+      {workload && <Section title="Held how"><Facts><Fact name="Agent">{workload.has_agent ? workload.mode : <>none: what policy blocks there, nobody stops</>}</Fact><Fact name="Selector of its group"><code>{printable(workload.group)}</code></Fact></Facts></Section>}
+      {!one.isPlace && !workload && (
         <Section title="Held how">
           <Facts>
             <Fact name="With an agent">{count(sum((node) => node.controlled))} of {count(one.workloads)}</Fact>
@@ -59,7 +61,7 @@ export function GroupDrawer({ box, tree, nodes, level, isDraft, onLine, onBox, o
         </Section>
       )}
       {members.length > 0 && <Section title="Workloads"><p className={css.members}>{members.map(printable).join(", ")}{one.workloads > members.length && ` and ${count(one.workloads - members.length)} more`}</p></Section>}
-      {one.children.length > 0 && <Section title="In it"><div className={css.row}>{one.children.slice(0, MOST).map((child) => <button key={child} type="button" className={css.chip} onClick={() => onBox(child)}>{printable(tree.boxes[child]?.name ?? "")}</button>)}</div></Section>}
+      {one.children.length > 0 && one.node < 0 && <Section title="In it"><div className={css.row}>{one.children.slice(0, MOST).map((child) => <button key={child} type="button" className={css.chip} onClick={() => onBox(child)}>{printable(tree.boxes[child]?.name ?? "")}</button>)}</div></Section>}
       <Section title="Talks to, and is talked to by" tools={lines.length > MOST && <span className="soft">the first {MOST} of {count(lines.length)}</span>}>
         {lines.length === 0 && !own && <p className="soft">Nothing was seen in this time.</p>}
         <ul className={css.lines}>

@@ -6,11 +6,11 @@ import { useAddress } from "../../shell/address";
 import { useEstateQuery } from "../../shell/query";
 import { ErrorBox, Loading, Tabs } from "../../ui/Box";
 import { Page } from "../../ui/Page";
-import { count } from "../../words";
+import { count, plural } from "../../words";
 import { isNarrowed, questionOf, tabOf } from "./asking";
 import { Bar } from "./Bar";
 import type { Bundle } from "./bundles";
-import { boxOf, NOTHING, type Open, openGroup, openLine, openOf, PAIR } from "./chosen";
+import { boxOf, NOTHING, type Open, openGroup, openLine, openOf, PAIR, WORKLOAD } from "./chosen";
 import { EdgeDrawer } from "./EdgeDrawer";
 import { FlowTable } from "./FlowTable";
 import { Finder } from "./Finder";
@@ -19,9 +19,11 @@ import { Legend } from "./Legend";
 import css from "./Map.module.css";
 import { MapCanvas } from "./MapCanvas";
 import { Matrix } from "./Matrix";
+import type { Opened } from "./near";
 import { NoMap } from "./NoMap";
 import { PairDrawer } from "./PairDrawer";
-import { levels } from "./picture";
+import { useNear } from "./useNear";
+import type { Tree } from "./tree";
 import { isChanged, tally } from "./verdicts";
 import { useLabelKeys, useLayout, useMapView, useWhole } from "./useMap";
 
@@ -41,27 +43,27 @@ export default function Map() {
   const keys = useLabelKeys();
 
   const show = (next: Open): void => put({ ...next });
-  const tree = laid?.ground.tree;
-  const level = useMemo(() => (view && laid ? levels(view.edges, laid.ground, isDraft) : null), [view, laid, isDraft]);
+  const { shown, look } = useNear(question, draft, view, laid);
+  const tree = shown?.ground.tree;
   const chosen = useMemo(() => {
     if (!tree) return { box: -1, line: "" };
-    if (open.from) return { box: -1, line: `${boxOf(tree, open.from, open.level)} ${boxOf(tree, open.to, open.level)}` };
+    if (open.from) return { box: -1, line: `${endOf(tree, open.source, open.from, open.level)} ${endOf(tree, open.destination, open.to, open.level)}` };
     return { box: open.group ? boxOf(tree, open.group, open.level) : -1, line: "" };
-  }, [tree, open.from, open.to, open.group, open.level]);
+  }, [tree, open.from, open.to, open.group, open.level, open.source, open.destination]);
 
   const onLine = (line: Bundle): void => void (tree && show(openLine(tree, line)));
   const onBox = (box: number): void => void (tree && show(openGroup(tree, box)));
   const close = (): void => show(NOTHING);
-  const openEnds = (from: string, to: string, level = ""): void => show({ group: "", from, to, level });
+  const openEnds = (from: string, to: string, level = ""): void => show({ ...NOTHING, from, to, level });
   const askAll = (): void => reset(tab === "map" ? {} : { tab });
   const opened = `${open.from} ${open.to}`;
   const side =
     open.from && open.level === PAIR ? (
       <PairDrawer key={opened} open={open} question={question} draft={draft} onOpen={openEnds} onClose={close} />
     ) : open.from && view ? (
-      <EdgeDrawer key={`${open.from} ${open.to} ${open.level}`} open={open} question={question} by={view.by} draft={draft} isUnsaved={under.id === UNSAVED} onClose={close} />
-    ) : chosen.box >= 0 && laid && level && view ? (
-      <GroupDrawer key={chosen.box} box={chosen.box} tree={laid.ground.tree} nodes={laid.ground.nodes} view={view} isDraft={isDraft} level={level(laid.ground.tree.boxes[chosen.box]?.depth ?? 0)} onLine={onLine} onBox={onBox} onFly={() => setGoal({ box: chosen.box })} onClose={close} />
+      <EdgeDrawer key={Object.values(open).join(" ")} open={open} question={question} by={view.by} draft={draft} isUnsaved={under.id === UNSAVED} onClose={close} />
+    ) : chosen.box >= 0 && shown && view ? (
+      <GroupDrawer key={chosen.box} box={chosen.box} tree={shown.ground.tree} nodes={shown.ground.nodes} view={view} isDraft={isDraft} level={shown.level(shown.ground.tree.boxes[chosen.box]?.depth ?? 0)} onLine={onLine} onBox={onBox} onFly={() => setGoal({ box: chosen.box })} onClose={close} />
     ) : null;
 
   return (
@@ -79,13 +81,14 @@ export default function Map() {
             <Matrix question={question} draft={draft} isOfSegments={search.get("of") === "segments"} opened={opened} onKind={(is) => put({ of: is ? "segments" : "" })} onOpen={(from, to, isPair) => openEnds(from, to, isPair ? PAIR : "")} onAll={askAll} />
           ) : asked.error && !view ? (
             <ErrorBox error={asked.error} onRetry={() => void asked.refetch()} />
-          ) : !view || !laid || !level ? (
+          ) : !view || !shown ? (
             <Loading lines={8} />
           ) : view.edges.length === 0 ? (
             <NoMap isEmpty={!isNarrowed(question)} onAll={askAll} />
           ) : (
-            <MapCanvas view={view} laid={laid} isDraft={isDraft} chosen={chosen} goal={goal} onBox={onBox} onLine={onLine} onNothing={close}>
-              <Finder ground={laid.ground} onFound={(box) => (setGoal({ box }), onBox(box))} />
+            <MapCanvas view={view} shown={shown} onNear={look} isDraft={isDraft} chosen={chosen} goal={goal} onBox={onBox} onLine={onLine} onNothing={close}>
+              <Finder ground={shown.ground} onFound={(box) => (setGoal({ box }), onBox(box))} />
+              <LeftOut left={shown.left} />
               <Legend statuses={isDraft ? tally(view.edges, true) : view.statuses} chosen={question.verdict} onChoose={(status) => put({ verdict: status })} />
             </MapCanvas>
           )}
@@ -93,4 +96,16 @@ export default function Map() {
       </div>
     </Page>
   );
+}
+
+const endOf = (tree: Tree, workload: string, group: string, level: string): number => {
+  const near = workload ? boxOf(tree, workload, WORKLOAD) : -1;
+  return near >= 0 ? near : boxOf(tree, group, level);
+};
+
+/** From near: what there was no room for. */
+function LeftOut({ left: { workloads, edges } }: { left: Opened["left"] }) {
+  if (workloads + edges === 0) return null;
+  const said = [workloads > 0 && plural(workloads, "workload"), edges > 0 && plural(edges, "edge")].filter(Boolean).join(" and ");
+  return <p className={css.left}>The most urgent are drawn; {said} more are left out. Narrow the question, or see the Table.</p>;
 }

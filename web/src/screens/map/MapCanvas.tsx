@@ -1,6 +1,6 @@
 // The map in the page: canvases, what the pointer is over in words, and what keys are at for who cannot see it.
 
-import { type ReactNode, useEffect, useMemo, useRef, useState } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 import { Badge } from "../../ui/Badge";
 import { ErrorBox } from "../../ui/Box";
 import { Button } from "../../ui/Button";
@@ -12,10 +12,9 @@ import { lineKey } from "./drawing";
 import { flatPainter } from "./flat";
 import { about } from "./labels";
 import css from "./Map.module.css";
-import { levels } from "./picture";
+import type { Opened } from "./near";
 import { Stage, type Under } from "./stage";
 import { trail, type Tree } from "./tree";
-import type { LaidOut } from "./useMap";
 import { LOOKS, STATUSES } from "./verdicts";
 import { watch } from "./watching";
 
@@ -26,7 +25,8 @@ export interface Chosen {
 
 interface Props {
   view: MapView;
-  laid: LaidOut;
+  shown: Opened;
+  onNear: (groups: readonly string[]) => void;
   isDraft: boolean;
   chosen: Chosen;
   /** The box to fly to; a new object each time. */
@@ -69,16 +69,15 @@ function glKind(): "card" | "software" | "none" {
   return /swiftshader|llvmpipe|software|basic render/i.test(name) ? "software" : "card";
 }
 
-export function MapCanvas({ view, laid, isDraft, chosen, goal, onBox, onLine, onNothing, children }: Props) {
+export function MapCanvas({ view, shown, isDraft, chosen, goal, onNear, onBox, onLine, onNothing, children }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const [stage, setStage] = useState<Stage | null>(null);
   const [over, setOver] = useState<Under>(NOWHERE);
   const [at, setAt] = useState(-1);
   const [error, setError] = useState<unknown>(null);
   const theme = useTheme();
-  const called = useRef({ onBox, onLine, onNothing, at, laid });
-  called.current = { onBox, onLine, onNothing, at, laid };
-  const level = useMemo(() => levels(view.edges, laid.ground, isDraft), [view, laid, isDraft]);
+  const called = useRef({ onNear, onBox, onLine, onNothing, at, shown });
+  called.current = { onNear, onBox, onLine, onNothing, at, shown };
 
   useEffect(() => {
     const element = host.current;
@@ -86,10 +85,11 @@ export function MapCanvas({ view, laid, isDraft, chosen, goal, onBox, onLine, on
     const stop = new AbortController();
     let made: Stage | null = null;
     const opened = ({ line, box }: Under): void => (line ? called.current.onLine(line) : box >= 0 ? called.current.onBox(box) : called.current.onNothing());
-    raise(element, { over: setOver, opened }).then((one) => {
+    const near = (boxes: readonly number[]): void => called.current.onNear(boxes.map((box) => called.current.shown.ground.tree.boxes[box]?.id ?? ""));
+    raise(element, { over: setOver, opened, near }).then((one) => {
       made = one;
       if (stop.signal.aborted) return one.close();
-      watch(one, { at: () => called.current.at, go: setAt, open: (box) => called.current.onBox(box), all: () => one.fly(called.current.laid.ground.asked), leave: () => (setAt(-1), called.current.onNothing()) }, stop.signal);
+      watch(one, { at: () => called.current.at, go: setAt, open: (box) => called.current.onBox(box), all: () => one.fly(called.current.shown.ground.asked), leave: () => (setAt(-1), called.current.onNothing()) }, stop.signal);
       setStage(one);
     }, setError);
     const resized = new ResizeObserver(() => made?.resized());
@@ -107,11 +107,12 @@ export function MapCanvas({ view, laid, isDraft, chosen, goal, onBox, onLine, on
   const asked = useRef("");
   useEffect(() => {
     if (!stage) return;
-    stage.show({ tree: laid.ground.tree, rects: laid.rects, nodes: laid.ground.nodes, has: laid.ground.has, level });
-    const wanted = laid.ground.asked.map((box) => laid.ground.tree.boxes[box]?.id).join("\n");
-    if (wanted !== asked.current) stage.fly(laid.ground.asked, asked.current === "");
+    const { ground, rects, level } = shown;
+    stage.show({ tree: ground.tree, rects, nodes: ground.nodes, has: ground.has, level, isNear: ground.tree.boxes.some((box) => box.workload) });
+    const wanted = ground.asked.map((box) => ground.tree.boxes[box]?.id).join("\n");
+    if (wanted !== asked.current) stage.fly(ground.asked, asked.current === "");
     asked.current = wanted;
-  }, [stage, laid, level]);
+  }, [stage, shown]);
   useEffect(() => {
     if (stage && goal && goal.box >= 0) stage.fly([goal.box]);
   }, [stage, goal]);
@@ -124,7 +125,7 @@ export function MapCanvas({ view, laid, isDraft, chosen, goal, onBox, onLine, on
     if (host.current) host.current.style.cursor = isHovering ? "pointer" : "";
   }, [stage, over, chosen, at, isDraft]);
 
-  const { tree } = laid.ground;
+  const { tree } = shown.ground;
   return (
     <div
       ref={host} className={css.canvas} role="application" tabIndex={0} data-painter={stage?.painter.kind} onBlur={() => setAt(-1)}
@@ -136,7 +137,7 @@ export function MapCanvas({ view, laid, isDraft, chosen, goal, onBox, onLine, on
       <div className={css.zoom} role="group" aria-label="Zoom">
         <Button isTight icon="plus" aria-label="Zoom in" title="Zoom in (+)" onClick={() => stage?.zoom(1.4)} />
         <Button isTight icon="minus" aria-label="Zoom out" title="Zoom out (−)" onClick={() => stage?.zoom(1 / 1.4)} />
-        <Button isTight icon="whole" aria-label="Show all" title="Show all (0)" onClick={() => stage?.fly(laid.ground.asked)} />
+        <Button isTight icon="whole" aria-label="Show all" title="Show all (0)" onClick={() => stage?.fly(shown.ground.asked)} />
       </div>
       {stage?.painter.kind === "flat" && <p className={css.flat}>This browser has no WebGL: the map is drawn without it, more slowly.</p>}
       {children}
@@ -151,7 +152,7 @@ function Tip({ under: { box, line, x, y }, tree, view, isDraft }: { under: Under
   const style = { left: x + 14, top: y + 16 };
   if (!line) return <div className={css.tip} style={style} aria-hidden="true"><b>{words(box)}</b><span>{about(tree, box)}</span></div>;
   const look = LOOKS[STATUSES[line.rank] ?? "allowed"];
-  const services = [...new Set(line.edges.slice(0, 50).flatMap((edge) => view.edges[edge]?.services.map((use) => use.service) ?? []))];
+  const services = line.services ?? [...new Set(line.edges.slice(0, 50).flatMap((edge) => view.edges[edge]?.services.map((use) => use.service) ?? []))];
   return (
     <div className={css.tip} style={style} aria-hidden="true">
       <b>{words(line.source)} → {words(line.destination)}</b>

@@ -13,6 +13,10 @@ export interface Bundle {
   /** Indices of the edges it stands for, as the answer orders them: unprotected first. */
   edges: number[];
   isChanged: boolean;
+  /** Between workloads: the busiest. */
+  services?: readonly string[];
+  /** It passes by what is looked at from near. */
+  isFar?: boolean;
 }
 
 export interface Level {

@@ -101,7 +101,7 @@ function lineOf(one: Bundle, rects: Float32Array, focus: Focus, isFocused: boole
   const around = Math.hypot(control.x - start.x, control.y - start.y) + Math.hypot(end.x - control.x, end.y - control.y);
   const lit = isLit(one, focus);
   const usual = one.rank === ALLOWED ? 0.6 * crowd : one.rank === BLOCKED ? 0.75 * crowd : Math.max(0.3, crowd);
-  const opacity = lit ? 1 : isFocused ? FAINT : Math.max(0.12, usual);
+  const opacity = lit ? 1 : isFocused || one.isFar ? FAINT : Math.max(0.12, usual);
   const width = (1.1 + 1.5 * (Math.log1p(one.connections) / busiest)) * (0.6 + 0.4 * crowd) + (lit ? 1 : 0) + (one.rank === UNHELD ? 1.2 : 0);
   return [start.x, start.y, end.x, end.y, control.x, control.y, (2 * chord + around) / 3, 0, one.rank, width, opacity, one.isChanged ? 1 : 0];
 }

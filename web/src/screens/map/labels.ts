@@ -161,7 +161,8 @@ export class Labels {
 export function about(tree: Tree, at: number): string {
   const box = tree.boxes[at];
   if (!box) return "";
+  if (box.workload) return box.workload.has_agent ? box.workload.mode : "no agent";
   if (box.isPlace) return box.children.length ? plural(box.groups, "network") : box.key;
   const workloads = plural(box.workloads, "workload");
-  return box.children.length ? `${plural(box.groups, "group")} · ${workloads}` : workloads;
+  return box.children.length && box.node < 0 ? `${plural(box.groups, "group")} · ${workloads}` : workloads;
 }

@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { bodyOf, type MapEdge, type MapNode, questionOf, since } from "./asking";
+import { bodyOf, type MapEdge, type MapNode, type MapView, questionOf, since } from "./asking";
 import { fold } from "./bundles";
+import { openLine } from "./chosen";
 import { fit, zoomed } from "./camera";
 import { layout } from "./layout";
-import { planOf } from "./picture";
+import { closed, type NearView, opened } from "./near";
+import { groundOf, planOf } from "./picture";
 import { stepped } from "./square";
 import { selectorOf, trail, treeOf, upTo } from "./tree";
 import { rankOf } from "./verdicts";
@@ -90,5 +92,43 @@ describe("square", () => {
     expect(stepped([0, 0], "ArrowLeft", 3)).toEqual([0, 0]);
     expect(stepped([1, 1], "ArrowDown", 3)).toEqual([2, 1]);
     expect(stepped([1, 1], "x", 3)).toBe(null);
+  });
+});
+
+describe("from near", () => {
+  const ground = groundOf({ by: BY, nodes: NODES, edges: [] } as unknown as MapView, undefined);
+  const edges = [edge(0, 1, "allowed", 5), edge(2, 3, "blocked", 1), edge(4, 0, "no-policy")];
+  const base = closed(edges, ground, layout(planOf(ground.tree)), false);
+  const [web, db] = [NODES[0]?.id ?? "", NODES[1]?.id ?? ""];
+  const seen: NearView = {
+    workloads: ["web-1", "web-2", "web-3"].map((name) => ({ uuid: name, name, group: web, has_agent: name !== "web-2", mode: "observe" })),
+    more_workloads: { [web]: 4 }, more_edges: 2,
+    edges: [
+      { source: { group: web, workload: "web-1" }, destination: { group: db, workload: "" }, status: "allowed", draft: null, is_changed: false, connections: 3, services: ["postgres"] },
+      { source: { group: "internet", workload: "" }, destination: { group: web, workload: "web-2" }, status: "unheld", draft: null, is_changed: false, connections: 1, services: ["https"] },
+    ],
+  };
+  const near = opened(base, seen, false);
+  const { tree } = near.ground;
+  it("workloads are boxes within their group, and boxes there were keep their numbers and places", () => {
+    expect(tree.boxes.slice(0, ground.tree.boxes.length).map((box) => box.id)).toEqual(ground.tree.boxes.map((box) => box.id));
+    expect([...near.rects.subarray(0, base.rects.length)]).toEqual([...base.rects]);
+    const leaf = ground.tree.ofNode[0] ?? -1;
+    const [x = 0, y = 0, w = 0, h = 0] = near.rects.subarray(leaf * 4, leaf * 4 + 4);
+    for (const at of tree.boxes[leaf]?.children ?? []) {
+      const [cx = 0, cy = 0, cw = 0, ch = 0] = near.rects.subarray(at * 4, at * 4 + 4);
+      expect(cx >= x && cy >= y && cx + cw <= x + w && cy + ch <= y + h).toBe(true);
+    }
+    expect(tree.boxes[leaf]?.children.length).toBe(3);
+  });
+  it("lines of open groups are those of their workloads; what is left out is said", () => {
+    const names = (depth: number): string[] => near.level(depth).lines.map((line) => `${tree.boxes[line.source]?.name} ${tree.boxes[line.destination]?.name} ${line.connections}`);
+    expect(names(2)).toEqual(base.level(2).lines.map((line) => `${tree.boxes[line.source]?.name} ${tree.boxes[line.destination]?.name} ${line.connections}`));
+    expect(names(3)).toEqual(["web-1 db 3", "Internet web-2 1", "no role web 1"]);
+    expect(near.left).toEqual({ workloads: 4, edges: 2 });
+  });
+  it("an edge of a workload is that of its group, asked of it alone", () => {
+    const line = near.level(3).lines[1] ?? { source: -1, destination: -1 };
+    expect(openLine(tree, line)).toEqual({ group: "", from: "internet", to: web, level: "2", source: "", destination: "web-2" });
   });
 });

@@ -5,9 +5,12 @@ import { around, type Camera, fit, mixed, type Rect, zoomed } from "./camera";
 import type { Bundle, Level } from "./bundles";
 import { boxAt, draw, type Drawing, type Focus, lineAt, lineKey, type Painter, PARTS, type Palette } from "./drawing";
 import { type Inks, Labels, type Named } from "./labels";
+import { MOST_GROUPS } from "./near";
 import { LOOKS, STATUSES } from "./verdicts";
 
 export interface Picture extends Named {
+  /** Its deepest level is that of workloads. */
+  isNear: boolean;
   /** What is drawn with boxes open down to a level; asked for again and again. */
   level: (depth: number) => Level;
 }
@@ -20,12 +23,20 @@ export interface Under {
 }
 
 export interface Told {
+  /** Groups in sight that are near enough to be opened to their workloads. */
+  near: (boxes: readonly number[]) => void;
   over: (under: Under) => void;
   opened: (under: Under) => void;
 }
 
 /** Boxes of a level open once half of them are this wide. */
 const LEGIBLE = { holder: 30, leaf: 50 };
+/** From this scale on groups open to their workloads; they are asked for a little before. */
+const NEAR = 2.3;
+const SOON = 0.85;
+/** How large a flight to one group shows it, and to anything else. */
+const CLOSE = 3.2;
+const USUAL = 1.15;
 const FLIGHT_MS = 320;
 const REACH = 7;
 /** So long after the last movement the map rests. */
@@ -50,6 +61,8 @@ export class Stage {
   private flight: { from: Camera; since: number } | null = null;
   /** What it flew to, until somebody moves the map: it stays in sight when the room changes. */
   private anchor: Rect | null = null;
+  private closest = USUAL;
+  private nearby = "";
   private isStale = true;
   private painted = 0;
   private movedAt = -Infinity;
@@ -79,10 +92,12 @@ export class Stage {
   show(picture: Picture): void {
     this.picture = picture;
     this.openFrom.length = 0;
-    for (let depth = 1; depth <= picture.tree.depth; depth++) {
+    const deepest = picture.tree.depth - (picture.isNear ? 1 : 0);
+    for (let depth = 1; depth <= deepest; depth++) {
       const widths = picture.tree.boxes.flatMap((box, at) => (box.depth === depth && !box.isPlace ? [picture.rects[at * 4 + 2] ?? 0] : [])).sort((a, b) => a - b);
-      this.openFrom.push((depth === picture.tree.depth ? LEGIBLE.leaf : LEGIBLE.holder) / (widths[widths.length >> 1] ?? 1));
+      this.openFrom.push((depth === deepest ? LEGIBLE.leaf : LEGIBLE.holder) / (widths[widths.length >> 1] ?? 1));
     }
+    if (picture.isNear) this.openFrom.push(NEAR);
     this.redraw();
   }
 
@@ -121,21 +136,25 @@ export class Stage {
   }
 
   fly(boxes: Iterable<number>, isAtOnce = false): void {
-    const rect = this.picture && around(this.picture.rects, boxes);
-    if (rect) this.flyTo(rect, isAtOnce);
+    const [all, picture] = [[...boxes], this.picture];
+    const rect = picture && around(picture.rects, all);
+    if (!rect) return;
+    const one = all.length === 1 ? picture.tree.boxes[all[0] ?? -1] : undefined;
+    this.closest = one?.workload ? 2 * CLOSE : one && one.node >= 0 && !one.isPlace ? CLOSE : USUAL;
+    this.flyTo(rect, isAtOnce);
   }
 
   private flyTo(rect: Rect, isAtOnce: boolean): void {
     this.anchor = rect;
     const isStill = isAtOnce || matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.flight = isStill ? null : { from: this.camera, since: performance.now() };
-    if (isStill) this.camera = fit(rect, this.width, this.height);
+    if (isStill) this.camera = fit(rect, this.width, this.height, this.closest);
     this.ask();
   }
 
   /** There is more or less room. */
   resized(): void {
-    if (this.anchor && !this.flight) this.camera = fit(this.anchor, this.width, this.height);
+    if (this.anchor && !this.flight) this.camera = fit(this.anchor, this.width, this.height, this.closest);
     this.ask();
   }
 
@@ -202,7 +221,7 @@ export class Stage {
     this.asked = 0;
     if (this.flight && this.anchor) {
       const share = Math.min(1, (now - this.flight.since) / FLIGHT_MS);
-      this.camera = mixed(this.flight.from, fit(this.anchor, this.width, this.height), 1 - (1 - share) ** 3);
+      this.camera = mixed(this.flight.from, fit(this.anchor, this.width, this.height, this.closest), 1 - (1 - share) ** 3);
       if (share < 1) this.ask();
       else this.flight = null;
     }
@@ -226,8 +245,24 @@ export class Stage {
     this.shot = this.camera;
     this.painter.paint(shifted, width + 2 * left, height + 2 * top);
     this.write(picture, shifted, width + 2 * left, height + 2 * top, depth, left, top);
+    this.tellNear(picture, width, height);
     this.host.dataset.frames = String(++this.painted);
     if (this.painted === 1) performance.mark("map-first-picture");
+  }
+
+  private tellNear({ tree, rects }: Picture, width: number, height: number): void {
+    const { scale, x, y } = this.camera;
+    const found: { box: number; far: number }[] = [];
+    tree.boxes.forEach((box, at) => {
+      if (scale < NEAR * SOON || box.node < 0 || box.isPlace || box.workload) return;
+      const [left, top] = [(rects[at * 4] ?? 0) * scale + x, (rects[at * 4 + 1] ?? 0) * scale + y];
+      const [right, bottom] = [left + (rects[at * 4 + 2] ?? 0) * scale, top + (rects[at * 4 + 3] ?? 0) * scale];
+      if (right > 0 && bottom > 0 && left < width && top < height) found.push({ box: at, far: Math.hypot((left + right - width) / 2, (top + bottom - height) / 2) });
+    });
+    const boxes = found.sort((a, b) => a.far - b.far).slice(0, MOST_GROUPS).map((one) => one.box).sort((a, b) => a - b);
+    const told = boxes.join();
+    if (told !== this.nearby) this.told.near(boxes);
+    this.nearby = told;
   }
 
   /** Whether to move the picture there is. Where frames come late, drawing is slow from then on. */

@@ -3,6 +3,7 @@
 // INVARIANT: the order depends on names alone, so the same groups make the same tree, whatever the traffic.
 
 import type { MapNode } from "./asking";
+import type { NearWorkload } from "./near";
 
 export interface Box {
   /** Of groups the selector that picks them: what the API calls the same group asked by fewer labels. */
@@ -20,6 +21,8 @@ export interface Box {
   isPlace: boolean;
   /** The API knows it by its id. */
   isGroup: boolean;
+  /** From near: the workload that it is. */
+  workload?: NearWorkload;
 }
 
 export interface Tree {
