@@ -96,7 +96,8 @@ def test_every_declared_path_works_on_both_families(shop: Lab) -> None:
 
 def test_clients_talk_over_every_path_and_none_fails(shop: Lab) -> None:
     """Every path and family is exercised, rare ones too: in one short run where the machine has time for it."""
-    everything, tallies = {(path, family) for path in shop.world.paths for family in (4, 6)}, [*shop.run(2.0)]
+    everything = {(path, family) for path in shop.world.paths for family in (4, 6)}
+    tallies = [*shop.run(2.0)]
     assert {(t.path, t.family) for t in tallies} == everything
 
     def have_all_talked() -> bool:
