@@ -5,17 +5,20 @@ from __future__ import annotations
 import zlib
 
 import msgspec
+import msgspec.inspect as mi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
-from ringfence.core.errors import InputError
+from ringfence.core.errors import Finding, InputError, Location
 from ringfence.core.identity.workload import Mode
+from ringfence.core.intent.model import Cell, Part
 from ringfence.core.intent.pieces import Body, ClassPlan, Group, Station
+from ringfence.core.net.intervals import IntervalSet
 from ringfence.wire import envelope
 from ringfence.wire.envelope import PROTOCOL, Reader, Sealed, key_id, seal
-from ringfence.wire.messages import Assignment, Change, Expected, GroupChange, GroupState, Pieces
+from ringfence.wire.messages import DOWN, Assignment, Change, Expected, GroupChange, GroupState, Pieces
 
 KEY, OTHER = SigningKey(bytes(32)), SigningKey(bytes([1] * 32))
 READER = Reader([bytes(KEY.verify_key)])
@@ -104,6 +107,41 @@ def test_a_newer_controller_is_understood_while_it_says_nothing_new() -> None:
     same, other = (msgspec.json.encode(Newer("s", 1.0, must_reboot=new)) for new in (False, True))
     assert READER.open(resealed(sealed, payload=same)) == Expected("s", 1.0)
     assert refusal(resealed(sealed, payload=other)) == "message-not-understood"
+
+
+def structs_within(found: mi.Type, seen: dict[type, bool]) -> dict[type, bool]:
+    """Every struct that a type may hold, and whether it refuses fields that it does not know."""
+    if isinstance(found, mi.StructType):
+        if found.cls in seen:
+            return seen
+        seen[found.cls] = found.forbid_unknown_fields
+    inside = [field.type for field in getattr(found, "fields", ())]
+    inside += [*getattr(found, "types", ()), *getattr(found, "item_types", ())]
+    inside += [getattr(found, name) for name in ("item_type", "key_type", "value_type") if hasattr(found, name)]
+    for one in inside:
+        structs_within(one, seen)
+    return seen
+
+
+def test_nothing_within_a_message_is_passed_over() -> None:
+    """INVARIANT: an unknown field is an error however deep it lies: a condition that an older agent passed over would
+    open more than was meant. Findings are words for people, and enforce nothing."""
+    seen: dict[type, bool] = {}
+    for kind in DOWN:
+        structs_within(mi.type_info(kind), seen)
+
+    assert Cell in seen
+    assert {cls for cls, is_strict in seen.items() if not is_strict} == {Finding, Location}
+
+
+def test_a_condition_within_a_rule_is_not_passed_over() -> None:
+    """A cell that a later version confines is refused with all of its message, and opens nothing."""
+    cell = Cell(1, IntervalSet.of([(5, 5)]), "allow", "shop/web")
+    sealed = opened(seal(Pieces(bodies=(Body(parts=(Part("in", (cell,)),)),)), KEY))
+    confined = sealed.payload.replace(b'"action":"allow"', b'"action":"allow","within":"office"')
+    assert confined != sealed.payload
+
+    assert refusal(resealed(sealed, payload=confined)) == "message-not-understood"
 
 
 def test_a_small_message_does_not_become_a_large_one() -> None:

@@ -34,7 +34,7 @@ def parse_mode_name(text: str) -> ModeName:
     raise InputError("unknown-mode", f"`{text}` is not a mode", help=f"one of {', '.join(MODES)}")
 
 
-class Mode(msgspec.Struct, frozen=True, rename={"inbound": "in", "outbound": "out"}):
+class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"inbound": "in", "outbound": "out"}):
     """How strictly each direction is held. Written `mode: enforce` or `mode: {in: enforce, out: observe}`."""
 
     inbound: ModeName = "observe"

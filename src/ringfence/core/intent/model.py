@@ -39,7 +39,7 @@ class PeerClass(msgspec.Struct, frozen=True):
     """Ranges of addresses that no workload holds, sorted."""
 
 
-class Cell(msgspec.Struct, frozen=True):
+class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The verdict of one class on some services, under `enforce`."""
 
     peer: int
@@ -48,7 +48,7 @@ class Cell(msgspec.Struct, frozen=True):
     rule: str
 
 
-class Part(msgspec.Struct, frozen=True):
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The cells of one direction for some of the host's own addresses or one of its processes."""
 
     direction: Direction
@@ -59,7 +59,7 @@ class Part(msgspec.Struct, frozen=True):
     """The process (systemd unit, cgroup or path) this part is for; None means every process no other part names."""
 
 
-class Passage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Passage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Traffic that passes outright: remote addresses and services in one direction."""
 
     direction: Direction

@@ -14,7 +14,7 @@ _BEYOND = 1 << 128
 """Above every end of an interval of addresses or services."""
 
 
-class IntervalSet(msgspec.Struct, frozen=True):
+class IntervalSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An immutable set of non-negative integers. Build it with `IntervalSet.of`."""
 
     ranges: tuple[tuple[int, int], ...] = ()
