@@ -160,6 +160,8 @@ def how_of(
     if live not in get_args(Live):
         raise InputError("bad-live", f"`{live}` is nothing to do with connections", help="one of keep, drain and cut")
     percent, selector = 0.0, canary
+    if canary.replace(".", "", 1).isdigit():
+        raise InputError("bad-canary", f"`{canary}` is neither a share nor a selector", help=f"write {canary}%")
     if canary.endswith("%"):
         selector = ""
         try:
