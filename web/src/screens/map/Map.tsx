@@ -1,6 +1,6 @@
 // Who talks to whom, and what policy says of it: one question, as a map, a table or a matrix.
 
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useState } from "react";
 import { UNSAVED, useUnder } from "../../parts/under";
 import { useAddress } from "../../shell/address";
 import { useEstateQuery } from "../../shell/query";
@@ -17,7 +17,7 @@ import { Finder } from "./Finder";
 import { GroupDrawer } from "./GroupDrawer";
 import { Legend } from "./Legend";
 import css from "./Map.module.css";
-import { MapCanvas } from "./MapCanvas";
+import { MapCanvas, prepare } from "./MapCanvas";
 import { Matrix } from "./Matrix";
 import type { Opened } from "./near";
 import { NoMap } from "./NoMap";
@@ -41,6 +41,7 @@ export default function Map() {
   const laid = useLayout(view, whole.data);
   const [goal, setGoal] = useState<{ box: number } | null>(null);
   const keys = useLabelKeys();
+  useEffect(() => void (tab === "map" && prepare().catch(() => undefined)), [tab]);
 
   const show = (next: Open): void => put({ ...next });
   const { shown, look } = useNear(question, draft, view, laid);

@@ -45,6 +45,9 @@ const hidden = (kind: string): HTMLElement => {
   return made;
 };
 
+/** What draws is fetched while the answer is still being waited for. */
+export const prepare = (): Promise<unknown> => import("./gl");
+
 /** A stage over two canvases, by WebGL where there is any. */
 async function raise(host: HTMLElement, told: Stage["told"]): Promise<Stage> {
   const [world, shapes, words] = [hidden("div"), hidden("canvas") as HTMLCanvasElement, hidden("canvas") as HTMLCanvasElement];
@@ -53,10 +56,10 @@ async function raise(host: HTMLElement, told: Stage["told"]): Promise<Stage> {
   host.prepend(world);
   const gl = glKind();
   const painter = gl === "none" ? null : await import("./gl").then(({ glPainter }) => glPainter(shapes)).catch(() => null);
-  if (painter) return new Stage(host, world, painter, words, told, gl === "software");
+  if (painter) return new Stage(host, world, painter, shapes, words, told, gl === "software");
   const flat = hidden("canvas") as HTMLCanvasElement;
   shapes.replaceWith(flat);
-  return new Stage(host, world, flatPainter(flat), words, told, true);
+  return new Stage(host, world, flatPainter(flat), flat, words, told, true);
 }
 
 /** Whether there is WebGL, and whether a graphics card does it. */

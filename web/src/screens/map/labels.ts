@@ -45,11 +45,13 @@ export class Labels {
 
   constructor(private readonly context: CanvasRenderingContext2D) {}
 
-  paint(named: Named, drawing: Drawing, camera: Camera, room: Room, depth: number, inks: Inks): void {
+  /** `under`: shapes that become one picture with the names. */
+  paint(named: Named, drawing: Drawing, camera: Camera, room: Room, depth: number, inks: Inks, under: HTMLCanvasElement | null): void {
     const { context } = this;
     const { width, height } = room;
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     context.clearRect(0, 0, width, height);
+    if (under) context.drawImage(under, 0, 0, width, height);
     context.textBaseline = "middle";
     for (const place of this.inSight(named, drawing, camera, width, height)) {
       const box = named.tree.boxes[place.at];

@@ -73,8 +73,8 @@ export class Stage {
   /** The camera of the last real picture. */
   private shot: Camera = this.camera;
 
-  /** `world` holds the canvases. `isSlow`: no graphics card draws them. */
-  constructor(readonly host: HTMLElement, private readonly world: HTMLElement, readonly painter: Painter, private readonly words: HTMLCanvasElement, readonly told: Told, private isSlow: boolean) {
+  /** `world` holds the canvases: shapes, and words above them. `isSlow`: no graphics card draws them. */
+  constructor(readonly host: HTMLElement, private readonly world: HTMLElement, readonly painter: Painter, private readonly shapes: HTMLCanvasElement, private readonly words: HTMLCanvasElement, readonly told: Told, private isSlow: boolean) {
     const context = words.getContext("2d");
     this.labels = context && new Labels(context);
     this.dress();
@@ -285,14 +285,17 @@ export class Stage {
     const [left, top] = [Math.round(this.width * BEYOND), Math.round(this.height * BEYOND)];
     const x = this.camera.x - this.shot.x * by + left - left * by;
     const y = this.camera.y - this.shot.y * by + top - top * by;
-    this.world.style.transform = `translate(${x}px, ${y}px) scale(${by})`;
+    // Whole pixels are copied, parts of them are computed.
+    this.world.style.transform = by === 1 ? `translate(${Math.round(x)}px, ${Math.round(y)}px)` : `translate(${x}px, ${y}px) scale(${by})`;
     this.ask();
   }
 
   private write(picture: Picture, camera: Camera, width: number, height: number, depth: number, left: number, top: number): void {
     const [wide, high] = [Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio)];
     if (this.words.width !== wide || this.words.height !== high) [this.words.width, this.words.height] = [wide, high];
-    if (this.drawing) this.labels?.paint(picture, this.drawing, camera, { width, height, left, top }, depth, this.inks);
+    // One picture to be moved, and not two that the browser lays over each other in every frame.
+    this.shapes.style.display = this.isSlow ? "none" : "";
+    if (this.drawing) this.labels?.paint(picture, this.drawing, camera, { width, height, left, top }, depth, this.inks, this.isSlow ? this.shapes : null);
   }
 }
 
