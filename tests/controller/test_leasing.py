@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from ringfence.controller import access
 from ringfence.controller.controller import ROOT
 from ringfence.controller.leasing import Rounds
-from ringfence.controller.presence import STALE_AFTER
+from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER
 from ringfence.core.errors import InputError
 from ringfence.core.net.address import PRIVATE, format_address
 from ringfence.ports.state import (
@@ -182,6 +182,30 @@ def test_the_address_of_a_host_that_is_not_heard_any_more_goes_on(tmp_path: Path
         assert any("10.0.0.2 (`web-1` has it, too" in message for message in one.alerts())
 
     tell(tmp_path, story)
+
+
+def test_nobody_is_taken_for_gone_who_could_not_be_heard(tmp_path: Path) -> None:
+    """After a start, or a bus that was away, a host that lives is as silent as one that died: what it holds is not
+    given to whoever is heard first, until all that live had the time to be heard."""
+    clock = Clock()
+
+    async def run() -> None:
+        async with ground(tmp_path, clock, *ESTATE) as one:
+            await one.beat(B, "10.0.0.2")
+        clock.pass_(minutes=10)
+        async with ground(tmp_path, clock) as again:
+            controller = again.controller
+            controller.leasing.is_live = controller._may_live
+            controller._lapse(clock(), is_listening=True)
+            await again.beat(A, "10.0.0.2")
+            assert again.held(B) == set(addresses("10.0.0.2"))
+            assert controller.leasing.contested(A) == set(addresses("10.0.0.2"))
+            clock.pass_(seconds=OFFLINE_AFTER.total_seconds())
+            await controller._reconsider()
+            await controller.leasing.settle()
+            assert (again.held(A), again.held(B)) == (set(addresses("10.0.0.2")), set())
+
+    asyncio.run(run())
 
 
 def test_of_two_that_claim_a_free_address_together_one_contests_it(tmp_path: Path) -> None:

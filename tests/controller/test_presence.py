@@ -66,6 +66,29 @@ def test_a_host_that_cannot_see_its_addresses_keeps_them() -> None:
     assert heard.claims == [OWN, FOREIGN]
 
 
+def test_that_a_host_lives_is_written_seldom_and_what_is_new_at_once() -> None:
+    """Thousands of heartbeats a minute that say the same are not as many rows; another address, and what it realised,
+    is kept with the next step."""
+    heard = Heard()
+
+    def kept() -> set[str]:
+        dirty, heard.presence.dirty = heard.presence.dirty, set()
+        for uuid in dirty:
+            heard.presence.seen[uuid].kept_at = heard.presence.seen[uuid].at
+        return dirty
+
+    written = []
+    for _ in range(6):
+        heard.beats([(10, "first", "10.0.0.1")])
+        written.append(kept())
+    assert written == [{A}, set(), {A}, set(), {A}, set()]
+    heard.beats([(1, "first", "10.0.0.1")])
+    heard.beats([(1, "first", "10.66.6.6")])
+    assert kept() == {A}
+    asyncio.run(heard.presence.done(f"rf.up.{A}.done", b'{"state":"realised"}'))
+    assert kept() == {A}
+
+
 def test_a_clone_gets_no_address_before_or_after_it_is_found() -> None:
     """Two that alternate under one identity: it keeps what the first had, and the clone is told once."""
     heard = Heard()

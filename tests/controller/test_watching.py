@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import cast, get_args
 
 import msgspec
 import pytest
 from databases import opened
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ringfence.bus.memory import MemoryBroker, MemoryBus
+from ringfence.controller import occurrences
 from ringfence.controller.metrics import Metrics
 from ringfence.controller.occurrences import Ground
 from ringfence.controller.presence import Presence
@@ -22,10 +25,11 @@ from ringfence.controller.watching import Machines, Watching
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload
 from ringfence.notify.dispatcher import Dispatcher
+from ringfence.ports import target
 from ringfence.ports.notifier import Notice
 from ringfence.ports.state import Alert, State
 from ringfence.wire import subjects
-from ringfence.wire.messages import Event, Events
+from ringfence.wire.messages import Event, Events, Heartbeat, Realised
 
 A = "11111111-1111-4111-8111-111111111111"
 NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)
@@ -105,3 +109,31 @@ def test_the_machine_that_enrolled_is_no_news() -> None:
     assert list(machines.moved({A: "enrolled"}, NOW, GROUND, {A: "web"})) == []
     assert list(machines.moved({A: ""}, NOW, GROUND, {A: "web"})) == []
     assert list(machines.moved({A: "other"}, NOW, GROUND, {})) == []
+
+
+@given(
+    state=st.sampled_from(get_args(target.State)),
+    assignment=st.integers(0, 2),
+    is_reverted=st.booleans(),
+    disabled=st.sampled_from([0.0, -1.0, 1.0]),
+    used=st.integers(-1, 20),
+    most=st.integers(-1, 20),
+)
+def test_whoever_is_well_has_nothing_to_be_told(
+    state: target.State, assignment: int, is_reverted: bool, disabled: float, used: int, most: int
+) -> None:
+    """The short look at every host every second misses nothing that the long one finds."""
+    realised = Realised(state, assignment, is_reverted=is_reverted)
+    told = Heartbeat(
+        0.0, "one", "m", "1", 1, "", realised,
+        conntrack_used=used, conntrack_max=most, disabled_until=NOW.timestamp() + disabled,
+    )  # fmt: skip
+    found = occurrences.beat(told, "web-1", NOW, Ground(Inventory(()), ()))
+    assert not (occurrences.is_well(told, realised, NOW.timestamp()) and found)
+
+
+def test_most_hosts_are_well() -> None:
+    """One that enforces what it should, with room in its tables, is passed over."""
+    realised = Realised("realised", 3)
+    told = Heartbeat(0.0, "one", "m", "1", 1, "", realised, conntrack_used=40, conntrack_max=100)
+    assert occurrences.is_well(told, realised, NOW.timestamp())

@@ -213,7 +213,7 @@ class Controller:
         self.leasing = Leasing(
             self.state, lambda: self.reconciler.desired.inputs.inventory, self.refresh, self._refused, clock
         )
-        self.leasing.is_live = self.is_online
+        self.leasing.is_live = self._may_live
         self.reconciler.contested, self.containing.on_begun = self.leasing.contested, self.leasing.reconsider
         self._refreshing = asyncio.Lock()
         self._told = 0
@@ -331,6 +331,12 @@ class Controller:
         seen = self.presence.seen.get(uuid)
         return seen is not None and time.time() - seen.at < OFFLINE_AFTER.total_seconds()
 
+    def _may_live(self, uuid: str) -> bool:
+        """INVARIANT: silence while nobody could be heard is no silence of a host: until all that live had the time to be
+        heard again, nobody is taken for gone."""
+        since = self._listening_since
+        return self.is_online(uuid) or since is None or self.clock() - since < OFFLINE_AFTER
+
     async def _beat(self, subject: str, data: bytes) -> bytes | None:
         answer = await self.presence.beat(subject, data)
         self.metrics.message(is_up=True, is_refused=answer is None)
@@ -447,7 +453,8 @@ class Controller:
     async def _persist(self) -> None:
         """What agents said last, for the next start and for everybody who asks the state."""
         dirty, self.presence.dirty = self.presence.dirty, set()
-        records = [_record(uuid, self.presence.seen[uuid]) for uuid in dirty & self.presence.seen.keys()]
+        seen = {uuid: self.presence.seen[uuid] for uuid in dirty & self.presence.seen.keys()}
+        records = [_record(uuid, one) for uuid, one in seen.items()]
 
         def work(tx: Change) -> None:
             wanted = [record.uuid for record in records]
@@ -457,6 +464,9 @@ class Controller:
         try:
             if records:
                 await self.state.write(work)
+            for uuid, one in seen.items():
+                if uuid in self.presence.seen:
+                    self.presence.seen[uuid].kept_at = one.at
         except BaseException:
             self.presence.dirty |= dirty
             raise

@@ -117,6 +117,8 @@ class Desired:
         """How many assignments name a body."""
         self._compiled: list[Compiled] = []
         self._turns = 0
+        self._states: dict[str, tuple[tuple[int, int], str]] = {}
+        """UUID -> ((turns, revision of isolations), what its agent should have): every heartbeat asks for it."""
         """Odd while groups, spans and assignments are of two states."""
         self.inputs = inputs
         self._rebuild()
@@ -291,11 +293,17 @@ class Desired:
         return self._steadily(lambda: self._state(uuid, isolations))
 
     def _state(self, uuid: str, isolations: int) -> str:
-        assignment = self.assignments.get(uuid)
+        assignment, as_of = self.assignments.get(uuid), (self._turns, isolations)
         if assignment is None:
+            self._states.pop(uuid, None)
             return ""
+        known = self._states.get(uuid)
+        if known is not None and known[0] == as_of:
+            return known[1]
         versions = {group_id[1]: self._groups[group_id].version for group_id in self._spans[uuid]}
-        return digest_of_state(assignment.revision, isolations, versions)
+        state = digest_of_state(assignment.revision, isolations, versions)
+        self._states[uuid] = as_of, state
+        return state
 
     def remember(self) -> Remembered:
         """What to give the next `Desired`."""

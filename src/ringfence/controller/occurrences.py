@@ -23,7 +23,7 @@ from ringfence.core.net.address import INTERNET_RANGE, PRIVATE, format_address
 from ringfence.core.net.service import format_point, point
 from ringfence.core.policy.model import Policy, Workloads
 from ringfence.ports.state import AlertSeverity, Certificate, PolicyVersion, QuarantineRecord
-from ringfence.wire.messages import Event, Heartbeat, Violation
+from ringfence.wire.messages import Event, Heartbeat, Realised, Violation
 
 Kind = Literal[
     "violation", "tampering", "drift", "offline", "quarantine", "policy-change", "clone", "trial-reverted", "disabled",
@@ -225,6 +225,17 @@ def beat(told: Heartbeat, host: str, now: datetime, ground: Ground) -> tuple[Occ
         message = f"enforcement is switched off on {host} until {until:%Y-%m-%d %H:%M} UTC"
         found.append(_about("disabled", host, now, message, ground))
     return (*found, *headroom(told, host, now, ground))
+
+
+def is_well(told: Heartbeat, realised: Realised, now_s: float) -> bool:
+    """Whether `beat` finds nothing: asked of every host every second, so in few words. False where it may find
+    something."""
+    return (
+        realised.state in ("realised", "pending")
+        and not realised.is_reverted
+        and told.disabled_until <= now_s
+        and (told.conntrack_max <= 0 or 2 * told.conntrack_used < told.conntrack_max)
+    )
 
 
 def headroom(

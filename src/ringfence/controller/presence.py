@@ -33,6 +33,8 @@ _CLONE_S: Final = 90.0
 """Two instances heard within so long are two hosts: a restart changes the instance once, a clone over and over."""
 _ALONE_S: Final = 25.0
 """So long (two heartbeats) an instance must not be heard for the next one to speak of addresses in its stead."""
+_KEPT_S: Final = 20.0
+"""That a host lives is written so often, and what is new at once: two heartbeats, of which one may be lost."""
 _EARLIER: Final = 16
 _SHARED: Final = re.compile(
     r"(lo|docker(\d+|_gwbridge)|br-[0-9a-f]+|virbr\d+|podman\d+|lx[cd]br\d+|vmnet\d+|veth.*|cni\d+|flannel.*|cali.*"
@@ -51,6 +53,8 @@ class Seen(msgspec.Struct):
     earlier: tuple[str, ...] = ()
     """The last instances that another one followed: restarts. One that speaks again was never gone: a clone."""
     cloned_at: float = 0.0
+    kept_at: float = 0.0
+    """When it was heard that the state knows of."""
     followed_at: float = 0.0
     """When this instance came while the one before had only just spoken."""
 
@@ -111,7 +115,8 @@ class Presence:
     async def _take(self, uuid: str, heartbeat: Heartbeat, now: float) -> bool:
         known = self.seen.get(uuid)
         seen = self.seen[uuid] = _following(known, heartbeat, now)
-        self.dirty.add(uuid)
+        if known is None or now - seen.kept_at >= _KEPT_S or _gist(known.heartbeat) != _gist(heartbeat):
+            self.dirty.add(uuid)
         if seen.is_alone(now) and not heartbeat.is_blind:
             self.on_addresses(uuid, addresses_of(heartbeat.interfaces))
         if known is not None and seen.is_cloned(now) and not known.is_cloned(now):
@@ -145,6 +150,7 @@ def _following(known: Seen | None, heartbeat: Heartbeat, now: float) -> Seen:
     if known is None:
         return seen
     seen.earlier, seen.cloned_at, seen.followed_at = known.earlier, known.cloned_at, known.followed_at
+    seen.kept_at = known.kept_at
     before = known.heartbeat.instance
     if before == heartbeat.instance:
         return seen
@@ -152,6 +158,12 @@ def _following(known: Seen | None, heartbeat: Heartbeat, now: float) -> Seen:
     seen.cloned_at = now if heartbeat.instance in known.earlier else known.cloned_at
     seen.earlier = (before, *(one for one in known.earlier if one != before))[:_EARLIER]
     return seen
+
+
+def _gist(said: Heartbeat) -> tuple[object, ...]:
+    """What of a heartbeat is news; how much of everything is used is not."""
+    realised = msgspec.structs.replace(said.realised, at=0.0)
+    return said.instance, said.machine, said.version, said.state, said.interfaces, said.disabled_until, realised
 
 
 def addresses_of(interfaces: Iterable[Interface]) -> tuple[int, ...]:

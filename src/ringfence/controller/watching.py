@@ -31,6 +31,8 @@ from ringfence.wire.messages import Events, Violation
 
 _log = logging.getLogger(__name__)
 _STEP_S: Final = 1.0
+_FRESH_S: Final = 15.0
+"""Whoever was heard within so long is not silent yet: two heartbeats did not pass."""
 _SLOW_S: Final = 30.0
 _REMEMBERED: Final = 50_000
 _MACHINES: Final = 8
@@ -106,12 +108,16 @@ class Watching:
         """The conditions: what heartbeats say, and whose do not come."""
         heard: dict[str, datetime] = {}
         found: dict[Kind, list[Occurrence]] = {kind: [] for kind in BEAT_KINDS}
+        by_uuid, now_s = self._reconciler.inputs.inventory.by_uuid, now.timestamp()
         for uuid, seen in self._presence.seen.items():
-            workload = self._reconciler.inputs.inventory.by_uuid.get(uuid)
+            workload = by_uuid.get(uuid)
             if workload is None:
                 continue
-            heard[workload.name] = occurrences.moment(seen.at)
+            if now_s - seen.at > _FRESH_S:
+                heard[workload.name] = occurrences.moment(seen.at)
             self._machines.hear(uuid, seen.heartbeat.machine, seen.at)
+            if occurrences.is_well(seen.heartbeat, seen.realised, now_s):
+                continue
             told = msgspec.structs.replace(seen.heartbeat, realised=seen.realised)
             for one in occurrences.beat(told, workload.name, now, ground):
                 found[one.kind].append(one)
