@@ -40,6 +40,7 @@ KINDS = (
     "go",
     "relabel",
     "relabel",
+    "many",
     "move",
     "grow",
     "contest",
@@ -181,6 +182,9 @@ def random_news(rng: Random, desired: Desired, step: int) -> News:
         return desired.follow(replace(inputs, next=version, ahead=ahead))
     if kind in ("contest", "settle"):
         return desired.put_workload(_claiming(rng, kind, one, hosts))
+    if kind == "many":
+        some = [replace(w, labels=random_labels(rng)) for w in rng.sample(hosts, rng.randint(1, len(hosts)))]
+        return desired.put_workloads([*some, random_host(rng, f"many{step}")])
     changes = {
         "relabel": {"labels": random_labels(rng)},
         "move": {"addresses": (address,)},

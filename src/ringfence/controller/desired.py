@@ -160,6 +160,13 @@ class Desired:
             raise InputError("duplicate-name", f"`{workload.name}` is the name of another workload")
         return self._move(before, workload)
 
+    def put_workloads(self, workloads: Collection[Workload]) -> News:
+        """Many at once: as one after the other, in one step. Raises InputError `duplicate-name`."""
+        inventory = self.inputs.inventory.replacing_all(workloads)
+        if len(inventory.by_name) != len(inventory.workloads):
+            raise InputError("duplicate-name", "a name is that of another workload")
+        return self.follow(msgspec.structs.replace(self.inputs, inventory=inventory))
+
     def remove_workload(self, uuid: str) -> News:
         """Raises InputError `unknown-workload`."""
         before = self.inputs.inventory.by_uuid.get(uuid)

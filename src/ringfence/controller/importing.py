@@ -12,7 +12,7 @@ them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from importlib import resources
@@ -65,10 +65,10 @@ class Importing:
         state: State,
         flows: FlowStore,
         world: Callable[[], World],
-        refresh: Callable[[str], Awaitable[None]],
+        refresh: Callable[[Collection[str]], Awaitable[None]],
         clock: Callable[[], datetime],
     ) -> None:
-        """`world`: what is in force; `refresh`: follow what the state says of a workload."""
+        """`world`: what is in force; `refresh`: follow what the state says of some workloads."""
         self._state, self._flows, self._world, self._refresh, self._clock = state, flows, world, refresh, clock
 
     # ---- inventory --------------------------------------------------------------------------------------------------
@@ -114,8 +114,7 @@ class Importing:
             audit.record(tx, at=now, actor=by.name, action="inventory.import", subject="inventory", details=details)
 
         await self._state.write(work)
-        for uuid in {*(w.uuid for w in change.new), *change.labels, *change.addresses}:
-            await self._refresh(uuid)
+        await self._refresh({*(w.uuid for w in change.new), *change.labels, *change.addresses})
 
     # ---- the demo estate --------------------------------------------------------------------------------------------
 
@@ -137,8 +136,7 @@ class Importing:
             audit.record(tx, at=now, actor=by.name, action="demo.load", subject=estate, details={})
 
         await self._state.write(work)
-        for workload in inventory.workloads:
-            await self._refresh(workload.uuid)
+        await self._refresh([workload.uuid for workload in inventory.workloads])
         rows = _until(found.conversations, int(now.timestamp()))
         await asyncio.to_thread(self._flows.append, rows)
         return DemoLoaded(len(inventory.workloads), len(rows))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -108,6 +108,11 @@ class Reconciler:
         before = self.inputs.inventory.by_uuid.get(workload.uuid)
         self._hold(self.inputs.inventory.replacing(before, workload))
         await self._follow(lambda: self.desired.put_workload(workload))
+
+    async def put_workloads(self, workloads: Collection[Workload]) -> None:
+        """Many that came or changed, as the state has them: followed in one step."""
+        self._hold(self.inputs.inventory.replacing_all(workloads))
+        await self._follow(lambda: self.desired.put_workloads(workloads))
 
     async def remove_workload(self, uuid: str) -> None:
         before = self.inputs.inventory.by_uuid.get(uuid)

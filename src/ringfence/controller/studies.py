@@ -33,7 +33,7 @@ class Studies:
         self.blasting = Blasting(self.grounds, self.texts)
         self.rule_uses = RuleUses(self.grounds)
         self.importing = Importing(
-            controller.state, controller.flows, controller.world, controller.refresh, controller.clock
+            controller.state, controller.flows, controller.world, controller.refresh_all, controller.clock
         )
         self.jobs = Jobs(
             controller.settings.directory / "uploads",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -62,12 +62,12 @@ class Workloads:
         *,
         clock: Callable[[], datetime],
         is_online: Callable[[str], bool],
-        refresh: Callable[[str], Awaitable[None]],
+        refresh: Callable[[Collection[str]], Awaitable[None]],
         world: Callable[[], World],
         foresee: Callable[[World, int, Mode | None], Foreseen],
         refused: Callable[[str], tuple[RefusedClaim, ...]] = lambda _: (),
     ) -> None:
-        """`refresh`: follow what the state says of a workload; `world`: what is in force now; `foresee`: what a world
+        """`refresh`: follow what the state says of some workloads; `world`: what is in force now; `foresee`: what a world
         would do to the traffic of now and of so many days, everybody in one mode, or each in its own; `refused`: what a
         host claims and does not get."""
         self._foresee, self._refused = foresee, refused
@@ -294,14 +294,11 @@ class Workloads:
         await self._state.write(lambda tx: changes.retire(tx, uuid, by=by, at=now, why=why))
         await self._state.read(revoked.load)
         self._presence.seen.pop(uuid, None)
-        await self._refresh(uuid)
+        await self._refresh([uuid])
 
-    async def _follow(self, uuids: Iterable[str]) -> int:
-        count = 0
-        for uuid in uuids:
-            await self._refresh(uuid)
-            count += 1
-        return count
+    async def _follow(self, uuids: Collection[str]) -> int:
+        await self._refresh(uuids)
+        return len(uuids)
 
 
 def _digest_of_turns(world: World, turned: Iterable[tuple[Workload, Mode]]) -> str:

@@ -1,7 +1,7 @@
 // Which POSTs only ask, and where a list goes on.
 
 const ASKING: ReadonlySet<string> = new Set([
-  "/v1/blast-radius", "/v1/check", "/v1/decide", "/v1/explain", "/v1/flows", "/v1/labels/plan", "/v1/map", "/v1/map/edge",
+  "/v1/blast-radius", "/v1/check", "/v1/decide", "/v1/explain", "/v1/flows", "/v1/labels/plan", "/v1/map", "/v1/map/edge", "/v1/map/near",
   "/v1/matrix", "/v1/modes/plan", "/v1/plan", "/v1/quarantines/plan", "/v1/reach", "/v1/recommend", "/v1/simulate",
 ]);
 

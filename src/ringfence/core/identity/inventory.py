@@ -72,6 +72,12 @@ class Inventory:
             known["_processes"] = self._processes
         return changed
 
+    def replacing_all(self, workloads: Iterable[Workload]) -> Inventory:
+        """The inventory with each of these in place of whoever has its UUID, or after all others. Costs the whole."""
+        new = {workload.uuid: workload for workload in workloads}
+        kept = [new.pop(workload.uuid, workload) for workload in self.workloads]
+        return Inventory((*kept, *new.values()), ignore=self.ignore)
+
     def _placing(
         self, before: Workload | None, after: Workload | None
     ) -> tuple[PatchedRow[Workload], dict[str, int | None]]:
