@@ -335,8 +335,8 @@ class Controller:
         return seen is not None and time.time() - seen.at < OFFLINE_AFTER.total_seconds()
 
     def _may_live(self, uuid: str) -> bool:
-        """INVARIANT: silence while nobody could be heard is no silence of a host: until all that live had the time to be
-        heard again, nobody is taken for gone."""
+        """INVARIANT: silence while nobody could be heard is no silence of a host: until all that live had the time to
+        be heard again, nobody is taken for gone."""
         since = self._listening_since
         return self.is_online(uuid) or since is None or self.clock() - since < OFFLINE_AFTER
 
