@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
 from nacl.signing import SigningKey
 
 from ringfence.bus.memory import MemoryBroker, MemoryBus
+from ringfence.controller.controller import Controller
 from ringfence.controller.desired import Desired, News, Turning
 from ringfence.controller.distribute import Distributor
 from ringfence.controller.inputs import Inputs, Version
@@ -20,6 +23,7 @@ from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Mode, Workload
 from ringfence.core.net.address import parse_address
 from ringfence.core.policy.parse import parse_policies
+from ringfence.lab.fleet_controller import _Answering
 from ringfence.wire import subjects
 from ringfence.wire.messages import Expected, Fetch, Heartbeat, Realised
 
@@ -176,3 +180,17 @@ def test_who_asks_in_the_middle_of_a_change_waits_for_its_end(monkeypatch: pytes
         return int(getattr(pieces, "assignment", None) == state.assignments[DB])
 
     assert asyncio.run(run()) == 1
+
+
+def test_whoever_looks_in_the_middle_of_a_change_finds_nobody_done() -> None:
+    """A lab that asks how far its hosts are asks at any moment: then none has all there is for it."""
+
+    def turning(_: str) -> str:
+        raise Turning
+
+    def answering(expected: Callable[[str], str]) -> _Answering:
+        return _Answering(cast(Controller, SimpleNamespace(distributor=SimpleNamespace(expected=expected))))
+
+    assert not answering(turning)._is_all(WEB, "")
+    assert answering(lambda _: "state")._is_all(WEB, "state")
+    assert not answering(lambda _: "state")._is_all(WEB, "another")

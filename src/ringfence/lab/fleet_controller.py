@@ -25,6 +25,7 @@ from ringfence.controller import audit
 from ringfence.controller.access import invite, make_profile
 from ringfence.controller.changes import relabel, set_mode
 from ringfence.controller.controller import ROOT, Controller, Settings
+from ringfence.controller.desired import Turning
 from ringfence.controller.inputs import Manner
 from ringfence.controller.rollout import Progress
 from ringfence.controller.rollouts import Canary
@@ -253,11 +254,18 @@ class _Answering:
     def _host(self, uuid: str, name: str, intended: Mapping[str, str]) -> HostLook:
         controller = self._controller
         seen = controller.presence.seen.get(uuid)
-        is_told = seen is not None and seen.heartbeat.state == controller.distributor.expected(uuid)
+        is_told = seen is not None and self._is_all(uuid, seen.heartbeat.state)
         realised = controller.realised(uuid)
         leases = controller.reconciler.inputs.inventory.by_uuid[uuid].addresses
         addresses = tuple(format_address(lease.address) for lease in leases)
         return HostLook(name, uuid, addresses, controller.is_online(uuid), is_told, realised, intended.get(uuid, ""))
+
+    def _is_all(self, uuid: str, state: str) -> bool:
+        """Whether an agent has all there is for it; in the middle of a change nobody has."""
+        try:
+            return state == self._controller.distributor.expected(uuid)
+        except Turning:
+            return False
 
     def _intended(self) -> dict[str, str]:
         """What each host should enforce, by UUID: compiled anew, by no way that news travel."""
