@@ -292,6 +292,10 @@ _CONTROLLER = {
     "unrolled-changes": Code(
         "the newest version was stopped, or only its canary has it", "look through all that comes with it"
     ),
+    "version-unreadable": Code(
+        "the version that hosts have cannot be read any more, so what a draft changes is not known",
+        "look through all of the draft, then apply it",
+    ),
     "version-conflict": Code("somebody published meanwhile", "look at their version, then publish again"),
     "bad-canary": Code("the canary is no share of the hosts", "give 1 to 100 percent, or a selector"),
     "no-rollout": Code("no rollout is under way", "apply a version first"),

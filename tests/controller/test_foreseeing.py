@@ -19,6 +19,7 @@ from ringfence.core.net.address import parse_address
 from ringfence.core.net.service import parse_service
 from ringfence.core.policy.parse import parse_policies
 from ringfence.core.world import Endpoint, World
+from ringfence.ports.flow_store import Most
 from ringfence.settings import failsafe_of, parse_settings
 from ringfence.stores.duckdb import DuckFlowStore
 from ringfence.wire.api import LiveSessions
@@ -86,6 +87,11 @@ def told(store: DuckFlowStore, before: World, after: World, days: int = 7) -> Fo
         return foresee(store, before, after, days=days, now=NOW)
 
 
+def live(found: Foreseen) -> LiveSessions:
+    assert found.sessions is not None
+    return found.sessions
+
+
 def cut(sessions: LiveSessions) -> list[tuple[str, str, str, str]]:
     return [(s.source, s.destination, s.service, s.owner) for s in sessions.cut]
 
@@ -98,6 +104,24 @@ def test_what_passes_today_and_would_not_is_broken(tmp_path: Path) -> None:
     assert seen is not None
     assert [(b.service, b.connections) for b in seen.broken] == [("ssh", 7)]
     assert (seen.connections, seen.blocked) == (16, 0)
+
+
+def test_no_plan_is_refused_for_the_traffic_there_is(tmp_path: Path) -> None:
+    """Hours count together; of what is too much still the latest days are judged, and told as so many; where not even
+    a day fits, or not what is in use, that is not known: nobody who goes back or lets traffic pass is held up by it."""
+    days = [(WEB, DB, f"tcp/{1000 + day}", 1, 86_400 * day + 3600) for day in range(6)]
+    hours = [(WEB, DB, "tcp/1000", 1, 3600 * (hour + 2)) for hour in range(8)]
+    store = traffic(tmp_path, *days, *hours)
+    judged: list[tuple[int, int] | None] = []
+    with store:
+        for rows in (6, 5, 1, 0):
+            store.most = Most(rows, 100)
+            found = foresee(store, world(BOTH), world(NOTHING), days=7, now=NOW)
+            judged.append((found.impact.days, found.impact.connections) if found.impact is not None else None)
+    with traffic(tmp_path / "busy", (WEB, DB, "tcp/22", 1, 60)) as busy:
+        busy.most = Most(0, 100)
+        assert foresee(busy, world(BOTH), world(NOTHING), days=7, now=NOW) == Foreseen(None, None)
+    assert judged == [(7, 14), (3, 11), (1, 9), None]
 
 
 def test_what_a_change_is_about_comes_first_and_the_rest_is_counted(tmp_path: Path) -> None:
@@ -151,7 +175,7 @@ def test_in_other_modes_stops_what_no_rule_allows_at_those_hosts_alone(tmp_path:
         found = [foresee(store, before, world_in_modes(before, some), days=7, now=NOW, as_mode=None) for some in modes]
     broken = [[b.service for b in one.impact.broken] for one in found if one.impact is not None]
     assert broken == [[], ["ssh"], []]
-    assert [len(cut(one.sessions)) for one in found] == [0, 1, 0]
+    assert [len(cut(live(one))) for one in found] == [0, 1, 0]
 
 
 def test_the_mode_that_counts_is_today_s(tmp_path: Path) -> None:
@@ -169,7 +193,7 @@ def test_live_sessions_that_would_be_cut_are_named_with_their_owner(tmp_path: Pa
         (WEB, DB, "tcp/22", 1, 60), (WEB, DB, "tcp/5432", 9, 60), (HUB, DB, "tcp/22", 1, 60),
         (WEB, DB, "tcp/22", 1, IN_USE_S + 4000),
     )  # fmt: skip
-    sessions = told(traffic(tmp_path, *rows), world(BOTH), world(QUERIES), days=0).sessions
+    sessions = live(told(traffic(tmp_path, *rows), world(BOTH), world(QUERIES), days=0))
 
     assert cut(sessions) == [("web", "db", "tcp/22", "team-shop")]
     assert (sessions.in_use, sessions.seconds, sessions.more) == (2, IN_USE_S, 0)
@@ -181,7 +205,7 @@ def test_a_host_that_only_observes_cuts_nobody(tmp_path: Path) -> None:
     """Sessions are judged in the modes in force: what would break is not what would be cut."""
     pair = [msgspec.structs.replace(w, mode=Mode.both("observe")) for w in (WEB, DB)]
     found = told(traffic(tmp_path, (pair[0], pair[1], "tcp/22", 1, 60)), world(BOTH, *pair), world(QUERIES, *pair))
-    assert (found.sessions.cut, found.sessions.in_use) == ((), 1)
+    assert (live(found).cut, live(found).in_use) == ((), 1)
     assert found.impact is not None
     assert len(found.impact.broken) == 1
 
@@ -189,7 +213,7 @@ def test_a_host_that_only_observes_cuts_nobody(tmp_path: Path) -> None:
 def test_what_was_refused_is_no_session(tmp_path: Path) -> None:
     """A blocked attempt of a moment ago has nothing to cut."""
     store = traffic(tmp_path, (WEB, DB, "tcp/22", 1, 60), reported="blocked")
-    assert told(store, world(BOTH), world(QUERIES)).sessions.in_use == 0
+    assert live(told(store, world(BOTH), world(QUERIES))).in_use == 0
 
 
 @pytest.mark.parametrize(("labels", "owner"), [({"owner": "ann"}, "ann"), ({"team": "ops"}, "ops"), ({}, "")])
@@ -198,7 +222,7 @@ def test_without_a_policy_over_it_a_label_says_whose_it_is(tmp_path: Path, label
     box = host("box", "10.0.0.9", **labels)
     allow = "policy: any\nrules:\n  - allow: {from: role=web, to: 10.0.0.9, service: tcp/22}\n"
     store = traffic(tmp_path, (WEB, box, "tcp/22", 1, 60))
-    sessions = told(store, world(allow, WEB, box), world(NOTHING, WEB, box)).sessions
+    sessions = live(told(store, world(allow, WEB, box), world(NOTHING, WEB, box)))
     assert cut(sessions) == [("web", "box", "tcp/22", owner)]
 
 
@@ -209,7 +233,7 @@ def test_new_labels_are_judged_as_they_become(tmp_path: Path) -> None:
     found = told(traffic(tmp_path, (WEB, DB, "tcp/22", 3, 60)), before, after)
     assert found.impact is not None
     assert [(b.service, b.connections) for b in found.impact.broken] == [("ssh", 3)]
-    assert cut(found.sessions) == [("web", "db", "tcp/22", "team-shop")]
+    assert cut(live(found)) == [("web", "db", "tcp/22", "team-shop")]
 
 
 def test_a_plan_goes_by_what_it_opens_and_closes() -> None:

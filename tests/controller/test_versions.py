@@ -284,6 +284,32 @@ def test_a_rollback_is_open_when_its_tests_fail_today(place: str | Path) -> None
     assert "picks nobody" in entries[-1].details
 
 
+def unreadable(tx: Change) -> None:
+    """What hosts have is of a version of the language that is not spoken here."""
+    said = {"shop.yaml": "policy: shop\nrules: [{permit: all}]\n"}
+    tx.add(PolicyVersion(2, NOW, "root", "later", said, "", "other", 1))
+    audit.record(tx, at=NOW, actor="root", action="policy.publish", subject="2")
+
+
+def test_the_way_on_is_open_where_what_hosts_have_cannot_be_read(place: str | Path) -> None:
+    """After a downgrade, say: a plan shows all that it opens and says what is not known; and going back goes."""
+    old = Draft(FIRST.files, 2)
+    _, _, shown, judged, diff, back = go(
+        place,
+        publish(FIRST),
+        writing(unreadable),
+        lambda versions, _: versions.preview(old),
+        lambda versions, _: versions.judge(old),
+        lambda versions, _: versions.diff(2, 1),
+        lambda versions, _: versions.rollback(1, by=ROOT, base=2),
+    )
+
+    assert (shown.opened > 0, shown.closed) == (True, 0)
+    assert [finding.code for finding in judged.findings] == ["version-unreadable"]
+    assert isinstance(diff, FindingsError)
+    assert back.version.files == FIRST.files
+
+
 def test_a_rollback_is_bound_by_scope_and_sight(place: str | Path) -> None:
     """The way back changes what it changes: it needs the same rights, the version in force, and one to go to."""
     rollback: Callable[..., Any] = lambda *args, **how: lambda versions, _: versions.rollback(*args, **how)  # noqa: E731

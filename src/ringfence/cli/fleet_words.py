@@ -135,7 +135,7 @@ def _traffic_words(planned: api.Planned | api.LabelsPlanned | api.ModesPlanned) 
 def _session_words(sessions: api.LiveSessions | None) -> list[RenderableType]:
     """Live sessions that would be cut, with whose they are."""
     if sessions is None:
-        return []
+        return [Text("which live sessions would be cut is not known: there are too many to look at", "yellow")]
     used = f"{count(sessions.in_use, 'live session')} (in use within {sessions.seconds // 60} minutes)"
     if not sessions.cut:
         return [Text(f"{used}: none would be cut", "green" if sessions.in_use else "")]
@@ -156,7 +156,7 @@ def _failsafe_words(failsafe: Iterable[api.FailsafeView]) -> list[RenderableType
 
 def _impact_words(impact: api.Impact | None) -> list[RenderableType]:
     if impact is None:
-        return []
+        return [Text("what breaks of the traffic seen is not known: there is too much of it to look at", "yellow")]
     if not impact.connections:
         return [Text(f"no traffic of the last {impact.days} days is stored, so what breaks is not known", "yellow")]
     seen = f"{impact.connections:,} connections of the last {impact.days} days"

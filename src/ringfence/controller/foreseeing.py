@@ -2,6 +2,8 @@
 
 INVARIANT: who talked is taken as they are, and as they become, not as they were labelled when it was seen; what is
 blocked already, by the policy and in the modes in force, breaks by no change.
+INVARIANT: no plan is refused for the traffic there is: of what does not fit the latest days that do are judged, and
+which those are is told.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class Foreseen(msgspec.Struct, frozen=True):
     """What a change would do to traffic."""
 
     impact: api.Impact | None
-    sessions: api.LiveSessions
+    """None: none was asked for, or not even a day of it fits."""
+    sessions: api.LiveSessions | None
+    """None: there are too many to look at."""
 
 
 def foresee(
@@ -54,9 +58,30 @@ def foresee(
     host were in `as_mode`; None: each in its own of the world after."""
     engines = Engine.compile(before), Engine.compile(after)
     second = int(now.timestamp())
-    stretch = flows.read(second - days * _DAY_S) if days else None
-    seen = _impact(engines, stretch, days, as_mode, _about(before, after)) if stretch is not None else None
-    return Foreseen(seen, _sessions(engines, flows.read(second - IN_USE_S), second))
+    judged, stretch = _latest(flows, second, days)
+    seen = _impact(engines, stretch, judged, as_mode, _about(before, after)) if stretch is not None else None
+    used = _fitting(flows, second - IN_USE_S)
+    return Foreseen(seen, _sessions(engines, used, second) if used is not None else None)
+
+
+def _latest(flows: FlowStore, now: int, days: int) -> tuple[int, Conversations | None]:
+    """The traffic of so many days, or of half as many until it fits; and how many they are."""
+    while days:
+        found = _fitting(flows, now - days * _DAY_S)
+        if found is not None:
+            return days, found
+        days //= 2
+    return 0, None
+
+
+def _fitting(flows: FlowStore, since: int) -> Conversations | None:
+    """None: it is more than fits."""
+    try:
+        return flows.read(since, by_hour=False)
+    except InputError as error:
+        if error.code != "too-much":
+            raise
+        return None
 
 
 def _about(before: World, after: World) -> Callable[[Workload], bool]:

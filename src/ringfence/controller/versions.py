@@ -127,11 +127,15 @@ class Versions:
         Raises FindingsError (what cannot be read), InputError `no-policies`, `not-a-policy`."""
         had = await self._state.read(_had)
         judged = await think(self._judge, draft, may=lambda _: None, accept_failing=True)
-        return msgspec.structs.replace(judged, findings=(*_unseen(draft, had), *judged.findings))
+        unread = _unread(had.running) if await think(self._readable, had.running) is None else ()
+        return msgspec.structs.replace(judged, findings=(*unread, *_unseen(draft, had), *judged.findings))
 
     async def preview(self, draft: Draft) -> Diff:
-        """What a draft would open and close against what hosts have. Raises FindingsError."""
-        return await asyncio.to_thread(self._diff, await self.running(), draft)
+        """What a draft would open and close against what hosts have; where that cannot be read (any more), against
+        nothing, as `judge` says: the way on must stay open. Raises FindingsError."""
+        running = await self.running()
+        is_read = await think(self._readable, running) is not None
+        return await think(self._diff, running if is_read else None, draft)
 
     def _diff(self, old: PolicyVersion | None, new: PolicyVersion | Draft) -> Diff:
         """Over labels that both tell apart: what only one of them ignores is an identity to the other."""
@@ -360,6 +364,14 @@ def _unseen(draft: Draft, had: Had) -> Iterator[Finding]:
     message = f"version {had.newest.number} {how}: hosts have {which}, and what it changed comes with this"
     help_ = "look through the whole difference, or begin from the version hosts have"
     yield Finding("unrolled-changes", message, "warning", help=help_, subject=f"version {had.newest.number}")
+
+
+def _unread(running: PolicyVersion | None) -> Iterator[Finding]:
+    """That nobody can say what a draft changes."""
+    name = f"version {running.number}" if running is not None else "none"
+    message = f"{name}, which hosts have, cannot be read any more: all that this opens is shown, and nothing it closes"
+    help_ = "hosts keep what they have until another version is applied: look through all of this one"
+    yield Finding("version-unreadable", message, "warning", help=help_, subject=name)
 
 
 def refusals_in(world: World) -> tuple[Finding, ...]:
