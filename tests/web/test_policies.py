@@ -207,18 +207,21 @@ def test_a_rule_leads_from_its_use_to_its_line(browser: Browser, estate: Shop) -
 
 
 def test_a_reader_reads(browser: Browser, estate: Shop) -> None:
-    """Who may not propose gets the text and what the checker says, and nothing to change it by."""
+    """Who may not propose gets the text and what the checker says; what would change it does nothing, and says why."""
     token = estate.client.grant(api.Grant("reader", ("viewer",)))
     with tab(browser, url_of(estate.served)) as page:
         log_in(page, token, "/policies?file=shop.yaml")
         expect(text_of(page, "shop.yaml")).to_contain_text("policy: shop")
         expect(text_of(page, "shop.yaml")).to_have_attribute("contenteditable", "false")
-        expect(page.get_by_role("button", name="New policy")).to_have_count(0)
-        expect(page.get_by_role("button", name="Remove")).to_have_count(0)
+        for name in ("New policy", "Remove"):
+            button = page.get_by_role("button", name=name)
+            expect(button).to_have_attribute("aria-disabled", "true")
+            expect(button).to_have_accessible_description(re.compile("To propose policies takes the role"))
 
 
 def test_one_proposes_and_another_sees_all_of_it_and_decides(browser: Browser, tmp_path: Path) -> None:
-    """Apply is refused where two are needed, and the way to propose is there; nobody approves their own."""
+    """Where two are needed there is no way but to propose; nobody approves their own; who approves has the text and
+    what it does before them, and where no host is, nothing is said to be in force."""
     with serving(tmp_path / "c", needs_approval=True) as first:
         put_on_file(first, 12)
         token = first.token
@@ -235,12 +238,11 @@ def test_one_proposes_and_another_sees_all_of_it_and_decides(browser: Browser, t
                 page.get_by_role("textbox", name="Name").fill("shop")
                 page.get_by_role("button", name="Begin").click()
                 write(page, "shop.yaml", POLICY)
-                page.get_by_role("button", name="Apply…").click()
+                page.get_by_role("button", name="Propose…").click()
                 page.get_by_label("Note").fill(note)
-                page.get_by_role("radio", name=re.compile("^Everybody")).check()
-                page.get_by_role("button", name="Apply to 0 hosts").click()
-                expect(page.get_by_role("alert")).to_contain_text("needs-approval")
-                page.get_by_role("button", name="Propose").click()
+                expect(page.get_by_text("Two people are needed here")).to_be_visible()
+                expect(page.get_by_role("button", name=re.compile("^Apply"))).to_have_count(0)
+                page.get_by_role("dialog").get_by_role("button", name="Propose").click()
                 page.get_by_role("row", name=f"{note} by ann").click()
                 expect(page.get_by_text("It is your own")).to_be_visible()
                 expect(page.get_by_role("button", name="Approve…")).to_have_count(0)
@@ -258,6 +260,12 @@ def test_one_proposes_and_another_sees_all_of_it_and_decides(browser: Browser, t
                 else:
                     drawer.get_by_role("button", name="Approve…").click()
                     page.get_by_role("radio", name=re.compile("^Everybody")).check()
-                    page.get_by_role("button", name="Approve and roll out").click()
+                    said = page.get_by_role("dialog").locator("code").first.inner_text()
+                    assert said == admin.plan(api.Plan(api.Draft({"shop.yaml": POLICY}, 0))).digest
+                    assert violations(page) == []
+                    page.get_by_role("button", name="Approve and roll out to 0 hosts").click()
                     expect(page.get_by_text("Version 1 is on its way")).to_be_visible()
+                    expect(page.get_by_role("heading", name="No host holds it yet")).to_be_visible()
+                    expect(page.get_by_text("on no host")).to_be_visible()
+                    expect(page.get_by_role("list", name="Stages")).to_have_count(0)
         assert [(one.actor, one.note) for one in admin.versions()] == [("ann", "yes")]
