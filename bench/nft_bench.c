@@ -119,10 +119,8 @@ static void connection(struct target *t, uint32_t sources) {
 static void paced(struct target *t, uint32_t sources, int rate, int seconds) {
   double begun = now_us(), now;
   long made = 0;
-  while ((now = (now_us() - begun) / 1e6) < seconds) {
-    for (long due = now * rate; made < due; made++) connection(t, sources);
-    usleep(500);
-  }
+  while ((now = (now_us() - begun) / 1e6) < seconds)
+    if (made < now * rate) { connection(t, sources); made++; } else usleep(500);
   printf("%ld\n", made);
 }
 
