@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from explored import Explored, explored
+from explored import DRAFTED, FILES, Explored, explored
 from pages import Theme, log_in, picture, tab, violations
 from playwright.sync_api import Browser, Page, expect
 
@@ -41,8 +41,9 @@ def test_the_map_counts_what_the_api_says(browser: Browser, talking: Explored) -
         about = page.get_by_role("heading", name="Map").locator("..")
         expect(about).to_contain_text(f"{len(told['nodes'])} groups, {len(told['edges'])} edges")
         legend = page.get_by_role("group", name="Edges by verdict")
-        for status, word in (("would-block", "would block"), ("blocked", "blocked")):
-            button = legend.get_by_role("button", name=re.compile(f"^{word}"))
+        words = {"unheld": "blocked on paper", "would-block": "would block", "blocked": "blocked"}
+        for status, word in words.items():
+            button = legend.get_by_role("button", name=re.compile(f"^{word} [0-9]"))
             expect(button).to_contain_text(str(told["statuses"][status]))
 
 
@@ -98,20 +99,88 @@ def test_one_question_for_map_table_and_matrix(browser: Browser, talking: Explor
     told = talking.post("/flows", verdict="blocked")
     with tab(browser, url_of(talking)) as page:
         open_map(page, talking)
-        page.get_by_role("group", name="Edges by verdict").get_by_role("button", name=re.compile("^blocked")).click()
+        page.get_by_role("group", name="Edges by verdict").get_by_role(
+            "button", name=re.compile("^blocked [0-9]")
+        ).click()
         expect(page).to_have_url(re.compile("verdict=blocked"))
         page.get_by_role("tab", name="Table").click()
         table = page.get_by_role("table", name="Flows")
         expect(table).to_have_attribute("aria-rowcount", str(told["total"] + 1))
         expect(table.get_by_text("would block")).to_have_count(0)
         page.get_by_label("Verdict").select_option("")
-        expect(table.get_by_role("row").nth(1)).to_contain_text("would block")
+        expect(table.get_by_role("row").nth(1)).to_contain_text("blocked on paper")
         page.get_by_role("tab", name="Matrix").click()
         cell = page.get_by_role("gridcell", name=re.compile("^prod.shop.web to prod.shop.api"))
         cell.click()
         expect(page.get_by_role("region", name=re.compile("prod.shop.web"))).to_contain_text("shop/calls")
         page.get_by_role("button", name="Segments").click()
         expect(page.get_by_role("gridcell", name=re.compile("^shop.web to shop.api"))).to_be_visible()
+
+
+def test_what_no_agent_holds_is_blocked_on_paper(browser: Browser, talking: Explored) -> None:
+    """An edge that policy blocks towards hosts without an agent says so, the group says that it has none, and the
+    explanation that nothing stops it.
+    """
+    edge = "&from=env%3Ddev%2Capp%3Dcrm%2Crole%3Dweb&to=env%3Ddev%2Capp%3Dcrm%2Crole%3Ddb&level=2&verdict=unheld"
+    with tab(browser, url_of(talking)) as page:
+        open_map(page, talking, edge)
+        told = page.get_by_role("region", name=re.compile("dev.crm.web"))
+        expect(told).to_contain_text("blocked on paper")
+        expect(told).to_contain_text("no agent is there to stop it")
+        page.goto("/map?since=30d&group=env%3Ddev%2Capp%3Dcrm%2Crole%3Ddb&level=2")
+        expect(page.get_by_role("region", name=re.compile("dev › crm › db"))).to_contain_text("With an agent0 of 2")
+
+
+def test_from_near_there_are_workloads(browser: Browser, talking: Explored) -> None:
+    """Found and flown to, a group opens to its workloads; keys go to one, it opens, and so does an edge of its own."""
+    with tab(browser, url_of(talking)) as page:
+        open_map(page, talking)
+        canvas(page)
+        page.get_by_label("Find a group or workload").fill("shop-prod-db-1")
+        page.keyboard.press("Enter")
+        drawn = page.locator("[role=application]")
+        expect(drawn).to_have_attribute("data-level", "3")
+        page.get_by_role("button", name="Close details").click()
+        drawn.focus()
+        for _ in range(40):
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("ArrowDown")
+            if "shop-prod-" in drawn.get_by_role("status").inner_text():
+                break
+        name = drawn.get_by_role("status").inner_text().split(":")[0].split(", ")[-1]
+        page.keyboard.press("Enter")
+        own = page.get_by_role("region", name=re.compile(name))
+        expect(own.get_by_role("link", name="The workload")).to_have_attribute("href", re.compile("/workloads[?]open="))
+        expect(page).to_have_url(re.compile(f"group={name}&level=workload"))
+        own.get_by_role("button", name=re.compile("^(to|from) ")).first.click()
+        expect(page).to_have_url(re.compile("(source|destination)=shop-prod-"))
+        edge = page.get_by_role("region", name=re.compile(f"{name}|→"))
+        expect(edge).to_contain_text("Services and programs")
+        expect(edge).to_contain_text(name)
+
+
+def test_a_proposal_is_looked_at_before_it_is_decided(browser: Browser, talking: Explored) -> None:
+    """Draft shows what waits for a second person: what it changes is counted, marked, and first in the table."""
+    files = FILES | {"shop.yaml": DRAFTED}
+    made = talking.post("/proposals", files=files, base=1, note="let the API query")
+    try:
+        with tab(browser, url_of(talking)) as page:
+            open_map(page, talking)
+            page.get_by_role("button", name="Draft", exact=True).click()
+            expect(page).to_have_url(re.compile(f"draft={made['id']}"))
+            expect(page.get_by_text("Proposal of administrator: let the API query")).to_be_visible()
+            about = page.get_by_role("heading", name="Map").locator("..")
+            expect(about).to_contain_text("1 changed by the draft")
+            page.get_by_label("Find a group or workload").fill("shop-prod-db-1")
+            page.keyboard.press("Enter")
+            group = page.get_by_role("region", name=re.compile("prod › shop › db"))
+            expect(group.get_by_role("button", name=re.compile("from prod › shop › api"))).to_contain_text("changed")
+            page.get_by_role("tab", name="Table").click()
+            first = page.get_by_role("table", name="Flows").get_by_role("row").nth(1)
+            expect(first).to_contain_text("prod/shop/api")
+            expect(first).to_contain_text("→")
+    finally:
+        talking.post(f"/proposals/{made['id']}/reject", why="only looked at")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
