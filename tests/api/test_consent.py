@@ -13,6 +13,7 @@ import pytest
 from fleet import Fleet, fleet_in
 from serving import SHOP, eventually, refused
 
+from ringfence.controller import containing
 from ringfence.core.identity.workload import Mode
 from ringfence.wire import api
 
@@ -84,6 +85,19 @@ def test_without_a_terminal_nobody_said_yes(fleet: Fleet, words: list[str]) -> N
     assert "error[no-reason]" in mute.stderr
     assert state_of(fleet) == before
     fleet.client.release(api.Release(("db",), "a test"))
+
+
+def test_a_release_is_asked_about_however_many_a_selector_picks(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is isolated is listed before who is not, so that nobody beyond the end of the list is released unasked."""
+    monkeypatch.setattr(containing, "_MOST_HIT", 1)
+    fleet.client.quarantine(api.Contain(("web",), "something to release"))
+    before = state_of(fleet)
+
+    done = fleet.ring("release", "app=shop", *WHY)
+
+    assert (done.exit_code, "release 1 workload or more?" in done.stderr) == (2, True), done.output
+    assert state_of(fleet) == before
+    assert fleet.ring("release", "app=shop", *WHY, "--yes").exit_code == 0
 
 
 @pytest.mark.parametrize("what", ["token", "invitation"])

@@ -108,7 +108,8 @@ def release(
         names = {one.name for one in isolated}
         session.say(released_words([one for one in client.quarantines() if one.name in names]))
         why = reason(session, why, "the end of a quarantine")
-        confirm(session, f"release {count(len(isolated), 'workload')}?", yes=yes)
+        more = " or more" if len(isolated) == len(hit.workloads) < hit.total else ""
+        confirm(session, f"release {count(len(isolated), 'workload')}{more}?", yes=yes)
     released = client.release(Release(tuple(workloads), why))
     session.emit({"released": released}, f"{count(released, 'quarantine')} ended")
     return CLEAN

@@ -217,12 +217,14 @@ def hit_words(hit: api.ContainPlanned) -> list[RenderableType]:
     more = f" and {hit.total - len(shown):,} more" if hit.total > len(shown) else ""
     names = ", ".join(one.name for one in shown)
     out: list[RenderableType] = [f"{count(hit.total, 'workload')}: {names}{more}"]
+    least = " or more" if len(hit.workloads) < hit.total else ""
     bare = sum(not one.has_agent for one in hit.workloads)
     if bare:
-        out.append(Text(f"{bare:,} of them without an agent: only their peers would drop what is theirs", "yellow"))
+        said = f"{bare:,}{least} of them without an agent: only their peers would drop what is theirs"
+        out.append(Text(said, "yellow"))
     again = sum(one.is_isolated for one in hit.workloads)
     if again:
-        out.append(f"{again:,} of them isolated already: anew, as asked now")
+        out.append(f"{again:,}{least} of them isolated already: anew, as asked now")
     return [*out, f"{count(hit.peers, 'other host')} would drop what goes to and comes from them"]
 
 

@@ -142,12 +142,14 @@ class Containing:
         return tuple(records)
 
     async def plan(self, workloads: Iterable[str]) -> ContainPlanned:
-        """Whom an isolation of workloads (UUIDs) would hit. Nothing is changed."""
+        """Whom an isolation of workloads (UUIDs) would hit, those that are isolated first: a release goes by them.
+        Nothing is changed."""
         inputs, hosts = self._reconciler.inputs, self._assignments()
         isolated = {record.workload for record in await self.live()}
         wanted = set(workloads)
         found = (w for w in inputs.inventory.workloads if w.uuid in wanted)
-        named = sorted((Hit(w.name, w.has_agent, w.uuid in isolated) for w in found), key=lambda one: one.name)
+        hit = (Hit(w.name, w.has_agent, w.uuid in isolated) for w in found)
+        named = sorted(hit, key=lambda one: (not one.is_isolated, one.has_agent, one.name))
         return ContainPlanned(tuple(named[:_MOST_HIT]), len(named), len(hosts.keys() - wanted))
 
     def _assignments(self) -> dict[str, Assignment]:
