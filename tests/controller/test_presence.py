@@ -201,3 +201,17 @@ def test_an_answer_waits_for_no_lease() -> None:
         coroutine.send(None)
     assert done.value.value == b"sealed"
     assert heard.claims == [OWN]
+
+
+@pytest.mark.parametrize("said", [b'{"at":1.0}', b'{"beat":2}', b"\x80\x01"], ids=["too old", "too new", "noise"])
+def test_an_agent_that_is_not_understood_is_told_of(said: bytes) -> None:
+    """It gets no answer, changes nothing that is known of it, and people hear whose version does not fit."""
+    heard, unread = Heard(), list[tuple[str, str]]()
+    heard.presence.on_unread = lambda uuid, why: unread.append((uuid, why))
+    heard.beats([(10, "first", "10.0.0.1")])
+    before = heard.presence.seen[A].heartbeat
+
+    assert asyncio.run(heard.presence.beat(beat_subject(A), said)) is None
+    assert heard.presence.seen[A].heartbeat is before
+    assert [uuid for uuid, _ in unread] == [A]
+    assert len(heard.answers) == 1

@@ -22,6 +22,7 @@ from uuid import UUID
 
 import msgspec
 
+from ringfence import __version__
 from ringfence.controller import audit, holding, occurrences
 from ringfence.controller.access import Principal, grant
 from ringfence.controller.applying import Applying
@@ -244,6 +245,7 @@ class Controller:
         )
         self.reconciler.on_news, self.reconciler.on_isolations = self.distributor.tell, self.distributor.isolate
         self.presence.on_addresses, self.presence.on_clone = self.leasing.claim, self._cloned
+        self.presence.on_unread = self._unread
         self.joining.on_fork = self._forked
         await self.distributor.serve()
         await bus.subscribe(subjects.UP_EVERYONE.format("beat"), self._beat)
@@ -392,6 +394,11 @@ class Controller:
         now, ground = self.clock(), self.watching.ground
         told = Event(now.timestamp(), kind, message)
         self.watching.alerts.note(occurrences.event(told, workload.name if workload is not None else uuid, ground), now)
+
+    def _unread(self, uuid: str, why: str) -> None:
+        """INVARIANT: an agent that is too old or too new to be understood is told of, not only missed."""
+        message = f"its heartbeats are not understood by this controller ({__version__}): {why}; update one of the two"
+        self._tell(uuid, "message-not-understood", message)
 
     async def _recall(self) -> None:
         """Who was there before this start, and holds addresses still: their silence goes on counting."""

@@ -84,6 +84,8 @@ class Presence:
         """Those whose record is newer than the state's."""
         self.on_addresses: Callable[[str, tuple[int, ...]], None] = lambda uuid, addresses: None
         """Told with every heartbeat of a host that is alone under its identity and knows its addresses."""
+        self.on_unread: Callable[[str, str], None] = lambda uuid, why: None
+        """Told of each heartbeat that cannot be read: its agent is of a version that this controller does not know."""
         self.on_clone: Callable[[str, tuple[str, ...]], Awaitable[None]] = _nobody
 
     def recall(self, record: AgentRecord, at: datetime) -> None:
@@ -99,7 +101,8 @@ class Presence:
         try:
             heartbeat = msgspec.json.decode(data, type=Heartbeat)
         except ValueError as error:
-            _log.warning("a heartbeat of `%s` cannot be read: %s", uuid, error)
+            _log.debug("a heartbeat of `%s` cannot be read: %s", uuid, error)
+            self.on_unread(uuid, str(error))
             return None
         is_cloned = await self._take(uuid, heartbeat, now)
         expected = self._due(uuid, heartbeat)
