@@ -73,17 +73,6 @@ def test_nothing_acknowledged_is_lost(up: NewUp, database: str, tmp_path: Path) 
         assert not list((tmp_path / "c").glob("state.sqlite*"))
 
 
-def test_a_second_controller_is_refused(up: NewUp, database: str, tmp_path: Path) -> None:
-    """From another directory, on the same database: it says so and ends; the first goes on."""
-    first = up(tmp_path / "a", "--database", database)
-    second = up(tmp_path / "b", "--database", database)
-
-    assert second.told["error"] == "state-in-use"
-    assert second.process.wait(60) == 3
-    with first.client(first.told["token"]) as client:
-        assert parts(client.status())["state"][0] == "ok"
-
-
 def test_a_database_that_stops_is_told_and_comes_back(
     up: NewUp, database: str, postgres: Postgres, tmp_path: Path
 ) -> None:
@@ -126,9 +115,16 @@ def test_a_database_that_stops_is_told_and_comes_back(
     assert "Traceback" not in made.log.read_text()
 
 
-def test_who_was_overtaken_ends(up: NewUp, database: str, postgres: Postgres, tmp_path: Path) -> None:
-    """Another controller took the state while the database was away from this one: this one stops, and says why."""
+def test_one_controller_writes_and_who_was_overtaken_ends(
+    up: NewUp, database: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    """A second controller on the same database says so and ends. When it comes while the database was away from the
+    first, it is the first that ends, and says why."""
     first = up(tmp_path / "a", "--database", database)
+    early = up(tmp_path / "b", "--database", database)
+    assert (early.told["error"], early.process.wait(60)) == ("state-in-use", 3)
+    with first.client(first.told["token"]) as client:
+        assert parts(client.status())["state"][0] == "ok"
     first.process.send_signal(signal.SIGSTOP)
     postgres.stop(signal.SIGQUIT)
     postgres.start()
