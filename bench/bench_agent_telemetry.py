@@ -10,8 +10,9 @@ them alike. The kernel forgets closed connections after two seconds, so that a t
                their time; what differs between the hosts is tracking, and rules
     machine    processor time of everything, interrupts included (proc(5), stat), over the seconds with connections:
                the difference to the host without an agent is the whole cost, on a machine that does nothing else
-    agent      processor time of the agent's processes from the first turn to the last telling, over the seconds that
-               connections came: nothing it puts off is left out
+    agent      processor time of the agent's processes from the first turn to the last telling, for each connection:
+               nothing it puts off is left out
+    host       the agent and its rules together, as a share of a core at that pace, over the same host without them
 
 .venv/bin/python -m bench.bench_agent_telemetry [--rate 10000] [--seconds 20] [--rounds 3] [--peers 10000] [--json]
 """
@@ -250,7 +251,7 @@ def figures(found: Found, asked: Asked) -> list[Figure]:
 
 
 def _connection(found: Found, asked: Asked) -> list[Figure]:
-    """Each beside tracking alone in the same round."""
+    """Each beside tracking alone in the same round; and what the agent and its rules come to together."""
     each = {
         design: [1e4 * asked.seconds * turn.pair / turn.connections for turn in turns[1:]]
         for design, turns in found.turns.items()
@@ -260,7 +261,17 @@ def _connection(found: Found, asked: Asked) -> list[Figure]:
         ratios = [own / limit for own, limit in zip(each[design], each[TRACKING], strict=True)]
         note = f"client, server, kernel; {median(ratios):.2f} x tracking alone ({min(ratios):.2f}..{max(ratios):.2f})"
         out.append(Figure(f"a connection, {word}", median(each[design]), "µs", note=note))
+    for other, word in ((NONE, "no agent"), (TRACKING, "tracking alone")):
+        rules = median(own - limit for own, limit in zip(each[AGENT], each[other], strict=True)) * asked.rate / 1e4
+        share = _share(found, asked)
+        note = f"of a core at {asked.rate:,} connections/s: the agent {share:.1f} %, in the kernel {rules:.1f} %"
+        out.append(Figure(f"host, agent over {word}", share + rules, "%", note=note))
     return out
+
+
+def _share(found: Found, asked: Asked) -> float:
+    """Of a core, that the agent takes while connections come at the pace that was asked for."""
+    return 100 * asked.rate * found.agent_s / sum(turn.connections for turn in found.turns[AGENT])
 
 
 def _machine(found: Found) -> list[Figure]:
@@ -281,16 +292,21 @@ def _machine(found: Found) -> list[Figure]:
 def _agent(found: Found, asked: Asked) -> list[Figure]:
     turns = found.turns[AGENT]
     made = sum(turn.connections for turn in turns)
-    share = 100 * found.agent_s / (len(turns) * asked.seconds)
     each = 1e6 * found.agent_s / made
     pace = median(turn.connections for turn in turns) / asked.seconds
     busiest = max(turn.agent for turn in turns)
     nats = median(turn.nats for turn in turns)
     return [
         Figure("connections a second, reached", pace, "", note=f"{made:,} in {len(turns)} turns of {asked.seconds} s"),
-        Figure("agent, processor time", share, "%", 20.0, f"of a core, busiest turn {busiest:.0f}; NATS {nats:.1f} %"),
+        Figure(
+            "agent, processor time",
+            _share(found, asked),
+            "%",
+            20.0,
+            f"of a core, busiest turn {busiest:.0f}; NATS {nats:.1f} %",
+        ),
         Figure("agent, processor time a connection", each, "µs", note="told, attributed, summed up, sent"),
-        Figure("agent, most RSS", found.most.rss_mb, "MB", note=f"afterwards {found.after.rss_mb:.1f} MB"),
+        Figure("agent, most RSS", found.most.rss_mb, "MB", 60.0, f"afterwards {found.after.rss_mb:.1f} MB"),
         Figure("agent, most PSS", found.most.pss_mb, "MB", note=f"afterwards {found.after.pss_mb:.1f} MB"),
     ]
 
