@@ -6,9 +6,11 @@ import errno
 import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from scripted import UUID, Controller, body
 
+from ringfence import __version__
 from ringfence.agent.disk import BEFORE, HELD, PREVIOUS, Disk, Record, Trust
 from ringfence.agent.held import Held, Snapshot
 from ringfence.core.errors import InputError
@@ -120,6 +122,17 @@ def test_a_host_that_goes_back_finds_what_its_version_held(tmp_path: Path, monke
 
     assert loaded.record == record(1)
     assert "of a later version" in loaded.problem
+
+
+def test_who_wrote_a_record_is_nothing_that_an_older_version_stumbles_over(tmp_path: Path) -> None:
+    """Versions from before it was written down refuse a record with a word they do not know, as this one does."""
+    disk = Disk(tmp_path)
+    disk.save(record(1))
+
+    text = zlib.decompressobj().decompress((tmp_path / HELD).read_bytes()[8:])
+
+    assert text == msgspec.json.encode(record(1))
+    assert disk.load().by == __version__
 
 
 def test_what_the_version_after_wrote_is_used_while_it_is_understood(

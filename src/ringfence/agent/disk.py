@@ -68,8 +68,6 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Why it was refused; empty where it failed its trial: that is not tried again."""
     channel: tuple[Passage, ...] = ()
     """The way to the controller, by the addresses it had last."""
-    by: str = ""
-    """The version that wrote it; `save` says so."""
 
 
 class Loaded(NamedTuple):
@@ -145,7 +143,7 @@ class Disk:
         problem = ""
         for name in (HELD, PREVIOUS, BEFORE):
             try:
-                record = _unpacked(read_owned(self.folder / name))
+                record, by = _unpacked(read_owned(self.folder / name))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, zlib.error, msgspec.DecodeError) as error:
@@ -153,8 +151,7 @@ class Disk:
                 problem = problem or f"`{self.folder / name}` is {what}: {error}"
                 continue
             told = journal.heard(self.folder, record.workload)
-            plain = msgspec.structs.replace(record, by="")
-            return Loaded(plain, problem or told.problem, told.messages, record.by)
+            return Loaded(record, problem or told.problem, told.messages, by)
         return Loaded(None, problem)
 
     def forget(self) -> None:
@@ -183,11 +180,13 @@ class Disk:
 
 
 def _packed(record: Record, by: str) -> bytes:
-    data = zlib.compress(msgspec.json.encode(msgspec.structs.replace(record, by=by)), 1)
+    """Who wrote it stands behind the record, where the versions that know of no such thing do not look."""
+    data = zlib.compress(msgspec.json.encode(record), 1) + by.encode()
     return _MAGIC + zlib.crc32(data).to_bytes(4, "big") + data
 
 
-def _unpacked(content: bytes) -> Record:
+def _unpacked(content: bytes) -> tuple[Record, str]:
+    """A record, and the version that wrote it."""
     data = content[8:]
     if content[:4] != _MAGIC or zlib.crc32(data).to_bytes(4, "big") != content[4:8]:
         raise ValueError("its checksum does not fit")
@@ -195,7 +194,7 @@ def _unpacked(content: bytes) -> Record:
     text = inflater.decompress(data, _MAX_BYTES)
     if not inflater.eof:
         raise ValueError("it ends early, or never")
-    return msgspec.json.decode(text, type=Record)
+    return msgspec.json.decode(text, type=Record), inflater.unused_data.decode(errors="replace")
 
 
 def _for_the_owner(path: str, flags: int) -> int:
