@@ -11,7 +11,8 @@ from ringfence.core.engine.bits import members
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.rules import End, Facts
 from ringfence.core.errors import Location
-from ringfence.core.net.address import LOOPBACK, format_address, is_v4
+from ringfence.core.net.address import LOOPBACK, format_address, is_v4, parse_cidr
+from ringfence.core.net.intervals import union
 from ringfence.core.net.service import ICMP, TCP, UDP, WELL_KNOWN, format_point, parse_service, point, protocol_of
 from ringfence.core.world import Endpoint, Flow, Verdict
 
@@ -110,8 +111,16 @@ def _endpoints(engine: Engine, class_: int) -> list[Endpoint]:
         return list(engine.members_of(class_)) or [Endpoint()]
     if not engine.classes.ranges[class_]:
         return [Endpoint(name=engine.classes_of_names().get(class_))]
-    bare = [a for a in engine.bare_addresses(class_) if a not in LOOPBACK]
+    bare = sorted((a for a in engine.bare_addresses(class_) if a not in LOOPBACK), key=_is_odd)
     return list({is_v4(a): Endpoint(address=a) for a in reversed(bare)}.values()) or [Endpoint()]
+
+
+def _is_odd(address: int) -> bool:
+    """Whether nobody who reads it would know it for what it stands for: this network, or IPv4 as IPv6 (RFC 6052)."""
+    return address in _ODD
+
+
+_ODD = union((parse_cidr("0.0.0.0/8"), parse_cidr("64:ff9b::/96")))
 
 
 def _compatible(sources: list[Endpoint], destinations: list[Endpoint]) -> tuple[Endpoint, Endpoint]:
