@@ -73,6 +73,9 @@ class Machine(NamedTuple):
         user, nice, system, _, _, irq, softirq, *_ = (int(word) / _TICKS for word in words)
         return cls(user + nice + system + irq + softirq, irq + softirq)
 
+    def since(self, before: Machine) -> Machine:
+        return Machine(self.busy - before.busy, self.interrupts - before.interrupts)
+
 
 class Turn(NamedTuple):
     """Of one host, one time. Shares of a core in percent, over the seconds that connections came."""
@@ -177,17 +180,17 @@ class Ground(NamedTuple):
     """The agent."""
 
     async def turn(self, design: str) -> Turn:
-        before = self._spent()
+        machine, before = Machine.now(), self._spent()
         connections = await self._connect(design)
+        everything = Machine.now().since(machine)
         await asyncio.sleep(_SETTLED_S)
-        spent = [after - then for after, then in zip(self._spent(), before, strict=True)]
-        return Turn(connections, *(100 * one / self.asked.seconds for one in spent))
+        pair, own, nats = (after - then for after, then in zip(self._spent(), before, strict=True))
+        return Turn(connections, *(100 * one / self.asked.seconds for one in (pair, *everything, own, nats)))
 
-    def _spent(self) -> tuple[float, ...]:
-        """Seconds of processor time, in the order of a Turn."""
+    def _spent(self) -> tuple[float, float, float]:
+        """Seconds of processor time: of client and server, the agent, the bus."""
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        pair = ended.ru_utime + ended.ru_stime
-        return pair, *Machine.now(), cpu_of_all(self.pid), cpu_of(self.given.server)
+        return ended.ru_utime + ended.ru_stime, cpu_of_all(self.pid), cpu_of(self.given.server)
 
     async def _connect(self, design: str) -> int:
         """How many connections came."""
