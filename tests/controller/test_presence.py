@@ -158,6 +158,20 @@ def test_haste_costs_nobody_else() -> None:
     assert heard.presence._beats.refused == 80 + 96
 
 
+def test_who_speaks_no_more_is_forgotten_and_nobody_gains_by_it() -> None:
+    """Hundreds of thousands of agents that came and went leave nothing; one in a hurry stays refused."""
+    at = [0.0]
+    pace = Pace(1.0, 5.0, clock=lambda: at[0])
+    for number in range(100_000):
+        at[0] += 0.01
+        assert pace.admits(f"once-{number}")
+        if number % 50 == 0:
+            pace.admits("hasty")
+            pace.admits("hasty")
+    assert len(pace._buckets) < 4_000
+    assert not any([pace.admits("hasty") for _ in range(10)][5:])
+
+
 def test_what_agents_ask_and_realised_has_its_pace_too() -> None:
     """Each kind of message has a bucket of its own, looked at before the message is."""
     broker = MemoryBroker()
