@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fleet import Fleet, fleet_in
 from serving import SHOP, eventually, refused
 
+from ringfence.cli import publish
 from ringfence.controller import containing
 from ringfence.core.identity.workload import Mode
 from ringfence.wire import api
@@ -192,12 +194,38 @@ def test_going_back_shows_what_it_does_and_is_held_to_it(fleet: Fleet) -> None:
     assert refused(lambda: fleet.client.rollback(there)) == "plan-changed"
 
 
+def test_going_back_with_yes_is_held_to_no_plan_that_nobody_looked_at(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an estate where something changes all the while, going back is not refused for it; --planned is held."""
+    shown = publish._shown
+
+    def shown_before_a_change(*asked: Any) -> Any:
+        found = shown(*asked)
+        role = next(iter({"db", "web"} - {fleet.client.workload("db").labels["role"]}))
+        fleet.client.relabel(api.Relabel(("db",), {"role": role}, why="it moves", accept_failing=True))
+        return found
+
+    monkeypatch.setattr(publish, "_shown", shown_before_a_change)
+    digest = fleet.client.plan(api.Plan(api.Draft({"shop.yaml": SHOP}, 2))).digest
+    stale = fleet.ring("rollback", "1", *WHY, "--planned", digest, "--yes")
+    assert (stale.exit_code, "plan-changed" in stale.stderr) == (2, True)
+    fleet.client.relabel(api.Relabel(("db",), {"role": "db"}, why="as it was", accept_failing=True))
+
+    done = fleet.ring("rollback", "1", *WHY, "--yes")
+
+    assert done.exit_code == 0, done.output
+    monkeypatch.undo()
+    fleet.client.relabel(api.Relabel(("db",), {"role": "db"}, why="as it was", accept_failing=True))
+    fleet.publish(OPEN)
+
+
 def test_who_is_named_is_isolated_without_a_question(fleet: Fleet) -> None:
     """Containment of a named host waits for nobody; a selector says how many it hits, and is held to a yes."""
     done = fleet.ring("quarantine", "web", "--why", "it beacons", "--no-wait")
     assert (done.exit_code in (0, 1), fleet.client.workload("web").is_quarantined) == (True, True)
     shown = fleet.ring("quarantine", "app=shop", "--plan")
-    assert "2 workloads: db, web" in shown.stdout
+    assert "2 workloads: web, db" in shown.stdout
     assert "1 of them isolated already" in shown.stdout
     assert fleet.json("quarantine", "app=shop", "--plan")["total"] == 2
     assert not fleet.client.workload("db").is_quarantined

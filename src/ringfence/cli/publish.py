@@ -121,7 +121,10 @@ def rollback(
     planned: PlannedOption = "",
     yes: YesOption = False,
 ) -> int:
-    """Put what an old version says in force, as a new version. A test that fails today is told, and stops nothing."""
+    """Put what an old version says in force, as a new version. A test that fails today is told, and stops nothing.
+
+    With --yes and without --planned it is held to no plan: the way back is open however fast hosts come and go.
+    """
     how = how_of(canary, live, grace, trial, [], accept_refused=accept_refused)
     base, old = current(client), client.version(version)
     shown = _shown(session, client, api.Draft(old.files, base, old.settings))
@@ -129,7 +132,8 @@ def rollback(
         return _nothing(session, client)
     note = reason(session, note, "going back")
     confirm(session, f"go back to version {version} on {count(shown.hosts, 'host')}?", yes=yes)
-    applied = client.rollback(api.Rollback(version, base, note, how, planned or shown.digest))
+    looked_at = planned or ("" if yes else shown.digest)
+    applied = client.rollback(api.Rollback(version, base, note, how, looked_at))
     session.show_findings(applied.findings)
     return _end(session, client, applied, wait=wait, within=within)
 
