@@ -41,7 +41,7 @@ def confirm(session: Session, question: str, *, yes: bool) -> None:
         return
     if not is_somebody_there(session):
         where = "with --json nobody is asked" if session.is_json else "nobody sits at a terminal to be asked"
-        help_ = "look at the plan, then add --yes; where there is --planned, it holds the command to what was looked at"
+        help_ = "look at what it would do, then add --yes; --planned, where there is one, holds it to that"
         raise InputError("not-confirmed", f"nothing was changed: {where} `{question}`", help=help_)
     try:
         is_meant = typer.confirm(question, err=True)

@@ -136,9 +136,11 @@ def _session_words(sessions: api.LiveSessions | None) -> list[RenderableType]:
     """Live sessions that would be cut, with whose they are."""
     if sessions is None:
         return [Text("which live sessions would be cut is not known: there are too many to look at", "yellow")]
+    if not sessions.in_use:
+        return [Text("no live session is known: what began in the last minutes is not told yet", "yellow")]
     used = f"{count(sessions.in_use, 'live session')} (in use within {sessions.seconds // 60} minutes)"
     if not sessions.cut:
-        return [Text(f"{used}: none would be cut", "green" if sessions.in_use else "")]
+        return [Text(f"{used}: none would be cut", "green")]
     table = Rows(("would be cut", "", "", "", "owner", "its client's owner", "because of", "last seen"), heads=4)
     for row in sessions.cut[:_SHOWN]:
         because = row.rule or row.reason
