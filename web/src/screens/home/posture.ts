@@ -1,6 +1,8 @@
 // How strictly workloads are held, and by which of their labels; the rest of the posture is the controller's to count.
 
+import type { components } from "../../api/schema";
 import type { HostState, ModeName, Workload } from "../../api/types";
+import type { Tone } from "../../ui/Badge";
 
 /** Inbound is what protects a workload; `none`: nothing of ours is there. */
 export type Hold = ModeName | "none";
@@ -49,4 +51,28 @@ export function groupsBy(workloads: readonly Workload[], key: string): Group[] {
   }));
   const open = (group: Group): number => group.workloads - group.holds.enforce;
   return groups.sort((a, b) => open(b) - open(a) || b.workloads - a.workloads || (a.name < b.name ? -1 : 1));
+}
+
+export type Traffic = components["schemas"]["Posture"]["coverage"][number];
+
+export interface Part {
+  word: string;
+  value: number;
+  tone: Tone;
+  /** Of the map that shows exactly this. */
+  verdict: string;
+}
+
+/** What becomes of a day's connections as hosts are, and if each had an agent and enforced. Parts add up to all of them. */
+export function fateOf(day: Traffic): { now: Part[]; then: Part[] } {
+  const stopped = day.blocked + day.would_block + day.unheld;
+  const allowed: Part = { word: "are allowed", value: day.connections - stopped - day.uncontrolled, tone: "good", verdict: "allowed" };
+  const outside: Part = { word: "with no end of ours", value: day.uncontrolled, tone: "unknown", verdict: "no-policy" };
+  return {
+    now: [
+      allowed, { word: "pass, and no rule says so", value: day.would_block, tone: "warning", verdict: "would-block" },
+      { word: "pass, for want of an agent", value: day.unheld, tone: "hatched", verdict: "unheld" }, { word: "are stopped", value: day.blocked, tone: "bad", verdict: "blocked" }, outside,
+    ],
+    then: [allowed, { word: "would be stopped", value: stopped, tone: "bad", verdict: "" }, outside],
+  };
 }

@@ -12,6 +12,7 @@ import { lineKey } from "./drawing";
 import { flatPainter } from "./flat";
 import { about } from "./labels";
 import css from "./Map.module.css";
+import { Minimap } from "./Minimap";
 import type { Opened } from "./near";
 import { Stage, type Under } from "./stage";
 import { trail, type Tree } from "./tree";
@@ -142,6 +143,7 @@ export function MapCanvas({ view, shown, isDraft, chosen, goal, onNear, onBox, o
         <Button isTight icon="minus" aria-label="Zoom out" title="Zoom out (−)" onClick={() => stage?.zoom(1 / 1.4)} />
         <Button isTight icon="whole" aria-label="Show all" title="Show all (0)" onClick={() => stage?.fly(shown.ground.asked)} />
       </div>
+      {stage && <Minimap stage={stage} shown={shown} />}
       {stage?.painter.kind === "flat" && <p className={css.flat}>This browser has no WebGL: the map is drawn without it, more slowly.</p>}
       {children}
     </div>

@@ -62,6 +62,7 @@ export class Stage {
   /** What it flew to, until somebody moves the map: it stays in sight when the room changes. */
   private anchor: Rect | null = null;
   private closest = USUAL;
+  private readonly watchers = new Set<(camera: Camera) => void>();
   private nearby = "";
   private isStale = true;
   private painted = 0;
@@ -152,6 +153,13 @@ export class Stage {
     this.ask();
   }
 
+  /** Told where the camera is now, and whenever it moved; until the answer is called. */
+  watch(watcher: (camera: Camera) => void): () => void {
+    this.watchers.add(watcher);
+    watcher(this.camera);
+    return () => this.watchers.delete(watcher);
+  }
+
   /** There is more or less room. */
   resized(): void {
     if (this.anchor && !this.flight) this.camera = fit(this.anchor, this.width, this.height, this.closest);
@@ -227,6 +235,7 @@ export class Stage {
     }
     const { picture, width, height } = this;
     if (!picture || width === 0 || height === 0) return;
+    for (const watcher of this.watchers) watcher(this.camera);
     if (this.isMoving(now)) return this.shift();
     const depth = this.openFrom.filter((least) => this.camera.scale >= least).length;
     if (this.isStale || depth !== this.depth) {

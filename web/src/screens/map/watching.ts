@@ -31,7 +31,7 @@ export function watch(stage: Stage, keyed: Keyed, signal: AbortSignal): void {
   };
 
   on("pointerdown", (event) => {
-    if (event.button !== 0 || (event.target as HTMLElement).closest("button, a, input")) return;
+    if (event.button !== 0 || (event.target as HTMLElement).closest("button, a, input, svg")) return;
     [isDown, moved, [x, y]] = [true, 0, at(event)];
     host.setPointerCapture(event.pointerId);
   });
