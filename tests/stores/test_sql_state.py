@@ -604,6 +604,21 @@ def test_sqlite_is_asked_for_durability(tmp_path: Path) -> None:
     assert sqlite3.threadsafety >= 1
 
 
+def test_a_server_gives_up_a_writer_that_fell_silent(request: pytest.FixtureRequest) -> None:
+    """Where a network was away, the lock of the connection that was lost there is free in seconds, not in hours: the
+    server is told to look after the writing connection."""
+    server = request.getfixturevalue("postgres")
+    url = server.new_database()
+    engine = engines.writer(engines.url_of(url))
+    with engine.connect() as connection:
+        told = connection.exec_driver_sql(
+            "SELECT name FROM pg_settings WHERE name LIKE 'tcp_keepalives%%' AND source = 'session' ORDER BY name"
+        ).scalars()
+        assert list(told) == ["tcp_keepalives_count", "tcp_keepalives_idle", "tcp_keepalives_interval"]
+    engine.dispose()
+    server.drop(url)
+
+
 def test_who_lost_the_database_to_another_never_writes_again(request: pytest.FixtureRequest) -> None:
     """INVARIANT: nobody writes from what another process has overtaken: who lost the connection goes on only if nobody
     else opened the state meanwhile."""

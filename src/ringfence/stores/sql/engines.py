@@ -49,6 +49,9 @@ _PATIENT: dict[str, object] = {
     "tcp_user_timeout": 20_000,
 }
 """A server that fell silent is given up, and not waited for by the hour (PostgreSQL manual, 32.1.2)."""
+_NOTICED = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
+"""The server, too, gives up a writer that fell silent, with its lock: else nobody writes for hours, this process
+included, after a network was away (PostgreSQL manual, 20.3.2). Without a meaning on a local socket."""
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
 
 
@@ -170,7 +173,8 @@ def writer(url: str, claim: Claim | None = None) -> Engine:
     @event.listens_for(engine, "connect")
     def lock(connection: Any, _: object) -> None:
         try:
-            connection.execute(f"SET lock_timeout = {_PATIENCE_MS}")
+            for setting in (*_NOTICED, f"lock_timeout = {_PATIENCE_MS}"):
+                connection.execute(f"SET {setting}")
             connection.execute("SELECT pg_advisory_lock(%s)", (_WRITER_LOCK,))
         except connection.Error as error:
             connection.close()
