@@ -4,9 +4,9 @@ import { asApiError } from "../api/errors";
 import type { AuditEntry } from "../api/types";
 
 const CLASHES = new Set(["plan-changed", "labels-changed", "version-conflict", "changed-meanwhile", "mode-changed"]);
-/** What may change under a plan: policies, workloads, the inventory, profiles. What the controller does by itself is no one's. */
-const KINDS = /^(policy|workload|inventory|profile|demo)\./;
-const SLACK_MS = 30_000;
+/** What may change under a plan: policies in force, workloads, the inventory, ranges. What the controller does by itself is no one's. */
+const KINDS = /^(policy\.(publish|approve|rollback)|workload\..*|inventory\..*|profile\.ranges|demo\..*)$/;
+const SLACK_MS = 5000;
 const MOST = 5;
 
 export const isConflict = (error: unknown): boolean => error !== null && error !== undefined && CLASHES.has(asApiError(error).code);
