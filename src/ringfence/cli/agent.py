@@ -24,8 +24,11 @@ app = typer.Typer(
     epilog="Example: ringfence agent invite web --uses 20 --for 24h",
 )
 NameArgument = Annotated[str, typer.Argument(metavar="WORKLOAD", help="Its name or UUID.")]
-UsesOption = Annotated[int | None, typer.Option(min=1, help="So many hosts at most.")]
-ForOption = Annotated[str | None, typer.Option("--for", metavar="TIME", help="Good for so long, as in 24h or 7d.")]
+UsesOption = Annotated[int | None, typer.Option(min=1, help="So many hosts at most.", show_default="no limit")]
+ForOption = Annotated[
+    str | None,
+    typer.Option("--for", metavar="TIME", help="Good for so long, as in 24h or 7d.", show_default="until revoked"),
+]
 
 
 @fleet(app, "profile", epilog="Example: ringfence agent profile web --label app=shop --label role=web")

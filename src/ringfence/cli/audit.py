@@ -44,7 +44,7 @@ def audit(
 
 def _verify(session: Session, client: Client) -> int:
     checked = client.verify_audit()
-    said = f"{count(checked.entries, 'entry', 'entries')} in order, signed up to {checked.signed}"
+    said = f"{count(checked.entries, 'entry', 'entries')} in order, signed up to entry {checked.signed}"
     session.emit(checked, said)
     if checked.broken is not None:
         session.show_findings((checked.broken,))

@@ -175,7 +175,7 @@ class Containing:
                     audit.record(tx, at=now, actor=by.name, action="quarantine.end", subject=uuid, details={"why": why})
                 released += count
             if not released:
-                raise InputError("not-quarantined", "none of these is in quarantine", help="see `ringfence status`")
+                raise InputError("not-quarantined", "none of these is in quarantine", help="see `ringfence quarantine`")
             return released
 
         released = await self._state.write(work)
