@@ -67,9 +67,9 @@ class Workloads:
         foresee: Callable[[World, int, Mode | None], Foreseen],
         refused: Callable[[str], tuple[RefusedClaim, ...]] = lambda _: (),
     ) -> None:
-        """`refresh`: follow what the state says of some workloads; `world`: what is in force now; `foresee`: what a world
-        would do to the traffic of now and of so many days, everybody in one mode, or each in its own; `refused`: what a
-        host claims and does not get."""
+        """`refresh`: follow what the state says of some workloads; `world`: what is in force now; `foresee`: what a
+        world would do to the traffic of now and of so many days, everybody in one mode, or each in its own; `refused`:
+        what a host claims and does not get."""
         self._foresee, self._refused = foresee, refused
         self._state, self._reconciler, self._presence = state, reconciler, presence
         self._clock, self._is_online, self._refresh, self._world = clock, is_online, refresh, world
