@@ -31,7 +31,8 @@ FLAGS = (
 )  # fmt: skip
 SIZE = ViewportSize(width=1440, height=900)
 FIRST_S, FRAME_S = 2.0, 0.05
-ROUNDS = 4
+ROUNDS, SETTLING = 4, 10
+"""Turns of each page, and frames after a change of pages that do not count."""
 LEVELS = (1, 2)
 """Applications, and roles: what is drawn at the first picture, and all 10,000 edges."""
 _MAP = "[role=application]"
@@ -129,9 +130,8 @@ def measure(url: str, token: str, frames: int) -> list[Figure]:
                 bare.append(limit)
                 note = f"{told['painter']}, {told['lines']} lines of {told['edges']} edges"
                 figures += _frames(f"{kind}, level {told['level']}", times, note)
-        figures += _frames(
-            "the limit: an empty canvas", np.concatenate(bare), "cleared, nothing drawn; in turns with the map"
-        )
+        note = "cleared; in turns with the map"
+        figures += _frames("the limit: an empty canvas", np.concatenate(bare), note, target=None)
     return figures
 
 
@@ -141,6 +141,7 @@ def in_turns(page: Page, empty: Page, kind: str, frames: int) -> tuple[Any, Any]
     for _ in range(ROUNDS):
         for one, into in zip((page, empty), found, strict=True):
             one.bring_to_front()
+            frames_s(one, kind, SETTLING)
             into.append(frames_s(one, kind, frames // ROUNDS))
     page.bring_to_front()
     return np.concatenate(found[0]), np.concatenate(found[1])
