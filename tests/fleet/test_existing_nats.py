@@ -160,10 +160,14 @@ def no_callout(servers: NatsServers, _: Path) -> None:
     servers.edit("  auth_callout {", "  # auth_callout {")
 
 
+USERS = "jetstream: enabled, users: [ {"
+OPEN = "no_auth_user: guest\nserver_name:"
+
+
 def everybody(servers: NatsServers, folder: Path) -> None:
     no_callout(servers, folder)
-    servers.edit("jetstream: enabled, users: [ {", "jetstream: enabled, users: [ { user: guest, password: guest }, {")
-    servers.edit("server_name:", "no_auth_user: guest\nserver_name:")
+    servers.edit(USERS, f"{USERS} user: guest, password: guest }}, {{")
+    servers.edit("server_name:", OPEN)
 
 
 CASES: dict[str, Callable[[NatsServers, Path], None]] = {
@@ -196,6 +200,50 @@ def test_a_server_that_is_not_there_stops_the_start(
     monkeypatch.setattr(existing_bus, "PATIENCE_S", 0.5)
 
     assert refusal_by(servers(1), tmp_path / "c") == "bus-unreachable"
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["as written", "open"])
+def test_hosts_are_told_of_servers_that_were_proven(
+    servers: Callable[[int], NatsServers], tmp_path: Path, is_open: bool
+) -> None:
+    """One that was down at the start is looked at when it is there: named from then on, or, if it lets everybody in,
+    never."""
+    cluster = servers(3)
+    late = cluster.nodes[2]
+
+    async def told(is_late: bool) -> tuple[list[str], list[str], str]:
+        """Before and after the late one is there, and what is said of it."""
+        authority = Authority.open(tmp_path / "c" / "ca.json", trust_domain=DOMAIN, now=datetime.now(UTC))
+        where = tmp_path / "c" / "bus"
+        fabric = Fabric(where, authority, lambda *_: False, names=["localhost"], url=cluster.urls)
+        try:
+            await fabric.start()
+            before, code = list(fabric.urls), ""
+            if is_late:
+                await asyncio.to_thread(cluster.start, late)
+            try:
+                await fabric.prove_others()
+            except RingfenceError as error:
+                code = error.code
+            return before, list(fabric.urls), code
+        finally:
+            await fabric.stop()
+
+    cluster.start()
+    every = [node.url for node in cluster.nodes]
+    assert asyncio.run(told(is_late=False)) == (every, every, "")
+    cluster.kill(late)
+    if is_open:
+        open_to_all(cluster.folder(late) / "nats.conf")
+
+    assert asyncio.run(told(is_late=True)) == (
+        (every[:2], every[:2], "bus-open") if is_open else (every[:2], every, "")
+    )
+
+
+def open_to_all(path: Path) -> None:
+    text = path.read_text().replace("  auth_callout {", "  # auth_callout {").replace("server_name:", OPEN, 1)
+    path.write_text(text.replace(USERS, f"{USERS} user: guest, password: guest }}, {{", 1))
 
 
 @pytest.mark.parametrize(

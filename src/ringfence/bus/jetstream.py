@@ -55,6 +55,8 @@ _AT_ONCE = 32
 _IN_HAND = 1024
 """Messages of one subscription that are being answered or wait for those before them; others wait in the connection."""
 _RETRY_S = (1.0, 5.0, 30.0)
+_STREAM_THERE = 10058
+"""With other limits (nats-server, errors.json: JSStreamNameExistErr)."""
 _LOST = (OSError, nats.errors.Error, asyncio.TimeoutError, ValueError)
 
 
@@ -423,7 +425,9 @@ async def _open_store(client: Client, config: StreamConfig) -> None:
     jetstream = client.jetstream()
     try:
         await jetstream.add_stream(config)
-    except nats.js.errors.BadRequestError:  # it is there, with other limits
+    except nats.js.errors.BadRequestError as error:
+        if error.err_code != _STREAM_THERE:
+            raise
         await jetstream.update_stream(config)
 
 

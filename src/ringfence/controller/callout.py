@@ -59,7 +59,8 @@ class Callout:
         self._is_revoked = is_revoked
         self._account = account
         self.admitted = 0
-        self.refused = 0
+        self.awaited: set[str] = set()
+        """Names of connections that ought to be refused, and were not yet."""
 
     async def serve(self, bus: Bus) -> None:
         """Answer from now on."""
@@ -79,11 +80,10 @@ class Callout:
         except ValueError as error:
             _log.warning("a connection from `%s` is refused: %s", _host(request), error)
             given = {"error": str(error)}
-            self.refused += 1
+            self.awaited.discard(_name(request))
         except Exception:
             _log.exception("a connection is refused, because it could not be judged")
             given = {"error": "the controller cannot judge"}
-            self.refused += 1
         return self._response(request, given).encode()
 
     def _workload(self, request: dict[str, Any]) -> tuple[UUID, x509.Certificate]:
@@ -238,6 +238,10 @@ def _certificate(request: dict[str, Any]) -> x509.Certificate:
 
 def _host(request: dict[str, Any]) -> str:
     return str((request.get("client_info") or {}).get("host", "?"))
+
+
+def _name(request: dict[str, Any]) -> str:
+    return str((request.get("client_info") or {}).get("name", ""))
 
 
 def _encoded(data: bytes) -> str:

@@ -267,6 +267,7 @@ class Controller:
             lambda: self.loops.every("silence", 5.0, self._silence),
             lambda: self.loops.every("claims", 30.0, self._reconsider),
             lambda: self.loops.every("revoked hosts", SWEEP_S, self._show_out),
+            lambda: self.loops.every("bus servers", 60.0, self.fabric.prove_others),
             lambda: self.loops.every("retention", 3600.0, self._retain),
             lambda: self.loops.every("audit", 3600.0, self._sign_audit),
             lambda: self.loops.every("certificate", 3600.0, self._certify),

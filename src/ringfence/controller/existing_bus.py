@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -25,6 +26,7 @@ PATIENCE_S: Final = 30.0
 """How long servers may take to come up beside the controller."""
 _POLL_S: Final = 0.05
 _ENTER_S: Final = 12.0
+_ASK_S: Final = 3.0
 _OWN_WORDS: Final = "write its configuration with `ringfence nats-config`"
 _NOT_OURS: Final = (
     "certificate verify failed",
@@ -47,7 +49,7 @@ def replicas_on(servers: int) -> int:
 
 
 class ExistingBus:
-    """What is asked of the servers at a start."""
+    """What is asked of the servers at a start. `proven`: those that refused a stranger, on the controller's word."""
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class ExistingBus:
         callout: Callout,
     ) -> None:
         self._nodes, self._context, self._bus, self._system, self._callout = nodes, context, bus, system, callout
+        self.proven: tuple[Node, ...] = ()
 
     async def enter(self) -> None:
         """Return once the controller is in, with both of its keys. Raises RingfenceError `bus-unreachable`,
@@ -97,43 +100,62 @@ class ExistingBus:
             raise self._error("bus-unreachable", "does not answer", met[0], help_)
 
     async def _keeps(self) -> None:
-        """Whether JetStream is there, for the controller's account."""
+        """Whether JetStream is there, for the controller's account. Servers that lost one of theirs agree first."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        while True:
+            told = await self._told()
+            if not told.error:
+                return
+            if told.error.get("code") or asyncio.get_running_loop().time() > deadline:
+                help_ = f"turn JetStream on, for the account FLEET: {_OWN_WORDS}"
+                why = str(told.error.get("description", "no reason given"))
+                raise self._error("bus-not-keeping", "keeps no messages", why, help_)
+
+    async def _told(self) -> _Told:
         try:
-            told = msgspec.json.decode(await self._bus.request("$JS.API.INFO", b"", timeout_s=_ENTER_S), type=_Told)
+            return msgspec.json.decode(await self._bus.request("$JS.API.INFO", b"", timeout_s=_ASK_S), type=_Told)
         except (BusError, msgspec.DecodeError) as error:
-            told = _Told({"description": str(error)})
-        if told.error:
-            help_ = f"turn JetStream on, for the account FLEET: {_OWN_WORDS}"
-            why = str(told.error.get("description", "no reason given"))
-            raise self._error("bus-not-keeping", "keeps no messages", why, help_)
+            return _Told({"description": str(error)})
 
     async def prove(self) -> None:
         """Once the callout is answered: whoever it refuses stays outside, at each server that is up. Raises
-        RingfenceError `bus-open`, `bus-not-judged`, `bus-refused`."""
-        for node in self._nodes:
-            await self._is_guarded(node)
+        RingfenceError `bus-open`, `bus-not-judged`, `bus-refused`, `bus-unreachable`."""
+        await self.prove_others()
+        if not self.proven:
+            raise self._error("bus-unreachable", "does not answer", "it was in reach a moment ago", "start again")
         try:
             await Door(self._system).sweep(lambda uuid: False)
         except BusError as error:
             raise self._error("bus-refused", "does not say who is connected", str(error)) from error
 
-    async def _is_guarded(self, node: Node) -> None:
-        """The controller's certificate alone names no workload: it must be refused, and by the callout."""
-        before = self._callout.refused
+    async def prove_others(self) -> None:
+        """Those that were not up before, looked at again. Raises RingfenceError `bus-open`, `bus-not-judged`."""
+        for node in self._nodes:
+            if node not in self.proven and await self._is_guarded(node):
+                self.proven = tuple(one for one in self._nodes if one in self.proven or one == node)
+
+    async def _is_guarded(self, node: Node) -> bool:
+        """The controller's certificate alone names no workload: it must be refused, and by the callout. False: the
+        server is not up."""
+        name = f"stranger {secrets.token_hex(8)}"
+        self._callout.awaited.add(name)
         stranger = JetStreamBus(
-            Options((node.url,), self._context, "_INBOX", name="stranger", backoff=Backoff(_ENTER_S, _ENTER_S))
+            Options((node.url,), self._context, "_INBOX", name=name, backoff=Backoff(_ENTER_S, _ENTER_S))
         )
         stranger.start()
         try:
             await self._tried(stranger)
             if stranger.is_connected:
                 raise self._error("bus-open", f"lets in who has no right to, at `{node.url}`", "no callout decides")
-            if any(word in stranger.last_error.lower() for word in _NOT_LET_IN) and self._callout.refused == before:
+            if name not in self._callout.awaited:
+                return True
+            if any(word in stranger.last_error.lower() for word in _NOT_LET_IN):
                 message = f"does not ask the controller who may enter, at `{node.url}`"
                 raise self._error("bus-not-judged", message, stranger.last_error)
-            if self._callout.refused == before:
-                _log.warning("`%s` is not up, and not looked at: %s", node.url, stranger.last_error)
+            _log.info("`%s` is not up, and no host is told of it yet: %s", node.url, stranger.last_error)
+            return False
         finally:
+            self._callout.awaited.discard(name)
             await stranger.close()
 
     async def _tried(self, stranger: JetStreamBus) -> None:

@@ -120,12 +120,13 @@ class Fabric:
         self.bus = self._connection(CONTROLLER_INBOX, seeds.controller)
         self._system = self._connection("_INBOX", seeds.system)
         self.exit = Exit(Door(self._system))
+        self._existing = ExistingBus(self._nodes, self._context, self.bus, self._system, self.callout)
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Where agents connect."""
+        """Where agents connect; of servers that run already, those that were proven."""
         if self._nodes:
-            return tuple(node.url for node in self._nodes)
+            return tuple(node.url for node in self._existing.proven)
         port = self.server.port if self.server else 0
         return tuple(f"tls://{f'[{name}]' if ':' in name else name}:{port}" for name in self._names)
 
@@ -137,13 +138,13 @@ class Fabric:
         for connection in (self.bus, self._system):
             connection.start()
         if self._nodes:
-            await self._existing().enter()
+            await self._existing.enter()
         await self.bus.connected(timeout_s=_CONNECT_S)
         await self.bus.open_store(max_bytes=_STORE_BYTES, replicas=replicas_on(len(self._nodes)))
         await self.callout.serve(self.bus)
         await self.bus.flush()
         if self._nodes:
-            await self._existing().prove()
+            await self._existing.prove()
 
     async def stop(self) -> None:
         for connection in (self.bus, self._system):
@@ -152,11 +153,13 @@ class Fabric:
             await self.server.stop()
 
     def _connection(self, inbox: str, seed: str) -> JetStreamBus:
-        urls = self.urls if self._nodes else (f"tls://localhost:{self.server.port if self.server else 0}",)
+        urls = tuple(node.url for node in self._nodes) or (f"tls://localhost:{self.server.port if self.server else 0}",)
         return JetStreamBus(Options(urls, self._context, inbox, name="controller", nkey_seed=seed))
 
-    def _existing(self) -> ExistingBus:
-        return ExistingBus(self._nodes, self._context, self.bus, self._system, self.callout)
+    async def prove_others(self) -> None:
+        """Servers that were not up when this one started: hosts are told of them once they are proven. Raises
+        RingfenceError `bus-open`, `bus-not-judged`."""
+        await self._existing.prove_others()
 
     async def servers(self) -> tuple[int, int] | None:
         """How many of somebody else's servers answer, of how many; None: there is our own. Raises BusError."""
