@@ -161,6 +161,17 @@ class Grounds:
 
         return self._rows.get(key, read)
 
+    def latest(self, ground: Ground, now: int, hours: int) -> tuple[int, Conversations]:
+        """The traffic of the last hours, or of half as many until it fits: for who cannot ask for less. And how many."""
+        while hours:
+            try:
+                return hours, self.rows(ground, now - hours * HOUR_S, None)
+            except InputError as error:
+                if error.code != "too-much":
+                    raise
+            hours //= 2
+        return 0, self.rows(ground, now + HOUR_S, None)
+
     def judged(self, ground: Ground, rows: Conversations, as_mode: ModeName | None = None) -> Judgement:
         """What a ground says of every row."""
         mode = Mode.both(as_mode) if as_mode is not None else None

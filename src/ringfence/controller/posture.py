@@ -55,7 +55,7 @@ class Standing:
         return self._coverage.get((*key, hours), lambda: self._cover(ground, now, hours))
 
     def _cover(self, ground: Ground, now: int, hours: int) -> Coverage:
-        rows = self._grounds.rows(ground, now - hours * HOUR_S, None)
+        hours, rows = self._grounds.latest(ground, now, hours)
         if not ground.is_judging:
             total = int(rows.connections.sum())
             return Coverage(hours, total, 0, total, 0, 0, 0, 0)
@@ -101,8 +101,8 @@ class Standing:
         )
 
     def _seen(self, ground: Ground, segment: str, now: int) -> int:
-        """Workloads and addresses outside of a segment that connected to it in a week."""
-        rows = self._grounds.rows(ground, now - WEEK_H * HOUR_S, None)
+        """Workloads and addresses outside of a segment that connected to it in a week, or in as much of it as fits."""
+        _, rows = self._grounds.latest(ground, now, WEEK_H)
         inside = picked_ends(segment, rows.endpoints, ground.engine)
         sources = np.unique(rows.source[inside[rows.destination] & ~inside[rows.source]]).tolist()
         ends = (rows.endpoints[number] for number in sources)

@@ -29,24 +29,26 @@ class RuleUses:
 
     def __init__(self, grounds: Grounds) -> None:
         self._grounds = grounds
-        self._views: Kept[tuple[RuleView, ...]] = Kept(4)
+        self._views: Kept[tuple[int, tuple[RuleView, ...]]] = Kept(4)
 
     async def of(self, now: datetime, *, days: int, limit: int) -> RulesView:
         """Rules in force with their use in some days."""
-        views = await think(self._uses, int(now.timestamp()), days)
+        hours, views = await think(self._uses, int(now.timestamp()) // HOUR_S, days)
         unused = sum(not view.connections for view in views)
-        return RulesView(views[:limit], days, len(views), unused, max(0, len(views) - limit))
+        return RulesView(views[:limit], days, hours, len(views), unused, max(0, len(views) - limit))
 
-    def _uses(self, now: int, days: int) -> tuple[RuleView, ...]:
+    def _uses(self, hour: int, days: int) -> tuple[int, tuple[RuleView, ...]]:
         ground = self._grounds.now()
-        since = (now // HOUR_S - days * DAY_H) * HOUR_S
-        key = (ground.number, self._grounds.flows.revision, since)
-        return self._views.get(key, lambda: tuple(sorted(self._judged(ground, since), key=_by_slack)))
 
-    def _judged(self, ground: Ground, since: int) -> Iterable[RuleView]:
+        def make() -> tuple[int, tuple[RuleView, ...]]:
+            hours, rows = self._grounds.latest(ground, hour * HOUR_S, days * DAY_H)
+            return hours, tuple(sorted(self._judged(ground, rows), key=_by_slack))
+
+        return self._views.get((ground.number, self._grounds.flows.revision, hour, days), make)
+
+    def _judged(self, ground: Ground, rows: Conversations) -> Iterable[RuleView]:
         if not ground.rules:
             return ()
-        rows = self._grounds.rows(ground, since, None)
         rule = self._grounds.judged(ground, rows).rule
         who = _numbers(rows)
         order = np.argsort(rule, kind="stable")

@@ -504,6 +504,7 @@ class Coverage(msgspec.Struct, frozen=True):
     """Connections of a stretch of time by what policy says of them now."""
 
     hours: int
+    """Fewer than a day, or a week, where all of it does not fit into memory."""
     connections: int
     covered: int
     """A rule speaks of them, or they are essential."""
@@ -811,6 +812,9 @@ class RulesView(msgspec.Struct, frozen=True):
 
     rules: tuple[RuleView, ...]
     days: int
+    """As asked."""
+    hours: int
+    """Of traffic that was looked at: fewer where all of it does not fit into memory."""
     total: int
     unused: int
     truncated: int
