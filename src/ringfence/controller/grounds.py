@@ -162,7 +162,7 @@ class Grounds:
         return self._rows.get(key, read)
 
     def latest(self, ground: Ground, now: int, hours: int) -> tuple[int, Conversations]:
-        """The traffic of the last hours, or of half as many until it fits: for who cannot ask for less. And how many."""
+        """The traffic of the last hours, or of half as many until it fits: for who cannot ask for less."""
         while hours:
             try:
                 return hours, self.rows(ground, now - hours * HOUR_S, None)
