@@ -305,6 +305,10 @@ _CONTROLLER = {
     ),
     "unknown-level": Code("there is no such level of quarantine", "use one of those that are named"),
     "bad-exception": Code("what is to pass a quarantine cannot be read", "write it like `role=forensics tcp/22 in`"),
+    "weaker-than": Code(
+        "a quarantine in force would end earlier, or let more pass",
+        "say that it is meant with --replace, or release it",
+    ),
     "not-quarantined": Code("none of the workloads is in quarantine", "see `ringfence quarantine`"),
     "still-connected": Code(
         "a host was revoked, and its connection is not known to have ended", "look again in a few seconds"

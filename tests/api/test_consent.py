@@ -103,6 +103,30 @@ def test_a_release_is_asked_about_however_many_a_selector_picks(fleet: Fleet, mo
     assert fleet.ring("release", "app=shop", *WHY, "--yes").exit_code == 0
 
 
+def test_yes_is_no_yes_to_a_weaker_quarantine(fleet: Fleet) -> None:
+    """Habit ends no quarantine earlier: the refusal names it, a plan says what becomes weaker, --replace means it and
+    the answer says what it replaced. One that is no weaker needs nothing."""
+    (old,) = fleet.client.quarantine(api.Contain(("web",), "for good"))
+    shorter = ("quarantine", "web", "--no-wait", "--for", "1m", *WHY, "--yes")
+
+    refused, document = fleet.ring(*shorter), fleet.ring(*shorter, "--json")
+    assert (refused.exit_code, document.exit_code) == (2, 2), refused.output
+    assert "error[weaker-than]" in refused.stderr
+    assert old.id in " ".join(refused.stderr.split())
+    assert json.loads(document.stdout)["error"] == "weaker-than"
+    assert [one.id for one in fleet.client.quarantines()] == [old.id]
+    plan = fleet.client.plan_quarantine(api.Contain(("web",), "", for_s=60))
+    assert ([one.id for one in plan.replaces], plan.weakened) == ([old.id], 1)
+
+    meant = fleet.ring(*shorter, "--replace", "--json")
+    (new,) = json.loads(meant.stdout)
+    assert [one["id"] for one in new["replaces"]] == [old.id]
+    longer = fleet.ring("quarantine", "web", "--no-wait", *WHY)
+    assert "weaker" not in longer.stderr
+    assert new["id"] in longer.stderr
+    fleet.client.release(api.Release(("web",), "a test"))
+
+
 @pytest.mark.parametrize("what", ["token", "invitation"])
 def test_what_lets_people_and_hosts_in_is_not_ended_by_accident(fleet: Fleet, what: str) -> None:
     """A token or an invitation: refused without --yes, ended with it."""

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,9 +19,19 @@ from ringfence.controller.containing import Contained, Containing
 from ringfence.controller.desired import News
 from ringfence.controller.estate import inputs_of, quarantines_of, read_estate
 from ringfence.controller.reconcile import Reconciler
+from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.net.address import parse_address
-from ringfence.ports.state import AuditEntry, Change, LeaseRecord, QuarantineRecord, StateError, Where, WorkloadRecord
+from ringfence.ports.state import (
+    AuditEntry,
+    Change,
+    LeaseRecord,
+    QuarantineRecord,
+    StateError,
+    Where,
+    WorkloadRecord,
+    WrittenException,
+)  # fmt: skip
 from ringfence.stores.sql import SqlState
 from ringfence.wire.messages import Isolations, Realised
 
@@ -176,8 +187,62 @@ def test_isolated_anew_is_isolated_no_less(tmp_path: Path) -> None:
     async def story(estate: Estate) -> None:
         await estate.quarantine("u-bad")
         await estate.lease(host("bad", 9))
-        await estate.containing.quarantine(["u-bad"], why="worm", by=BY, level="forensics")
+        await estate.containing.quarantine(["u-bad"], why="worm", by=BY, level="forensics", replace=True)
         assert estate.isolated == {1, 9}
+
+    run(tmp_path, story)
+
+
+HOUR = timedelta(hours=1)
+SSH = WrittenException("role=forensics", "tcp/22", "in")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "weaker"),
+    [
+        ({}, {"lasts": HOUR}, ["ends at 2026-03-03 01:00:00Z, not only when it is released"]),
+        ({"lasts": 2 * HOUR}, {"lasts": HOUR}, ["ends at 2026-03-03 01:00:00Z, not at 2026-03-03 02:00:00Z"]),
+        ({}, {"level": "forensics"}, ["lets pass role=forensics tcp/22 in"]),
+        ({"lasts": HOUR}, {"allow": (SSH,)}, ["lets pass role=forensics tcp/22 in"]),
+        ({"level": "forensics"}, {"allow": (SSH,)}, []),
+        ({"level": "patch", "lasts": HOUR}, {"lasts": HOUR}, []),
+        ({"lasts": HOUR}, {"lasts": 2 * HOUR}, []),
+        ({"lasts": HOUR}, {}, []),
+    ],
+)
+def test_a_quarantine_is_weakened_only_by_who_says_so(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], weaker: list[str]
+) -> None:
+    """INVARIANT: an earlier end or one more exception is refused, and changes nothing of anybody, unless it is said to
+    be meant; stronger and longer is not. The plan says the same; what is replaced is told and audited."""
+
+    async def story(estate: Estate) -> None:
+        (old,) = await estate.containing.quarantine(["u-bad"], why="worm", by=BY, **first)
+        (planned,) = (await estate.containing.plan(["u-bad", "u-db"], **second)).replaces
+        assert (planned.id, planned.by, planned.why, list(planned.weaker)) == (old.record.id, "ann", "worm", weaker)
+        if weaker:
+            with pytest.raises(InputError, match=old.record.id) as refused:
+                await estate.containing.quarantine(["u-db", "u-bad"], why="habit", by=BY, **second)
+            assert refused.value.code == "weaker-than"
+            assert [one.id for one in await estate.containing.live()] == [old.record.id]
+        how = {**second, "replace": bool(weaker)}
+        (new,) = await estate.containing.quarantine(["u-bad"], why="meant", by=BY, **how)
+        assert new.replaces == (planned,)
+        assert [one.id for one in await estate.containing.live()] == [new.record.id]
+        entries = await estate.state.read(lambda view: view.find(AuditEntry, Where("action", "quarantine.begin")))
+        assert [old.record.id in one.details and '"replaces"' in one.details for one in entries] == [False, True]
+
+    run(tmp_path, story)
+
+
+def test_a_quarantine_that_is_over_is_replaced_by_any(tmp_path: Path) -> None:
+    """What ended by itself is in nobody's way, and is not called replaced."""
+
+    async def story(estate: Estate) -> None:
+        await estate.quarantine("u-bad", lasts=2 * HOUR)
+        estate.now += 3 * HOUR
+        (new,) = await estate.containing.quarantine(["u-bad"], why="again", by=BY, level="patch", lasts=HOUR)
+        assert new.replaces == ()
 
     run(tmp_path, story)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 from litestar import Response, Router, get, post
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
@@ -25,18 +26,23 @@ async def quarantines(
 
 @post("/quarantines/plan", opt=needs("read"), status_code=HTTP_200_OK, summary="Whom an isolation would hit.")
 async def plan_quarantine(desk: Desk, data: JSONBody[Contain]) -> ContainPlanned:
-    return await desk.containing.plan(desk.workloads.pick(data.workloads))
+    uuids = desk.workloads.pick(data.workloads)
+    return await desk.containing.plan(uuids, level=data.level, allow=data.allow, lasts=_lasts(data))
 
 
 @post("/quarantines", opt=needs("quarantine"), summary="Isolate workloads, now.")
 async def quarantine(desk: Desk, who: Who, data: JSONBody[Contain]) -> list[ContainedView]:
-    lasts = timedelta(seconds=data.for_s) if data.for_s is not None else None
     uuids = desk.workloads.pick(data.workloads)
-    made = await desk.containing.quarantine(
-        uuids, why=data.why, by=who, level=data.level, allow=data.allow, lasts=lasts
+    begun = await desk.containing.quarantine(
+        uuids, why=data.why, by=who, level=data.level, allow=data.allow, lasts=_lasts(data), replace=data.replace
     )
-    ids = {one.id for one in made}
-    return [one for one in await _standing(desk) if one.id in ids]
+    replaces = {one.record.id: one.replaces for one in begun}
+    found = [one for one in await _standing(desk) if one.id in replaces]
+    return [msgspec.structs.replace(one, replaces=replaces[one.id]) for one in found]
+
+
+def _lasts(asked: Contain) -> timedelta | None:
+    return timedelta(seconds=asked.for_s) if asked.for_s is not None else None
 
 
 @post("/quarantines/release", opt=needs("release"), status_code=HTTP_200_OK, summary="End quarantines.")

@@ -46,6 +46,7 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "plan-changed": 409,
         "proposal-decided": 409,
         "workload-quarantined": 409,
+        "weaker-than": 409,
         "not-quarantined": 409,
         "alert-closed": 409,
         "no-rollout": 409,

@@ -8,13 +8,13 @@ from typing import Annotated, cast
 import msgspec
 import typer
 
-from ringfence.cli.consent import WhyOption, YesOption, confirm, reason
-from ringfence.cli.fleet_words import contained_words, hit_words, released_words
+from ringfence.cli.consent import WhyOption, YesOption, confirm, is_somebody_there, reason
+from ringfence.cli.fleet_words import contained_words, hit_words, released_words, replaced_words
 from ringfence.cli.remote import WorkloadsArgument, fleet, parse_duration
 from ringfence.cli.session import CLEAN, FINDINGS, Session
 from ringfence.cli.tables import count
 from ringfence.client.client import Client
-from ringfence.core.errors import InputError
+from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.workload import Direction
 from ringfence.ports.state import WrittenException
 from ringfence.wire.api import Contain, ContainedView, Release
@@ -43,6 +43,9 @@ def quarantine(
         list[str] | None, typer.Option(metavar="'PEER SERVICE in|out'", help="What passes besides.")
     ] = None,
     lasts: Annotated[str | None, typer.Option("--for", metavar="TIME", help="It ends by itself then.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also where a quarantine in force becomes shorter or weaker by it.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is verified, or 20 s.")] = True,
     plan: Annotated[bool, typer.Option("--plan", help="Show whom it would hit, change nothing.")] = False,
     yes: YesOption = False,
@@ -50,23 +53,42 @@ def quarantine(
     """Isolate workloads, now, on themselves and on every peer; whatever the policies say.
 
     Workloads that are named are isolated without a question. A selector that picks several says how many, and asks, or
-    needs --yes. Exit 1 while one is not verified: read back on the host itself and on every peer. Who is unreachable is
-    named.
+    needs --yes. One that is in quarantine already is isolated anew; what would end earlier or let more pass is asked
+    about, or needs --replace: --yes does not answer that. Exit 1 while one is not verified: read back on the host
+    itself and on every peer. Who is unreachable is named.
     """
     if workloads:
         for_s = int(parse_duration(lasts).total_seconds()) if lasts else None
-        asked = Contain(tuple(workloads), why, level, tuple(map(_exception, allow or ())), for_s)
+        asked = Contain(tuple(workloads), why, level, tuple(map(_exception, allow or ())), for_s, replace)
         if plan:
             hit = client.plan_quarantine(asked)
             session.emit(hit, *hit_words(hit))
             return CLEAN
         asked = msgspec.structs.replace(asked, why=reason(session, why, "a quarantine"))
         _ask_about_many(session, client, asked, yes=yes)
-        found = _verified(client, client.quarantine(asked), wait_s=_WAIT_S if wait else 0.0)
+        begun = _begun(session, client, asked)
+        for line in replaced_words([old for one in begun for old in one.replaces]):
+            session.say(line)
+        found = _verified(client, begun, wait_s=_WAIT_S if wait else 0.0)
     else:
         found = client.quarantines()
     session.emit(found, contained_words(found) if found else "nobody is in quarantine")
     return CLEAN if all(one.is_verified for one in found) else FINDINGS
+
+
+def _begun(session: Session, client: Client, asked: Contain) -> list[ContainedView]:
+    """Isolated; who would weaken what is in force says that they mean it. Raises InputError `weaker-than`,
+    `not-confirmed`."""
+    try:
+        return client.quarantine(asked)
+    except RingfenceError as error:
+        if error.code != "weaker-than" or not is_somebody_there(session):
+            raise
+    hit = client.plan_quarantine(asked)
+    for line in replaced_words(hit.replaces):
+        session.say(line)
+    confirm(session, f"weaken {count(hit.weakened, 'quarantine')} in force?", yes=False)
+    return client.quarantine(msgspec.structs.replace(asked, replace=True))
 
 
 def _ask_about_many(session: Session, client: Client, asked: Contain, *, yes: bool) -> None:
@@ -82,10 +104,11 @@ def _ask_about_many(session: Session, client: Client, asked: Contain, *, yes: bo
 
 def _verified(client: Client, found: list[ContainedView], *, wait_s: float) -> list[ContainedView]:
     """The same quarantines, once all that are heard read them back, or time is up."""
-    ids, end = {one.id for one in found}, time.monotonic() + wait_s
+    replaces, end = {one.id: one.replaces for one in found}, time.monotonic() + wait_s
     while any(one.state == "pending" for one in found) and time.monotonic() < end:
         time.sleep(_POLL_S)
-        found = [one for one in client.quarantines() if one.id in ids]
+        now = [one for one in client.quarantines() if one.id in replaces]
+        found = [msgspec.structs.replace(one, replaces=replaces[one.id]) for one in now]
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from rich.console import RenderableType
@@ -226,8 +226,19 @@ def hit_words(hit: api.ContainPlanned) -> list[RenderableType]:
         out.append(Text(said, "yellow"))
     again = sum(one.is_isolated for one in hit.workloads)
     if again:
-        out.append(f"{again:,}{least} of them isolated already: anew, as asked now")
+        out += [f"{again:,}{least} of them isolated already: anew, as asked now", *replaced_words(hit.replaces)]
     return [*out, f"{count(hit.peers, 'other host')} would drop what goes to and comes from them"]
+
+
+def replaced_words(found: Sequence[api.Replaced]) -> list[RenderableType]:
+    """Quarantines whose place another takes, and what of them becomes shorter or weaker."""
+    out: list[RenderableType] = []
+    for one in found[:_SHOWN]:
+        until = f"until {say_time(one.until)}" if one.until else "without end"
+        line = f"in the place of {one.id} of {one.name} ({one.level}, {until}, by {one.by}: {one.why})"
+        weaker = f": weaker: {', '.join(one.weaker)}" if one.weaker else ""
+        out.append(Text(line + weaker, "yellow" if weaker else ""))
+    return [*out, f"and {len(found) - _SHOWN:,} more"] if len(found) > _SHOWN else out
 
 
 def released_words(found: Iterable[api.ContainedView]) -> RenderableType:

@@ -18,11 +18,12 @@ from ringfence.controller import audit
 from ringfence.controller.access import Principal
 from ringfence.controller.estate import exception_of, quarantines_of, read_workload
 from ringfence.controller.reconcile import Reconciler
+from ringfence.controller.replacing import demand_no_weaker, replaced
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.intent.isolate import bound_addresses
 from ringfence.ports.state import CONTESTED, Change, LeaseRecord, QuarantineRecord, State, View, Where, WrittenException
-from ringfence.wire.api import ContainPlanned, Hit
+from ringfence.wire.api import ContainPlanned, Hit, Replaced
 from ringfence.wire.messages import Assignment, Realised
 
 _MOST_HIT = 1000
@@ -86,6 +87,13 @@ class Contained(msgspec.Struct, frozen=True):
         return self.state == "verified"
 
 
+class Begun(msgspec.Struct, frozen=True):
+    """A quarantine that began, and whose place it took."""
+
+    record: QuarantineRecord
+    replaces: tuple[Replaced, ...] = ()
+
+
 class Containing:
     """Quarantines of an estate."""
 
@@ -104,53 +112,81 @@ class Containing:
         level: str = "isolate",
         allow: tuple[WrittenException, ...] = (),
         lasts: timedelta | None = None,
-    ) -> tuple[QuarantineRecord, ...]:
-        """Isolate workloads (UUIDs), now. One that is isolated already is isolated anew.
+        replace: bool = False,
+    ) -> tuple[Begun, ...]:
+        """Isolate workloads (UUIDs), now. One that is isolated already is isolated anew, and only with `replace` for
+        shorter or weaker: otherwise all are left as they are.
 
         Raises AccessError `not-allowed`, `outside-scope`, InputError `no-reason`, `unknown-level`, `unknown-workload`,
-        `bad-exception`.
+        `bad-exception`, `weaker-than`.
         """
         by.demand("quarantine")
         audit.demand_reason(why, "a quarantine")
-        if level not in LEVELS:
-            raise InputError("unknown-level", f"there is no level `{level}`", help=f"levels: {', '.join(LEVELS)}")
-        exceptions = (*LEVELS[level], *allow)
-        for exception in exceptions:
-            exception_of(exception)
+        exceptions = _exceptions(level, allow)
         now = self._clock()
         until = now + lasts if lasts is not None else None
         wanted = sorted(set(workloads))
 
-        def work(tx: Change) -> list[QuarantineRecord]:
-            records = []
-            for uuid in wanted:
-                workload = _known(read_workload(tx, uuid), uuid)
-                by.demand_workload("quarantine", workload.labels)
-                bound = bound_addresses(_own(tx, workload), *(one.addresses for one in _live(tx, now, uuid)))
-                _release(tx, uuid, by.name, now)
-                records.append(
-                    QuarantineRecord(secrets.token_hex(6), uuid, level, why, by.name, now, exceptions, bound, until)
-                )
-                details = {"id": records[-1].id, "level": level, "why": why, "until": until, "allow": exceptions}
-                audit.record(tx, at=now, actor=by.name, action="quarantine.begin", subject=uuid, details=details)
-            tx.add(*records)
-            return records
+        def begin(tx: Change, workload: Workload) -> Begun:
+            uuid, held = workload.uuid, _live(tx, now, workload.uuid)
+            replaces = tuple(replaced(one, workload.name, exceptions=exceptions, until=until) for one in held)
+            bound = bound_addresses(_own(tx, workload), *(one.addresses for one in held))
+            _release(tx, uuid, by.name, now)
+            record = QuarantineRecord(secrets.token_hex(6), uuid, level, why, by.name, now, exceptions, bound, until)
+            details = {"id": record.id, "level": level, "why": why, "until": until, "allow": exceptions}
+            told = {**details, "replaces": replaces} if replaces else details
+            audit.record(tx, at=now, actor=by.name, action="quarantine.begin", subject=uuid, details=told)
+            return Begun(record, replaces)
 
-        records = await self._state.write(work)
+        def work(tx: Change) -> tuple[Begun, ...]:
+            found = [_known(read_workload(tx, uuid), uuid) for uuid in wanted]
+            for workload in found:
+                by.demand_workload("quarantine", workload.labels)
+            begun = tuple(begin(tx, workload) for workload in found)
+            if not replace:
+                demand_no_weaker([one for each in begun for one in each.replaces])
+            tx.add(*(one.record for one in begun))
+            return begun
+
+        begun = await self._state.write(work)
         await self._apply()
         self.on_begun()
-        return tuple(records)
+        return begun
 
-    async def plan(self, workloads: Iterable[str]) -> ContainPlanned:
-        """Whom an isolation of workloads (UUIDs) would hit, those that are isolated first: a release goes by them.
-        Nothing is changed."""
+    async def plan(
+        self,
+        workloads: Iterable[str],
+        *,
+        level: str = "isolate",
+        allow: tuple[WrittenException, ...] = (),
+        lasts: timedelta | None = None,
+    ) -> ContainPlanned:
+        """Whom an isolation of workloads (UUIDs) would hit, those that are isolated first: a release goes by them; and
+        whose place it would take. Nothing is changed. Raises InputError `unknown-level`, `bad-exception`."""
+        exceptions = _exceptions(level, allow)
+        until = self._clock() + lasts if lasts is not None else None
         inputs, hosts = self._reconciler.inputs, self._assignments()
-        isolated = {record.workload for record in await self.live()}
-        wanted = set(workloads)
+        wanted, live = set(workloads), await self.live()
+        isolated = {record.workload for record in live}
+        names = {w.uuid: w.name for w in inputs.inventory.workloads if w.uuid in wanted & isolated}
+        replaces = sorted(
+            (
+                replaced(one, names[one.workload], exceptions=exceptions, until=until)
+                for one in live
+                if one.workload in names
+            ),
+            key=lambda one: (not one.weaker, one.name),
+        )
         found = (w for w in inputs.inventory.workloads if w.uuid in wanted)
         hit = (Hit(w.name, w.has_agent, w.uuid in isolated) for w in found)
         named = sorted(hit, key=lambda one: (not one.is_isolated, one.has_agent, one.name))
-        return ContainPlanned(tuple(named[:_MOST_HIT]), len(named), len(hosts.keys() - wanted))
+        return ContainPlanned(
+            tuple(named[:_MOST_HIT]),
+            len(named),
+            len(hosts.keys() - wanted),
+            replaces=tuple(replaces[:_MOST_HIT]),
+            weakened=sum(bool(one.weaker) for one in replaces),
+        )
 
     def _assignments(self) -> dict[str, Assignment]:
         """By UUID, of those whose host runs an agent: the others never read anything back."""
@@ -243,6 +279,16 @@ def _state(said: Realised | None, revision: int, *, is_heard: bool) -> HostState
 def _by_urgency(check: HostCheck) -> tuple[str, str]:
     """Those that are heard, and have yet to, first."""
     return check.state, check.name
+
+
+def _exceptions(level: str, allow: tuple[WrittenException, ...]) -> tuple[WrittenException, ...]:
+    """What passes. Raises InputError `unknown-level`, `bad-exception`."""
+    if level not in LEVELS:
+        raise InputError("unknown-level", f"there is no level `{level}`", help=f"levels: {', '.join(LEVELS)}")
+    exceptions = (*LEVELS[level], *allow)
+    for exception in exceptions:
+        exception_of(exception)
+    return exceptions
 
 
 def _live(view: View, now: datetime, *workloads: str) -> tuple[QuarantineRecord, ...]:

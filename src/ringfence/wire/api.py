@@ -606,6 +606,22 @@ class Contain(_Asked, frozen=True):
     level: str = "isolate"
     allow: tuple[WrittenException, ...] = ()
     for_s: Seconds | None = None
+    replace: bool = False
+    """Also where a quarantine in force becomes shorter or weaker by it; refused with `weaker-than` otherwise."""
+
+
+class Replaced(msgspec.Struct, frozen=True):
+    """A quarantine in force whose place another takes."""
+
+    id: str
+    workload: str
+    name: str
+    level: str
+    why: str
+    by: str
+    until: datetime | None
+    weaker: tuple[str, ...] = ()
+    """What becomes shorter or weaker, in words; empty: nothing does."""
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -626,6 +642,10 @@ class ContainPlanned(msgspec.Struct, frozen=True):
     total: int
     peers: int
     """Hosts with an agent that would drop what goes to and comes from them."""
+    replaces: tuple[Replaced, ...] = ()
+    """Quarantines in force whose place it would take, those that would be weakened first; at most a thousand."""
+    weakened: int = 0
+    """So many of them, all counted, would become shorter or weaker."""
 
 
 class Release(_Asked, frozen=True):
@@ -664,6 +684,8 @@ class ContainedView(msgspec.Struct, frozen=True):
     """Hosts of which nothing is known, the isolated one included."""
     pending: tuple[HostCheckView, ...] = ()
     """The peers that did not read it back, those that are heard first; no more than a thousand."""
+    replaces: tuple[Replaced, ...] = ()
+    """Whose place it took. Told as it begins; later the audit log has it."""
 
 
 # ---- alerts, audit, evidence ----------------------------------------------------------------------------------------
