@@ -216,3 +216,33 @@ def test_entries_of_many_writers_are_one_chain(place: str | Path) -> None:
     checked = asyncio.run(go())
 
     assert (checked.broken, checked.entries) == (None, 60)
+
+
+def test_the_end_is_signed_soon_and_once_a_burst(place: str | Path) -> None:
+    """A log nobody adds to any more is signed at the second look; one that grows all the time is signed, too; what is
+    signed is not looked at twice."""
+
+    async def work() -> tuple[list[bool], list[bool], list[bool]]:
+        signer = audit.Signer()
+        async with opened(place) as state:
+
+            async def looks(times: int, *, is_growing: bool) -> list[bool]:
+                out = []
+                for _ in range(times):
+                    if is_growing:
+                        await state.write(tell(1))
+                    out.append(await state.read(signer.is_due))
+                return out
+
+            empty = await looks(2, is_growing=False)
+            growing = await looks(8, is_growing=True)
+            signer.signed(8)
+            await state.write(tell(9))
+            quiet = await looks(2, is_growing=False)
+            signer.signed(9)
+            return empty, growing, quiet + await looks(2, is_growing=False)
+
+    empty, growing, quiet = asyncio.run(work())
+    assert empty == [False, False]
+    assert growing == [False] * 7 + [True]
+    assert quiet == [False, True, False, False]

@@ -54,7 +54,7 @@ async def resolve(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[Handle
 
 @get("/events", opt=needs("read"), summary="Violations and alerts as they come (server-sent events).")
 async def events(desk: Desk, request: Request[Any, Any, Any]) -> ServerSentEvent:
-    """It ends with the token or session it was asked with."""
+    """It ends with the token or session it was asked with, and when the controller stops."""
     return ServerSentEvent(_told(desk.attending, request))
 
 

@@ -1,6 +1,7 @@
 """The API and the web UI on the controller's own event loop, over TLS 1.3.
 
-INVARIANT: requests that were begun are finished before the controller is stopped.
+INVARIANT: a stop takes seconds, whoever is connected: event streams end at once, answers under way have a grace, and
+what outstays it is cut off. So whoever asked knows: an answer cut off is never taken for a whole one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -19,7 +21,10 @@ from ringfence.api.web import Web
 from ringfence.controller.controller import Controller
 from ringfence.core.errors import RingfenceError
 
-_GRACE_S = 5
+_GRACE_S = 1.5
+"""For answers under way, and for clients to say goodbye."""
+_FORCED_S = 3
+"""uvicorn's own limit, which is reached by what takes no cancelling only."""
 _BACKLOG = 2048
 
 
@@ -55,6 +60,33 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Requests:
+    """The requests under way, as ASGI 3.0 tells of them."""
+
+    def __init__(self, answers: Web) -> None:
+        self._answers = answers
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_over = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._answers(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._is_over:
+                raise
+        finally:
+            self._tasks.discard(task)
+
+    def end(self) -> None:
+        """Those that are left, without a word: their connections are gone."""
+        self._is_over = True
+        for task in tuple(self._tasks):
+            task.cancel()
+
+
 class Api:
     """The HTTP server of one controller."""
 
@@ -63,15 +95,17 @@ class Api:
         self._context = context_of(controller.fabric.own)
         self._own = controller.fabric.own
         controller.on_certificate = self._renewed
+        self._end_streams = controller.attending.end
+        self._requests = _Requests(Web(app_of(controller)))
         config = uvicorn.Config(
-            Web(app_of(controller)),
+            self._requests,
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             lifespan="off",
             ws="none",
-            timeout_graceful_shutdown=_GRACE_S,
+            timeout_graceful_shutdown=_FORCED_S,
             ssl_context_factory=lambda *_: self._context,
         )
         self._server = _Server(config)
@@ -96,8 +130,21 @@ class Api:
             await asyncio.sleep(0.005)
 
     async def stop(self) -> None:
-        """Finish what was begun, for some seconds."""
+        """Finish what was begun, for a moment."""
+        self._end_streams()
         self._server.should_exit = True
         if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_GRACE_S)
+            await self._cut()
             await self._task
         self._listening.close()
+
+    async def _cut(self) -> None:
+        """Connections first: an answer that ends with its connection is not taken for a whole one."""
+        for connection in tuple(self._server.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        await asyncio.sleep(0)  # they hear of it
+        await asyncio.sleep(0)
+        self._requests.end()

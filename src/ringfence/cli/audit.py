@@ -45,6 +45,8 @@ def audit(
 def _verify(session: Session, client: Client) -> int:
     checked = client.verify_audit()
     said = f"{count(checked.entries, 'entry', 'entries')} in order, signed up to entry {checked.signed}"
+    if checked.is_intact and checked.signed < checked.entries:
+        said += "; the rest is signed some seconds after the last change"
     session.emit(checked, said)
     if checked.broken is not None:
         session.show_findings((checked.broken,))

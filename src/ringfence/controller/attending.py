@@ -32,7 +32,7 @@ class Listener:
     """One who follows."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Event] = asyncio.Queue(_WAITING)
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(_WAITING)
         self._lost = 0
 
     def put(self, event: Event) -> None:
@@ -42,8 +42,14 @@ class Listener:
         except asyncio.QueueFull:
             self._lost += 1
 
-    async def next(self) -> Event:
-        """The next event; that nothing happened, after a while."""
+    def end(self) -> None:
+        """Nothing more comes, and what waits is not waited for."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)
+
+    async def next(self) -> Event | None:
+        """The next event; that nothing happened, after a while; None: no more come."""
         try:
             async with asyncio.timeout(_BEAT_S):
                 return await self._queue.get()
@@ -63,6 +69,7 @@ class Attending:
     ) -> None:
         self._state, self._watching, self._clock, self._inventory = state, watching, clock, inventory
         self._listeners: set[Listener] = set()
+        self._is_over = False
         watching.listeners.add(self._on_violation)
         watching.teller.on_stored = self._on_alerts
 
@@ -134,10 +141,16 @@ class Attending:
             self._listeners.discard(listener)
 
     async def follow(self) -> AsyncIterator[Event]:
-        """Every event, for as long as somebody asks for the next."""
+        """Every event, for as long as somebody asks for the next, and until the controller stops."""
         with self.listening() as listener:
-            while True:
-                yield await listener.next()
+            while not self._is_over and (event := await listener.next()) is not None:
+                yield event
+
+    def end(self) -> None:
+        """The controller stops: who follows is told no more, now."""
+        self._is_over = True
+        for listener in tuple(self._listeners):
+            listener.end()
 
     def _on_violation(self, violation: Violation, occurrence: Occurrence) -> None:
         if self._listeners:

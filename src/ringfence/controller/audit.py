@@ -6,6 +6,8 @@ INVARIANT: an entry's hash is SHA-256 of the canonical JSON of everything else i
 included; the first one's `previous` is GENESIS. So an entry that is edited, deleted, moved or put in breaks the chain
 there; a chain that was made anew or cut short disagrees with a signed head.
 
+Its end is signed some seconds after the last change (`Signer`), every hour, and when a controller stops.
+
 Whoever can write the database and cut off the heads as well is found only by a head kept elsewhere: `verify` takes one
 as `witness`.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from typing import Final
 
 import msgspec
 from nacl.exceptions import BadSignatureError
@@ -26,6 +29,10 @@ from ringfence.ports.state import AuditEntry, AuditHead, Change, View, Where
 from ringfence.wire.envelope import key_id
 
 GENESIS = "0" * 64
+LOOK_S: Final = 4.0
+"""How often to see whether the log has grown: what was written is signed within two looks, where nothing follows."""
+_MOST_LOOKS: Final = 8
+"""A log that grows all the time is signed as often."""
 _PAGE = 5_000
 """Entries read at once."""
 
@@ -82,6 +89,28 @@ def sign_head(tx: Change, key: SigningKey, at: datetime) -> AuditHead | None:
     head = msgspec.structs.replace(unsigned, signature=key.sign(_signed(unsigned)).signature.hex())
     tx.add(head)
     return head
+
+
+class Signer:
+    """When the end of the log is to be signed: once nobody adds to it for a moment, or somebody did for long enough.
+
+    A look costs one entry read; a signature is made per burst of changes, not per change.
+    """
+
+    def __init__(self) -> None:
+        self._signed = self._seen = self._waited = 0
+
+    def is_due(self, view: View) -> bool:
+        """One look, every `LOOK_S`."""
+        last = last_entry(view)
+        end = last.seq if last is not None else 0
+        is_quiet, self._seen = end == self._seen, end
+        self._waited = 0 if end == self._signed else self._waited + 1
+        return end != self._signed and (is_quiet or self._waited >= _MOST_LOOKS)
+
+    def signed(self, end: int) -> None:
+        """Up to this entry."""
+        self._signed, self._waited = end, 0
 
 
 def verify(view: View, trusted: Iterable[bytes], *, witness: AuditHead | None = None) -> Checked:

@@ -77,6 +77,7 @@ from ringfence.ports.state import (
     CONTESTED,
     AgentRecord,
     ApiToken,
+    AuditHead,
     Change,
     LeaseRecord,
     PolicyVersion,
@@ -219,6 +220,7 @@ class Controller:
         )
         self.leasing.is_live = self._may_live
         self.reconciler.contested, self.containing.on_begun = self.leasing.contested, self.leasing.reconsider
+        self._signer = audit.Signer()
         self._refreshing = asyncio.Lock()
         self._told = 0
         """Messages to agents that the metrics have."""
@@ -270,6 +272,7 @@ class Controller:
             lambda: self.loops.every("bus servers", 60.0, self.fabric.prove_others),
             lambda: self.loops.every("retention", 3600.0, self._retain),
             lambda: self.loops.every("audit", 3600.0, self._sign_audit),
+            lambda: self.loops.every("audit's end", audit.LOOK_S, self._sign_soon),
             lambda: self.loops.every("certificate", 3600.0, self._certify),
             lambda: self.loops.every("metrics", 5.0, self._measure),
             lambda: self.loops.every("sessions", 600.0, self.sessions.forget),
@@ -293,6 +296,7 @@ class Controller:
             await self._persist()
         except StateError as error:
             _log.warning("what agents said last is not kept: %s", error.message)
+        await self._sign_last()
         await self.studies.close()
         await self.reconciler.close()
         await self.dispatcher.close()
@@ -530,8 +534,24 @@ class Controller:
         await self.joining.forget()
         await asyncio.to_thread(self.flows.prune, now, max_days=flows.max_days, max_bytes=flows.max_bytes)
 
+    async def _sign_soon(self) -> None:
+        if await self.state.read(self._signer.is_due):
+            await self._sign_audit()
+
+    async def _sign_last(self) -> None:
+        """Before a stop; what cannot be signed is at the next start."""
+        try:
+            await self._sign_audit()
+        except (StateError, OSError) as error:
+            _log.warning("the end of the audit log is not signed: %s", getattr(error, "message", "") or str(error))
+
     async def _sign_audit(self) -> None:
-        head = await self.state.write(lambda tx: audit.sign_head(tx, self.signing.current, self.clock()))
+        def work(tx: Change) -> tuple[AuditHead | None, int]:
+            head, last = audit.sign_head(tx, self.signing.current, self.clock()), audit.last_entry(tx)
+            return head, last.seq if last is not None else 0
+
+        head, end = await self.state.write(work)
+        self._signer.signed(end)
         if head is not None:
             path = self.settings.directory / "audit-head.json"
             await asyncio.to_thread(path.write_bytes, msgspec.json.encode(head))
