@@ -1,14 +1,15 @@
 // Isolate workloads: how hard, for how long, why. One dialog for every screen that can name a workload.
 
-import { useMutation } from "@tanstack/react-query";
+import { useMutation, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, told } from "../api/client";
 import { refresh } from "../api/queries";
 import { ErrorBox } from "../ui/Box";
 import { Button } from "../ui/Button";
-import { Area, Options, Select } from "../ui/Field";
+import { Area, Check, Options, Select } from "../ui/Field";
 import { Dialog, say } from "../ui/Over";
-import { plural, printable } from "../words";
+import { moment, plural, printable } from "../words";
+import { replacedHere } from "./replaced";
 
 const LEVELS = [
   { id: "isolate", name: "Isolate", help: "Nothing passes but the failsafe list: not in, not out." },
@@ -28,9 +29,17 @@ export function QuarantineDialog({ workloads, why: first, onClose }: { workloads
   const [level, setLevel] = useState<Level>("isolate");
   const [lasts, setLasts] = useState("28800");
   const [why, setWhy] = useState(first);
+  const [meant, setMeant] = useState("");
+  const asked = { workloads: workloads.map((one) => one.uuid), why, level, allow: [], for_s: Number(lasts) || null };
+  const wanted = `${level} ${lasts}`;
+  const plan = useQuery({
+    queryKey: ["quarantines", "plan", wanted, ...asked.workloads],
+    queryFn: ({ signal }) => told(api.POST("/v1/quarantines/plan", { body: { ...asked, why: "", replace: false }, signal })),
+  });
+  const weakened = plan.data?.weakened ?? 0;
+  const isMeant = meant === wanted;
   const isolate = useMutation({
-    mutationFn: () =>
-      told(api.POST("/v1/quarantines", { body: { workloads: workloads.map((one) => one.uuid), why, level, allow: [], for_s: Number(lasts) || null } })),
+    mutationFn: () => told(api.POST("/v1/quarantines", { body: { ...asked, replace: isMeant } })),
     onSuccess: (made) => {
       say(`${plural(made.length, "workload")} in quarantine`);
       void refresh("quarantines", "workloads", "workload", "status", "alerts", "audit");
@@ -45,13 +54,22 @@ export function QuarantineDialog({ workloads, why: first, onClose }: { workloads
       foot={
         <>
           <Button onClick={onClose}>Cancel</Button>
-          <Button look="danger" icon="lock" isBusy={isolate.isPending} disabled={why.trim() === ""} onClick={() => isolate.mutate()}>Quarantine</Button>
+          <Button look="danger" icon="lock" isBusy={isolate.isPending} disabled={why.trim() === "" || (weakened > 0 && !isMeant)} onClick={() => isolate.mutate()}>Quarantine</Button>
         </>
       }
     >
       <Options name="Level" values={LEVELS} chosen={level} onChoose={setLevel} />
       <Select name="For how long" values={LASTS} value={lasts} onChange={(event) => setLasts(event.target.value)} />
       <Area name="Why" help="Stands in the audit log." value={why} onChange={(event) => setWhy(event.target.value)} />
+      {plan.data && plan.data.replaces.length > 0 && (
+        <div role="note">
+          <p>It takes the place of {plural(plan.data.replaces.length, "quarantine")} in force:</p>
+          <ul>
+            {replacedHere(plan.data.replaces, moment).map((line) => <li key={line}>{line}</li>)}
+          </ul>
+          {weakened > 0 && <Check isOn={isMeant} onChange={(isOn) => setMeant(isOn ? wanted : "")}>Weaken {plural(weakened, "quarantine")} in force: I mean it</Check>}
+        </div>
+      )}
       {isolate.error && <ErrorBox error={isolate.error} />}
     </Dialog>
   );
