@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -10,13 +11,14 @@ from rich.markup import escape
 
 from ringfence.cli.consent import WhyOption, YesOption, confirm, reason
 from ringfence.cli.fleet_words import WRONG_STATES, workloads_table
+from ringfence.cli.inviting import granted_words, invitation_of
 from ringfence.cli.remote import fleet, in_time, parse_labels, say_labels, say_time, show_token
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command
 from ringfence.cli.status import tell_workload
 from ringfence.cli.tables import Rows, count
 from ringfence.client.client import Client
 from ringfence.core.identity.workload import Mode, parse_mode_name
-from ringfence.wire.api import Invite, NewProfile, Ranges
+from ringfence.wire.api import NewProfile, Ranges
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -82,11 +84,29 @@ def invite(
     session: Session,
     client: Client,
     profile: Annotated[str, typer.Argument(help="What hosts become that join by it.")],
-    uses: UsesOption = None,
-    lasts: ForOption = None,
+    uses: Annotated[
+        str | None,
+        typer.Option(metavar="N|any", help="So many hosts at most.", show_default="1, or what the profile limits"),
+    ] = None,
+    lasts: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME|ever",
+            help="Good for so long, as in 24h or 7d; ever: until revoked.",
+            show_default="24h, or as long as the profile",
+        ),
+    ] = None,
 ) -> int:
-    """Make a join token and print it, once, alone on stdout."""
-    token = client.invite(Invite(profile, uses, in_time(lasts)))
+    """Make a join token and print it, once, alone on stdout.
+
+    It lets one host in, within a day, unless the profile has limits of its own or you say otherwise: an image for many
+    hosts wants --uses 200 --for 7d. The profile's limits hold whatever is said here.
+    """
+    of = next((one for one in client.profiles() if one.name == profile), None)
+    asked = invitation_of(profile, uses, lasts, of=of, now=datetime.now(UTC))
+    token = client.invite(asked)
+    session.say(granted_words(asked, of))
     session.say("on each host:  ringfence-agent enrol --token TOKEN  &&  systemctl enable --now ringfence-agent")
     return show_token(session, token)
 

@@ -192,20 +192,29 @@ def _probe(text: str) -> Probe:
 
 def _end(session: Session, client: Client, applied: api.Applied, *, wait: bool, within: str) -> int:
     session.say(f"version {applied.version.number} is published")
-    found = _waited(client, parse_duration(within).total_seconds()) if wait else applied.rollout or client.rollout()
+    found = (
+        _waited(session, client, parse_duration(within).total_seconds())
+        if wait
+        else applied.rollout or client.rollout()
+    )
     document = {"version": applied.version, "rollout": found, "changed": True}
     session.emit(document, *rollout_words(found))
     return FINDINGS if found.stage == "stopped" else CLEAN
 
 
-def _waited(client: Client, within_s: float) -> api.RolloutView:
+def _waited(session: Session, client: Client, within_s: float) -> api.RolloutView:
     """Raises InputError `rollout-unfinished`."""
     end = time.monotonic() + within_s
-    while (found := client.rollout()).stage not in ("done", "stopped"):
-        if time.monotonic() > end:
-            message = f"version {found.version} is {found.stage}: {found.confirmed} of {found.total} hosts read it back"
-            raise InputError("rollout-unfinished", message, help="it goes on; `ringfence rollout` tells how far it is")
-        time.sleep(_POLL_S)
+    try:
+        while (found := client.rollout()).stage not in ("done", "stopped"):
+            if time.monotonic() > end:
+                how_far = f"is {found.stage}: {found.confirmed} of {found.total} hosts read it back"
+                help_ = "it goes on; `ringfence rollout` tells how far it is"
+                raise InputError("rollout-unfinished", f"version {found.version} {how_far}", help=help_)
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        session.say("the rollout goes on without you; `ringfence rollout` tells how far it is")
+        raise
     return found
 
 
@@ -227,7 +236,7 @@ def rollout(
             confirm(session, f"roll version {found.version} out to everybody now?", yes=yes)
         found = client.go_on()
     if wait:
-        found = _waited(client, parse_duration(within).total_seconds())
+        found = _waited(session, client, parse_duration(within).total_seconds())
     session.emit(found, *rollout_words(found))
     return FINDINGS if found.stage == "stopped" else CLEAN
 
