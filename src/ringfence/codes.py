@@ -281,8 +281,8 @@ _CONTROLLER = {
     "bad-grant": Code("a token cannot be made as asked", "see the message"),
     "test-failed": Code("a test of the policies fails; nothing was published", "mend the policy or the test"),
     "test-unmatched": Code("a test proves nothing: an end picks nobody", "correct its ends"),
-    "unknown-version": Code("there is no such version of the policies", "look at the list of versions"),
-    "unknown-proposal": Code("there is no such proposal", "look at the list of proposals"),
+    "unknown-version": Code("there is no such version of the policies", "`ringfence versions` lists those there are"),
+    "unknown-proposal": Code("there is no such proposal", "`ringfence proposals` lists those there are"),
     "changed-meanwhile": Code(
         "what is to be changed is not any more as it was looked at", "look at it again, then change it"
     ),

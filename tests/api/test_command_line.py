@@ -142,6 +142,7 @@ def test_failing_tests_end_an_apply_with_1(fleet: Serving, ring: Ring) -> None:
     assert (unmatched.exit_code, "test-unmatched" in unmatched.output) == (1, True)
     for words, code in (
         (["apply", "--canary", "x%"], "bad-canary"), (["apply", "--canary", "10"], "bad-canary"),
+        (["apply", "--canary", "lots"], "unmatched"), (["apply", "--canary", "0%"], "bad-canary"),
         (["apply", "--live", "whatever"], "bad-live"),
         (["apply", "--probe", "nowhere"], "bad-probe"), (["apply", "--trial", "soon"], "bad-duration"),
         (["alerts", "smash", "x"], "bad-action"), (["mode", "web"], "unknown-mode"),

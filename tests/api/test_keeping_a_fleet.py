@@ -163,6 +163,7 @@ def test_a_restore_says_so_everywhere_until_it_is_confirmed(fleet: Fleet, tmp_pa
         assert UNCONFIRMED not in fleet.ring("versions", *login).output
         again = fleet.ring("confirm-restore", "--yes", *login)
         assert (again.exit_code, "not-restored" in again.output) == (2, True)
+        assert "hosts go to version" not in again.output
 
 
 def author_grant() -> api.Grant:

@@ -14,6 +14,8 @@ from ringfence.cli.remote import fleet
 from ringfence.cli.session import CLEAN, Session, command
 from ringfence.cli.tables import count
 from ringfence.client.client import Client
+from ringfence.core.errors import InputError
+from ringfence.wire.api import RESTORE_UNCONFIRMED
 
 SealOption = Annotated[
     Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Its first line seals the backup.")
@@ -52,6 +54,8 @@ def confirm_restore(session: Session, client: Client, yes: YesOption = False) ->
     Do those things again first; `quarantine`, `release` and `agent revoke` work before this is confirmed.
     """
     status = client.status()
+    if RESTORE_UNCONFIRMED not in client.notices:
+        raise InputError("not-restored", "no restore waits to be confirmed", help="nothing is to be done")
     session.say(
         f"hosts go to version {status.policy_version} of the policies, and hold the"
         f" {count(status.quarantines, 'quarantine')} that this controller knows of; every other one ends"

@@ -95,6 +95,7 @@ def apply(
     Exit 1 when a test fails; nothing is changed then.
     """
     how = how_of(canary, live, grace, trial, probe or [], accept_refused=accept_refused)
+    _demand_canary(client, how)
     draft = draft_of(session.estate, current(client) if base is None else base, note)
     shown = _shown(session, client, draft)
     if shown is None:
@@ -126,6 +127,7 @@ def rollback(
     With --yes and without --planned it is held to no plan: the way back is open however fast hosts come and go.
     """
     how = how_of(canary, live, grace, trial, [], accept_refused=accept_refused)
+    _demand_canary(client, how)
     base, old = current(client), client.version(version)
     shown = _shown(session, client, api.Draft(old.files, base, old.settings))
     if shown is None:
@@ -172,6 +174,8 @@ def how_of(
             percent = float(canary[:-1])
         except ValueError as error:
             raise InputError("bad-canary", f"`{canary}` is no share", help="write it like 5%") from error
+        if not 0 < percent <= 100:
+            raise InputError("bad-canary", f"`{canary}` is no share of the hosts", help="give 1% to 100%")
     return api.How(
         live=cast("Live", live),
         grace_s=int(parse_duration(grace).total_seconds()),
@@ -181,6 +185,13 @@ def how_of(
         canary_percent=percent,
         accept_refused=accept_refused,
     )
+
+
+def _demand_canary(client: Client, how: api.How) -> None:
+    """Before anything is planned. Raises InputError `bad-selector`, `unmatched`."""
+    if how.canary and next(iter(client.workloads(how.canary, agents=True)), None) is None:
+        message = f"the canary `{how.canary}` picks no host with an agent"
+        raise InputError("unmatched", message, help="write a share like 5%, or a selector of labels that hosts carry")
 
 
 def _probe(text: str) -> Probe:

@@ -199,7 +199,7 @@ def bearer_of(known: ApiToken, at: datetime) -> Principal:
 def revoke(tx: Change, id_: str, *, by: str, at: datetime) -> None:
     """A token is refused from now on. Raises InputError `record-missing`."""
     if not tx.update(ApiToken, Where("id", id_), Where("revoked_at", None), revoked_at=at):
-        raise _missing(f"no token `{id_}` is in use")
+        raise _missing(f"no token `{id_}` is in use", "ringfence token list")
     audit.record(tx, at=at, actor=by, action="token.revoke", subject=id_)
 
 
@@ -234,7 +234,7 @@ def known_profile(view: View, name: str) -> PairingProfile:
     """Raises InputError `record-missing`."""
     known = view.get(PairingProfile, name)
     if known is None:
-        raise _missing(f"there is no pairing profile `{name}`")
+        raise _missing(f"there is no pairing profile `{name}`", "ringfence agent profile")
     return known
 
 
@@ -284,7 +284,7 @@ def invite(
     Raises InputError `record-missing`, `bad-grant`, `bad-token` for a URL or fingerprint no host could trust.
     """
     if tx.get(PairingProfile, profile) is None:
-        raise _missing(f"there is no pairing profile `{profile}`")
+        raise _missing(f"there is no pairing profile `{profile}`", "ringfence agent profile")
     _check_limits(at, expires, uses)
     id_, secret = new_secret()
     token = Join(url, ca, id_, secret).token
@@ -298,7 +298,7 @@ def invite(
 def disinvite(tx: Change, id_: str, *, by: str, at: datetime) -> None:
     """Nobody joins by a token any more. Raises InputError `record-missing`."""
     if not tx.update(JoinTokenRecord, Where("id", id_), Where("revoked_at", None), revoked_at=at):
-        raise _missing(f"no join token `{id_}` is in use")
+        raise _missing(f"no join token `{id_}` is in use", "ringfence agent invitations")
     audit.record(tx, at=at, actor=by, action="join.disinvite", subject=id_)
 
 
@@ -404,5 +404,5 @@ def _taken(what: str) -> InputError:
     return InputError("record-exists", what, help="choose another name; of a profile there is, only ranges change")
 
 
-def _missing(what: str) -> InputError:
-    return InputError("record-missing", what, help="look at the list of them")
+def _missing(what: str, listing: str) -> InputError:
+    return InputError("record-missing", what, help=f"`{listing}` lists those there are")

@@ -79,7 +79,11 @@ def _remember(tx: Change, change: WorkloadChange, why: str) -> WorkloadChange:
 def _workload(tx: Change, uuid: str) -> WorkloadRecord:
     known = tx.get(WorkloadRecord, uuid)
     if known is None:
-        raise InputError("unknown-workload", f"no workload has the UUID `{uuid}`", help="look at the list of workloads")
+        raise InputError(
+            "unknown-workload",
+            f"no workload has the UUID `{uuid}`",
+            help="`ringfence agent list` names hosts with an agent",
+        )
     return known
 
 

@@ -222,4 +222,6 @@ class Collecting:
 
 
 def _unknown(id_: str) -> InputError:
-    return InputError("unknown-evidence", f"there is no evidence `{id_}`", help="look at the list")
+    return InputError(
+        "unknown-evidence", f"there is no evidence `{id_}`", help="`ringfence evidence` lists those there are"
+    )

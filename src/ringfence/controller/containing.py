@@ -312,5 +312,9 @@ def _release(tx: Change, uuid: str, by: str, now: datetime) -> int:
 
 def _known(workload: Workload | None, uuid: str) -> Workload:
     if workload is None:
-        raise InputError("unknown-workload", f"there is no workload `{uuid}`", help="look at the list of workloads")
+        raise InputError(
+            "unknown-workload",
+            f"there is no workload `{uuid}`",
+            help="`ringfence agent list` names hosts with an agent",
+        )
     return workload

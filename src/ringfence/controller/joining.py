@@ -123,7 +123,11 @@ class Joining:
 
         def work(tx: Change) -> list[str]:
             if tx.get(WorkloadRecord, uuid) is None:
-                raise InputError("unknown-workload", f"no workload has the UUID `{uuid}`", help="look at the list")
+                raise InputError(
+                    "unknown-workload",
+                    f"no workload has the UUID `{uuid}`",
+                    help="`ringfence agent list` names hosts with an agent",
+                )
             live = (Where("uuid", uuid), Where("revoked_at", None))
             serials = [one.serial for one in tx.find(Certificate, *live)]
             tx.update(Certificate, *live, revoked_at=now, why=why)

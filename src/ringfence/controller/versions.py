@@ -437,7 +437,9 @@ def _told(draft: Draft) -> dict[str, object]:
 def _proposal(view: View, id_: str) -> Proposal:
     proposal = view.get(Proposal, id_)
     if proposal is None:
-        raise InputError("unknown-proposal", f"there is no proposal `{id_}`", help="look at the list of proposals")
+        raise InputError(
+            "unknown-proposal", f"there is no proposal `{id_}`", help="`ringfence proposals` lists those there are"
+        )
     return proposal
 
 

@@ -103,7 +103,8 @@ class Workloads:
         """Raises InputError `unknown-workload`."""
         found = self.inventory.find(name)
         if found is None:
-            help_ = did_you_mean(name, (w.name for w in self.inventory.workloads)) or "look at the list of workloads"
+            meant = did_you_mean(name, (w.name for w in self.inventory.workloads))
+            help_ = meant or "`ringfence agent list` names hosts with an agent"
             raise InputError("unknown-workload", f"there is no workload `{name}`", help=help_)
         return found
 
