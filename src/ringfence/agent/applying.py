@@ -91,6 +91,8 @@ class Applying:
             taken = taken._replace(isolations=0)  # none of them is in force here
         told = realised_of(found, observed, **taken._asdict(), refusal=footing.refusal, is_disguised=is_disguised)
         footing.telling.report(msgspec.structs.replace(told, on_trial=on_trial))
+        if not on_trial and not is_disguised and told.state == "realised":
+            footing.telling.note(found)
         if on_trial or is_disguised or found.is_reverted or told.state != "realised":
             return None
         return Ground(found.name, footing.channel, found.policy, found.intent)
@@ -118,8 +120,18 @@ class Applying:
     def took(self, intent: Intent, observed: Observed, by: Assignment | None = None) -> None:
         """`by`: whose word says what becomes of live connections; else they were cut."""
         self.severing.note(observed, grace_s=by.grace_s if by is not None and by.live == "drain" else 0.0)
-        self._footing.in_force = intent
+        footing = self._footing
+        footing.in_force = intent
         self._on_intent(intent)
+        self._note_isolated()
+
+    def _note_isolated(self) -> None:
+        footing, held = self._footing, self._footing.held.isolations
+        if held is not None and held.revision != footing.taken.isolations:
+            return  # heard meanwhile: the next step has it
+        bites = footing.disabled is None or not footing.disabled.even_quarantine
+        isolated = (one.workload for one in held.isolations) if held is not None and bites else ()
+        footing.telling.note_isolated(isolated, footing.held.workload)
 
     def _refuse(self, found: Wanted, error: FindingsError) -> None:
         """The policy before it stays, over the members and quarantines of now."""

@@ -81,6 +81,7 @@ class Link:
         """Something may wait to be sent."""
         self._again = asyncio.Event()
         """There is a connection again: whoever waits before trying once more need not."""
+        self._was_connected = False
         self._everything = False
         self._realised: Realised | None = None
         self._told: dict[str, float] = {}
@@ -96,6 +97,8 @@ class Link:
 
     async def on_connected(self) -> None:
         """A new connection: what was said meanwhile is found by the state in the next heartbeat, so beat now."""
+        _log.info("connected to the controller%s", " again" if self._was_connected else "")
+        self._was_connected = True
         self._beating.set()
         self._telling.set()
         self._again.set()
@@ -189,7 +192,8 @@ class Link:
                 subjects.up(self.uuid, "ask"), msgspec.json.encode(fetch), timeout_s=_ANSWER_S
             )
         except BusError as error:
-            _log.info("no answer to what was asked for: %s", error)
+            level = logging.INFO if self.bus.is_connected else logging.DEBUG  # the bus says that it is lost, once
+            _log.log(level, "no answer to what was asked for: %s", error)
             return False
         message = self._opened(data)
         if not isinstance(message, Pieces):

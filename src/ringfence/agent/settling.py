@@ -5,6 +5,7 @@ INVARIANT: what failed is not tried again, by this process or the next.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -13,6 +14,7 @@ from ringfence.agent.trial import Trial, Works
 from ringfence.agent.wanted import Wanted
 from ringfence.core.errors import TargetError
 
+_log = logging.getLogger(__name__)
 UNCONFIRMED: Final = ("nobody confirmed it in time: no agent ran",)
 
 
@@ -45,6 +47,7 @@ class Settling:
             self._wake()
             return False
         self.trial = Trial(found.assignment, seconds)
+        _log.info("version %d is on trial for %.0f s", found.assignment.policy_version, seconds)
         return True
 
     def proceed(self, found: Wanted, news: Callable[[], None]) -> None:
@@ -66,6 +69,7 @@ class Settling:
                 self.end()
                 footing.held.confirm(trial.assignment)
                 footing.save()
+                _log.info("version %d proved itself and stays", trial.assignment.policy_version)
                 return
             except TargetError as error:
                 problems = (error.message,)
@@ -80,6 +84,7 @@ class Settling:
         self.end()
         self._footing.reject(revision)
         message = f"revision {revision} did not prove itself and is taken back"
+        _log.warning("%s: %s", message, "; ".join(problems))
         self._footing.telling.event("trial-reverted", message, problems)
 
     def _confirm_held(self, found: Wanted) -> None:

@@ -8,8 +8,9 @@ told as taken away. Enforcing does not wait for that; only telling does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +19,13 @@ from ringfence.agent.keeper import Keeper
 from ringfence.agent.wanted import Wanted
 from ringfence.ports.target import Observed
 from ringfence.wire.messages import Event, Realised
+
+_log = logging.getLogger(__name__)
+_DIGEST: Final = 12
+"""Of a digest, enough to tell it from another."""
+
+_FEW: Final = 16
+"""Quarantines that are named one by one."""
 
 
 class Telling:
@@ -30,6 +38,8 @@ class Telling:
         self.keeper: Keeper | None = None
         self._clock, self._tell, self._on_realised = clock, tell, on_realised
         self._waiting: asyncio.Task[None] | None = None
+        self._logged: tuple[object, ...] = ()
+        self._isolated: frozenset[str] = frozenset()
 
     def report(self, found: Realised) -> None:
         before, self.newest = self.newest, msgspec.structs.replace(found, at=self._clock.wall_s())
@@ -49,6 +59,27 @@ class Telling:
 
     def event(self, kind: str, message: str, details: tuple[str, ...] = ()) -> None:
         self._tell(Event(self._clock.wall_s(), kind, message, details))
+
+    def note(self, found: Wanted) -> None:
+        """A policy was read back: one line in the log for each version and mode, none for who is a member of what."""
+        version, mode = found.assignment.policy_version, found.policy.mode
+        key = (version, mode, found.is_reverted)
+        if key == self._logged:
+            return
+        self._logged = key
+        words = f"in {mode.inbound}, out {mode.outbound}"
+        again = "; it is the one before what failed" if found.is_reverted else ""
+        _log.info("version %d is in force: %s, digest %s%s", version, words, found.policy.digest[:_DIGEST], again)
+
+    def note_isolated(self, workloads: Iterable[str], own: str) -> None:
+        """Quarantines were read back: one line for each that began or ended; one for all of many."""
+        before, self._isolated = self._isolated, frozenset(workloads)
+        for words, some in (("is in force", self._isolated - before), ("ended", before - self._isolated)):
+            named = sorted(some) if len(some) <= _FEW else sorted(some & {own})
+            for uuid in named:
+                _log.info("a quarantine %s: of %s", words, "this host" if uuid == own else uuid)
+            if len(named) < len(some):
+                _log.info("quarantines of %d other hosts: %s", len(some) - len(named), words.removeprefix("is "))
 
     async def close(self) -> None:
         """When all was told."""
