@@ -264,7 +264,7 @@ def test_one_proposes_and_another_sees_all_of_it_and_decides(browser: Browser, t
                     assert said == admin.plan(api.Plan(api.Draft({"shop.yaml": POLICY}, 0))).digest
                     assert violations(page) == []
                     page.get_by_role("button", name="Approve and roll out to 0 hosts").click()
-                    expect(page.get_by_text("Version 1 is on its way")).to_be_visible()
+                    expect(page.get_by_text("Version 1 is published; no host runs an agent yet")).to_be_visible()
                     expect(page.get_by_role("heading", name="No host holds it yet")).to_be_visible()
                     expect(page.get_by_text("on no host")).to_be_visible()
                     expect(page.get_by_role("list", name="Stages")).to_have_count(0)

@@ -199,6 +199,8 @@ def rollout_words(rollout: api.RolloutView) -> list[RenderableType]:
         for one in rollout.laggards[:_SHOWN]:
             table.add(one.name, one.state, one.why)
         out.append(table)
+        if more := len(rollout.laggards[_SHOWN:]) + rollout.more_laggards:
+            out.append(Text(f"and {count(more, 'host')} more", "dim"))
     return out
 
 

@@ -6,6 +6,7 @@ controller dies between the two, the version is in force everywhere at the next 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 
@@ -33,6 +34,8 @@ from ringfence.wire.messages import Trial
 
 MOST_BOXES = 500
 MOST_LAGGARDS = 1000
+FEW_LAGGARDS = 20
+"""Where a rollout is a part of what is asked for every few seconds."""
 
 
 class Applying:
@@ -152,7 +155,7 @@ class Applying:
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     async def progress(self) -> api.RolloutView:
-        return rollout_view(await self._rollouts.progress())
+        return rollout_view(await self._rollouts.progress(), most=MOST_LAGGARDS)
 
 
 async def _nobody(_: PolicyVersion) -> None:
@@ -194,9 +197,10 @@ def proposal_view(one: Proposal) -> api.ProposalView:
     )
 
 
-def rollout_view(progress: Progress) -> api.RolloutView:
+def rollout_view(progress: Progress, *, most: int = FEW_LAGGARDS) -> api.RolloutView:
+    late = progress.laggards
     laggards: Iterable[api.StandingView]
-    laggards = (api.StandingView(h.uuid, h.name, h.state, h.why) for h in progress.laggards[:MOST_LAGGARDS])
+    laggards = (api.StandingView(h.uuid, h.name, h.state, h.why) for h in late[:most])
     return api.RolloutView(
         progress.version,
         progress.stage,
@@ -205,4 +209,6 @@ def rollout_view(progress: Progress) -> api.RolloutView:
         progress.confirmed,
         tuple(laggards),
         progress.canary,
+        max(0, len(late) - most),
+        dict(Counter(one.state for one in late)),
     )

@@ -24,6 +24,7 @@ from ringfence.wire.messages import Realised
 Stage = Literal["canary", "spreading", "done", "stopped"]
 SOAK = timedelta(seconds=20)
 """How long every canary must have been well before the rest follow."""
+_URGENCY = ("reverted", "refused", "trial", "pending", "offline")
 MOST_FAILED = 0.02
 """Of the hosts, beyond which a rollout stops while it spreads; one is always too many for a canary."""
 
@@ -53,7 +54,9 @@ class Progress(msgspec.Struct, frozen=True):
 
     @property
     def laggards(self) -> tuple[Standing, ...]:
-        return tuple(one for one in self.hosts if one.state != "confirmed")
+        """Those that call for somebody first."""
+        late = (one for one in self.hosts if one.state != "confirmed")
+        return tuple(sorted(late, key=lambda one: (_URGENCY.index(one.state), one.name)))
 
 
 def choose(hosts: Iterable[Workload], *, percent: float = 0.0, selector: Selector | None = None) -> tuple[str, ...]:

@@ -559,9 +559,13 @@ class RolloutView(msgspec.Struct, frozen=True):
     total: int
     confirmed: int
     laggards: tuple[StandingView, ...] = ()
-    """Those that are not confirmed, at most a thousand of them."""
+    """Those that are not confirmed, who call for somebody first: at most a thousand, and 20 in a status or posture."""
     canary: int = 0
     """How many hosts were to go first; 0: all at once."""
+    more_laggards: int = 0
+    """Those that are not confirmed, either, and not listed."""
+    behind: dict[str, int] = {}
+    """All that are not confirmed, by state."""
 
 
 class Applied(msgspec.Struct, frozen=True):

@@ -101,7 +101,7 @@ function Shut({ screen }: { screen: Screen }) {
   const why = useRefusal(screen.right);
   return (
     <li>
-      <Why text={why}>{(id) => <a role="link" aria-disabled="true" aria-describedby={id} tabIndex={0}><Icon name={screen.icon} /><span>{screen.name}</span></a>}</Why>
+      <Why text={why}>{(id) => <a role="link" aria-disabled="true" aria-describedby={id} tabIndex={0}><Icon name={screen.icon} /><span>{screen.name}</span><i><Icon name="lock" size={13} /></i></a>}</Why>
     </li>
   );
 }

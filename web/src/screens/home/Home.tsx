@@ -60,7 +60,7 @@ function Posture({ status, workloads }: { status: Status; workloads: readonly Wo
       <div className={css.numbers}>
         <Stat name="Enforcing" value={percent(holds.enforce, workloads.length)} hint={`${count(holds.enforce)} of ${plural(workloads.length, "workload")}`} tone={holds.enforce === workloads.length && workloads.length > 0 ? "good" : undefined} to={filter("mode=enforce")} />
         <Stat name="Traffic with a rule" value={day ? percent(day.covered, day.covered + day.uncovered) : "…"} hint={day ? (day.connections ? `${brief(day.uncovered)} of ${brief(day.connections)} in a day without` : "none was seen in a day") : "last 24 hours"} to="/map?verdict=uncovered" tone={day && day.uncovered > 0 ? "warning" : undefined} />
-        <Stat name="Hosts as told" value={count(realised)} of={count(hosts.length)} hint="read back from their kernels" tone={realised < hosts.length ? "warning" : "good"} to={filter("state=realised")} />
+        <Stat name="Hosts as told" value={count(realised)} of={count(hosts.length)} hint={hosts.length ? "read back from their kernels" : "no host runs an agent yet"} tone={hosts.length === 0 ? undefined : realised < hosts.length ? "warning" : "good"} to={filter("state=realised")} />
         <Stat name="Open alerts" value={alerts ? count(severe.length) : "…"} hint={urgent ? `${count(urgent)} urgent` : "none urgent"} tone={urgent ? "bad" : undefined} to="/alerts" />
         <Stat name="In quarantine" value={count(status.quarantines)} hint={status.quarantines ? `${count(status.quarantines_verified)} verified on every host` : "nobody is isolated"} tone={status.quarantines > status.quarantines_verified ? "warning" : undefined} to="/alerts?tab=quarantines" />
         <Stat name="Policy version" value={status.policy_version || "–"} hint={status.policy_version ? `${count(status.rollout.confirmed)} of ${plural(status.rollout.total, "host")} confirmed` : "nothing is published"} to={status.policy_version ? "/policies?tab=rollout" : "/policies"} />
@@ -215,14 +215,17 @@ function Latest({ alerts, isKnown }: { alerts: readonly Alert[]; isKnown: boolea
 function Rollout({ status }: { status: Status }) {
   const { rollout } = status;
   if (!rollout.version || rollout.total === 0) return null;
+  const first = rollout.stage === "done" ? [] : rollout.laggards.slice(0, 5);
+  const more = rollout.laggards.length + rollout.more_laggards - first.length;
   return (
     <Card title={`Rollout of version ${rollout.version}`} tools={<Badge tone={rollout.problem ? "bad" : rollout.confirmed === rollout.total ? "good" : "accent"}>{rollout.stage}</Badge>}>
       <div className={css.rollout}>
         <Progress label="Hosts confirmed" value={rollout.confirmed} of={rollout.total} />
         <p className="soft">{count(rollout.confirmed)} of {plural(rollout.total, "host")} confirmed{rollout.problem && `; ${printable(rollout.problem)}`}</p>
-        {(rollout.stage === "done" ? [] : rollout.laggards).slice(0, 5).map((one) => (
+        {first.map((one) => (
           <p key={one.uuid} className="small"><Link to={`/workloads?open=${one.uuid}`}>{printable(one.name)}</Link> <span className="soft">{one.state}{one.why && `: ${printable(one.why)}`}</span></p>
         ))}
+        {first.length > 0 && more > 0 && <p className="small soft">and {plural(more, "host")} more</p>}
       </div>
     </Card>
   );

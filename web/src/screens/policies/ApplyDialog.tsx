@@ -22,6 +22,7 @@ import { type Chosen, HowFields, howOf, USUAL, wrongIn } from "./How";
 import { failingIn, PlanView } from "./PlanView";
 import { usePlace } from "./place";
 import { overOf } from "./scopes";
+import { publishedOf } from "./stages";
 
 export function ApplyDialog({ base, changed, onClose }: { base: InForce; changed: readonly Changed[]; onClose: () => void }) {
   const place = usePlace();
@@ -43,7 +44,7 @@ export function ApplyDialog({ base, changed, onClose }: { base: InForce; changed
   };
   const apply = useMutation({
     mutationFn: () => told(api.POST("/v1/apply", { body: { draft, how: howOf(chosen), plan: plan.data?.digest ?? "" } })),
-    onSuccess: ({ version }) => done(`Version ${version.number} is on its way`, "rollout"),
+    onSuccess: ({ version, rollout }) => done(publishedOf(version.number, rollout?.total), "rollout"),
   });
   const propose = useMutation({
     mutationFn: () => told(api.POST("/v1/proposals", { body: draft })),

@@ -20,6 +20,7 @@ import { type Chosen, HowFields, howOf, USUAL, wrongIn } from "./How";
 import { failingIn, PlanView } from "./PlanView";
 import { usePlace } from "./place";
 import { overOf } from "./scopes";
+import { publishedOf } from "./stages";
 
 const SETTINGS = "ringfence.toml";
 
@@ -93,8 +94,8 @@ function Approve({ proposal, plan, files, since, onAgain, onClose }: Approving) 
   const [chosen, choose] = useState<Chosen>(USUAL);
   const approve = useMutation({
     mutationFn: () => told(api.POST("/v1/proposals/{id}/approve", { params: { path: { id: proposal.id } }, body: { plan: plan.digest, how: howOf(chosen) } })),
-    onSuccess: ({ version }) => {
-      say(`Version ${version.number} is on its way`);
+    onSuccess: ({ version, rollout }) => {
+      say(publishedOf(version.number, rollout?.total));
       void lookAgain();
       onClose();
       place.go("rollout");

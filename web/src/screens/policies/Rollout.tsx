@@ -46,11 +46,11 @@ export function RolloutPage({ base }: { base: InForce }) {
 function Shown({ rollout, base }: { rollout: Rollout; base: InForce }) {
   const keeping = useKeeping();
   const place = usePlace();
-  const { stage, version, confirmed, total, laggards } = rollout;
+  const { stage, version, confirmed, total, laggards, behind = {}, more_laggards: more = 0 } = rollout;
   const [stages, standing] = [stagesOf(rollout), standingOf(rollout)];
   const isUnderway = stage === "canary" || stage === "spreading";
-  const failed = laggards.filter((one) => one.state === "reverted" || one.state === "refused").length;
-  const offline = laggards.filter((one) => one.state === "offline").length;
+  const failed = (behind.reverted ?? 0) + (behind.refused ?? 0);
+  const offline = behind.offline ?? 0;
   return (
     <div className={css.rollout}>
       <Card title={<>Version {version} <Badge tone={standing[0]} mark={MARKS[standing[0]]}>{standing[1]}</Badge></>} tools={<Steer rollout={rollout} base={base} isUnderway={isUnderway} />}>
@@ -67,11 +67,12 @@ function Shown({ rollout, base }: { rollout: Rollout; base: InForce }) {
           <Stat name="Have it" value={count(confirmed)} of={count(total)} hint="read back from the kernel" tone={total > 0 && confirmed === total ? "good" : undefined} to={keeping("/workloads?state=realised")} />
           <Stat name="Went back or refused" value={count(failed)} hint="they keep what they had" tone={failed ? "bad" : undefined} to={keeping("/workloads?state=refused")} />
           <Stat name="Not heard" value={count(offline)} hint="they keep what they have" tone={offline ? "warning" : undefined} to={keeping("/workloads?state=unreachable")} />
-          <Stat name="Not yet" value={count(laggards.length - failed - offline)} hint="on trial, or their turn is to come" to={keeping("/workloads?state=pending")} />
+          <Stat name="Not yet" value={count(laggards.length + more - failed - offline)} hint="on trial, or their turn is to come" to={keeping("/workloads?state=pending")} />
         </div>
       </Card>
       <section className={css.laggards} aria-label="Hosts that do not have it">
         {total === 0 ? <NoHost /> : laggards.length === 0 ? <Empty icon="check" title="Every host has it"><p>Read back from the kernel of {plural(total, "host")}. <button type="button" className={css.link} onClick={() => place.go("versions")}>See the history</button></p></Empty> : <Table label="Laggards" rows={laggards} columns={COLUMNS} idOf={(one) => one.uuid} nameOf={(one) => printable(one.name)} order={{ id: "state", isDown: false }} />}
+        {more > 0 && <p className="soft">and {plural(more, "host")} more</p>}
       </section>
     </div>
   );

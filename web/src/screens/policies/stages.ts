@@ -20,16 +20,21 @@ export function stagesOf({ stage, canary, total }: Pick<Rollout, "stage" | "cana
 }
 
 /** What is true of it now, in a sentence. */
-export function storyOf({ stage, canary, total, confirmed, laggards }: Rollout): string {
+export function storyOf({ stage, canary, total, confirmed, behind }: Rollout): string {
   if (stage === "unknown") return "The controller's database does not answer: how far it is is not known.";
   if (total === 0) return "It is published, and no host has an agent that could take it: nothing is enforced.";
   if (stage === "canary") return `${plural(canary, "host")} ${canary === 1 ? "goes" : "go"} first, on trial. The rest follow when all of them are well for 20 s.`;
   if (stage === "spreading") return "Every host gets it, each on trial where a trial was asked for.";
   if (stage === "stopped") return "Every host that took it goes back to the version before.";
   if (stage === "superseded" || stage === "passed") return "Another version took its place.";
-  const unheard = laggards.filter((one) => one.state === "offline").length;
+  const unheard = behind?.offline ?? 0;
   if (confirmed === total) return total === 1 ? "The host read it back." : `All ${plural(total, "host")} read it back.`;
   return unheard === total - confirmed ? `Every host that is heard read it back; ${plural(unheard, "host")} ${unheard === 1 ? "is" : "are"} not heard and will get it.` : "It went to every host; those below do not have it.";
+}
+
+/** What is said once a version is published: on its way only where somebody can take it. */
+export function publishedOf(version: number, hosts: number | undefined): string {
+  return hosts === 0 ? `Version ${version} is published; no host runs an agent yet` : `Version ${version} is on its way`;
 }
 
 /** The newest version in the history: how it stands. */

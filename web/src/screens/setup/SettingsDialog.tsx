@@ -15,6 +15,7 @@ import { plural } from "../../words";
 import { type InForce, lookAgain } from "../policies/asked";
 import { type Chosen, HowFields, howOf, USUAL, wrongIn } from "../policies/How";
 import { failingIn } from "../policies/PlanView";
+import { publishedOf } from "../policies/stages";
 
 interface Props {
   base: InForce;
@@ -37,11 +38,14 @@ export function SettingsDialog({ base, text, plan, since, onAgain, onClose }: Pr
   };
   const put = useMutation({
     mutationFn: async () => {
-      if (!isTwo) return (await told(api.POST("/v1/apply", { body: { draft, how: howOf(chosen), plan: plan.digest } }))).version.number;
+      if (!isTwo) {
+        const { version, rollout } = await told(api.POST("/v1/apply", { body: { draft, how: howOf(chosen), plan: plan.digest } }));
+        return publishedOf(version.number, rollout?.total);
+      }
       await told(api.POST("/v1/proposals", { body: draft }));
-      return 0;
+      return "Proposed: somebody else decides";
     },
-    onSuccess: (number) => done(number ? `Version ${number} is on its way` : "Proposed: somebody else decides"),
+    onSuccess: done,
   });
   const isRefused = plan.refusals.length > 0;
   const failing = failingIn(plan).length;
