@@ -40,9 +40,9 @@ from bench.measure import Figure, show
 from ringfence.api import serve
 from ringfence.api.web import Web
 from ringfence.controller import audit
+from ringfence.controller.access.rates import Rates
 from ringfence.controller.controller import ROOT, Controller, Settings
-from ringfence.controller.rates import Rates
-from ringfence.controller.versions import Draft
+from ringfence.controller.publishing.versions import Draft
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Mode
 from ringfence.ports.state import Change, LeaseRecord, WorkloadRecord

@@ -33,8 +33,8 @@ from bench.measure import Figure, show
 from ringfence.bus.accounts import open_seeds
 from ringfence.bus.jetstream import CONTROLLER_INBOX, JetStreamBus, Options
 from ringfence.bus.server import BusServer, Settings, Tls
-from ringfence.controller.ca import Authority, csr_of, key_pem, new_key
-from ringfence.controller.callout import Callout
+from ringfence.controller.bus.callout import Callout
+from ringfence.controller.identity.ca import Authority, csr_of, key_pem, new_key
 from ringfence.durable import write_secret
 from ringfence.wire import subjects
 

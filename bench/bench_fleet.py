@@ -36,8 +36,8 @@ from bench.bus_clients import allow_many_files
 from bench.fleet_controller import Estate, FleetGround, Followed, Host, fleet
 from bench.measure import Figure, show
 from bench.paper_agents import BARE, HEARTBEAT_S
-from ringfence.controller.access import Principal
-from ringfence.controller.ca import csr_of, new_key
+from ringfence.controller.access.access import Principal
+from ringfence.controller.identity.ca import csr_of, new_key
 from ringfence.core.identity.workload import Mode
 from ringfence.core.net.address import V4_BASE
 from ringfence.wire import subjects

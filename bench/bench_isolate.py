@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from bench.measure import Figure, cpu_s, each_cpu_s, show
-from ringfence.controller.containing import LEVELS
-from ringfence.controller.estate import exception_of
-from ringfence.controller.isolating import Isolating
+from ringfence.controller.containment.containing import LEVELS
+from ringfence.controller.desired.estate import exception_of
+from ringfence.controller.desired.isolating import Isolating
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload, derived_uuid
 from ringfence.core.net.address import V4_BASE

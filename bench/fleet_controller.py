@@ -21,9 +21,9 @@ import msgspec
 from bench.bus_clients import cpu_of, rss_of
 from bench.paper_agents import Cost, Ground, PaperFleet, Report
 from ringfence.controller import audit
-from ringfence.controller.ca import csr_of, key_pem, new_key
 from ringfence.controller.controller import Controller, Settings
-from ringfence.controller.desired import News
+from ringfence.controller.desired.desired import News
+from ringfence.controller.identity.ca import csr_of, key_pem, new_key
 from ringfence.core.identity.workload import derived_uuid
 from ringfence.core.net.address import V4_BASE
 from ringfence.ports.state import Certificate, Change, LeaseRecord, PolicyVersion, Rollout, WorkloadRecord

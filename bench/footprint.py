@@ -24,8 +24,8 @@ from nacl.signing import SigningKey
 
 from bench.bench_agent import CLASSES, FIRST, policy
 from bench.bus_clients import cpu_of
-from ringfence.agent import keys
-from ringfence.agent.disk import Disk, Trust
+from ringfence.agent.enrol import keys
+from ringfence.agent.held.disk import Disk, Trust
 from ringfence.bus.jetstream import JetStreamBus
 from ringfence.core.intent.pieces import Body, Group
 from ringfence.wire import subjects

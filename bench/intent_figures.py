@@ -14,8 +14,8 @@ import msgspec
 
 from bench import estate
 from bench.measure import Figure, cpu_s, each_cpu_s
-from ringfence.controller.desired import Desired
-from ringfence.controller.inputs import Inputs, Version
+from ringfence.controller.desired.desired import Desired
+from ringfence.controller.desired.inputs import Inputs, Version
 from ringfence.core.engine.live import LiveEngine
 from ringfence.core.identity.workload import Workload
 from ringfence.core.intent.compile import IntentCompiler

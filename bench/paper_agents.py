@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.bus_clients import AT_ONCE, BusClient, agent_context, allow_many_files, connect, rss_of
-from ringfence.agent.held import Held
+from ringfence.agent.held.held import Held
 from ringfence.core.intent.model import Intent
 from ringfence.wire import subjects
 from ringfence.wire.envelope import PROTOCOL, Reader

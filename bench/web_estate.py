@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ringfence.api.serve import Api, listen
 from ringfence.controller import audit
 from ringfence.controller.controller import ROOT, Controller, Settings
-from ringfence.controller.versions import Draft
+from ringfence.controller.publishing.versions import Draft
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.workload import Lease, Mode, ModeName, Workload, derived_uuid
 from ringfence.core.net.address import V4_BASE, parse_address

@@ -14,7 +14,7 @@ from nacl.signing import SigningKey
 
 from ringfence.agent.clock import Clock
 from ringfence.agent.config import Config
-from ringfence.agent.disk import Trust
+from ringfence.agent.held.disk import Trust
 from ringfence.agent.point import How, Point, Tried
 from ringfence.agent.run import Agent
 from ringfence.bus.memory import MemoryBroker, MemoryBus

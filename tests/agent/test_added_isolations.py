@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
-from ringfence.agent.held import Held
+from ringfence.agent.held.held import Held
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.pieces import Body, Isolation, Station
 from ringfence.wire.envelope import Reader, seal

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from ringfence.agent import addresses, host
-from ringfence.agent.addresses import Addresses
+from ringfence.agent import host
+from ringfence.agent.enforce import addresses
+from ringfence.agent.enforce.addresses import Addresses
 from ringfence.core.net.address import parse_address
 from ringfence.flows.conntrack import netlink
 from ringfence.wire.messages import Interface

@@ -12,7 +12,7 @@ import pytest
 from scripted import OTHER, OWN, UUID, Controller, Host, Paper, body, trial, until
 
 from ringfence.agent.clock import Clock
-from ringfence.agent.telling import Telling
+from ringfence.agent.enforce.telling import Telling
 from ringfence.core.intent.pieces import Isolation
 from ringfence.core.net.address import parse_address
 from ringfence.wire.messages import Probe

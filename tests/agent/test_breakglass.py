@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.agent import breakglass
-from ringfence.agent.breakglass import current, disable, end, last, observing, parse_duration
 from ringfence.agent.clock import Clock
+from ringfence.agent.held import breakglass
+from ringfence.agent.held.breakglass import current, disable, end, last, observing, parse_duration
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Intent

@@ -11,8 +11,8 @@ import pytest
 from scripted import UUID, Controller, body
 
 from ringfence import __version__
-from ringfence.agent.disk import BEFORE, HELD, PREVIOUS, Disk, Record, Trust
-from ringfence.agent.held import Held, Snapshot
+from ringfence.agent.held.disk import BEFORE, HELD, PREVIOUS, Disk, Record, Trust
+from ringfence.agent.held.held import Held, Snapshot
 from ringfence.core.errors import InputError
 
 
@@ -68,7 +68,7 @@ def test_a_full_disk_is_said_and_the_old_record_stays(tmp_path: Path, monkeypatc
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ringfence.agent.disk.os.fsync", full)
+    monkeypatch.setattr("ringfence.agent.held.disk.os.fsync", full)
 
     assert disk.save(record(2)) == "No space left on device"
     assert disk.load().record == record(1)
@@ -99,7 +99,7 @@ def test_a_host_that_is_not_enrolled_is_told_so(tmp_path: Path) -> None:
 def saved_by(disk: Disk, version: str, number: int, monkeypatch: pytest.MonkeyPatch, *, adds: bytes = b"") -> None:
     """A record as another version writes it; `adds`: what this one has no word for."""
     with monkeypatch.context() as patch:
-        patch.setattr("ringfence.agent.disk.__version__", version)
+        patch.setattr("ringfence.agent.held.disk.__version__", version)
         disk.save(record(number))
     if adds:
         path = disk.folder / HELD
@@ -113,7 +113,7 @@ def test_a_host_that_goes_back_finds_what_its_version_held(tmp_path: Path, monke
     disk = Disk(tmp_path)
     disk.save(record(1))
     with monkeypatch.context() as patch:
-        patch.setattr("ringfence.agent.disk.__version__", "99.0")
+        patch.setattr("ringfence.agent.held.disk.__version__", "99.0")
         disk.keep_before(disk.load())
     for number in (2, 3):
         saved_by(disk, "99.0", number, monkeypatch, adds=b'"pace":7')

@@ -14,10 +14,10 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from ringfence.agent import keys
-from ringfence.agent.disk import Disk
-from ringfence.agent.enrol import Admission, Request, enrol, renew
-from ringfence.controller.ca import Authority, csr_of, key_pem, new_key
+from ringfence.agent.enrol import keys
+from ringfence.agent.enrol.enrol import Admission, Request, enrol, renew
+from ringfence.agent.held.disk import Disk
+from ringfence.controller.identity.ca import Authority, csr_of, key_pem, new_key
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.durable import write_secret
 from ringfence.wire.join import Join

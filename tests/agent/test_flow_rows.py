@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ringfence.agent.flow_rows import without
-from ringfence.agent.wanted import passages_to
+from ringfence.agent.held.wanted import passages_to
+from ringfence.agent.observe.flow_rows import without
 from ringfence.core.net.address import parse_address
 from ringfence.core.net.service import TCP, UDP, point
 from ringfence.wire.columns import ADDRESS_COLUMNS, DIRECTIONS, NUMBER_COLUMNS, FlowRows

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from scripted import OTHER, OWN, UUID, body
 
-from ringfence.agent.held import Held
+from ringfence.agent.held.held import Held
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.pieces import Body, Group, Isolation, Station
 from ringfence.wire.messages import Assignment, Down, GroupState, Isolations, Pieces, Upcoming

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from scripted import OTHER, UUID, WEB, Controller, body
 
-from ringfence.agent import journal
-from ringfence.agent.disk import HELD, Disk, Record, replayed
-from ringfence.agent.held import Held
-from ringfence.agent.journal import Journal
+from ringfence.agent.held import journal
+from ringfence.agent.held.disk import HELD, Disk, Record, replayed
+from ringfence.agent.held.held import Held
+from ringfence.agent.held.journal import Journal
 from ringfence.core.intent.pieces import Isolation
 from ringfence.core.net.address import parse_address
 from ringfence.wire.messages import Assignment, Isolations, Pieces

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from scripted import OTHER, UUID, WEB, Controller, Host, Paper, body, until
 
-from ringfence.agent import breakglass
 from ringfence.agent.boot import guard
 from ringfence.agent.clock import Clock
-from ringfence.agent.disk import HELD, Disk, Record
-from ringfence.agent.held import Held
-from ringfence.agent.journal import Journal
+from ringfence.agent.held import breakglass
+from ringfence.agent.held.disk import HELD, Disk, Record
+from ringfence.agent.held.held import Held
+from ringfence.agent.held.journal import Journal
 from ringfence.agent.point import How
 from ringfence.core.intent.model import Intent
 from ringfence.core.intent.pieces import Isolation
@@ -194,7 +194,7 @@ def test_nothing_is_told_before_it_is_on_the_disk(tmp_path: Path, monkeypatch: p
 
 def test_a_disk_that_stands_still_stops_no_rule_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Enforced at once; told after a while, and that the disk does not take it, too."""
-    monkeypatch.setattr("ringfence.agent.keeper.KEPT_S", 0.3)
+    monkeypatch.setattr("ringfence.agent.held.keeper.KEPT_S", 0.3)
     is_over = threading.Event()
     append = Journal.append
 
@@ -221,7 +221,7 @@ def test_a_disk_that_stands_still_stops_no_rule_and_is_told(tmp_path: Path, monk
 
 def test_a_long_journal_becomes_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Changes are appended; when there are many, the record is written anew and what it has is forgotten."""
-    monkeypatch.setattr("ringfence.agent.keeper._MOST_BYTES", 2_000)
+    monkeypatch.setattr("ringfence.agent.held.keeper._MOST_BYTES", 2_000)
 
     async def test() -> None:
         controller, point = Controller(), Paper()
@@ -292,7 +292,7 @@ def test_a_reboot_accuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_an_assignment_that_waits_for_ever_keeps_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pieces never come: what is heard meanwhile goes into the record, and the segments go. A restart has the
     assignment still, with the release that waits for it; when the pieces come, all of it is in force."""
-    monkeypatch.setattr("ringfence.agent.keeper._MOST_BYTES", 2_000)
+    monkeypatch.setattr("ringfence.agent.held.keeper._MOST_BYTES", 2_000)
 
     async def test() -> None:
         controller, point = Controller(), Paper()
@@ -331,7 +331,7 @@ def test_an_assignment_that_waits_for_ever_keeps_no_journal(tmp_path: Path, monk
 
 def test_an_assignment_larger_than_a_journal_waits_in_peace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Said again behind each record it makes no new one by itself."""
-    monkeypatch.setattr("ringfence.agent.keeper._MOST_BYTES", 10)
+    monkeypatch.setattr("ringfence.agent.held.keeper._MOST_BYTES", 10)
     saved: list[object] = []
     save = Disk.save
 

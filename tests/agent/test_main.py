@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from scripted import Controller, Host, Paper, body, until
 
-from ringfence.agent import breakglass
 from ringfence.agent.config import Config, read_config
 from ringfence.agent.control import Question, ask
-from ringfence.agent.disk import Disk
+from ringfence.agent.held import breakglass
+from ringfence.agent.held.disk import Disk
 from ringfence.agent.main import DONE, FAILED, USAGE, main
 from ringfence.core.errors import InputError
 from ringfence.wire import evidence

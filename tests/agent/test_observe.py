@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from ringfence.agent.observe import Observer, ObserverStats
-from ringfence.agent.spool import Spool
+from ringfence.agent.observe.observe import Observer, ObserverStats
+from ringfence.agent.observe.spool import Spool
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Cell, Intent, Part, PeerClass
 from ringfence.core.net.address import format_address, parse_address

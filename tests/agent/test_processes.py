@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ringfence.agent.processes import UNKNOWN, Processes, Units, program_of, unit_of
+from ringfence.agent.observe.processes import UNKNOWN, Processes, Units, program_of, unit_of
 from ringfence.core.net.address import parse_address
 from ringfence.core.net.service import TCP, UDP
 from ringfence.flows.conntrack.batch import TRACKED

@@ -18,10 +18,10 @@ sys.path.append(str(Path(__file__).parents[1] / "bus"))
 from real_bus import QUICK, A, Fleet, open_fleet
 from scripted import Paper, until
 
-from ringfence.agent import keys
 from ringfence.agent.config import Config
-from ringfence.agent.disk import Trust
-from ringfence.agent.enrol import Joined
+from ringfence.agent.enrol import keys
+from ringfence.agent.enrol.enrol import Joined
+from ringfence.agent.held.disk import Trust
 from ringfence.agent.renewal import Renewal
 from ringfence.agent.run import Agent
 from ringfence.bus.jetstream import JetStreamBus, options_for_agent

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.agent.spool import Spool
+from ringfence.agent.observe.spool import Spool
 
 WRITER = """
 import sys
 from pathlib import Path
-from ringfence.agent.spool import Spool
+from ringfence.agent.observe.spool import Spool
 spool = Spool(Path(sys.argv[1]))
 number = 0
 while True:

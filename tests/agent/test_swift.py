@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from scripted import OTHER, UUID, Paper
 
-from ringfence.agent.held import Held, News
+from ringfence.agent.enforce.swift import Ground, Swift
+from ringfence.agent.held.held import Held, News
 from ringfence.agent.point import How
-from ringfence.agent.swift import Ground, Swift
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Cell, Part
 from ringfence.core.intent.pieces import Body, ClassPlan, Group, Isolation, Station

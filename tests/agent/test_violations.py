@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringfence.agent.violations import Attempt, Violations, judged, rule_of
+from ringfence.agent.observe.violations import Attempt, Violations, judged, rule_of
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Cell, Intent, Part, PeerClass
 from ringfence.core.net.address import parse_address, parse_cidr

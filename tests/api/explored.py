@@ -16,7 +16,7 @@ from serving import Serving, serving
 from ringfence.client.client import Client
 from ringfence.controller import audit
 from ringfence.controller.controller import ROOT
-from ringfence.controller.versions import Draft
+from ringfence.controller.publishing.versions import Draft
 from ringfence.core.decide import decide
 from ringfence.core.engine import Engine
 from ringfence.core.flow.conversations import Conversations

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ringfence.agent import keys
-from ringfence.agent.disk import Disk
-from ringfence.agent.enrol import enrol, renew
+from ringfence.agent.enrol import keys
+from ringfence.agent.enrol.enrol import enrol, renew
+from ringfence.agent.held.disk import Disk
 from ringfence.api.serve import Api, listen
 from ringfence.bus.jetstream import JetStreamBus, options_for_agent
 from ringfence.client.client import Client

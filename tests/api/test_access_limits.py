@@ -13,7 +13,7 @@ from ringfence.api.limits import Buckets, Limits, TooMany
 from ringfence.api.problems import GUARDING
 from ringfence.api.serve import listen
 from ringfence.client.client import _context
-from ringfence.controller.rates import Rates
+from ringfence.controller.access.rates import Rates
 from ringfence.wire.api import NewProfile
 
 

@@ -26,9 +26,9 @@ from serving import Serving, serving
 from ringfence.api.guards import COOKIE
 from ringfence.api.sessions import ATTEMPT
 from ringfence.client.client import _context
-from ringfence.controller.group_roles import Oidc, Worth
-from ringfence.controller.oidc import SKEW_S, Metadata, Provider
-from ringfence.controller.sessions import MOST
+from ringfence.controller.access.group_roles import Oidc, Worth
+from ringfence.controller.access.oidc import SKEW_S, Metadata, Provider
+from ringfence.controller.access.sessions import MOST
 from ringfence.core.errors import InputError, RingfenceError
 
 FOLDER = Path(__file__).parents[1] / "oidc"
@@ -582,7 +582,7 @@ def test_without_a_provider_there_is_no_such_way(served: Serving) -> None:
 )  # fmt: skip
 def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
     """At the start, with what is wrong: never a role for everybody, never a word that others can read on its way."""
-    from ringfence.controller.oidc import Provider
+    from ringfence.controller.access.oidc import Provider
 
     with pytest.raises(InputError) as error:
         Provider(oidc("https://sso.example.com", tmp_path, **changed), lambda: None)  # type: ignore[arg-type, return-value]

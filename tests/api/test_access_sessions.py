@@ -12,7 +12,7 @@ from serving import Serving, serving
 
 from ringfence.api.guards import COOKIE
 from ringfence.client.client import _context
-from ringfence.controller.sessions import MOST
+from ringfence.controller.access.sessions import MOST
 from ringfence.ports.state import AuditEntry, Session, Where
 from ringfence.wire.api import Grant
 
@@ -298,7 +298,7 @@ def test_an_idempotency_key_works_in_a_session(served: Serving) -> None:
 def test_a_stream_ends_with_its_session(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever follows events hears none of what happens after they were signed out."""
     monkeypatch.setattr("ringfence.api.alerts._ASK_AGAIN_S", 0.0)
-    monkeypatch.setattr("ringfence.controller.attending._BEAT_S", 0.05)
+    monkeypatch.setattr("ringfence.controller.alerts.attending._BEAT_S", 0.05)
     browser = Browser(served)
     browser.sign_in(served.token)
     headers = {"Origin": browser.url, "X-CSRF-Token": browser.csrf}

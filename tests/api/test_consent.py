@@ -16,7 +16,7 @@ from serving import SHOP, eventually, refused
 
 from ringfence.cli import publish
 from ringfence.client.client import Client
-from ringfence.controller import containing
+from ringfence.controller.containment import containing
 from ringfence.core.identity.workload import Mode
 from ringfence.wire import api
 

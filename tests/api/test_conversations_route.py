@@ -16,7 +16,8 @@ from ringfence.core.flow.conversations import COLUMNS, Conversations
 from ringfence.core.identity.workload import Workload
 from ringfence.core.world import Endpoint
 from ringfence.ports.flow_store import Most
-from ringfence.wire.explore import AskRecommend, AskSimulate, Query
+from ringfence.wire.explore import Query
+from ringfence.wire.study import AskRecommend, AskSimulate
 
 
 def test_stored_flows_come_as_they_are(served: Serving) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from explored import SHOP, Explored
 
-from ringfence.controller import asking
 from ringfence.controller.controller import ROOT
-from ringfence.controller.versions import Draft
+from ringfence.controller.publishing.versions import Draft
+from ringfence.controller.study import asking
 from ringfence.wire.questions import Question
 
 NAMES = ("shop-prod-web-1", "shop-prod-api-2", "shop-dev-api-1", "crm-prod-db-1", "printer", "8.8.8.8")

@@ -8,7 +8,7 @@ import pytest
 from explored import DRAFTED, FILES, SHOP, Explored
 from serving import refused
 
-from ringfence.controller.versions import failing
+from ringfence.controller.publishing.versions import failing
 from ringfence.core.engine import Engine, lint
 from ringfence.core.engine.prove import prove
 from ringfence.core.engine.questions import witness_answer
@@ -18,7 +18,7 @@ from ringfence.core.net.service import WELL_KNOWN
 from ringfence.core.policy.check import check
 from ringfence.core.policy.parse import parse_policies
 from ringfence.core.world import World
-from ringfence.wire import explore
+from ringfence.wire import study
 
 WRONG = SHOP.replace("from: web, to: api, service: tcp/8080}", "from: wbe, to: api, service: tcp/80800}", 1)
 LEAKY = DRAFTED.replace("{from: web, to: db, expect: blocked}", "{from: api, to: db, expect: blocked}")
@@ -27,8 +27,8 @@ DOUBLE = DRAFTED.replace(
 )
 
 
-def asked(estate: Explored, text: str) -> explore.Checked:
-    return estate.client.explore.check(explore.Check({"shop.yaml": text}))
+def asked(estate: Explored, text: str) -> study.Checked:
+    return estate.client.explore.check(study.Check({"shop.yaml": text}))
 
 
 def test_faults_have_their_place_and_what_to_do(estate: Explored) -> None:
@@ -89,19 +89,19 @@ def test_a_file_that_says_nothing_is_found(estate: Explored, text: str) -> None:
 def test_files_alone_and_files_removed(estate: Explored) -> None:
     """`alone` leaves out what is in force; a removed file is not read; what is not there cannot be removed."""
     client = estate.client.explore
-    assert client.check(explore.Check({"x.yaml": SHOP}, alone=True)).policies == 1
-    assert client.check(explore.Check({}, remove=("guard.yaml",))).policies == 1
-    assert client.check(explore.Check({"shop.yaml": SHOP})).policies == 2
-    assert refused(lambda: client.check(explore.Check({}, remove=("nope.yaml",)))) == "unknown-file"
-    assert refused(lambda: client.check(explore.Check({"shop.txt": SHOP}))) == "not-a-policy"
+    assert client.check(study.Check({"x.yaml": SHOP}, alone=True)).policies == 1
+    assert client.check(study.Check({}, remove=("guard.yaml",))).policies == 1
+    assert client.check(study.Check({"shop.yaml": SHOP})).policies == 2
+    assert refused(lambda: client.check(study.Check({}, remove=("nope.yaml",)))) == "unknown-file"
+    assert refused(lambda: client.check(study.Check({"shop.txt": SHOP}))) == "not-a-policy"
 
 
 def test_settings_that_cannot_be_read_are_findings(estate: Explored) -> None:
     """Of `ringfence.toml`, with the line; settings that can be read count."""
     client = estate.client.explore
-    told = client.check(explore.Check({}, settings="[identity]\nignroe = []\n"))
+    told = client.check(study.Check({}, settings="[identity]\nignroe = []\n"))
     assert {(f.code, f.where.file, f.where.line) for f in told.findings} == {("bad-settings", "ringfence.toml", 2)}
-    told = client.check(explore.Check({}, settings='[identity]\nignore = ["env"]\n'))
+    told = client.check(study.Check({}, settings='[identity]\nignore = ["env"]\n'))
     assert not told.is_sound
 
 

@@ -13,10 +13,11 @@ from explored import Explored, explored
 from serving import PATIENCE_S, Serving, eventually, refused, serving
 
 from ringfence.client.errors import Refused
-from ringfence.controller import changes, jobs
 from ringfence.controller.controller import ROOT
+from ringfence.controller.intake import jobs
+from ringfence.controller.publishing import changes
 from ringfence.core.errors import InputError
-from ringfence.wire import api, explore
+from ringfence.wire import api, explore, intake, study
 
 FIELDS = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end"
 LOG = f"{FIELDS} action log-status\n"
@@ -40,7 +41,7 @@ def test_an_inventory_is_planned_then_applied(own: Explored) -> None:
     sent back; then they are there, without an enforcement point; the same file again changes nothing."""
     client = own.client.explore
     text = f"{CSV}san-1,10.7.0.1,host,storage,prod,san\ncrm-dev-web-1,,host,shop,prod,web\n"
-    asked = explore.ImportInventory("w.csv", text)
+    asked = intake.ImportInventory("w.csv", text)
 
     planned = client.inventory(asked)
     assert (planned.new, planned.new_count, planned.relabelled_count, planned.is_applied) == (("san-1",), 1, 1, False)
@@ -51,9 +52,9 @@ def test_an_inventory_is_planned_then_applied(own: Explored) -> None:
     assert planned.diff.opened > 0
     assert refused(lambda: own.client.workload("san-1")) == "unknown-workload"
 
-    stale = explore.ImportInventory("w.csv", text, apply="0" * 64)
+    stale = intake.ImportInventory("w.csv", text, apply="0" * 64)
     assert refused(lambda: client.inventory(stale)) == "plan-changed"
-    done = client.inventory(explore.ImportInventory("w.csv", text, apply=planned.digest, why="from the CMDB"))
+    done = client.inventory(intake.ImportInventory("w.csv", text, apply=planned.digest, why="from the CMDB"))
     assert done.is_applied
     san = own.client.workload("san-1")
     assert (san.origin, san.kind, san.state, san.addresses) == ("file", "host", "unmanaged", ("10.7.0.1",))
@@ -68,12 +69,12 @@ def test_a_file_moves_the_addresses_of_its_own_workloads_only(own: Explored) -> 
     """What an agent says of its addresses stands; a workload of a file gets the new ones."""
     client = own.client.explore
     moved = f"{CSV}nas-1,10.7.1.1,host,storage,prod,san\nshop-prod-db-1,10.7.9.9,host,shop,prod,db\n"
-    first = client.inventory(explore.ImportInventory("w.csv", moved))
-    client.inventory(explore.ImportInventory("w.csv", moved, apply=first.digest))
+    first = client.inventory(intake.ImportInventory("w.csv", moved))
+    client.inventory(intake.ImportInventory("w.csv", moved, apply=first.digest))
     text = moved.replace("10.7.1.1", "10.7.1.2")
-    planned = client.inventory(explore.ImportInventory("w.csv", text))
+    planned = client.inventory(intake.ImportInventory("w.csv", text))
     assert (planned.readdressed, planned.relabelled_count) == (1, 0)
-    client.inventory(explore.ImportInventory("w.csv", text, apply=planned.digest))
+    client.inventory(intake.ImportInventory("w.csv", text, apply=planned.digest))
     assert own.client.workload("nas-1").addresses == ("10.7.1.2",)
     assert own.client.workload("shop-prod-db-1").addresses != ("10.7.9.9",)
 
@@ -83,20 +84,20 @@ def test_what_one_saw_is_what_is_applied(own: Explored) -> None:
     starts from is told to look again, though the file still means the same."""
     client = own.client.explore
     text = f"{CSV}crm-prod-web-1,,host,crm,stage,web\n"
-    seen = client.inventory(explore.ImportInventory("w.csv", text))
+    seen = client.inventory(intake.ImportInventory("w.csv", text))
     own.client.relabel(api.Relabel(("crm-prod-web-1",), {"role": "api"}, why="meanwhile"))
-    apply = explore.ImportInventory("w.csv", text, apply=seen.digest, why="stale")
+    apply = intake.ImportInventory("w.csv", text, apply=seen.digest, why="stale")
     assert refused(lambda: client.inventory(apply)) == "plan-changed"
     assert own.client.workload("crm-prod-web-1").labels["role"] == "api"
 
     moving = f"{CSV}jbod-1,10.7.3.1,host,storage,prod,san\n"
-    first = client.inventory(explore.ImportInventory("w.csv", moving))
-    client.inventory(explore.ImportInventory("w.csv", moving, apply=first.digest))
+    first = client.inventory(intake.ImportInventory("w.csv", moving))
+    client.inventory(intake.ImportInventory("w.csv", moving, apply=first.digest))
     third, second = (moving.replace("10.7.3.1", f"10.7.3.{n}") for n in (3, 2))
-    seen = client.inventory(explore.ImportInventory("w.csv", third))
-    other = client.inventory(explore.ImportInventory("w.csv", second))
-    client.inventory(explore.ImportInventory("w.csv", second, apply=other.digest))
-    apply = explore.ImportInventory("w.csv", third, apply=seen.digest)
+    seen = client.inventory(intake.ImportInventory("w.csv", third))
+    other = client.inventory(intake.ImportInventory("w.csv", second))
+    client.inventory(intake.ImportInventory("w.csv", second, apply=other.digest))
+    apply = intake.ImportInventory("w.csv", third, apply=seen.digest)
     assert refused(lambda: client.inventory(apply)) == "plan-changed"
     assert own.client.workload("jbod-1").addresses == ("10.7.3.2",)
 
@@ -105,7 +106,7 @@ def test_a_change_in_the_moment_of_applying_is_noticed(own: Explored, monkeypatc
     """After the plan was compared and before it is stored: nothing of it is applied."""
     client = own.client.explore
     text = f"{CSV}crm-prod-db-1,,host,crm,stage,db\nlate-1,10.7.4.1,host,storage,prod,san\n"
-    seen = client.inventory(explore.ImportInventory("w.csv", text))
+    seen = client.inventory(intake.ImportInventory("w.csv", text))
     state, known = own.served.controller.state, own.served.controller.workloads.inventory.workloads
     write = state.write
 
@@ -117,22 +118,20 @@ def test_a_change_in_the_moment_of_applying_is_noticed(own: Explored, monkeypatc
         return await write(work)
 
     monkeypatch.setattr(state, "write", overtaken)
-    assert (
-        refused(lambda: client.inventory(explore.ImportInventory("w.csv", text, apply=seen.digest))) == "plan-changed"
-    )
+    assert refused(lambda: client.inventory(intake.ImportInventory("w.csv", text, apply=seen.digest))) == "plan-changed"
     assert refused(lambda: own.client.workload("late-1")) == "unknown-workload"
 
 
 def test_labels_may_not_move_an_address(own: Explored) -> None:
     """Whoever may label workloads, of a scope or of all of the estate, gives none of them another's address."""
     text = f"{CSV}tape-1,10.7.2.1,host,storage,prod,san\n"
-    planned = own.client.explore.inventory(explore.ImportInventory("w.csv", text))
-    own.client.explore.inventory(explore.ImportInventory("w.csv", text, apply=planned.digest))
+    planned = own.client.explore.inventory(intake.ImportInventory("w.csv", text))
+    own.client.explore.inventory(intake.ImportInventory("w.csv", text, apply=planned.digest))
     text = text.replace("10.7.2.1", "10.66.6.6")
     for scope in ("app=shop", None):
         with own.served.client(own.client.grant(api.Grant("amy", ("author",), scope=scope))) as amy:
-            digest = amy.explore.inventory(explore.ImportInventory("w.csv", text)).digest
-            moved = explore.ImportInventory("w.csv", text, apply=digest)
+            digest = amy.explore.inventory(intake.ImportInventory("w.csv", text)).digest
+            moved = intake.ImportInventory("w.csv", text, apply=digest)
             with pytest.raises(Refused, match="may not `enrol`"):
                 amy.explore.inventory(moved)
     assert own.client.workload("tape-1").addresses == ("10.7.2.1",)
@@ -142,9 +141,9 @@ def test_a_file_with_faults_is_refused(own: Explored) -> None:
     """Every fault with its line; and what no format has is told."""
     client = own.client.explore
     assert refused_findings(
-        lambda: client.inventory(explore.ImportInventory("w.csv", f"{CSV}x,not-an-address,host,a,b,c\n"))
+        lambda: client.inventory(intake.ImportInventory("w.csv", f"{CSV}x,not-an-address,host,a,b,c\n"))
     )
-    assert refused_findings(lambda: client.inventory(explore.ImportInventory("w.txt", "x")))
+    assert refused_findings(lambda: client.inventory(intake.ImportInventory("w.txt", "x")))
 
 
 def refused_findings(work: object) -> bool:
@@ -243,7 +242,7 @@ def test_the_demo_estate(fresh: Serving) -> None:
         assert 0 <= ago < 3600 + PATIENCE_S
         shown = client.explore.map(explore.Query())
         assert len(shown.edges) > 5
-        assert client.explore.recommend(explore.AskRecommend()).rules
+        assert client.explore.recommend(study.AskRecommend()).rules
         assert refused(client.explore.demo) == "not-empty"
 
 
@@ -255,7 +254,7 @@ def test_who_may_import(fresh: Serving) -> None:
         for work in (
             lambda: looker.explore.demo(),
             lambda: looker.explore.import_flows("a.log", b"x"),
-            lambda: looker.explore.inventory(explore.ImportInventory("w.csv", CSV)),
+            lambda: looker.explore.inventory(intake.ImportInventory("w.csv", CSV)),
         ):
             with pytest.raises(Refused) as error:
                 work()

@@ -22,8 +22,8 @@ from ringfence.api.run import LOCK
 from ringfence.client.client import Client, _context
 from ringfence.client.errors import Unreachable
 from ringfence.client.login import Login
-from ringfence.controller.backing_up import restore_into
 from ringfence.controller.controller import utcnow
+from ringfence.controller.records.backing_up import restore_into
 from ringfence.core.errors import FindingsError
 from ringfence.core.identity.workload import Mode
 from ringfence.ports.state import StateError

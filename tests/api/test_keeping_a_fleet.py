@@ -12,9 +12,9 @@ from serving import SHOP, Loop, eventually, refused, serving
 from ringfence.cli.remote import _NOTICES
 from ringfence.client.client import Client
 from ringfence.client.login import Login
-from ringfence.controller.backing_up import restore_into
-from ringfence.controller.collecting import Keep
+from ringfence.controller.containment.collecting import Keep
 from ringfence.controller.controller import utcnow
+from ringfence.controller.records.backing_up import restore_into
 from ringfence.core.errors import RingfenceError
 from ringfence.core.net.address import parse_address
 from ringfence.wire import api

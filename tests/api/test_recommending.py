@@ -19,7 +19,7 @@ from ringfence.core.insight.simulate import simulate
 from ringfence.core.labels.selector import parse_selector
 from ringfence.core.policy.parse import parse_policies
 from ringfence.core.world import VERDICTS, World
-from ringfence.wire import explore
+from ringfence.wire import explore, study
 
 ENFORCE = Mode.both("enforce")
 
@@ -28,7 +28,7 @@ ENFORCE = Mode.both("enforce")
 def test_a_recommendation_is_the_librarys(estate: Explored, asked: dict[str, object]) -> None:
     """The same rules with the same evidence, leftovers, coverage and confidence; the files parse with those in force,
     their tests hold, and what was learned from passes."""
-    told = estate.client.explore.recommend(explore.AskRecommend(**asked))  # type: ignore[arg-type]
+    told = estate.client.explore.recommend(study.AskRecommend(**asked))  # type: ignore[arg-type]
     world, rows = estate.world(), estate.rows()
     where = asked.get("where")
     options = {"level": asked.get("level", "port"), "tight": asked.get("tight", 5)}
@@ -60,7 +60,7 @@ def test_a_recommendation_is_the_librarys(estate: Explored, asked: dict[str, obj
 def test_the_curve_ends_at_the_whole(estate: Explored) -> None:
     """Rules that cover most come first; shares never fall, begin above what is covered already, and end at the share
     of all of them together."""
-    told = estate.client.explore.recommend(explore.AskRecommend())
+    told = estate.client.explore.recommend(study.AskRecommend())
     counts = [stage.connections for stage in told.curve]
     shares = [stage.share for stage in told.curve]
 
@@ -73,7 +73,7 @@ def test_the_curve_ends_at_the_whole(estate: Explored) -> None:
 
 def test_the_busiest_pairs_of_a_rule(estate: Explored) -> None:
     """Counted by a loop over the rows that stand behind it."""
-    told = estate.client.explore.recommend(explore.AskRecommend())
+    told = estate.client.explore.recommend(study.AskRecommend())
     world, rows = estate.world(), estate.rows()
     wanted = recommend(rows, world.inventory, existing=world.policies)
     number = int(np.argmax([e.connections for e in wanted.evidence]))
@@ -92,9 +92,9 @@ def test_some_rules_make_files_that_hold(estate: Explored) -> None:
     """Only accepted rules are in the files; tests that need the others are not, so that what is there can be
     published; nothing accepted: no file."""
     client = estate.client.explore
-    every = client.recommend(explore.AskRecommend(where="app=crm,env=prod"))
+    every = client.recommend(study.AskRecommend(where="app=crm,env=prod"))
     accepted = [stage.rule for stage in every.curve[:2]]
-    told = client.recommend(explore.AskRecommend(where="app=crm,env=prod", accept=tuple(accepted)))
+    told = client.recommend(study.AskRecommend(where="app=crm,env=prod", accept=tuple(accepted)))
 
     assert [rule.rule for rule in told.rules if rule.is_accepted] == [r.rule for r in every.rules if r.rule in accepted]
     files = FILES | {file.file: file.text for file in told.files}
@@ -103,17 +103,17 @@ def test_some_rules_make_files_that_hold(estate: Explored) -> None:
         p.ref(rule) for p in parse_policies(FILES).raise_if_errors() for rule in p.rules
     }
     assert added == set(accepted)
-    checked = client.check(explore.Check({file.file: file.text for file in told.files}))
+    checked = client.check(study.Check({file.file: file.text for file in told.files}))
     assert checked.is_sound
     assert not [f for f in checked.findings if f.code == "unused-segment" and f.where.file != "shop.yaml"]
-    assert client.recommend(explore.AskRecommend(accept=())).files == ()
-    assert refused(lambda: client.recommend(explore.AskRecommend(accept=("no/rule",)))) == "unknown-rule"
-    assert refused(lambda: client.recommend(explore.AskRecommend(where="app=nope"))) == "unmatched"
+    assert client.recommend(study.AskRecommend(accept=())).files == ()
+    assert refused(lambda: client.recommend(study.AskRecommend(accept=("no/rule",)))) == "unknown-rule"
+    assert refused(lambda: client.recommend(study.AskRecommend(where="app=nope"))) == "unmatched"
 
 
 def test_a_simulation_is_the_librarys(estate: Explored) -> None:
     """Totals, breaks, openings, rules and applications; the series tells what passes now from what would pass."""
-    asked = explore.AskSimulate(draft=explore.Pen({"shop.yaml": DRAFTED}), bucket_h=6)
+    asked = study.AskSimulate(draft=explore.Pen({"shop.yaml": DRAFTED}), bucket_h=6)
     told = estate.client.explore.simulate(asked)
     rows, files = estate.rows(), FILES | {"shop.yaml": DRAFTED}
     wanted = simulate(estate.engine(files), rows, as_mode=ENFORCE)
@@ -141,7 +141,7 @@ def test_a_simulation_is_the_librarys(estate: Explored) -> None:
 
 def test_one_application_is_simulated_alone(estate: Explored) -> None:
     """Totals, breaks and the series are those of the traffic with one of its ends."""
-    asked = explore.AskSimulate(where="app=crm,env=prod")
+    asked = study.AskSimulate(where="app=crm,env=prod")
     told = estate.client.explore.simulate(asked)
     rows = estate.rows()
     labels = estate.world().inventory.labels_of
@@ -153,7 +153,7 @@ def test_one_application_is_simulated_alone(estate: Explored) -> None:
     series = told.series
     sums = (sum(column) for column in (series.allowed, series.escaped, series.opened, series.blocked))
     assert sum(sums) == int(rows.connections[keep].sum())
-    unknown = explore.AskSimulate(where="nobody")
+    unknown = study.AskSimulate(where="nobody")
     assert refused(lambda: estate.client.explore.simulate(unknown)) == "unknown-endpoint"
 
 
@@ -165,22 +165,22 @@ def test_a_version_is_simulated_by_its_number(estate: Explored) -> None:
     """The version in force, by number or by default, is one answer; both a draft and a version are refused, and so is
     a version there is not."""
     client = estate.client.explore
-    one, other = client.simulate(explore.AskSimulate(version=1)), client.simulate(explore.AskSimulate())
+    one, other = client.simulate(study.AskSimulate(version=1)), client.simulate(study.AskSimulate())
     assert msgspec.json.encode(one) == msgspec.json.encode(other)
-    both = explore.AskSimulate(version=1, draft=explore.Pen())
+    both = study.AskSimulate(version=1, draft=explore.Pen())
     assert refused(lambda: client.simulate(both)) == "contradictory-draft"
-    assert refused(lambda: client.simulate(explore.AskSimulate(version=99))) == "unknown-version"
+    assert refused(lambda: client.simulate(study.AskSimulate(version=99))) == "unknown-version"
 
 
 def test_with_no_policy_in_force_all_is_new(estate: Explored) -> None:
     """Recommended from nothing: each policy comes with its tests, in a file of its own, and the whole is sound."""
     nothing = explore.Pen(alone=True)
-    told = estate.client.explore.recommend(explore.AskRecommend(draft=nothing))
+    told = estate.client.explore.recommend(study.AskRecommend(draft=nothing))
 
     assert all(file.is_new for file in told.files)
     assert told.broken == ()
     assert told.share_before == 0.0
     files = {file.file: file.text for file in told.files}
-    checked = estate.client.explore.check(explore.Check(files, alone=True))
+    checked = estate.client.explore.check(study.Check(files, alone=True))
     assert (checked.is_sound, checked.rules) == (True, len(told.rules))
     assert checked.tests

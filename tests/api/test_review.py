@@ -8,19 +8,19 @@ import pytest
 from explored import DRAFTED, FILES, Explored, is_stopped
 from serving import refused
 
-from ringfence.controller.asking import reach
+from ringfence.controller.study.asking import reach
 from ringfence.core.engine import ask
 from ringfence.core.identity.workload import Workload
 from ringfence.core.net.address import parse_address
 from ringfence.core.world import Endpoint, Flow
-from ringfence.wire import explore
+from ringfence.wire import explore, study
 from ringfence.wire.questions import AskReach
 
 
 @pytest.mark.parametrize(("of", "way"), [("shop-prod-web-1", "from"), ("shop.db", "to"), ("app=crm,env=dev", "from")])
 def test_a_blast_is_what_reach_says(estate: Explored, of: str, way: str) -> None:
     """Hop by hop, in force and under a draft; critical segments are named at the hop that first meets them."""
-    asked = explore.AskBlast(of, way, 3, draft=explore.Pen({"shop.yaml": DRAFTED}))  # type: ignore[arg-type]
+    asked = study.AskBlast(of, way, 3, draft=explore.Pen({"shop.yaml": DRAFTED}))  # type: ignore[arg-type]
     told = estate.client.explore.blast_radius(asked)
 
     for files, blast in ((None, told.in_force), (FILES | {"shop.yaml": DRAFTED}, told.draft)):
@@ -46,7 +46,7 @@ def test_a_blast_is_what_reach_says(estate: Explored, of: str, way: str) -> None
 @pytest.mark.parametrize("way", ["from", "to"])
 def test_what_is_reached_now_is_what_the_oracle_lets_through(estate: Explored, way: str) -> None:
     """In one step, each host in its own mode: pair by pair and service by service."""
-    told = estate.client.explore.blast_radius(explore.AskBlast("crm-dev-db-1", way))  # type: ignore[arg-type]
+    told = estate.client.explore.blast_radius(study.AskBlast("crm-dev-db-1", way))  # type: ignore[arg-type]
     engine, world = estate.engine(), estate.world()
     own = world.inventory.find("crm-dev-db-1")
     assert own is not None
@@ -59,7 +59,7 @@ def test_what_is_reached_now_is_what_the_oracle_lets_through(estate: Explored, w
         return any(not is_stopped(world, Flow(source, destination, p)) for p in points)
 
     others = [Endpoint(w, w.addresses[0].address) for w in world.inventory.workloads if w is not own]
-    outside = estate.client.explore.blast_radius(explore.AskBlast("198.51.100.9", way))  # type: ignore[arg-type]
+    outside = estate.client.explore.blast_radius(study.AskBlast("198.51.100.9", way))  # type: ignore[arg-type]
     stranger = Endpoint(None, parse_address("198.51.100.9"))
 
     def is_met(w: Workload) -> bool:
@@ -74,8 +74,8 @@ def test_what_is_reached_now_is_what_the_oracle_lets_through(estate: Explored, w
 def test_breaches_that_cannot_be_meant(estate: Explored) -> None:
     """Nobody of that name, no such service: refused."""
     client = estate.client.explore
-    assert refused(lambda: client.blast_radius(explore.AskBlast("nobody-here"))) == "unknown-endpoint"
-    assert refused(lambda: client.blast_radius(explore.AskBlast("shop.db", service="tcp/x"))) == "unknown-service"
+    assert refused(lambda: client.blast_radius(study.AskBlast("nobody-here"))) == "unknown-endpoint"
+    assert refused(lambda: client.blast_radius(study.AskBlast("shop.db", service="tcp/x"))) == "unknown-service"
 
 
 def test_rules_are_credited_with_what_they_decide(estate: Explored) -> None:

@@ -12,8 +12,9 @@ import pytest
 from serving import SHOP, Serving, refused, serving
 
 from ringfence.client.client import Client, _context
-from ringfence.controller import audit, occurrences
-from ringfence.controller.access import MAY, Power, Principal
+from ringfence.controller import audit
+from ringfence.controller.access.access import MAY, Power, Principal
+from ringfence.controller.alerts import occurrences
 from ringfence.ports.state import WorkloadRecord
 from ringfence.wire.api import Apply, Draft, Grant, How, Plan, Rollback
 
@@ -158,7 +159,7 @@ def test_roles_over_different_scopes_are_never_mixed() -> None:
 
 
 def refused_by(work: Any) -> str:
-    from ringfence.controller.access import AccessError
+    from ringfence.controller.access.access import AccessError
 
     with pytest.raises(AccessError) as error:
         work()

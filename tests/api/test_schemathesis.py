@@ -16,7 +16,7 @@ from schemathesis.core.failures import FailureGroup
 from serving import SHOP, Serving, serving
 
 from ringfence.client.client import _context
-from ringfence.controller.rates import Rates
+from ringfence.controller.access.rates import Rates
 from ringfence.wire.api import Apply, Contain, Draft, Grant, How, Invite, NewProfile
 
 EXAMPLES = 2

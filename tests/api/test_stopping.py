@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from ringfence.controller import audit
-from ringfence.controller.backing_up import STATE
-from ringfence.controller.signing import SigningKeys
+from ringfence.controller.identity.signing import SigningKeys
+from ringfence.controller.records.backing_up import STATE
 from ringfence.stores.sql import SqlState
 
 PATIENCE_S = 60.0

@@ -12,7 +12,7 @@ from serving import Serving, body, eventually, serving
 
 from ringfence.api import guards
 from ringfence.client.client import _context
-from ringfence.controller.access import MAY, RIGHTS, ROLES, Role
+from ringfence.controller.access.access import MAY, RIGHTS, ROLES, Role
 from ringfence.wire.api import Grant
 
 RIGHT_OF = {

@@ -13,8 +13,8 @@ from ringfence.bus.accounts import open_seeds
 from ringfence.bus.backoff import Backoff
 from ringfence.bus.jetstream import CONTROLLER_INBOX, JetStreamBus, Options, options_for_agent
 from ringfence.bus.server import BusServer, Settings, Tls
-from ringfence.controller.ca import Authority, Issued, csr_of, key_pem, new_key
-from ringfence.controller.callout import Callout
+from ringfence.controller.bus.callout import Callout
+from ringfence.controller.identity.ca import Authority, Issued, csr_of, key_pem, new_key
 from ringfence.durable import write_secret
 
 DOMAIN = "estate.test"

@@ -15,10 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from real_bus import DOMAIN, PATIENCE_S, A, B, connection, open_fleet
 
-from ringfence.agent.keys import IDENTITY, NEXT_KEY, Grant, Identity, context, describe, install, request
-from ringfence.agent.keys_child import described, installed, requested
+from ringfence.agent.enrol.keys import IDENTITY, NEXT_KEY, Grant, Identity, context, describe, install, request
+from ringfence.agent.enrol.keys_child import described, installed, requested
 from ringfence.bus.jetstream import JetStreamBus, options_for_agent
-from ringfence.controller.ca import Authority, csr_of, new_key
+from ringfence.controller.identity.ca import Authority, csr_of, new_key
 from ringfence.core.errors import InputError
 
 
@@ -217,7 +217,7 @@ def test_tls_is_strict(home: Path, authority: Authority) -> None:
 def test_the_resident_agent_stays_small() -> None:
     """Keys, bus and messages together import neither `cryptography` nor anything of the controller."""
     program = (
-        "import sys, ringfence.agent.keys, ringfence.bus.jetstream, ringfence.wire.envelope\n"
+        "import sys, ringfence.agent.enrol.keys, ringfence.bus.jetstream, ringfence.wire.envelope\n"
         "big = ('cryptography', 'nkeys', 'sqlalchemy', 'duckdb', 'pyarrow', 'litestar', 'ringfence.controller')\n"
         "print([name for name in big if name in sys.modules])\n"
     )

@@ -21,8 +21,8 @@ from real_bus import DOMAIN, PATIENCE_S, A, B, Fleet, connection, open_fleet
 from ringfence.bus.accounts import open_seeds
 from ringfence.bus.jetstream import STREAM, JetStreamBus
 from ringfence.bus.transport import client_over_tls
-from ringfence.controller.ca import Authority, controller_uri, csr_of, key_pem, new_key, workload_uri
-from ringfence.controller.callout import Callout, Door
+from ringfence.controller.bus.callout import Callout, Door
+from ringfence.controller.identity.ca import Authority, controller_uri, csr_of, key_pem, new_key, workload_uri
 from ringfence.ports.bus import BusError
 from ringfence.wire import subjects
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
-from ringfence.controller.signing import SigningKeys
+from ringfence.controller.identity.signing import SigningKeys
 from ringfence.core.errors import InputError
 from ringfence.wire.envelope import Reader, key_id, seal
 from ringfence.wire.messages import Expected

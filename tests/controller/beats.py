@@ -11,9 +11,9 @@ from typing import cast
 
 from ringfence.controller import audit
 from ringfence.controller.controller import Controller, Settings
-from ringfence.controller.distribute import Distributor
+from ringfence.controller.desired.distribute import Distributor
+from ringfence.controller.identity.presence import OFFLINE_AFTER
 from ringfence.controller.pacing import Pace
-from ringfence.controller.presence import OFFLINE_AFTER
 from ringfence.core.net.address import parse_address
 from ringfence.ports.state import Change, Record
 

@@ -13,8 +13,8 @@ from databases import opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.controller import access
-from ringfence.controller.access import AccessError, Principal
+from ringfence.controller.access import access
+from ringfence.controller.access.access import AccessError, Principal
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.core.identity.workload import Mode
 from ringfence.core.labels.selector import Requirement, Selector, parse_selector

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.controller import occurrences as seen
-from ringfence.controller.alerts import Alerts, Limits
-from ringfence.controller.breadth import Breadth
-from ringfence.controller.occurrences import Ground, Occurrence
+from ringfence.controller.alerts import occurrences as seen
+from ringfence.controller.alerts.alerts import Alerts, Limits
+from ringfence.controller.alerts.breadth import Breadth
+from ringfence.controller.alerts.occurrences import Ground, Occurrence
 from ringfence.core.errors import InputError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ringfence.controller.bounds import memory_bytes, most_of
-from ringfence.controller.grounds import Kept
+from ringfence.controller.study.grounds import Kept
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import COLUMNS, Conversations
 from ringfence.core.world import Endpoint

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ringfence.controller.ca import (
+from ringfence.controller.identity.ca import (
     Authority,
     Issued,
     csr_of,

@@ -14,11 +14,11 @@ import msgspec
 import pytest
 
 from ringfence.controller import audit
-from ringfence.controller.access import Principal
-from ringfence.controller.containing import Contained, Containing
-from ringfence.controller.desired import News
-from ringfence.controller.estate import inputs_of, quarantines_of, read_estate
-from ringfence.controller.reconcile import Reconciler
+from ringfence.controller.access.access import Principal
+from ringfence.controller.containment.containing import Contained, Containing
+from ringfence.controller.desired.desired import News
+from ringfence.controller.desired.estate import inputs_of, quarantines_of, read_estate
+from ringfence.controller.desired.reconcile import Reconciler
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.net.address import parse_address

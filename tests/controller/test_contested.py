@@ -10,8 +10,8 @@ from random import Random
 import pytest
 from beats import START, A, B, C, Clock, Ground, addresses, ground
 
-from ringfence.controller.claims import MOST_CONTESTED, MOST_HOLDERS
 from ringfence.controller.controller import ROOT
+from ringfence.controller.identity.claims import MOST_CONTESTED, MOST_HOLDERS
 from ringfence.core.engine.engine import Engine
 from ringfence.core.identity.workload import Mode
 from ringfence.core.net.service import TCP, point

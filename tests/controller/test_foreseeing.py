@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from ringfence.controller.foreseeing import IN_USE_S, Foreseen, digest_of, failsafe_views, foresee, same_plan
-from ringfence.controller.relabelling import relabelled, world_after, world_in_modes
+from ringfence.controller.publishing.foreseeing import IN_USE_S, Foreseen, digest_of, failsafe_views, foresee, same_plan
+from ringfence.controller.publishing.relabelling import relabelled, world_after, world_in_modes
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import REPORTED, Conversations
 from ringfence.core.identity.inventory import Inventory

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.controller.grounds import Grounds, Texts
+from ringfence.controller.study.grounds import Grounds, Texts
 from ringfence.core.engine import Engine
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.world import World

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from ringfence.bus.memory import MemoryBroker, MemoryBus
-from ringfence.controller.callout import Door
-from ringfence.controller.fabric import Exit, Shown
-from ringfence.controller.hearing import Hearing
-from ringfence.controller.joining import Revoked
+from ringfence.controller.bus.callout import Door
+from ringfence.controller.bus.fabric import Exit, Shown
+from ringfence.controller.bus.hearing import Hearing
+from ringfence.controller.identity.joining import Revoked
 from ringfence.ports.bus import BusError
 from ringfence.wire import subjects
 

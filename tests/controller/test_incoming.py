@@ -12,8 +12,9 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from ringfence.controller import holding, incoming, spooling
-from ringfence.controller.incoming import Incoming, Limits
+from ringfence.controller.identity import holding
+from ringfence.controller.intake import incoming, spooling
+from ringfence.controller.intake.incoming import Incoming, Limits
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload

@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from databases import opened
 
-from ringfence.controller import audit, changes
-from ringfence.controller.access import AccessError, Principal
-from ringfence.controller.ca import Authority, Issued, csr_of, new_key
-from ringfence.controller.joining import AGAIN, Joining, Revoked, _certificate, _free_name
+from ringfence.controller import audit
+from ringfence.controller.access.access import AccessError, Principal
+from ringfence.controller.identity.ca import Authority, Issued, csr_of, new_key
+from ringfence.controller.identity.joining import AGAIN, Joining, Revoked, _certificate, _free_name
+from ringfence.controller.publishing import changes
 from ringfence.ports.state import AuditEntry, Certificate, Change, Record, State, View, Where, WorkloadRecord
 from ringfence.wire.join import renewal_of
 

@@ -10,10 +10,10 @@ import pytest
 from beats import START, A, B, C, Clock, Ground, addresses, ground
 from sqlalchemy import create_engine
 
-from ringfence.controller import access
+from ringfence.controller.access import access
 from ringfence.controller.controller import ROOT
-from ringfence.controller.leasing import Rounds
-from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER
+from ringfence.controller.identity.leasing import Rounds
+from ringfence.controller.identity.presence import OFFLINE_AFTER, STALE_AFTER
 from ringfence.core.errors import InputError
 from ringfence.core.net.address import PRIVATE, format_address
 from ringfence.ports.state import (

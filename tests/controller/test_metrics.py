@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ringfence.agent import metrics as agent
 from ringfence.agent.metrics import Metric, exposition, metrics_of
+from ringfence.controller.alerts.occurrences import KINDS
 from ringfence.controller.metrics import Metrics
-from ringfence.controller.occurrences import KINDS
 from ringfence.ports.notifier import SEVERITIES, Notice
 from ringfence.wire.messages import Heartbeat, Realised
 

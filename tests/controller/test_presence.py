@@ -11,9 +11,9 @@ from beats import A, B, Clock, addresses, beat_subject, heartbeat
 from nacl.signing import SigningKey
 
 from ringfence.bus.memory import MemoryBroker, MemoryBus
-from ringfence.controller.distribute import Distributor
+from ringfence.controller.desired.distribute import Distributor
+from ringfence.controller.identity.presence import Presence
 from ringfence.controller.pacing import BURST, PER_S, Pace
-from ringfence.controller.presence import Presence
 from ringfence.wire.messages import Expected, Fetch, Pieces
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.controller.access import Principal
-from ringfence.controller.granting import Granting
+from ringfence.controller.access.access import Principal
+from ringfence.controller.access.granting import Granting
 from ringfence.core.errors import InputError
 from ringfence.stores.sql import SqlState
 from ringfence.wire.api import NewProfile

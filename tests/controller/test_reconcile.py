@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.controller.inputs import Inputs, Version
-from ringfence.controller.reconcile import Reconciler
+from ringfence.controller.desired.inputs import Inputs, Version
+from ringfence.controller.desired.reconcile import Reconciler
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.net.address import parse_address

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from test_running import DB, WEB, estate, with_controller
 
-from ringfence.controller.access import Principal
+from ringfence.controller.access.access import Principal
 from ringfence.controller.controller import Controller
 from ringfence.core.errors import FindingsError
 from ringfence.wire.api import Relabel

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from test_running import DB, FIRST, NOW, WEB, estate, told, with_controller
 
-from ringfence.controller.access import Principal
-from ringfence.controller.backing_up import back_up, restore_into
+from ringfence.controller.access.access import Principal
 from ringfence.controller.controller import Controller
-from ringfence.controller.desired import News
+from ringfence.controller.desired.desired import News
 from ringfence.controller.health import parts
-from ringfence.controller.resuming import MOST
+from ringfence.controller.records.backing_up import back_up, restore_into
+from ringfence.controller.records.resuming import MOST
 from ringfence.ports.state import AuditEntry, Where
 from ringfence.wire.messages import Fetch, Realised
 

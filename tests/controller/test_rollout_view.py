@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from ringfence.controller.applying import FEW_LAGGARDS, MOST_LAGGARDS, rollout_view
-from ringfence.controller.rollout import Progress, Standing
+from ringfence.controller.desired.rollout import Progress, Standing
+from ringfence.controller.publishing.applying import FEW_LAGGARDS, MOST_LAGGARDS, rollout_view
 
 
 def of_ten_thousand() -> Progress:

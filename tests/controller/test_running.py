@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from ringfence.controller import audit
-from ringfence.controller.access import Principal
+from ringfence.controller.access.access import Principal
 from ringfence.controller.controller import Controller, Settings
+from ringfence.controller.desired.inputs import Manner
 from ringfence.controller.health import parts
-from ringfence.controller.inputs import Manner
-from ringfence.controller.rollouts import Canary
-from ringfence.controller.versions import Draft
+from ringfence.controller.publishing.rollouts import Canary
+from ringfence.controller.publishing.versions import Draft
 from ringfence.core.labels.selector import parse_selector
 from ringfence.core.net.address import parse_address
 from ringfence.core.world import Quarantine

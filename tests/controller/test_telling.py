@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from databases import opened
 
-from ringfence.controller.alerts import Alerts, Limits
-from ringfence.controller.occurrences import Ground, Occurrence, event
-from ringfence.controller.telling import Teller
+from ringfence.controller.alerts.alerts import Alerts, Limits
+from ringfence.controller.alerts.occurrences import Ground, Occurrence, event
+from ringfence.controller.alerts.telling import Teller
 from ringfence.core.errors import RingfenceError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload

@@ -12,8 +12,8 @@ import pytest
 from databases import opened
 
 from ringfence.controller import audit
-from ringfence.controller.access import Principal
-from ringfence.controller.versions import Draft, Versions
+from ringfence.controller.access.access import Principal
+from ringfence.controller.publishing.versions import Draft, Versions
 from ringfence.core.errors import FindingsError, RingfenceError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Workload

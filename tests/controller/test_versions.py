@@ -12,9 +12,10 @@ import msgspec
 import pytest
 from databases import opened
 
-from ringfence.controller import audit, changes
-from ringfence.controller.access import Principal
-from ringfence.controller.versions import Draft, Published, Versions
+from ringfence.controller import audit
+from ringfence.controller.access.access import Principal
+from ringfence.controller.publishing import changes
+from ringfence.controller.publishing.versions import Draft, Published, Versions
 from ringfence.core.errors import FindingsError, InputError, RingfenceError
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Mode, Workload

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.bus.memory import MemoryBroker, MemoryBus
-from ringfence.controller import occurrences
+from ringfence.controller.alerts import occurrences
+from ringfence.controller.alerts.occurrences import Ground
+from ringfence.controller.alerts.watching import Machines, Watching
+from ringfence.controller.desired.reconcile import Reconciler
+from ringfence.controller.identity.presence import Presence
 from ringfence.controller.metrics import Metrics
-from ringfence.controller.occurrences import Ground
-from ringfence.controller.presence import Presence
-from ringfence.controller.reconcile import Reconciler
-from ringfence.controller.watching import Machines, Watching
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload
 from ringfence.notify.dispatcher import Dispatcher

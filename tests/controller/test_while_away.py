@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.controller import access
-from ringfence.controller.access import AccessError, Principal
-from ringfence.controller.granting import Granting
+from ringfence.controller.access import access
+from ringfence.controller.access.access import AccessError, Principal
+from ringfence.controller.access.granting import Granting
 from ringfence.controller.looping import Loops
 from ringfence.core.errors import RingfenceError
 from ringfence.ports.state import ApiToken, StateError

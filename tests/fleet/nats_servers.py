@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from ringfence.bus.nodes import ROUTES_ABOVE, Node
-from ringfence.controller.bus_files import write_nodes
+from ringfence.controller.bus.bus_files import write_nodes
 
 PROGRAM = Path(sys.executable).parent / "nats-server"
 DOMAIN = "ringfence.internal"

@@ -21,10 +21,10 @@ from strategies import (
     random_world,
 )
 
-from ringfence.agent.held import Held
-from ringfence.controller.desired import Desired, News
-from ringfence.controller.inputs import Inputs, Manner, Version
-from ringfence.controller.isolating import Isolating
+from ringfence.agent.held.held import Held
+from ringfence.controller.desired.desired import Desired, News
+from ringfence.controller.desired.inputs import Inputs, Manner, Version
+from ringfence.controller.desired.isolating import Isolating
 from ringfence.core.engine.engine import Engine
 from ringfence.core.errors import InputError
 from ringfence.core.identity.inventory import Inventory

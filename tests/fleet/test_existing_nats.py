@@ -19,9 +19,9 @@ from serving import Host, eventually
 
 from ringfence.bus.nodes import check_cluster, parse_node, parse_urls
 from ringfence.client.client import Client
-from ringfence.controller import existing_bus
-from ringfence.controller.ca import Authority, csr_of, key_pem, new_key
-from ringfence.controller.fabric import Fabric
+from ringfence.controller.bus import existing_bus
+from ringfence.controller.bus.fabric import Fabric
+from ringfence.controller.identity.ca import Authority, csr_of, key_pem, new_key
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.durable import write_secret
 from ringfence.ports.bus import BusError

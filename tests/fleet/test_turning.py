@@ -14,11 +14,11 @@ from nacl.signing import SigningKey
 
 from ringfence.bus.memory import MemoryBroker, MemoryBus
 from ringfence.controller.controller import Controller
-from ringfence.controller.desired import Desired, News, Turning
-from ringfence.controller.distribute import Distributor
-from ringfence.controller.inputs import Inputs, Version
-from ringfence.controller.isolating import Isolating
-from ringfence.controller.presence import Presence
+from ringfence.controller.desired.desired import Desired, News, Turning
+from ringfence.controller.desired.distribute import Distributor
+from ringfence.controller.desired.inputs import Inputs, Version
+from ringfence.controller.desired.isolating import Isolating
+from ringfence.controller.identity.presence import Presence
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Mode, Workload
 from ringfence.core.net.address import parse_address

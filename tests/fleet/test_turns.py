@@ -13,10 +13,10 @@ from strategies import NOW
 sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "engine"))
 from worlds import host
 
-from ringfence.agent.held import Held
-from ringfence.controller.compiled import HORIZON
-from ringfence.controller.desired import Desired
-from ringfence.controller.inputs import Inputs, Version
+from ringfence.agent.held.held import Held
+from ringfence.controller.desired.compiled import HORIZON
+from ringfence.controller.desired.desired import Desired
+from ringfence.controller.desired.inputs import Inputs, Version
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.policy.parse import parse_policies
 

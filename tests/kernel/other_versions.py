@@ -28,7 +28,11 @@ def next_version(folder: Path) -> Path:
     )
     _edit(tree / "agent/run.py", "version=__version__,", "version=__version__, kernel='6.18',")
     pace = 'int((__import__("pathlib").Path(__file__).with_name("pace")).read_text())'
-    _edit(tree / "controller/desired.py", SCHEDULED, f"            schedule,\n            pace={pace},\n        )\n")
+    _edit(
+        tree / "controller/desired/desired.py",
+        SCHEDULED,
+        f"            schedule,\n            pace={pace},\n        )\n",
+    )
     use(folder, is_used=False)
     return folder
 

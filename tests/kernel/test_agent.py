@@ -19,10 +19,10 @@ import pytest
 from nft_ground import Ground
 from scripted import OTHER, UUID, WEB, Controller, Host, body, trial, until
 
-from ringfence.agent import breakglass
 from ringfence.agent.boot import guard
 from ringfence.agent.clock import Clock
-from ringfence.agent.disk import Disk
+from ringfence.agent.held import breakglass
+from ringfence.agent.held.disk import Disk
 from ringfence.agent.point import How, NftablesPoint, nftables
 from ringfence.core.intent.model import Cell, Intent, Part
 from ringfence.core.intent.pieces import Body, ClassPlan, Isolation
@@ -477,7 +477,7 @@ def test_a_host_under_quarantine_is_one_word_from_free(
 
 
 def _way(address: str, port: int) -> tuple[Any, ...]:
-    from ringfence.agent.wanted import passages_to
+    from ringfence.agent.held.wanted import passages_to
 
     return passages_to([(parse_address(address), port)])
 

@@ -18,9 +18,9 @@ sys.path.append(str(Path(__file__).parents[1] / "bus"))
 
 from real_bus import A, Fleet, open_fleet
 
-from ringfence.agent import keys
 from ringfence.agent.config import Config
-from ringfence.agent.disk import Trust
+from ringfence.agent.enrol import keys
+from ringfence.agent.held.disk import Trust
 from ringfence.agent.point import NftablesPoint
 from ringfence.agent.run import Agent
 from ringfence.bus.backoff import Backoff

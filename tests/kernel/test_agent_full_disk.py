@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from scripted import OTHER, UUID, Controller, Paper, body, until
 
-from ringfence.agent import enforcer
 from ringfence.agent.config import Config
-from ringfence.agent.disk import Disk
-from ringfence.agent.journal import Journal, heard
+from ringfence.agent.enforce import enforcer
+from ringfence.agent.held.disk import Disk
+from ringfence.agent.held.journal import Journal, heard
 from ringfence.agent.run import Agent
 from ringfence.bus.memory import MemoryBus
 from ringfence.core.intent.model import Intent

@@ -163,7 +163,7 @@ def test_only_what_an_agent_imports_is_in_the_package(packages: Path) -> None:
     with tarfile.open(next(packages.glob("*.tar.gz"))) as tar:
         names = tar.getnames()
 
-    assert any("/ringfence/agent/held.py" in name for name in names)
+    assert any("/ringfence/agent/held/held.py" in name for name in names)
     for word in ("/ringfence/controller", "/ringfence/api", "/ringfence/cli", "/duckdb", "/sqlalchemy", "/litestar"):
         assert not any(word in name for name in names)
 

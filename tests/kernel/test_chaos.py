@@ -19,7 +19,7 @@ import pytest
 from chaos_model import Estate, Model, Try
 from fleet_ground import last_words
 
-from ringfence.controller.inputs import Manner
+from ringfence.controller.desired.inputs import Manner
 from ringfence.core.errors import RingfenceError
 from ringfence.lab.description import parse_world
 from ringfence.lab.fleet import CONTROLLER, Fleet, Prober

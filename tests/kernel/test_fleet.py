@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from fleet_ground import ADMIN, SHOP, STORE, TIME, Way, aim, estate, eventually, last_words
 
-from ringfence.controller.inputs import Manner
+from ringfence.controller.desired.inputs import Manner
 from ringfence.core.errors import RingfenceError
 from ringfence.lab.fleet import Fleet
 from ringfence.wire.messages import Probe, Trial

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 from test_sql_state import EVERYTHING, decided, look, run
 
 from ringfence.controller import audit
-from ringfence.controller.backing_up import restore_into
+from ringfence.controller.records.backing_up import restore_into
 from ringfence.ports import state as s
 from ringfence.ports.state import Change, StateError
 from ringfence.stores.sql import Manifest, backup, engines, migrations, restore

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from serving import Host, Serving, eventually, serving
 
-from ringfence.controller import audit, occurrences
+from ringfence.controller import audit
+from ringfence.controller.alerts import occurrences
 from ringfence.core.identity.workload import NAMESPACE, Mode
 from ringfence.core.net.address import parse_address
 from ringfence.ports.state import Change, LeaseRecord, WorkloadRecord

@@ -14,7 +14,7 @@ from pages import Theme, log_in, picture, tab, violations
 from playwright.sync_api import Browser, Page, expect
 from serving import Host, Serving, eventually, serving
 
-from ringfence.wire import api, explore
+from ringfence.wire import api, explore, study
 
 APP = "app=shop,env=prod"
 RECOMMEND = "/recommend?app=app%3Dshop%2Cenv%3Dprod"
@@ -33,7 +33,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     with serving(tmp_path_factory.mktemp("demo") / "c") as served:
         client = served.client()
         client.explore.demo()
-        told = client.explore.recommend(explore.AskRecommend(where=APP))
+        told = client.explore.recommend(study.AskRecommend(where=APP))
         files = {one.file: one.text for one in told.files}
         segment = re.compile(r"^  db: .*$", re.MULTILINE)
         files["shop-prod.yaml"] = segment.sub("  db: {selector: role=db, crown_jewel: true}", files["shop-prod.yaml"])
@@ -70,7 +70,7 @@ def test_rules_are_taken_one_by_one(browser: Browser, bare: Serving) -> None:
     """The bar says what the controller says of all rules, falls by the share of the one that is rejected, and the
     address keeps it; the text has the others only, and the controller's own answer to the same choice is that text."""
     client = bare.client()
-    told = client.explore.recommend(explore.AskRecommend(where=APP))
+    told = client.explore.recommend(study.AskRecommend(where=APP))
     biggest = told.curve[0]
     with tab(browser, url_of(bare)) as page:
         log_in(page, bare.token, "/recommend")
@@ -85,7 +85,7 @@ def test_rules_are_taken_one_by_one(browser: Browser, bare: Serving) -> None:
         expect(page.get_by_label(f"Accept {biggest.rule}", exact=True)).not_to_be_checked()
         page.get_by_role("tab", name="As text").click()
         rest = tuple(one.rule for one in told.rules if one.rule != biggest.rule)
-        some = client.explore.recommend(explore.AskRecommend(where=APP, accept=rest))
+        some = client.explore.recommend(study.AskRecommend(where=APP, accept=rest))
         for file in some.files:
             shown = page.get_by_role("region", name=file.file).locator("code").inner_text()
             assert shown.strip() == file.text.strip()
@@ -102,9 +102,9 @@ def test_what_would_stop_is_what_the_simulation_says(browser: Browser, bare: Ser
     """With every rule accepted: kinds by service, connections over time as a picture and as a table; a kind opens the
     verdicts of both ends. With none accepted, more would stop."""
     client = bare.client()
-    files = client.explore.recommend(explore.AskRecommend(where=APP)).files
+    files = client.explore.recommend(study.AskRecommend(where=APP)).files
     pen = explore.Pen({one.file: one.text for one in files})
-    told = client.explore.simulate(explore.AskSimulate(draft=pen, where=APP))
+    told = client.explore.simulate(study.AskSimulate(draft=pen, where=APP))
     with tab(browser, url_of(bare)) as page:
         log_in(page, bare.token, f"{RECOMMEND}&tab=breaks")
         panel = page.get_by_role("tabpanel", name="What would stop")
@@ -124,7 +124,7 @@ def test_what_would_stop_is_what_the_simulation_says(browser: Browser, bare: Ser
         page.keyboard.press("Escape")
         page.goto(f"{RECOMMEND}&tab=breaks&none=1")
         settle(page)
-        none = client.explore.simulate(explore.AskSimulate(where=APP))
+        none = client.explore.simulate(study.AskSimulate(where=APP))
         expect(panel.locator("li button")).to_have_count(len(none.breaks))
         assert len(none.breaks) > len(told.breaks)
     client.close()
@@ -134,7 +134,7 @@ def test_how_far_a_breach_goes(browser: Browser, demo: Serving) -> None:
     """From a web server to the database in as many hops as the controller says; an unsaved rule brings it nearer, and
     the step there says by which rule."""
     client = demo.client()
-    told = client.explore.blast_radius(explore.AskBlast("prod-web-1"))
+    told = client.explore.blast_radius(study.AskBlast("prod-web-1"))
     database = next(one for one in told.in_force.reached if "role=db" in one.who)
     draft = {"text": DRAFT, "was": None, "version": 1, "at": "2026-01-01T00:00:00Z"}
     with tab(browser, url_of(demo)) as page:

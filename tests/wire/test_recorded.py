@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from wire_record import DOWN, KEY, RECORD, RECORDED, UP, UUID
 
-from ringfence.agent.disk import HELD, Disk
-from ringfence.agent.journal import NAME
+from ringfence.agent.held.disk import HELD, Disk
+from ringfence.agent.held.journal import NAME
 from ringfence.wire import messages
 from ringfence.wire.envelope import Reader, Sealed
 

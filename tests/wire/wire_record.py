@@ -16,9 +16,9 @@ import msgspec
 from nacl.signing import SigningKey
 
 from ringfence import __version__
-from ringfence.agent.disk import HELD, Disk, Record
-from ringfence.agent.held import Snapshot
-from ringfence.agent.journal import Journal
+from ringfence.agent.held.disk import HELD, Disk, Record
+from ringfence.agent.held.held import Snapshot
+from ringfence.agent.held.journal import Journal
 from ringfence.core.errors import Finding, Location
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Cell, Part, Passage

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import msgspec
 
-from ringfence.agent import breakglass
 from ringfence.agent.clock import Clock
-from ringfence.agent.disk import Disk, Record
-from ringfence.agent.held import Held
+from ringfence.agent.enforce.witness import Witness
+from ringfence.agent.held import breakglass
+from ringfence.agent.held.disk import Disk, Record
+from ringfence.agent.held.held import Held
+from ringfence.agent.held.wanted import Wanted, at_boot
 from ringfence.agent.point import Point
-from ringfence.agent.wanted import Wanted, at_boot
-from ringfence.agent.witness import Witness
 from ringfence.core.errors import FindingsError, InputError
 from ringfence.ports.target import Observed
 

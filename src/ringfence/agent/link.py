@@ -20,10 +20,10 @@ from typing import Final
 import msgspec
 
 from ringfence.agent.clock import Clock
-from ringfence.agent.enforcer import Enforcer
-from ringfence.agent.held import Held
-from ringfence.agent.journal import Heard
-from ringfence.agent.spool import Spool
+from ringfence.agent.enforce.enforcer import Enforcer
+from ringfence.agent.held.held import Held
+from ringfence.agent.held.journal import Heard
+from ringfence.agent.observe.spool import Spool
 from ringfence.core.errors import InputError
 from ringfence.ports.bus import Bus, BusError
 from ringfence.wire import subjects

@@ -105,9 +105,9 @@ def _add_breakglass(
 def _enrol(options: argparse.Namespace, config: Config) -> int:
     import asyncio
 
-    from ringfence.agent.disk import Disk
-    from ringfence.agent.enrol import enrol
-    from ringfence.agent.keys import IDENTITY
+    from ringfence.agent.enrol.enrol import enrol
+    from ringfence.agent.enrol.keys import IDENTITY
+    from ringfence.agent.held.disk import Disk
 
     if (config.directory / IDENTITY).exists() and not options.again:
         help_ = "see `ringfence-agent status`; --again joins as another workload, and the first stays until retired"
@@ -130,7 +130,7 @@ def _run(options: argparse.Namespace, config: Config) -> int:
 def _boot(_: argparse.Namespace, config: Config) -> int:
     from ringfence.agent.boot import guard
     from ringfence.agent.clock import Clock
-    from ringfence.agent.disk import Disk
+    from ringfence.agent.held.disk import Disk
     from ringfence.agent.point import nftables
 
     found = guard(Disk(config.directory), nftables(config.netns), Clock())
@@ -184,7 +184,7 @@ def _preflight(options: argparse.Namespace, config: Config) -> int:
 
 def _evidence(options: argparse.Namespace, config: Config) -> int:
     from ringfence.agent.control import Question, ask
-    from ringfence.agent.evidence import WITH_COMMAND_LINES
+    from ringfence.agent.observe.evidence import WITH_COMMAND_LINES
 
     argument = WITH_COMMAND_LINES if options.with_command_lines else ""
     answer = ask(config.socket, Question("evidence", argument))
@@ -202,8 +202,8 @@ def _evidence(options: argparse.Namespace, config: Config) -> int:
 
 
 def _disable(options: argparse.Namespace, config: Config) -> int:
-    from ringfence.agent import breakglass
     from ringfence.agent.clock import Clock
+    from ringfence.agent.held import breakglass
 
     for_s = breakglass.parse_duration(options.for_)
     told = breakglass.disable(
@@ -216,7 +216,7 @@ def _disable(options: argparse.Namespace, config: Config) -> int:
 
 
 def _enable(_: argparse.Namespace, config: Config) -> int:
-    from ringfence.agent import breakglass
+    from ringfence.agent.held import breakglass
 
     found = breakglass.last(config.directory)
     if found is None:
@@ -232,7 +232,7 @@ def _apply_now(config: Config) -> None:
     from ringfence.agent.boot import guard
     from ringfence.agent.clock import Clock
     from ringfence.agent.control import Question, ask
-    from ringfence.agent.disk import Disk
+    from ringfence.agent.held.disk import Disk
     from ringfence.agent.point import nftables
 
     if ask(config.socket, Question("reload")) is None:
@@ -254,7 +254,7 @@ def _stop(config: Config) -> None:
 
 def _uninstall(options: argparse.Namespace, config: Config) -> int:
     from ringfence.agent import uninstall
-    from ringfence.agent.disk import Disk
+    from ringfence.agent.held.disk import Disk
     from ringfence.agent.point import nftables
 
     disk, how = Disk(config.directory), uninstall.leave(options.leave)

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ringfence.agent import host, keys
+from ringfence.agent import host
 from ringfence.agent.config import Config
-from ringfence.agent.disk import Disk
+from ringfence.agent.enrol import keys
+from ringfence.agent.held.disk import Disk
 from ringfence.core.errors import Finding, RingfenceError
 from ringfence.targets.nftables import NftablesTarget
 from ringfence.targets.nftables import preflight as nft

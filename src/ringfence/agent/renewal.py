@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from ringfence.agent.enrol import Joined
-from ringfence.agent.keys import Identity
+from ringfence.agent.enrol.enrol import Joined
+from ringfence.agent.enrol.keys import Identity
 from ringfence.agent.run import Agent
 from ringfence.core.errors import RingfenceError
 from ringfence.ports.bus import BusError

@@ -23,21 +23,24 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ringfence import __version__
-from ringfence.agent import breakglass, evidence, host, journal, metrics, probes
-from ringfence.agent.addresses import Addresses
+from ringfence.agent import host, metrics
 from ringfence.agent.clock import Clock
 from ringfence.agent.config import Config
 from ringfence.agent.control import Answer, Question, Status, serve
-from ringfence.agent.disk import Disk, Trust, replayed
-from ringfence.agent.enforcer import Enforcer, Timing
-from ringfence.agent.held import Held
+from ringfence.agent.enforce import probes
+from ringfence.agent.enforce.addresses import Addresses
+from ringfence.agent.enforce.enforcer import Enforcer, Timing
+from ringfence.agent.enforce.units import Units
+from ringfence.agent.held import breakglass, journal
+from ringfence.agent.held.disk import Disk, Trust, replayed
+from ringfence.agent.held.held import Held
+from ringfence.agent.held.wanted import passages_to
 from ringfence.agent.link import Link
 from ringfence.agent.memory import Memory
-from ringfence.agent.observe import Observer
+from ringfence.agent.observe import evidence
+from ringfence.agent.observe.observe import Observer
+from ringfence.agent.observe.spool import Spool
 from ringfence.agent.point import Point
-from ringfence.agent.spool import Spool
-from ringfence.agent.units import Units
-from ringfence.agent.wanted import passages_to
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Intent
 from ringfence.core.net.address import parse_address

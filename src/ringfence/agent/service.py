@@ -8,11 +8,12 @@ import signal
 import sys
 from functools import partial
 
-from ringfence.agent import keys, uninstall
+from ringfence.agent import uninstall
 from ringfence.agent.config import Config
-from ringfence.agent.disk import Disk
-from ringfence.agent.enrol import renew
-from ringfence.agent.observe import Observer
+from ringfence.agent.enrol import keys
+from ringfence.agent.enrol.enrol import renew
+from ringfence.agent.held.disk import Disk
+from ringfence.agent.observe.observe import Observer
 from ringfence.agent.point import nftables
 from ringfence.agent.renewal import Renewal
 from ringfence.agent.run import Agent

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from ringfence.agent import breakglass
 from ringfence.agent.clock import Clock
 from ringfence.agent.config import Config
 from ringfence.agent.control import Status
-from ringfence.agent.disk import Disk
+from ringfence.agent.held import breakglass
+from ringfence.agent.held.disk import Disk
 from ringfence.core.errors import RingfenceError
 from ringfence.ports.target import State
 from ringfence.targets.nftables import NftablesTarget

@@ -13,8 +13,9 @@ import shutil
 import subprocess
 from typing import Literal, get_args
 
-from ringfence.agent import breakglass, keys
-from ringfence.agent.disk import Disk
+from ringfence.agent.enrol import keys
+from ringfence.agent.held import breakglass
+from ringfence.agent.held.disk import Disk
 from ringfence.agent.point import How, Point
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode

@@ -10,7 +10,7 @@ from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.api.conditional import IfMatch, is_meant
 from ringfence.api.guards import ANYBODY
 from ringfence.api.paging import Asked, at, listed
-from ringfence.controller.access import Principal
+from ringfence.controller.access.access import Principal
 from ringfence.wire.api import (
     Grant,
     InvitationView,

@@ -16,8 +16,8 @@ from litestar.status_codes import HTTP_200_OK
 from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.api.guards import recognise
 from ringfence.api.paging import paged
-from ringfence.controller.access import AccessError
-from ringfence.controller.attending import Attending
+from ringfence.controller.access.access import AccessError
+from ringfence.controller.alerts.attending import Attending
 from ringfence.ports.state import Alert
 from ringfence.wire.api import Handle, Page
 

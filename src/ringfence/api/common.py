@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter, SkipValidation
 
-from ringfence.controller.access import Principal
+from ringfence.controller.access.access import Principal
 from ringfence.controller.controller import Controller
 
 Who = NamedDependency[SkipValidation[Principal]]

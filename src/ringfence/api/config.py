@@ -11,9 +11,9 @@ from typing import Annotated
 
 import msgspec
 
+from ringfence.controller.access.group_roles import Oidc
+from ringfence.controller.access.rates import Rates
 from ringfence.controller.controller import Settings
-from ringfence.controller.group_roles import Oidc
-from ringfence.controller.rates import Rates
 from ringfence.core.errors import InputError, Location
 from ringfence.durable import read_secret, write_secret
 from ringfence.notify.sinks import Sink

@@ -11,7 +11,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.api.paging import Asked, at, listed
-from ringfence.controller.containing import Contained, HostCheck
+from ringfence.controller.containment.containing import Contained, HostCheck
 from ringfence.wire.api import Contain, ContainedView, ContainPlanned, Done, HostCheckView, Release
 
 MOST_PENDING = 1000

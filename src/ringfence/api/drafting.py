@@ -7,7 +7,7 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, needs
-from ringfence.wire.explore import Check, Checked, Words
+from ringfence.wire.study import Check, Checked, Words
 
 
 @post("/check", opt=needs("read"), status_code=HTTP_200_OK, summary="What the language, lint and tests say of a draft.")

@@ -19,9 +19,9 @@ from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
 from ringfence.api.limits import Limits
-from ringfence.controller.access import AccessError, Principal
+from ringfence.controller.access.access import AccessError, Principal
+from ringfence.controller.access.sessions import proof_of
 from ringfence.controller.controller import Controller
-from ringfence.controller.sessions import proof_of
 from ringfence.ports.state import StateError
 
 EVERYBODY = "everybody"

@@ -10,8 +10,8 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.api.paging import at, listed
-from ringfence.controller.jobs import MOST_BYTES
-from ringfence.wire.explore import DemoLoaded, ImportInventory, InventoryPlanned, Job, LoadDemo
+from ringfence.controller.intake.jobs import MOST_BYTES
+from ringfence.wire.intake import DemoLoaded, ImportInventory, InventoryPlanned, Job, LoadDemo
 
 _Name = Annotated[str, QueryParameter(min_length=1, max_length=200, description="Of the file.")]
 

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ringfence.controller.rates import Rates
+from ringfence.controller.access.rates import Rates
 from ringfence.core.errors import RingfenceError
 from ringfence.core.net.address import is_v4, parse_address
 

@@ -8,7 +8,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import After, Before, Desk, Limit, Number, Who, needs
 from ringfence.api.paging import Asked, at, falling, listed
-from ringfence.controller.applying import diff_view, draft_of, proposal_view, version_view
+from ringfence.controller.publishing.applying import diff_view, draft_of, proposal_view, version_view
 from ringfence.wire.api import (
     Applied,
     Apply,

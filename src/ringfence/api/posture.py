@@ -5,8 +5,8 @@ from __future__ import annotations
 from litestar import Router, get
 
 from ringfence.api.common import Desk, needs
-from ringfence.controller.posture import posture_of
-from ringfence.wire.explore import Posture
+from ringfence.controller.study.posture import posture_of
+from ringfence.wire.study import Posture
 
 
 @get("/posture", opt=needs("read"), summary="How protected the estate is, and what to do next.")

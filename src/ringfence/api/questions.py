@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, needs
-from ringfence.controller.asking import decide, decide_at_once, decide_now, explain, in_fleet, reach, supposing
+from ringfence.controller.study.asking import decide, decide_at_once, decide_now, explain, in_fleet, reach, supposing
 from ringfence.controller.thinking import think
 from ringfence.core.engine.reach import Reach
 from ringfence.wire.questions import AskReach, Decide, Decided, Explain, Explained

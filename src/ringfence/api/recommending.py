@@ -7,7 +7,7 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, needs
-from ringfence.wire.explore import AskRecommend, AskSimulate, Recommended, Simulated
+from ringfence.wire.study import AskRecommend, AskSimulate, Recommended, Simulated
 
 
 @post("/recommend", opt=needs("read"), status_code=HTTP_200_OK, summary="A policy for what was seen, with evidence.")

@@ -15,8 +15,8 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from ringfence.api.common import After, Before, Desk, Limit, Who, needs
 from ringfence.api.paging import Asked, at, falling, listed
-from ringfence.controller.backing_up import back_up
-from ringfence.controller.reviewing import audit_page, check_audit
+from ringfence.controller.records.backing_up import back_up
+from ringfence.controller.records.reviewing import audit_page, check_audit
 from ringfence.ports.state import AuditEntry
 from ringfence.wire.api import AskEvidence, AuditChecked, BackUp, Done, EvidenceView, Reason
 

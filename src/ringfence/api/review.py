@@ -9,7 +9,7 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from ringfence.api.common import Desk, Limit, needs
-from ringfence.wire.explore import AskBlast, BlastView, RulesView
+from ringfence.wire.study import AskBlast, BlastView, RulesView
 
 _Days = Annotated[int, QueryParameter(ge=1, le=365, description="Of stored traffic.")]
 

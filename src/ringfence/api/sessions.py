@@ -17,10 +17,10 @@ from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.api.guards import ANYBODY, COOKIE, EVERYBODY, demand_own_page
 from ringfence.api.paging import at, listed
 from ringfence.api.problems import refuse
-from ringfence.controller.access import MAY, AccessError, Principal
+from ringfence.controller.access.access import MAY, AccessError, Principal
+from ringfence.controller.access.oidc import LASTS_S, Provider
+from ringfence.controller.access.sessions import Opened, proof_of
 from ringfence.controller.controller import Controller
-from ringfence.controller.oidc import LASTS_S, Provider
-from ringfence.controller.sessions import Opened, proof_of
 from ringfence.core.errors import InputError, RingfenceError
 from ringfence.ports.state import Session
 from ringfence.wire.api import OpenSession, SessionView, SignIn, WayIn

@@ -19,7 +19,7 @@ from ringfence.cli.remote import ServerOption, at_controller
 from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command, discard
 from ringfence.cli.tables import Rows, count
 from ringfence.client.client import Client
-from ringfence.controller import asking
+from ringfence.controller.study import asking
 from ringfence.core.engine import Engine
 from ringfence.core.engine.questions import Question
 from ringfence.core.engine.reach import Reach

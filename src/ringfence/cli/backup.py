@@ -80,8 +80,8 @@ def restore(
 
     Agents that knew the old controller know this one.
     """
-    from ringfence.controller.backing_up import restore_into
     from ringfence.controller.controller import utcnow
+    from ringfence.controller.records.backing_up import restore_into
 
     passphrase = read_passphrase(passphrase_file)
     work = restore_into(file, directory.absolute(), database=database, passphrase=passphrase, clock=utcnow)

@@ -54,7 +54,7 @@ def nats_config(
     """
     from ringfence.api.config import Config, settings_of
     from ringfence.bus.nodes import check_cluster, parse_node
-    from ringfence.controller.bus_files import write_nodes
+    from ringfence.controller.bus.bus_files import write_nodes
 
     if not server:
         raise InputError("bad-bus-url", "no server is named", help="say --server HOST, once for each server")

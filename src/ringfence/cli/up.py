@@ -90,7 +90,8 @@ def _tell(session: Session, where: Up) -> None:
     write_out(f"{where.token}\n")
     session.say(
         f"\nGo on with:\n  ringfence login {where.url} --ca-fingerprint {where.ca_fingerprint}\n"
-        "  ringfence agent profile web --label app=shop --label role=web\n  ringfence agent invite web --uses 20 --for 24h\n"
+        "  ringfence agent profile web --label app=shop --label role=web\n"
+        "  ringfence agent invite web --uses 20 --for 24h\n"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ringfence.wire import explore
+from ringfence.wire import explore, intake, study
 
 if TYPE_CHECKING:
     from ringfence.client.client import Client
@@ -32,35 +32,35 @@ class Explore:
     def matrix(self, asked: explore.MatrixQuery) -> explore.MatrixView:
         return self._client.post("/matrix", asked, explore.MatrixView)
 
-    def check(self, asked: explore.Check) -> explore.Checked:
-        return self._client.post("/check", asked, explore.Checked)
+    def check(self, asked: study.Check) -> study.Checked:
+        return self._client.post("/check", asked, study.Checked)
 
-    def posture(self) -> explore.Posture:
-        return self._client.get("/posture", explore.Posture)
+    def posture(self) -> study.Posture:
+        return self._client.get("/posture", study.Posture)
 
-    def recommend(self, asked: explore.AskRecommend) -> explore.Recommended:
-        return self._client.post("/recommend", asked, explore.Recommended)
+    def recommend(self, asked: study.AskRecommend) -> study.Recommended:
+        return self._client.post("/recommend", asked, study.Recommended)
 
-    def simulate(self, asked: explore.AskSimulate) -> explore.Simulated:
-        return self._client.post("/simulate", asked, explore.Simulated)
+    def simulate(self, asked: study.AskSimulate) -> study.Simulated:
+        return self._client.post("/simulate", asked, study.Simulated)
 
-    def blast_radius(self, asked: explore.AskBlast) -> explore.BlastView:
-        return self._client.post("/blast-radius", asked, explore.BlastView)
+    def blast_radius(self, asked: study.AskBlast) -> study.BlastView:
+        return self._client.post("/blast-radius", asked, study.BlastView)
 
-    def rules(self, *, days: int = 30, limit: int = 200) -> explore.RulesView:
-        return self._client.get("/rules", explore.RulesView, days=days, limit=limit)
+    def rules(self, *, days: int = 30, limit: int = 200) -> study.RulesView:
+        return self._client.get("/rules", study.RulesView, days=days, limit=limit)
 
-    def inventory(self, asked: explore.ImportInventory) -> explore.InventoryPlanned:
-        return self._client.post("/inventory", asked, explore.InventoryPlanned)
+    def inventory(self, asked: intake.ImportInventory) -> intake.InventoryPlanned:
+        return self._client.post("/inventory", asked, intake.InventoryPlanned)
 
-    def import_flows(self, name: str, content: bytes) -> explore.Job:
-        return self._client.upload("/flows/import", content, explore.Job, name=name)
+    def import_flows(self, name: str, content: bytes) -> intake.Job:
+        return self._client.upload("/flows/import", content, intake.Job, name=name)
 
-    def job(self, id: str) -> explore.Job:
-        return self._client.get(f"/jobs/{quote(id, safe='')}", explore.Job)
+    def job(self, id: str) -> intake.Job:
+        return self._client.get(f"/jobs/{quote(id, safe='')}", intake.Job)
 
-    def demo(self) -> explore.DemoLoaded:
-        return self._client.post("/demo", explore.LoadDemo("shop"), explore.DemoLoaded)
+    def demo(self) -> intake.DemoLoaded:
+        return self._client.post("/demo", intake.LoadDemo("shop"), intake.DemoLoaded)
 
-    def words(self) -> explore.Words:
-        return self._client.get("/vocabulary", explore.Words)
+    def words(self) -> study.Words:
+        return self._client.get("/vocabulary", study.Words)

@@ -23,18 +23,23 @@ from uuid import UUID
 import msgspec
 
 from ringfence import __version__
-from ringfence.controller import audit, holding, occurrences
-from ringfence.controller.access import Principal, grant
-from ringfence.controller.applying import Applying
-from ringfence.controller.attending import Attending
-from ringfence.controller.backing_up import STATE
+from ringfence.controller import audit
+from ringfence.controller.access.access import Principal, grant
+from ringfence.controller.access.granting import Granting
+from ringfence.controller.access.group_roles import Oidc
+from ringfence.controller.access.oidc import Provider
+from ringfence.controller.access.rates import Rates
+from ringfence.controller.access.sessions import IDLE, LONGEST, Sessions
+from ringfence.controller.alerts import occurrences
+from ringfence.controller.alerts.attending import Attending
+from ringfence.controller.alerts.watching import Watching
 from ringfence.controller.bounds import memory_bytes, most_of
-from ringfence.controller.ca import Authority, Issued
-from ringfence.controller.claims import Refusal, describe
-from ringfence.controller.collecting import Collecting, Keep
-from ringfence.controller.containing import Containing
-from ringfence.controller.distribute import Distributor
-from ringfence.controller.estate import (
+from ringfence.controller.bus.fabric import SWEEP_S, Fabric
+from ringfence.controller.bus.hearing import Hearing
+from ringfence.controller.containment.collecting import Collecting, Keep
+from ringfence.controller.containment.containing import Containing
+from ringfence.controller.desired.distribute import Distributor
+from ringfence.controller.desired.estate import (
     ahead_of,
     inputs_of,
     quarantines_of,
@@ -44,28 +49,25 @@ from ringfence.controller.estate import (
     settings_of,
     world_in,
 )
-from ringfence.controller.fabric import SWEEP_S, Fabric
-from ringfence.controller.granting import Granting
-from ringfence.controller.group_roles import Oidc
-from ringfence.controller.hearing import Hearing
-from ringfence.controller.incoming import STRETCH_S, Incoming
-from ringfence.controller.joining import Joining, Revoked
-from ringfence.controller.leasing import Leasing
+from ringfence.controller.desired.reconcile import Reconciler
+from ringfence.controller.desired.restored import is_restored
+from ringfence.controller.identity import holding
+from ringfence.controller.identity.ca import Authority, Issued
+from ringfence.controller.identity.claims import Refusal, describe
+from ringfence.controller.identity.joining import Joining, Revoked
+from ringfence.controller.identity.leasing import Leasing
+from ringfence.controller.identity.presence import OFFLINE_AFTER, STALE_AFTER, Presence, Seen
+from ringfence.controller.identity.signing import SigningKeys
+from ringfence.controller.intake.incoming import STRETCH_S, Incoming
 from ringfence.controller.looping import Loops
 from ringfence.controller.metrics import Metrics
-from ringfence.controller.oidc import Provider
-from ringfence.controller.presence import OFFLINE_AFTER, STALE_AFTER, Presence, Seen
-from ringfence.controller.rates import Rates
-from ringfence.controller.reconcile import Reconciler
-from ringfence.controller.restored import is_restored
-from ringfence.controller.resuming import Resuming
-from ringfence.controller.rollouts import Rollouts
-from ringfence.controller.sessions import IDLE, LONGEST, Sessions
-from ringfence.controller.signing import SigningKeys
-from ringfence.controller.studies import Studies
-from ringfence.controller.versions import Versions
-from ringfence.controller.watching import Watching
-from ringfence.controller.workloads import Workloads
+from ringfence.controller.publishing.applying import Applying
+from ringfence.controller.publishing.rollouts import Rollouts
+from ringfence.controller.publishing.versions import Versions
+from ringfence.controller.publishing.workloads import Workloads
+from ringfence.controller.records.backing_up import STATE
+from ringfence.controller.records.resuming import Resuming
+from ringfence.controller.study.studies import Studies
 from ringfence.core.errors import RingfenceError
 from ringfence.core.net.address import HOLDABLE, LAST, format_address
 from ringfence.core.world import World

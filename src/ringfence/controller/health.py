@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 from cryptography import x509
 
 from ringfence import __version__
-from ringfence.controller.applying import rollout_view
-from ringfence.controller.fabric import RENEW_BEFORE
-from ringfence.controller.workloads import tally
+from ringfence.controller.bus.fabric import RENEW_BEFORE
+from ringfence.controller.publishing.applying import rollout_view
+from ringfence.controller.publishing.workloads import tally
 from ringfence.core.errors import RingfenceError
 from ringfence.core.intent.isolate import live_quarantines
 from ringfence.ports.bus import BusError

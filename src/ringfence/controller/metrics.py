@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from ringfence import __version__
-from ringfence.controller.occurrences import KINDS, Kind
+from ringfence.controller.alerts.occurrences import KINDS, Kind
 from ringfence.ports.notifier import SEVERITIES, Notice
 from ringfence.ports.target import State
 

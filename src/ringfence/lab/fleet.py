@@ -28,8 +28,8 @@ import msgspec
 
 from ringfence.agent import main as agent_main
 from ringfence.agent.config import Config
-from ringfence.agent.disk import Disk
-from ringfence.controller.inputs import Manner
+from ringfence.agent.held.disk import Disk
+from ringfence.controller.desired.inputs import Manner
 from ringfence.core.errors import RingfenceError
 from ringfence.core.identity.workload import Mode, ModeName
 from ringfence.lab import fleet_controller as asked

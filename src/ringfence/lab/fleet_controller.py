@@ -22,14 +22,14 @@ import msgspec
 
 from ringfence.api.serve import Api, listen
 from ringfence.controller import audit
-from ringfence.controller.access import invite, make_profile
-from ringfence.controller.changes import relabel, set_mode
+from ringfence.controller.access.access import invite, make_profile
 from ringfence.controller.controller import ROOT, Controller, Settings
-from ringfence.controller.desired import Turning
-from ringfence.controller.inputs import Manner
-from ringfence.controller.rollout import Progress
-from ringfence.controller.rollouts import Canary
-from ringfence.controller.versions import Draft
+from ringfence.controller.desired.desired import Turning
+from ringfence.controller.desired.inputs import Manner
+from ringfence.controller.desired.rollout import Progress
+from ringfence.controller.publishing.changes import relabel, set_mode
+from ringfence.controller.publishing.rollouts import Canary
+from ringfence.controller.publishing.versions import Draft
 from ringfence.core.engine import Engine
 from ringfence.core.errors import InputError
 from ringfence.core.identity.inventory import Inventory

@@ -182,7 +182,7 @@ class Session(Record, frozen=True):
     subject: str = ""
     """`issuer subject`, as the provider says."""
     claims: str = ""
-    """What the provider said that was worth something, as JSON (`controller.group_roles.Claimed`): judged anew at every
+    """What the provider said that was worth something, as JSON (`controller.access.group_roles.Claimed`): judged anew at every
     request."""
 
 
@@ -272,7 +272,7 @@ class Rollout(Record, frozen=True):
     canary: tuple[str, ...] = ()
     """UUIDs."""
     manner: str = ""
-    """How hosts apply it, as JSON (`controller.desired.Manner`)."""
+    """How hosts apply it, as JSON (`controller.desired.desired.Manner`)."""
     finished: datetime | None = None
     problem: str = ""
 

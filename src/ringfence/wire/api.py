@@ -30,8 +30,8 @@ Seconds = Annotated[int, msgspec.Meta(ge=1, le=10 * 365 * 86_400)]
 Labels = dict[str, str]
 
 
-class _Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is said to the controller."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Done(msgspec.Struct, frozen=True):
 # ---- who may -------------------------------------------------------------------------------------------------------
 
 
-class Grant(_Asked, frozen=True):
+class Grant(Asked, frozen=True):
     """A token for somebody."""
 
     name: Name
@@ -113,7 +113,7 @@ class Me(msgspec.Struct, frozen=True):
     """Each role with what it is over. Whoever may read reads the whole estate."""
 
 
-class SignIn(_Asked, frozen=True):
+class SignIn(Asked, frozen=True):
     """A token to open a session for."""
 
     token: Annotated[str, msgspec.Meta(max_length=200)]
@@ -164,7 +164,7 @@ class WayIn(msgspec.Struct, frozen=True):
     """What people call it."""
 
 
-class NewProfile(_Asked, frozen=True):
+class NewProfile(Asked, frozen=True):
     """What hosts become that join by its tokens."""
 
     name: Name
@@ -188,13 +188,13 @@ class ProfileView(msgspec.Struct, frozen=True):
     """Where its hosts may have addresses."""
 
 
-class Ranges(_Asked, frozen=True):
+class Ranges(Asked, frozen=True):
     """Where hosts of a profile may have addresses from now on. What they hold, they keep."""
 
     ranges: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=64)]
 
 
-class Invite(_Asked, frozen=True):
+class Invite(Asked, frozen=True):
     """A join token of a profile."""
 
     profile: Name
@@ -259,7 +259,7 @@ class WorkloadView(msgspec.Struct, frozen=True):
     refused: tuple[RefusedClaim, ...] = ()
 
 
-class Relabel(_Asked, frozen=True):
+class Relabel(Asked, frozen=True):
     """Labels to put on workloads and take off them. A change of labels is a change of policy."""
 
     workloads: tuple[str, ...]
@@ -274,7 +274,7 @@ class Relabel(_Asked, frozen=True):
     """The digest of the plan that was looked at: refused if anything else would open or close by now."""
 
 
-class SetMode(_Asked, frozen=True):
+class SetMode(Asked, frozen=True):
     """How strictly workloads are held. A direction that is left out stays as it is."""
 
     workloads: tuple[str, ...]
@@ -286,7 +286,7 @@ class SetMode(_Asked, frozen=True):
     """The digest of the plan that was looked at: refused if other hosts would turn, or under other policies, by now."""
 
 
-class Reason(_Asked, frozen=True):
+class Reason(Asked, frozen=True):
     why: Text = ""
 
 
@@ -422,7 +422,7 @@ class FailsafeView(msgspec.Struct, frozen=True):
     services: tuple[str, ...]
 
 
-class Draft(_Asked, frozen=True):
+class Draft(Asked, frozen=True):
     """Policies somebody would have in force."""
 
     files: dict[str, str]
@@ -434,7 +434,7 @@ class Draft(_Asked, frozen=True):
     """Needed to apply or propose it: it stands in the history."""
 
 
-class Plan(_Asked, frozen=True):
+class Plan(Asked, frozen=True):
     draft: Draft
     days: Annotated[int, msgspec.Meta(ge=0, le=365)] = 7
     """Of stored traffic to judge; 0: none."""
@@ -498,7 +498,7 @@ class Planned(msgspec.Struct, frozen=True):
     """What this plan goes by (`Apply.plan`)."""
 
 
-class How(_Asked, frozen=True):
+class How(Asked, frozen=True):
     """How a version reaches the hosts."""
 
     live: Live = "drain"
@@ -513,14 +513,14 @@ class How(_Asked, frozen=True):
     """Go on although allows stay closed somewhere."""
 
 
-class Apply(_Asked, frozen=True):
+class Apply(Asked, frozen=True):
     draft: Draft
     how: How = How()
     plan: Text = ""
     """The digest of the plan that was looked at: refused if anything else would open or close by now."""
 
 
-class Rollback(_Asked, frozen=True):
+class Rollback(Asked, frozen=True):
     """Back to what an old version says."""
 
     to: Number
@@ -532,7 +532,7 @@ class Rollback(_Asked, frozen=True):
     """As `Apply.plan`, of a plan of what the old version says."""
 
 
-class Approve(_Asked, frozen=True):
+class Approve(Asked, frozen=True):
     """Yes to what somebody else proposed, and to what it does."""
 
     plan: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -601,7 +601,7 @@ class ProposalText(msgspec.Struct, frozen=True):
 # ---- containment ---------------------------------------------------------------------------------------------------
 
 
-class Contain(_Asked, frozen=True):
+class Contain(Asked, frozen=True):
     """Isolate workloads, now."""
 
     workloads: tuple[str, ...]
@@ -652,7 +652,7 @@ class ContainPlanned(msgspec.Struct, frozen=True):
     """So many of them, all counted, would become shorter or weaker."""
 
 
-class Release(_Asked, frozen=True):
+class Release(Asked, frozen=True):
     workloads: tuple[str, ...]
     why: Text = ""
     """Needed."""
@@ -699,7 +699,7 @@ AlertView = Alert
 AuditView = AuditEntry
 
 
-class Handle(_Asked, frozen=True):
+class Handle(Asked, frozen=True):
     """What somebody does about an alert."""
 
     why: Text = ""
@@ -716,7 +716,7 @@ class AuditChecked(msgspec.Struct, frozen=True):
     broken: Finding | None = None
 
 
-class AskEvidence(_Asked, frozen=True):
+class AskEvidence(Asked, frozen=True):
     """A bundle of who talks with what program under which rules."""
 
     workload: Name
@@ -778,7 +778,7 @@ class Status(msgspec.Struct, frozen=True):
         return all(part.state == "ok" for part in self.parts)
 
 
-class BackUp(_Asked, frozen=True):
+class BackUp(Asked, frozen=True):
     """A backup of the state, the CA and the keys. Whoever has it unsealed has the estate."""
 
     passphrase: Annotated[str, msgspec.Meta(max_length=1000)] = ""

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from ringfence.client.client import Client
-from ringfence.controller.estate import world_in
+from ringfence.controller.desired.estate import world_in
 from ringfence.core.engine import Engine
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.identity.inventory import Inventory

@@ -1,0 +1,1 @@
+"""What this host was told, kept on its disk, and what it should enforce of it."""

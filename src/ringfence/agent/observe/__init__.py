@@ -1,0 +1,1 @@
+"""What this host sees of its own traffic, on its way up."""

@@ -1,0 +1,1 @@
+"""What happened, grouped and counted; who is told; what became of it."""

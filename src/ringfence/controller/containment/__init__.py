@@ -1,0 +1,1 @@
+"""Quarantine, and evidence of what a host did."""

@@ -1,0 +1,1 @@
+"""Who is who: certificates, the addresses hosts claim, and who is there."""

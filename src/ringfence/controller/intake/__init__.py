@@ -1,0 +1,1 @@
+"""Traffic and workloads on their way in: batches of agents, flow logs, inventory files."""
