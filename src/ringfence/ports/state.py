@@ -182,7 +182,7 @@ class Session(Record, frozen=True):
     subject: str = ""
     """`issuer subject`, as the provider says."""
     claims: str = ""
-    """What the provider said that was worth something, as JSON (`controller.access.group_roles.Claimed`): judged anew at every
+    """What the provider said that was worth something, as JSON (`access.group_roles.Claimed`): judged anew at every
     request."""
 
 
