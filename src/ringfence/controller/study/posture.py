@@ -192,7 +192,7 @@ def _urgent(posture: Posture) -> Iterator[Step]:
 def _beginning(posture: Posture) -> Iterator[Step]:
     if not posture.workloads:
         yield Step("no-workloads", "pair a host, import an inventory, or load the demo estate", "/setup", "warning", 0)
-    elif not posture.coverage[-1].connections:
+    elif not posture.coverage[-1].connections and posture.coverage[-1].hours == WEEK_H:
         yield Step(
             "no-flows", "no traffic was seen in a week: import flow logs, or pair a host", "/setup", "warning", 0
         )
@@ -213,10 +213,11 @@ def _tightening(posture: Posture) -> Iterator[Step]:
         yield Step("unreachable", text, "/workloads?state=unreachable", "warning", count)
     week = posture.coverage[-1]
     if posture.rules and week.uncovered:
-        text = f"{_count(week.uncovered, 'connection')} in a week that no rule speaks of"
+        text = f"{_count(week.uncovered, 'connection')} in {_span(week.hours)} that no rule speaks of"
         yield Step("uncovered", text, "/map?verdict=uncovered", "warning", week.uncovered)
     if week.unheld:
-        text = f"{_count(week.unheld, 'connection')} in a week that policy blocks passed: no agent is there"
+        what = f"{_count(week.unheld, 'connection')} in {_span(week.hours)}"
+        text = f"{what} that policy blocks passed: no agent is there"
         yield Step("unheld", text, "/map?verdict=unheld", "warning", week.unheld)
     for jewel in posture.jewels:
         if jewel.enforcing < jewel.workloads and not jewel.is_open_to_internet_now:
@@ -224,9 +225,13 @@ def _tightening(posture: Posture) -> Iterator[Step]:
             text = f"{left} of {jewel.workloads} workloads of `{jewel.segment}` do not enforce what comes in"
             yield Step("jewel-observing", text, f"/workloads?segment={jewel.segment}", "warning", left)
     observing = posture.controlled - posture.modes.get("enforce", 0)
-    if posture.rules and observing and not week.uncovered:
+    if posture.rules and observing and not week.uncovered and week.hours == WEEK_H:
         text = f"{_count(observing, 'host')} could enforce: a rule speaks of all they did in a week"
         yield Step("could-enforce", text, "/workloads?mode=observe", "info", observing)
+
+
+def _span(hours: int) -> str:
+    return {DAY_H: "a day", WEEK_H: "a week"}.get(hours) or _count(hours, "hour")
 
 
 def _count(number: int, noun: str) -> str:

@@ -15,7 +15,7 @@ import { useNow } from "../../ui/useNow";
 import { ago, brief, count, percent, plural, printable } from "../../words";
 import { Begin } from "../setup/Begin";
 import css from "./Home.module.css";
-import { type Group, groupsBy, type Hold, HOLDS, holdsOf, keysOf, fateOf, type Traffic } from "./posture";
+import { type Group, groupsBy, type Hold, HOLDS, holdsOf, keysOf, fateOf, spanOf, type Traffic } from "./posture";
 
 const MOST_GROUPS = 12;
 const MOST_ALERTS = 6;
@@ -59,7 +59,7 @@ function Posture({ status, workloads }: { status: Status; workloads: readonly Wo
     <div className={css.grid}>
       <div className={css.numbers}>
         <Stat name="Enforcing" value={percent(holds.enforce, workloads.length)} hint={`${count(holds.enforce)} of ${plural(workloads.length, "workload")}`} tone={holds.enforce === workloads.length && workloads.length > 0 ? "good" : undefined} to={filter("mode=enforce")} />
-        <Stat name="Traffic with a rule" value={day ? percent(day.covered, day.covered + day.uncovered) : "…"} hint={day ? (day.connections ? `${brief(day.uncovered)} of ${brief(day.connections)} in a day without` : "none was seen in a day") : "last 24 hours"} to="/map?verdict=uncovered" tone={day && day.uncovered > 0 ? "warning" : undefined} />
+        <Stat name="Traffic with a rule" value={day ? percent(day.covered, day.covered + day.uncovered) : "…"} hint={day ? (day.connections ? `${brief(day.uncovered)} of ${brief(day.connections)} in ${spanOf(day.hours)} without` : `none was seen in ${spanOf(day.hours)}`) : "last 24 hours"} to="/map?verdict=uncovered" tone={day && day.uncovered > 0 ? "warning" : undefined} />
         <Stat name="Hosts as told" value={count(realised)} of={count(hosts.length)} hint={hosts.length ? "read back from their kernels" : "no host runs an agent yet"} tone={hosts.length === 0 ? undefined : realised < hosts.length ? "warning" : "good"} to={filter("state=realised")} />
         <Stat name="Open alerts" value={alerts ? count(severe.length) : "…"} hint={urgent ? `${count(urgent)} urgent` : "none urgent"} tone={urgent ? "bad" : undefined} to="/alerts" />
         <Stat name="In quarantine" value={count(status.quarantines)} hint={status.quarantines ? `${count(status.quarantines_verified)} verified on every host` : "nobody is isolated"} tone={status.quarantines > status.quarantines_verified ? "warning" : undefined} to="/alerts?tab=quarantines" />
@@ -104,7 +104,7 @@ function Coverage({ workloads, holds, filter }: { workloads: readonly Workload[]
 function Fate({ day }: { day: Traffic }) {
   const { now, then } = fateOf(day);
   return (
-    <Card title="What becomes of traffic" tools={<span className="soft small">{plural(day.connections, "connection")} in a day</span>}>
+    <Card title="What becomes of traffic" tools={<span className="soft small">{plural(day.connections, "connection")} in {spanOf(day.hours)}</span>}>
       <div className={css.fate}>
         {([["Today", now], ["If all enforced", then]] as const).map(([name, parts]) => (
           <section key={name} aria-label={name}>

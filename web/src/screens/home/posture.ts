@@ -3,6 +3,7 @@
 import type { components } from "../../api/schema";
 import type { HostState, ModeName, Workload } from "../../api/types";
 import type { Tone } from "../../ui/Badge";
+import { plural } from "../../words";
 
 /** Inbound is what protects a workload; `none`: nothing of ours is there. */
 export type Hold = ModeName | "none";
@@ -61,6 +62,11 @@ export interface Part {
   tone: Tone;
   /** Of the map that shows exactly this. */
   verdict: string;
+}
+
+/** Of how much traffic a number is: a day, or less where a day of it is too much. */
+export function spanOf(hours: number): string {
+  return hours === 24 ? "a day" : plural(hours, "hour");
 }
 
 /** What becomes of a day's connections as hosts are, and if each had an agent and enforced. Parts add up to all of them. */
