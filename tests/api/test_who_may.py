@@ -123,7 +123,7 @@ def routes_of(app: Litestar) -> dict[str, object]:
 
 def test_every_route_says_which_right_it_takes(served: Serving) -> None:
     """The routes there are, and the right of each, are exactly those of the table above."""
-    assert routes_of(served.api._server.config.loaded_app._api) == RIGHT_OF
+    assert routes_of(served.api._requests._answers._api) == RIGHT_OF
 
 
 class Asker:

@@ -85,9 +85,9 @@ class Applying:
 
     def _told(self, found: Wanted, observed: Observed) -> Ground | None:
         footing, on_trial = self._footing, self._settling.trial is not None
-        is_disguised = footing.disabled is not None
+        is_disguised = found.disabled is not None  # as it was applied: the host may have other words by now
         taken = footing.taken
-        if footing.disabled is not None and footing.disabled.even_quarantine:
+        if found.disabled is not None and found.disabled.even_quarantine:
             taken = taken._replace(isolations=0)  # none of them is in force here
         told = realised_of(found, observed, **taken._asdict(), refusal=footing.refusal, is_disguised=is_disguised)
         footing.telling.report(msgspec.structs.replace(told, on_trial=on_trial))

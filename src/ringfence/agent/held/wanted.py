@@ -37,6 +37,8 @@ class Wanted(msgspec.Struct, frozen=True):
     """It may stay only if it proves itself."""
     is_reverted: bool = False
     """A newer assignment failed its trial or was refused, and this is the one before."""
+    disabled: Disabled | None = None
+    """What of it somebody at the host does not want for a while."""
 
     def how(self, left_s: float | None) -> How:
         """`left_s`: of the trial."""
@@ -62,10 +64,10 @@ def wanted(
         policy = before if before is not None else _nothing(policy)
         intent = _dressed(policy, channel, disabled)
         name = held.policy(confirmed, now) if confirmed is not None else ""
-        return Wanted(confirmed or assignment, policy, intent, name, is_reverted=True)
+        return Wanted(confirmed or assignment, policy, intent, name, is_reverted=True, disabled=disabled)
     intent, name = _dressed(policy, channel, disabled), held.policy(assignment, now)
     if disabled is not None or assignment.trial is None or not _is_new(assignment, held.confirmed):
-        return Wanted(assignment, policy, intent, name)
+        return Wanted(assignment, policy, intent, name, disabled=disabled)
     ground = _dressed(before if before is not None else _nothing(policy), channel, None)
     return Wanted(assignment, policy, intent, name, ground, assignment.trial)
 
