@@ -39,7 +39,7 @@ def next_version(folder: Path) -> Path:
 
 def use(folder: Path, *, is_used: bool) -> None:
     """Whether a controller of the next version says, from its next start, what this version does not know."""
-    (folder / "ringfence/controller/pace").write_text("7" if is_used else "0")
+    (folder / "ringfence/controller/desired/pace").write_text("7" if is_used else "0")
 
 
 def far_version(folder: Path) -> Path:

@@ -39,7 +39,8 @@ def serve(sock: socket.socket, argument: bytes) -> None:
 
 async def _serve(sock: socket.socket, task: RelayTask) -> None:
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _carry_both(task, reader, writer)
+        with contextlib.suppress(asyncio.CancelledError):  # the end, which asyncio before 3.12 takes for a fault
+            await _carry_both(task, reader, writer)
 
     async def answer(_: bytes) -> msgspec.Struct:
         return Done()
