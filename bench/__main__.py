@@ -1,7 +1,7 @@
 """`make bench`: every benchmark after the other, each with its peer or physical limit beside it.
 
 python -m bench [NAME ...]     names: engine policy ingest mine map isolate api bus fleet agent agent_telemetry nftables
-                               web
+                               throughput web
 docs/explanation/measured.md says which promise each of them is about.
 """
 
@@ -25,10 +25,11 @@ BENCHES = {
     "agent": ("nft", "ip"),
     "agent_telemetry": ("nft", "ip", "cc"),
     "nftables": ("nft", "ip", "cc"),
+    "throughput": ("nft", "ip", "iperf3"),
     "web": ("chromium",),
 }
 """Each with the programs it needs beside Ringfence."""
-AS_ROOT = {"agent", "agent_telemetry", "nftables"}
+AS_ROOT = {"agent", "agent_telemetry", "nftables", "throughput"}
 
 
 def main(names: list[str]) -> int:
