@@ -283,8 +283,7 @@ def invite(
 
     Raises InputError `record-missing`, `bad-grant`, `bad-token` for a URL or fingerprint no host could trust.
     """
-    if tx.get(PairingProfile, profile) is None:
-        raise _missing(f"there is no pairing profile `{profile}`", "ringfence agent profile")
+    known_profile(tx, profile)
     _check_limits(at, expires, uses)
     id_, secret = new_secret()
     token = Join(url, ca, id_, secret).token

@@ -117,9 +117,9 @@ class Desired:
         """How many assignments name a body."""
         self._compiled: list[Compiled] = []
         self._turns = 0
+        """Odd while groups, spans and assignments are of two states."""
         self._states: dict[str, tuple[tuple[int, int], str]] = {}
         """UUID -> ((turns, revision of isolations), what its agent should have): every heartbeat asks for it."""
-        """Odd while groups, spans and assignments are of two states."""
         self.inputs = inputs
         self._rebuild()
         self._recall()
