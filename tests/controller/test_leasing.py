@@ -12,8 +12,8 @@ from sqlalchemy import create_engine
 
 from ringfence.controller.access import access
 from ringfence.controller.controller import ROOT
-from ringfence.controller.identity.leasing import Rounds
 from ringfence.controller.identity.presence import OFFLINE_AFTER, STALE_AFTER
+from ringfence.controller.pacing import Rounds
 from ringfence.core.errors import InputError
 from ringfence.core.net.address import PRIVATE, format_address
 from ringfence.ports.state import (
@@ -102,7 +102,7 @@ def test_an_address_outside_the_profile_is_not_granted(tmp_path: Path) -> None:
         wide = PRIVATE | access.parse_ranges(["203.0.113.0/24"])
 
         def widen(tx: Change) -> None:
-            access.set_ranges(tx, "hosts", wide, by="ann", at=START)
+            access.set_ranges(tx, access.known_profile(tx, "hosts"), wide, by="ann", at=START)
 
         await one.controller.state.write(widen)
         await one.controller._reconsider()

@@ -14,9 +14,9 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ringfence.controller.access.rates import Rates
+from ringfence.controller.pacing import Bucket, Refill
 from ringfence.core.errors import RingfenceError
 from ringfence.core.net.address import is_v4, parse_address
 
@@ -33,32 +33,24 @@ class TooMany(RingfenceError):
         self.wait_s = seconds
 
 
-class Bucket(NamedTuple):
-    """What was left, and when."""
-
-    left: float
-    at: float
-
-
 class Buckets:
     """One for each key; `rate` 0: no limit."""
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float], most: int = _MOST) -> None:
-        self._rate, self._burst, self._clock, self._most = rate, burst, clock, most
+        self._refill, self._clock, self._most = Refill(rate, burst), clock, most
         self._buckets: OrderedDict[bytes, Bucket] = OrderedDict()
 
     def left(self, key: bytes) -> float:
         """Requests it still holds."""
-        now, known = self._clock(), self._buckets.get(key)
-        return self._burst if known is None else min(self._burst, known.left + (now - known.at) * self._rate)
+        return self._refill.left(self._buckets.get(key), self._clock())
 
     def take(self, key: bytes) -> None:
         """One request. Raises TooMany: it holds none."""
-        if not self._rate:
+        if not self._refill.per_s:
             return
         left = self.left(key)
         if left < 1:
-            raise TooMany((1 - left) / self._rate)
+            raise TooMany((1 - left) / self._refill.per_s)
         self._buckets[key] = Bucket(left - 1, self._clock())
         self._buckets.move_to_end(key)
         while len(self._buckets) > self._most:
@@ -66,8 +58,8 @@ class Buckets:
 
     def demand(self, key: bytes) -> None:
         """Raises TooMany: it holds no request. None is taken."""
-        if self._rate and (left := self.left(key)) < 1:
-            raise TooMany((1 - left) / self._rate)
+        if self._refill.per_s and (left := self.left(key)) < 1:
+            raise TooMany((1 - left) / self._refill.per_s)
 
     def knows(self, key: bytes) -> bool:
         """Whether it was used lately."""

@@ -6,7 +6,7 @@ INVARIANT: an entry's hash is SHA-256 of the canonical JSON of everything else i
 included; the first one's `previous` is GENESIS. So an entry that is edited, deleted, moved or put in breaks the chain
 there; a chain that was made anew or cut short disagrees with a signed head.
 
-Its end is signed some seconds after the last change (`Signer`), every hour, and when a controller stops.
+Its end is signed some seconds after the last change (`Signer`), and when a controller stops.
 
 Whoever can write the database and cut off the heads as well is found only by a head kept elsewhere: `verify` takes one
 as `witness`.

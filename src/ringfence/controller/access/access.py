@@ -220,14 +220,14 @@ def make_profile(tx: Change, profile: PairingProfile) -> None:
     )
 
 
-def set_ranges(tx: Change, profile: str, ranges: IntervalSet, *, by: str, at: datetime) -> None:
-    """Other addresses that hosts of a profile may hold. What they hold, they keep. Raises InputError
-    `record-missing`, `bad-grant`."""
+def set_ranges(tx: Change, known: PairingProfile, ranges: IntervalSet, *, by: str, at: datetime) -> PairingProfile:
+    """Other addresses that hosts of a profile may hold; the profile with them. What they hold, they keep. Raises
+    InputError `bad-grant`."""
     _check_ranges(ranges)
-    known = known_profile(tx, profile)
-    tx.update(PairingProfile, Where("name", profile), ranges=ranges)
+    tx.update(PairingProfile, Where("name", known.name), ranges=ranges)
     details = {"before": format_ranges(known.ranges), "after": format_ranges(ranges)}
-    audit.record(tx, at=at, actor=by, action="profile.ranges", subject=profile, details=details)
+    audit.record(tx, at=at, actor=by, action="profile.ranges", subject=known.name, details=details)
+    return msgspec.structs.replace(known, ranges=ranges)
 
 
 def known_profile(view: View, name: str) -> PairingProfile:

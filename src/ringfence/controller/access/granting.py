@@ -118,12 +118,10 @@ class Granting:
         now, ranges = self._clock(), access.parse_ranges(asked.ranges)
 
         def work(tx: Change) -> PairingProfile:
-            if not is_meant(_profile(access.known_profile(tx, name))):
+            known = access.known_profile(tx, name)
+            if not is_meant(_profile(known)):
                 raise access.changed_meanwhile(tx, "the pairing profile", name)
-            access.set_ranges(tx, name, ranges, by=by.name, at=now)
-            changed = tx.get(PairingProfile, name)
-            assert changed is not None
-            return changed
+            return access.set_ranges(tx, known, ranges, by=by.name, at=now)
 
         return _profile(await self._state.write(work))
 

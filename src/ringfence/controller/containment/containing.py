@@ -19,6 +19,7 @@ from ringfence.controller.access.access import Principal
 from ringfence.controller.containment.replacing import demand_no_weaker, replaced
 from ringfence.controller.desired.estate import exception_of, quarantines_of, read_workload
 from ringfence.controller.desired.reconcile import Reconciler
+from ringfence.controller.identity.joining import unknown_workload
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Lease, Workload
 from ringfence.core.intent.isolate import bound_addresses
@@ -312,9 +313,5 @@ def _release(tx: Change, uuid: str, by: str, now: datetime) -> int:
 
 def _known(workload: Workload | None, uuid: str) -> Workload:
     if workload is None:
-        raise InputError(
-            "unknown-workload",
-            f"there is no workload `{uuid}`",
-            help="`ringfence agent list` names hosts with an agent",
-        )
+        raise unknown_workload(uuid)
     return workload

@@ -123,11 +123,7 @@ class Joining:
 
         def work(tx: Change) -> list[str]:
             if tx.get(WorkloadRecord, uuid) is None:
-                raise InputError(
-                    "unknown-workload",
-                    f"no workload has the UUID `{uuid}`",
-                    help="`ringfence agent list` names hosts with an agent",
-                )
+                raise unknown_workload(uuid)
             live = (Where("uuid", uuid), Where("revoked_at", None))
             serials = [one.serial for one in tx.find(Certificate, *live)]
             tx.update(Certificate, *live, revoked_at=now, why=why)
@@ -154,6 +150,12 @@ class Joining:
             return count
 
         return await self._state.write(work)
+
+
+def unknown_workload(said: str, meant: str = "") -> InputError:
+    """That no workload has this name or UUID. `meant`: what was probably meant."""
+    help_ = meant or "`ringfence agent list` names hosts with an agent"
+    return InputError("unknown-workload", f"there is no workload `{said}`", help=help_)
 
 
 class _Fork(Exception):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Final
@@ -24,6 +23,7 @@ from typing import Final
 from ringfence.controller.identity import claims
 from ringfence.controller.identity.claims import Claims, Refusal
 from ringfence.controller.looping import tell_failure
+from ringfence.controller.pacing import Rounds
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload
 from ringfence.ports.state import State
@@ -36,28 +36,6 @@ _ROUNDS_S: Final = 10.0
 """Rounds of dealing a second, when many hosts speak."""
 _ROUNDS_AT_ONCE: Final = 30.0
 """After a pause."""
-
-
-class Rounds:
-    """When the next round may begin: a bucket of rounds."""
-
-    def __init__(
-        self, per_s: float = _ROUNDS_S, burst: float = _ROUNDS_AT_ONCE, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._per_s, self._burst, self._clock = per_s, burst, clock
-        self._left, self._at = burst, clock()
-
-    def begin(self) -> None:
-        """Count one."""
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._at) * self._per_s) - 1
-        self._at = now
-
-    @property
-    def wait_s(self) -> float:
-        """Before the next one."""
-        left = self._left + (self._clock() - self._at) * self._per_s
-        return max(0.0, (1 - left) / self._per_s)
 
 
 class Leasing:
@@ -82,7 +60,7 @@ class Leasing:
         """Hosts whose leases changed, which was not followed."""
         self._kept: set[str] = set()
         self._news = asyncio.Event()
-        self._rounds = Rounds()
+        self._rounds = Rounds(_ROUNDS_S, _ROUNDS_AT_ONCE)
         self.is_live: Callable[[str], bool] = lambda uuid: True
         """Whether a host is heard."""
         self.refused: dict[str, tuple[Refusal, ...]] = {}

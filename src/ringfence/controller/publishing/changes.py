@@ -12,6 +12,7 @@ import msgspec
 
 from ringfence.controller import audit
 from ringfence.controller.access.access import Principal, check_labels
+from ringfence.controller.identity.joining import unknown_workload
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode
 from ringfence.ports.state import Certificate, Change, QuarantineRecord, Where, WorkloadChange, WorkloadRecord
@@ -79,11 +80,7 @@ def _remember(tx: Change, change: WorkloadChange, why: str) -> WorkloadChange:
 def _workload(tx: Change, uuid: str) -> WorkloadRecord:
     known = tx.get(WorkloadRecord, uuid)
     if known is None:
-        raise InputError(
-            "unknown-workload",
-            f"no workload has the UUID `{uuid}`",
-            help="`ringfence agent list` names hosts with an agent",
-        )
+        raise unknown_workload(uuid)
     return known
 
 

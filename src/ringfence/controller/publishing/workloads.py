@@ -18,7 +18,7 @@ from ringfence.controller import audit
 from ringfence.controller.access.access import Principal, check_labels
 from ringfence.controller.desired.estate import read_workload
 from ringfence.controller.desired.reconcile import Reconciler
-from ringfence.controller.identity.joining import Revoked
+from ringfence.controller.identity.joining import Revoked, unknown_workload
 from ringfence.controller.identity.presence import Presence
 from ringfence.controller.publishing import changes
 from ringfence.controller.publishing.foreseeing import ENFORCED, Foreseen, digest_of, failsafe_views, same_plan
@@ -104,9 +104,7 @@ class Workloads:
         """Raises InputError `unknown-workload`."""
         found = self.inventory.find(name)
         if found is None:
-            meant = did_you_mean(name, (w.name for w in self.inventory.workloads))
-            help_ = meant or "`ringfence agent list` names hosts with an agent"
-            raise InputError("unknown-workload", f"there is no workload `{name}`", help=help_)
+            raise unknown_workload(name, did_you_mean(name, (w.name for w in self.inventory.workloads)))
         return found
 
     def pick(self, words: Iterable[str]) -> tuple[str, ...]:
