@@ -265,7 +265,7 @@ async def joins(count: int, folder: Path, asked: Asked = FULL) -> JoinsFound:
     async with fleet(estate, folder, span, processes=1) as ground:
         granting = ground.controller.granting
         await granting.make_profile(NewProfile("web", {"app": "a1", "role": "web"}, Mode.both("enforce")), by=ROOT)
-        token = await granting.invite(Invite("web"), by=ROOT)
+        token = (await granting.invite(Invite("web", uses=None), by=ROOT)).token
         out = [await _join(ground, token, count + number) for number in range(asked.joins + 2)]
         await ground.settled()
         return JoinsFound(out[2:], ground.made_s, ground.rss_mb()[0])

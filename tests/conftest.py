@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from typing import Final
 
 import pytest
@@ -15,6 +16,12 @@ LONGEST: Final = (
     "test_docs.py", "test_access_oidc.py", "test_merge.py", "test_archive.py", "test_versions.py", "test_who_may.py",
 )  # fmt: skip
 """Files that take long, longest first: each is one worker's, and one that begins late is waited for alone."""
+
+
+def pytest_configure() -> None:
+    """A shell that runs the tests in its background has them ignore SIGINT, and with them all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

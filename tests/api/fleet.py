@@ -36,7 +36,7 @@ class Fleet:
         host = Host(self.folder / "hosts" / name, self.served.run, address)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("socket.gethostname", lambda: name)
-            host.join(self.client.invite(api.Invite(name, uses=1)))
+            host.join(self.client.invite(api.Invite(name)).token)
         host.connect()
         return host
 

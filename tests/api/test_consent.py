@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ringfence.client.client import Client
 from ringfence.controller.containment import containing
 from ringfence.core.identity.workload import Mode
 from ringfence.wire import api
+from ringfence.wire.join import parse_join
 
 PROGRAM = "from ringfence.cli.main import main; main()"
 OPEN = SHOP.replace("tcp/5432}\ntests", "tcp/5432}\n  - allow: {from: role=web, to: role=db, service: tcp/22}\ntests")
@@ -125,6 +127,29 @@ def test_yes_is_no_yes_to_a_weaker_quarantine(fleet: Fleet) -> None:
     assert "weaker" not in longer.stderr
     assert new["id"] in longer.stderr
     fleet.client.release(api.Release(("web",), "a test"))
+
+
+def test_an_invitation_lets_little_in_unless_it_is_said(fleet: Fleet) -> None:
+    """Left out: one host, within a day, or what the profile limits; null: no limit but the profile's. What was made is
+    told."""
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
+    fleet.client.make_profile(api.NewProfile("few", {}, uses=50, expires=ends))
+    day = timedelta(hours=24)
+
+    def made(**asked: object) -> tuple[int | None, timedelta | datetime | None]:
+        said = fleet.client.post("/invitations", asked, api.Invited)
+        (kept,) = [one for one in fleet.client.invitations() if one.id == parse_join(said.token).id]
+        is_a_day = said.expires is not None and said.expires - kept.created == day
+        return said.uses, day if is_a_day else said.expires
+
+    assert made(profile="web") == (1, day)
+    assert made(profile="web", uses=3) == (3, day)
+    assert made(profile="web", uses=None) == (None, day)
+    assert made(profile="web", uses=None, expires=None) == (None, None)
+    assert made(profile="few") == (50, ends)
+    assert made(profile="few", uses=None, expires=None) == (50, ends)
+    assert made(profile="few", uses=200) == (50, ends)
+    assert made(profile="few", uses=2) == (2, ends)
 
 
 @pytest.mark.parametrize("what", ["token", "invitation"])

@@ -45,7 +45,7 @@ class Estate:
     def _host(self, folder: Path, role: str, address: str) -> Host:
         self.client.make_profile(api.NewProfile(role, {"app": "shop", "role": role}, Mode.both("enforce")))
         host = Host(folder, self.served.run, address)
-        host.join(self.client.invite(api.Invite(role, uses=1)))
+        host.join(self.client.invite(api.Invite(role)).token)
         host.connect()
         return host
 

@@ -113,7 +113,7 @@ def host_of(client: Client, folder: Path, name: str, address: str) -> Iterator[H
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("socket.gethostname", lambda: name)
-            host.join(client.invite(api.Invite(name, uses=1)))
+            host.join(client.invite(api.Invite(name)).token)
         host.connect()
         yield host
     finally:

@@ -83,7 +83,7 @@ def test_a_database_that_stops_is_told_and_comes_back(
     with made.client(token) as client, host_of(client, tmp_path, "web", "10.0.0.1") as host:
         eventually(lambda: client.workload("web").addresses)
         publish(client, POLICY, 0)
-        invitation = client.invite(api.Invite("web"))
+        invitation = client.invite(api.Invite("web")).token
         postgres.stop(signal.SIGQUIT)
         try:
             away = client.status()

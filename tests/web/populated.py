@@ -89,7 +89,7 @@ class Shop:
     def _host(self, folder: Path, role: str, address: str) -> Host:
         self.client.make_profile(api.NewProfile(role, {"app": "shop", "role": role}, Mode("enforce", "observe")))
         host = Host(folder, self.served.run, address)
-        host.join(self.client.invite(api.Invite(role, uses=1)))
+        host.join(self.client.invite(api.Invite(role)).token)
         host.connect()
         return host
 

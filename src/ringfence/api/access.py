@@ -15,6 +15,7 @@ from ringfence.wire.api import (
     Grant,
     InvitationView,
     Invite,
+    Invited,
     Me,
     NewProfile,
     PowerView,
@@ -95,8 +96,8 @@ async def invitations(
 
 
 @post("/invitations", opt=needs("enrol"), summary="A join token, told once.")
-async def invite(desk: Desk, who: Who, data: JSONBody[Invite]) -> Secret:
-    return Secret(await desk.granting.invite(data, by=who))
+async def invite(desk: Desk, who: Who, data: JSONBody[Invite]) -> Invited:
+    return await desk.granting.invite(data, by=who)
 
 
 @delete("/invitations/{id:str}", opt=needs("enrol"), summary="Nobody joins by it any more.")

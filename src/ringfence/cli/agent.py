@@ -103,12 +103,10 @@ def invite(
     It lets one host in, within a day, unless the profile has limits of its own or you say otherwise: an image for many
     hosts wants --uses 200 --for 7d. The profile's limits hold whatever is said here.
     """
-    of = next((one for one in client.profiles() if one.name == profile), None)
-    asked = invitation_of(profile, uses, lasts, of=of, now=datetime.now(UTC))
-    token = client.invite(asked)
-    session.say(granted_words(asked, of))
+    made = client.invite(invitation_of(profile, uses, lasts, now=datetime.now(UTC)))
+    session.say(granted_words(made))
     session.say("on each host:  ringfence-agent enrol --token TOKEN  &&  systemctl enable --now ringfence-agent")
-    return show_token(session, token)
+    return show_token(session, made)
 
 
 @fleet(app, "invitations", epilog="Example: ringfence agent invitations")

@@ -1,41 +1,32 @@
-"""Whom an invitation lets in, and for how long: little, unless somebody says more.
+"""Whom an invitation is to let in and for how long, in words and out of words.
 
-INVARIANT: a token without a limit of uses or of time is made only by the words `any` and `ever`, or for a profile that
-has that limit itself. A profile's limits hold in any case: they are counted where a host joins.
+INVARIANT: a token without a limit of uses or of time is asked for only by the words `any` and `ever`. What is not said
+is not sent: the controller makes little of it.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
+
+from msgspec import UNSET
 
 from ringfence.cli.remote import parse_duration, say_time
 from ringfence.cli.tables import count
 from ringfence.core.errors import InputError
-from ringfence.wire.api import Invite, ProfileView
-
-_USES = 1
-_LASTS = timedelta(hours=24)
+from ringfence.wire.api import Invite, Invited
 
 
-def invitation_of(
-    profile: str, uses: str | None, lasts: str | None, *, of: ProfileView | None, now: datetime
-) -> Invite:
-    """`of`: the profile as it is, if it is known. Raises InputError `bad-grant`, `bad-duration`."""
-    has_uses, has_end = of is not None and of.uses_left is not None, of is not None and of.expires is not None
-    limit = _uses(uses) if uses is not None else None if has_uses else _USES
-    if lasts is None:
-        return Invite(profile, limit, None if has_end else now + _LASTS)
-    return Invite(profile, limit, None if lasts == "ever" else now + parse_duration(lasts))
+def invitation_of(profile: str, uses: str | None, lasts: str | None, *, now: datetime) -> Invite:
+    """Raises InputError `bad-grant`, `bad-duration`."""
+    until = UNSET if lasts is None else None if lasts == "ever" else now + parse_duration(lasts)
+    return Invite(profile, UNSET if uses is None else _uses(uses), until)
 
 
-def granted_words(asked: Invite, of: ProfileView | None) -> str:
-    """What the token is good for, the profile's own limits among it."""
-    uses = [n for n in (asked.uses, of.uses_left if of else None) if n is not None]
-    ends = [at for at in (asked.expires, of.expires if of else None) if at is not None]
-    hosts = count(min(uses), "host") if uses else "any number of hosts"
-    until = (
-        f"until {say_time(min(ends))}" if ends else "until it is revoked (`ringfence agent invitations --revoke ID`)"
-    )
+def granted_words(made: Invited) -> str:
+    """What the token is good for."""
+    hosts = count(made.uses, "host") if made.uses else "any number of hosts"
+    revoked = "until it is revoked (`ringfence agent invitations --revoke ID`)"
+    until = f"until {say_time(made.expires)}" if made.expires else revoked
     return f"good for {hosts}, {until}; --uses and --for say otherwise, within the profile's own limits"
 
 

@@ -20,7 +20,7 @@ from ringfence.client.client import Client
 from ringfence.client.errors import Unreachable
 from ringfence.client.login import find
 from ringfence.core.errors import FindingsError, InputError
-from ringfence.wire.api import RESTORE_UNCONFIRMED
+from ringfence.wire.api import RESTORE_UNCONFIRMED, Invited, Secret
 
 ServerOption = Annotated[
     str | None,
@@ -73,12 +73,12 @@ def at_controller(session: Session, server: str | None, work: Callable[[Client],
         return refuse(session, error, FINDINGS if is_failing else None)
 
 
-def show_token(session: Session, token: str) -> int:
+def show_token(session: Session, told: Secret | Invited) -> int:
     """A token, alone on stdout, so that it can be piped."""
     if session.is_json:
-        session.emit({"token": token})
+        session.emit(told)
     else:
-        write_out(token + "\n")
+        write_out(told.token + "\n")
     return CLEAN
 
 

@@ -11,7 +11,7 @@ from ringfence.cli.remote import fleet, in_time, say_time, show_token
 from ringfence.cli.session import CLEAN, Session
 from ringfence.cli.tables import Rows
 from ringfence.client.client import Client
-from ringfence.wire.api import Grant
+from ringfence.wire.api import Grant, Secret
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +35,7 @@ def grant(
     """Make a token and print it, once, alone on stdout."""
     token = client.grant(Grant(name, tuple(role), scope, in_time(lasts)))
     session.say("this token is shown now and never again")
-    return show_token(session, token)
+    return show_token(session, Secret(token))
 
 
 @fleet(app, "revoke", epilog="Example: ringfence token revoke 2ab004f4f984")

@@ -153,8 +153,8 @@ class Client:
     def invitations(self) -> list[api.InvitationView]:
         return self.every("/invitations", api.InvitationView)
 
-    def invite(self, asked: api.Invite) -> str:
-        return self.post("/invitations", asked, api.Secret).token
+    def invite(self, asked: api.Invite) -> api.Invited:
+        return self.post("/invitations", asked, api.Invited)
 
     def disinvite(self, id: str) -> None:
         self.delete(f"/invitations/{quote(id, safe='')}")

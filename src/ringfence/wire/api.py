@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import Kind, Mode, ModeName
@@ -195,11 +196,20 @@ class Ranges(Asked, frozen=True):
 
 
 class Invite(Asked, frozen=True):
-    """A join token of a profile."""
+    """A join token of a profile. What is left out is little: one host, within a day, or as the profile limits it; null
+    is no limit but the profile's."""
 
     profile: Name
-    uses: Number | None = None
-    expires: datetime | None = None
+    uses: Number | UnsetType | None = UNSET
+    expires: datetime | UnsetType | None = UNSET
+
+
+class Invited(msgspec.Struct, frozen=True):
+    """A join token, told once, and what it is good for by its own limits and the profile's; null: no limit."""
+
+    token: str
+    uses: int | None
+    expires: datetime | None
 
 
 class InvitationView(msgspec.Struct, frozen=True):

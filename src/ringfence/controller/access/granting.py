@@ -7,10 +7,11 @@ answer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ringfence.controller.access import access
 from ringfence.controller.access.access import AccessError, Principal
@@ -22,12 +23,18 @@ from ringfence.wire.api import (
     Grant,
     InvitationView,
     Invite,
+    Invited,
     NewProfile,
     ProfileView,
     Ranges,
     TokenView,
 )
 
+_USES: Final = 1
+"""Hosts that an invitation lets in where nobody says how many."""
+_LASTS: Final = timedelta(hours=24)
+"""How long it is good where nobody says."""
+Limit = TypeVar("Limit", int, datetime)
 _REMEMBERED: Final = 256
 """Tokens that are recognised while the state does not answer."""
 
@@ -134,15 +141,20 @@ class Granting:
         by.demand("read")
         return tuple(map(_profile, await self._state.read(lambda view: view.find(PairingProfile, order="name"))))
 
-    async def invite(self, asked: Invite, *, by: Principal) -> str:
-        """A join token. Raises AccessError `not-allowed`, InputError `record-missing`, `bad-grant`."""
+    async def invite(self, asked: Invite, *, by: Principal) -> Invited:
+        """A join token; without limits only where that is said. Raises AccessError `not-allowed`, InputError
+        `record-missing`, `bad-grant`."""
         by.demand("enrol")
         now, ca = self._clock(), self._fingerprint()
-        return await self._state.write(
-            lambda tx: access.invite(
-                tx, asked.profile, url=self._url, ca=ca, by=by.name, at=now, uses=asked.uses, expires=asked.expires
-            )
-        )
+
+        def work(tx: Change) -> Invited:
+            of = access.known_profile(tx, asked.profile)
+            uses = _unless_said(asked.uses, of.uses_left, _USES)
+            expires = _unless_said(asked.expires, of.expires, now + _LASTS)
+            token = access.invite(tx, of.name, url=self._url, ca=ca, by=by.name, at=now, uses=uses, expires=expires)
+            return Invited(token, _tighter(uses, of.uses_left), _tighter(expires, of.expires))
+
+        return await self._state.write(work)
 
     async def disinvite(self, id_: str, *, by: Principal) -> None:
         """Raises AccessError `not-allowed`, InputError `record-missing`."""
@@ -162,3 +174,14 @@ class Granting:
 def _profile(one: PairingProfile) -> ProfileView:
     ranges = tuple(format_ranges(one.ranges))
     return ProfileView(one.name, one.labels, one.mode, one.created, one.created_by, one.uses_left, one.expires, ranges)
+
+
+def _unless_said(said: Limit | UnsetType | None, of_profile: Limit | None, little: Limit) -> Limit | None:
+    """What nobody said is little, or what the profile limits anyway."""
+    if said is not UNSET:
+        return said
+    return None if of_profile is not None else little
+
+
+def _tighter(one: Limit | None, other: Limit | None) -> Limit | None:
+    return other if one is None else one if other is None else min(one, other)

@@ -56,7 +56,7 @@ def _tokens(scene: Scene, hosts: tuple[Host, ...]) -> dict[str, str]:
     for profile in sorted({_profile(host) for host in hosts}):
         labels = next(host.labels for host in hosts if _profile(host) == profile)
         scene.client.make_profile(api.NewProfile(profile, dict(labels)))
-        tokens[profile] = scene.client.invite(api.Invite(profile))
+        tokens[profile] = scene.client.invite(api.Invite(profile, uses=None)).token
     return {host.name: tokens[_profile(host)] for host in hosts}
 
 
