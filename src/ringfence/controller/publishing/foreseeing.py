@@ -133,17 +133,24 @@ def _sessions(engines: tuple[Engine, Engine], seen: Conversations, now: int) -> 
     used = seen.where((seen.last >= now - IN_USE_S) & (seen.reported != _WAS_BLOCKED))
     was, becomes = (_judged(engine, used) for engine in engines)
     live = was.verdict != _BLOCKED
-    found = _cut(engines[1], used, becomes, live & (becomes.verdict == _BLOCKED))
-    kinds = len({_key(used, row) for row in np.flatnonzero(live).tolist()})
-    return api.LiveSessions(IN_USE_S, kinds, tuple(found[:MOST_SESSIONS]), max(0, len(found) - MOST_SESSIONS))
+    cut = _latest_of_each(used, live & (becomes.verdict == _BLOCKED))
+    shown = _live_sessions(engines[1], used, becomes, cut[:MOST_SESSIONS])
+    kinds = len(_latest_of_each(used, live))
+    return api.LiveSessions(IN_USE_S, kinds, shown, len(cut) - len(shown))
 
 
-def _cut(engine: Engine, used: Conversations, judged: Judgement, rows: NDArray[np.bool_]) -> list[api.LiveSession]:
-    """One for each pair of ends and service, the latest first."""
-    latest: dict[tuple[int, int, int], int] = {}
-    for row in np.flatnonzero(rows).tolist():
-        other = latest.setdefault(_key(used, row), row)
-        latest[_key(used, row)] = max(row, other, key=lambda r: int(used.last[r]))
+def _latest_of_each(used: Conversations, which: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The row used last of each pair of ends and service, the latest first."""
+    rows = np.flatnonzero(which)
+    kinds = np.stack([used.source[rows], used.destination[rows], used.point[rows]], axis=1)
+    order = np.lexsort((*kinds.T[::-1], -used.last[rows]))
+    _, first = np.unique(kinds[order], axis=0, return_index=True)
+    return rows[order[np.sort(first)]]
+
+
+def _live_sessions(
+    engine: Engine, used: Conversations, judged: Judgement, rows: NDArray[np.int64]
+) -> tuple[api.LiveSession, ...]:
     ends = as_now(used, engine.world.inventory).endpoints
 
     def one(row: int) -> api.LiveSession:
@@ -160,11 +167,9 @@ def _cut(engine: Engine, used: Conversations, judged: Judgement, rows: NDArray[n
             engine.rules[rule].ref if rule >= 0 else None,
         )
 
-    return sorted(map(one, latest.values()), key=lambda s: (-s.last.timestamp(), s.source, s.destination, s.service))
-
-
-def _key(used: Conversations, row: int) -> tuple[int, int, int]:
-    return int(used.source[row]), int(used.destination[row]), int(used.point[row])
+    return tuple(
+        sorted(map(one, rows.tolist()), key=lambda s: (-s.last.timestamp(), s.source, s.destination, s.service))
+    )
 
 
 def _judged(engine: Engine, seen: Conversations) -> Judgement:
