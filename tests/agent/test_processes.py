@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ringfence.agent.observe import evidence
 from ringfence.agent.observe.processes import UNKNOWN, Processes, Units, program_of, unit_of
 from ringfence.core.net.address import parse_address
 from ringfence.core.net.service import TCP, UDP
@@ -99,9 +102,32 @@ def test_a_connection_belongs_to_the_unit_of_its_socket(
         ("user.slice/user-0.slice/session-1.scope", "session-1.scope"), ("docker/abc", "/docker/abc"),
     ],
 )  # fmt: skip
-def test_a_unit_is_the_innermost_that_systemd_made(path: str, unit: str) -> None:
+def test_a_unit_is_what_the_systems_own_manager_made(path: str, unit: str) -> None:
     """Else the path of the control group; the root of them all is nobody."""
     assert unit_of(path) == unit
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("user.slice/user-7.slice/user@7.service/app.slice/pg.service/x",
+         "/user.slice/user-7.slice/user@7.service/app.slice/pg.service"),
+        ("docker/abc/system.slice/pg.service", "/docker/abc/system.slice/pg.service"),
+        ("pg.service/pg.service", "/pg.service/pg.service"),
+    ],
+)  # fmt: skip
+def test_a_group_that_a_user_made_does_not_pass_for_a_unit_of_the_systems(path: str, unit: str) -> None:
+    """`systemctl --user`, a container and a service that is given its group name what they like: it is told by path."""
+    assert unit_of(path) == unit
+
+
+def test_a_group_named_in_bytes_that_are_no_text_is_told_in_text(tmp_path: Path) -> None:
+    """Whoever may make a control group may name it so."""
+    folder = os.fsencode(tmp_path) + b"/\xff\x1b[2J.service"
+    os.mkdir(folder)
+    units = Units(tmp_path)
+    (number,) = units.numbers_of(np.array([os.stat(folder).st_ino], np.uint64)).tolist()
+    assert units.names[number] == "\ufffd\ufffd[2J.service"
 
 
 def test_sockets_that_cannot_be_listed_leave_everything_unknown(tmp_path: Path) -> None:
@@ -146,3 +172,32 @@ def test_the_program_that_holds_a_socket_is_found_by_name(here: tuple[socket.soc
     """Its `comm`, nothing of its command line; an inode nobody holds has none."""
     assert program_of(os.fstat(here[0].fileno()).st_ino) == Path("/proc/self/comm").read_text().strip()
     assert program_of(1) == ""
+
+
+_MISNAMED = """
+import ctypes, os, socket, sys
+ctypes.CDLL(None).prctl(15, b"\\xff\\nroot\\tsshd", 0, 0, 0)  # PR_SET_NAME
+server = socket.create_server(("127.0.0.1", 0))
+print(os.fstat(server.fileno()).st_ino, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def misnamed() -> Iterator[tuple[int, int]]:
+    """A program whose user named it so that it is no text, and would be two lines and a field: (its id, a socket's)."""
+    with subprocess.Popen([sys.executable, "-c", _MISNAMED], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        yield program.pid, int(program.stdout.readline())
+
+
+def test_a_program_named_in_bytes_that_are_no_text_is_told_in_one_word(misnamed: tuple[int, int]) -> None:
+    """A user of the host ends neither violations nor evidence by a name, and forges no line of them."""
+    pid, inode = misnamed
+    name = "\ufffd\ufffdroot\ufffdsshd"
+    assert program_of(inode) == name
+    parts = evidence.of_host(netns=None)
+    processes = [line.split("\t") for line in parts["processes.tsv"]().decode().splitlines()]
+    assert [line[4] for line in processes if line[0] == str(pid)] == [name]
+    assert {len(line) for line in processes} == {6}
+    assert name in parts["sockets.tsv"]().decode()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ringfence.agent.observe.processes import unit_of
+from ringfence.agent.observe.processes import program_name, readable, unit_of
 from ringfence.agent.observe.spool import Spool
 from ringfence.core.net.address import format_address
 from ringfence.core.net.service import TCP
@@ -110,7 +110,7 @@ def _owners() -> dict[int, tuple[str, str]]:
     out: dict[int, tuple[str, str]] = {}
     for process in _pids():
         try:
-            name = (process / "comm").read_text().strip()
+            name = program_name(process)
             links = [os.readlink(entry) for entry in (process / "fd").iterdir()]
         except OSError:
             continue
@@ -134,19 +134,19 @@ def _processes(*, with_command_lines: bool) -> Iterator[str]:
 
 
 def _described(process: Path, *, with_command_lines: bool) -> list[str]:
-    name = (process / "comm").read_text().strip()
-    parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
-    group = (process / "cgroup").read_text().strip().rpartition("::/")[2]
-    words = [process.name, parent, str(process.stat().st_uid), unit_of(group or "."), name, _program(process)]
+    parent = (process / "stat").read_bytes().rpartition(b")")[2].split()[1].decode()
+    group = readable((process / "cgroup").read_bytes().strip().rpartition(b"::/")[2])
+    user, unit = str(process.stat().st_uid), unit_of(group or ".")
+    words = [process.name, parent, user, unit, program_name(process), _program(process)]
     if with_command_lines:
-        words.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip())
+        words.append(readable((process / "cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")))
     return words
 
 
 def _program(process: Path) -> str:
     """The program's file; kernel threads have none."""
     try:
-        return os.readlink(process / "exe")
+        return readable(os.readlink(os.fsencode(process / "exe")))
     except OSError:
         return ""
 

@@ -5,6 +5,8 @@ looked belongs to nobody known: it is counted, never guessed.
 
 INVARIANT: names of units, control groups and programs are all that is read; command lines and environments, where
 secrets are, never.
+INVARIANT: a name is whatever a user of the host made it: bytes that are no text, ends of lines and the like stop
+nothing and pass for nothing (`readable`), and a group that a user made bears no unit of the system's (`unit_of`).
 """
 
 from __future__ import annotations
@@ -65,18 +67,32 @@ class Units:
                 id = os.stat(folder).st_ino
             except OSError:
                 continue
-            name = unit_of(os.path.relpath(folder, self._root))
+            name = unit_of(readable(os.fsencode(os.path.relpath(folder, self._root))))
             if name in self._numbers or len(self._numbers) < _MOST_UNITS:
                 self._by_id[id] = self._numbers.setdefault(name, len(self._numbers))
 
 
 def unit_of(path: str) -> str:
-    """The path of a control group below the root -> the unit it belongs to, else the path itself."""
+    """The path of a control group below the root -> the system's unit it belongs to, by name; else by its path: up to
+    the innermost unit of another manager (a user's own, a container's), or all of it."""
     if path == ".":
         return ""
     steps = path.split("/")
-    named = next((step for step in reversed(steps) if step.endswith(_SUFFIXES)), None)
-    return named or f"/{path}"
+    units = [at for at, step in enumerate(steps) if step.endswith(_SUFFIXES)]
+    if not units:
+        return f"/{path}"
+    is_systems = len(units) == 1 and all(step.endswith(".slice") for step in steps[: units[0]])
+    return steps[units[0]] if is_systems else "/" + "/".join(steps[: units[-1] + 1])
+
+
+def readable(name: bytes) -> str:
+    """A name of the kernel's as one word of text, whoever chose it."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in name.decode(errors="replace"))
+
+
+def program_name(process: Path) -> str:
+    """Of a process by its folder in /proc: `comm`. Raises OSError."""
+    return readable((process / "comm").read_bytes().removesuffix(b"\n"))
 
 
 class _Table(NamedTuple):
@@ -194,7 +210,7 @@ def program_of(inode: int, *, proc: Path = Path("/proc")) -> str:
     for process in proc.iterdir():
         if process.name.isdigit() and _holds(process / "fd", wanted):
             try:
-                return (process / "comm").read_text().strip()
+                return program_name(process)
             except OSError:
                 return ""
     return ""
