@@ -1,13 +1,15 @@
 """A process part's unit -> the control group nftables can match (`socket cgroupv2`).
 
 INVARIANT: a unit resolves to exactly one existing group or not at all; never to a parent, or to the root of them all.
+INVARIANT: a name finds only what the system's own manager may have made. Below units, and in folders given to others,
+anybody may make a group of any name (`systemctl --user`, containers): those are reached by their whole path alone.
 Knows cgroup v2 only: nftables has no match for an executable's path.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ringfence.core.errors import Finding
@@ -15,7 +17,9 @@ from ringfence.targets.nftables.areas import CgroupRef
 
 _MOUNTS = Path("/proc/self/mounts")
 _BASE = Path("/sys/fs/cgroup")
-_UNIT_SUFFIXES = (".service", ".slice", ".scope", ".socket", ".mount", ".swap")
+_LEAVES = (".service", ".scope", ".socket", ".mount", ".swap")
+"""Of units that have no other units of the same manager below them."""
+_UNIT_SUFFIXES = (".slice", *_LEAVES)
 
 
 def hierarchy() -> Path | None:
@@ -93,7 +97,7 @@ def _resolve(unit: str, root: Path | None) -> CgroupRef | Finding:
     if unit.startswith("/") and not unit.endswith(_UNIT_SUFFIXES):
         help_ = "name the systemd unit or the control group the program runs in"
         return _refusal("process-path-unsupported", unit, "nftables cannot match the path of a program", help_)
-    named = [Path(top) / unit for top, below, _ in os.walk(root) if unit in below] if "/" not in unit else []
+    named = list(_named(unit, root)) if "/" not in unit else []
     if len(named) == 1:
         return _reference(named[0], root)
     if named:
@@ -101,6 +105,25 @@ def _resolve(unit: str, root: Path | None) -> CgroupRef | Finding:
         return _refusal("process-cgroup-ambiguous", unit, "more than one control group has this name", help_)
     help_ = "start the unit, then apply again"
     return _refusal("process-cgroup-missing", unit, "no control group has this name", help_)
+
+
+def _named(unit: str, root: Path) -> Iterator[Path]:
+    """The groups of this name that are the system's own. Its units stand in slices only (systemd.slice(5)); a group
+    given to another user belongs to that user (systemd.resource-control(5), Delegate)."""
+    owner, is_unit = root.stat().st_uid, unit.endswith(_UNIT_SUFFIXES)
+    for top, below, _ in os.walk(root):
+        if unit in below:
+            yield Path(top) / unit
+        below[:] = [name for name in below if _may_hold(Path(top) / name, owner, is_unit=is_unit)]
+
+
+def _may_hold(group: Path, owner: int, *, is_unit: bool) -> bool:
+    if group.name.endswith(_LEAVES) or (is_unit and group.suffix != ".slice"):
+        return False
+    try:
+        return group.stat().st_uid == owner
+    except OSError:  # it has ended meanwhile
+        return False
 
 
 def _names_of(unit: str) -> list[str] | None:
