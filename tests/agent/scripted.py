@@ -75,6 +75,8 @@ class Controller:
         self.is_cloned = False
         self.offset_s = 0.0
         self.answers = True
+        self.gives = True
+        """Whether what is fetched is given."""
         self.answers_to = UUID
         self.realised: list[Realised] = []
         self.beats: list[Heartbeat] = []
@@ -136,7 +138,7 @@ class Controller:
     async def _ask(self, _: str, data: bytes) -> bytes | None:
         fetch = msgspec.json.decode(data, type=Fetch)
         self.fetches.append(fetch)
-        if not self.answers:
+        if not (self.answers and self.gives):
             return None
         pieces = Pieces(
             self.assignment if fetch.assignment else None,

@@ -346,8 +346,8 @@ def test_an_assignment_larger_than_a_journal_waits_in_peace(tmp_path: Path, monk
         await controller.start()
         async with Host(controller, tmp_path, Paper()) as agent:
             await settle(controller)
-            controller.answers = False
             waiting = controller.assign(body("tcp/81"))
+            controller.gives = False
             await controller.say(waiting)
             await until(lambda: agent.held.pending == waiting)
             await until(lambda: agent.footing.keeper.is_kept)
