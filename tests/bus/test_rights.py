@@ -290,6 +290,42 @@ def test_acknowledgements_steered_elsewhere_harm_nobody(tell: Callable[[Story], 
     tell(story)
 
 
+def test_acknowledgements_steered_to_another_agents_subjects_are_not_its_word(
+    tell: Callable[[Story], None],
+) -> None:
+    """Neither those of what was kept, nor the refusals of a sender at its share, which cost it nothing: nobody hears
+    them as the other agent, whose every message is heard."""
+
+    async def story(fleet: Fleet, controller: JetStreamBus) -> None:
+        heard: list[tuple[str, bytes]] = []
+        done = asyncio.Event()
+
+        async def hear(subject: str, data: bytes) -> None:
+            heard.append((subject, data))
+            if data == b"last":
+                done.set()
+
+        await controller.open_store(max_bytes=64 << 20, max_per_subject=20)
+        for what in ("beat", "ask", "done"):
+            await controller.subscribe(subjects.UP_EVERYONE.format(what), hear)
+        await controller.flush()
+        own = subjects.kept(str(A), "flows")
+        steered = [*(subjects.up(str(B), what) for what in ("beat", "ask", "done")), subjects.kept(str(B), "events")]
+        agent = await Intruder().enter(fleet, fleet.svid(A)[0])
+        for number in range(60):
+            await agent.client.publish(own, b"evil", reply=steered[number % 4])
+        await agent.complaints()
+        await agent.leave()
+        await controller.consume("events", subjects.kept("*", "events"), hear)
+        async with connection(fleet.agent(B)) as honest:
+            await honest.publish(subjects.up(str(B), "beat"), b"mine")
+            await honest.keep(subjects.kept(str(B), "events"), b"last", id="1")
+            await asyncio.wait_for(done.wait(), PATIENCE_S)
+        assert sorted(heard) == [(subjects.kept(str(B), "events"), b"last"), (subjects.up(str(B), "beat"), b"mine")]
+
+    tell(story)
+
+
 def test_headers_give_no_more_rights(tell: Callable[[Story], None]) -> None:
     """Headers that JetStream and the server act on (rollup, traces, somebody else's message id) neither purge what
     others keep, nor write to their subjects, nor make the server drop their messages."""

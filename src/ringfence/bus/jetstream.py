@@ -3,6 +3,8 @@
 INVARIANT: nothing is said before the server has proven its name to this end's roots (TLS comes first, there is no
 plaintext greeting to strip), and an answer to an agent's request goes to that agent's own inbox or nowhere: who asks
 names the subject the answer is published to, with the rights of who answers.
+INVARIANT: what the server says to acknowledge a kept message is nobody's word: its sender chose where it went, be it
+where another agent speaks.
 
 A lost connection, for whatever reason (the server died, the rights expired, the path went silent), is replaced by a
 fresh one with fresh credentials, after a random pause; subscriptions and consumers are taken up again.
@@ -55,6 +57,9 @@ _AT_ONCE = 32
 _IN_HAND = 1024
 """Messages of one subscription that are being answered or wait for those before them; others wait in the connection."""
 _RETRY_S = (1.0, 5.0, 30.0)
+_ACKNOWLEDGEMENTS = (f'{{"stream":"{STREAM}",'.encode(), b'{"error":{"code":')
+"""How they begin (nats-server, `JSPubAckResponse`). The server makes the text: no sender has a say in it, and nothing
+an agent sends begins so."""
 _STREAM_THERE = 10058
 """With other limits (nats-server, errors.json: JSStreamNameExistErr)."""
 _LOST = (OSError, nats.errors.Error, asyncio.TimeoutError, ValueError)
@@ -339,6 +344,8 @@ class JetStreamBus:
                 places.release()
 
         async def given(message: Msg) -> None:
+            if message.subject.startswith("rf.up.") and is_acknowledgement(message.data):
+                return
             await places.acquire()
             self._start_work(heard(message, lanes.of(message.subject)))
 
@@ -431,6 +438,11 @@ async def _open_store(client: Client, config: StreamConfig) -> None:
         await jetstream.update_stream(config)
 
 
+def is_acknowledgement(data: bytes) -> bool:
+    """Whether the server wrote this about a message that somebody asked to be kept."""
+    return data.startswith(_ACKNOWLEDGEMENTS)
+
+
 def may_answer(subject: str, reply: str) -> bool:
     """Whether an answer to this subject may go there. What agents ask is answered to their own inbox only."""
     if not subject.startswith("rf.up."):
@@ -471,6 +483,8 @@ async def _hand_over(message: Msg, handler: Handler) -> None:
 
 
 async def _is_handled(message: Msg, handler: Handler) -> bool:
+    if is_acknowledgement(message.data):
+        return True
     try:
         await handler(message.subject, message.data)
     except Exception:
