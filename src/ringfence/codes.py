@@ -31,6 +31,8 @@ _COMMAND_LINE = {
     "unreadable-file": Code("a file cannot be read", "check its permissions, and that it is a file"),
     "unwritable-file": Code("a file cannot be written", "choose another place with -o"),
     "file-system": Code("the operating system refused to read or write", "check the path, permissions and free space"),
+    "bad-usage": Code("a command, an option or an argument is none", "look at its --help"),
+    "no-home": Code("no home directory is known to keep a login in", "set HOME or XDG_CONFIG_HOME"),
     "contradictory-options": Code("two options ask for different things", "leave out one of them"),
     "internal-error": Code("something happened that should not (exit 3)", "report it with the traceback"),
     "unknown-adapter": Code("there is no target, source or store of that name", "use one of the names listed"),

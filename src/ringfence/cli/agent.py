@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from ringfence.cli.consent import WhyOption, YesOption, confirm, reason
 from ringfence.cli.fleet_words import WRONG_STATES, workloads_table
@@ -173,7 +172,7 @@ def retire(
     """A host is gone for good: what others allow it is withdrawn, and its certificate is refused."""
     found = client.workload(workload)
     if found.state not in ("unreachable", "unmanaged"):
-        session.say(f"[yellow]{escape(found.name)} is heard: its agent runs, and is refused from then on[/yellow]")
+        session.warn(f"{found.name} is heard: its agent runs, and is refused from then on")
     why = reason(session, why, "retiring a workload")
     confirm(session, f"forget {found.name} ({say_labels(found.labels)}) for good?", yes=yes)
     client.retire(workload, why)
@@ -203,10 +202,9 @@ WordsArgument = Annotated[
 
 def _here(name: str) -> Callable[..., int]:
     def run(session: Session, words: WordsArgument = None) -> int:
-        from ringfence.agent.main import main
+        from ringfence.cli import here
 
-        is_asked = session.is_json and name in ("status", "preflight")
-        return main([name, *(words or ()), *(("--json",) if is_asked else ())])
+        return here.tell(session, name, words or []) if session.is_json else here.ask(name, words or [])
 
     run.__doc__ = HERE[name][0]
     return run

@@ -13,8 +13,10 @@ from ringfence.cli.remote import fleet, say_time
 from ringfence.cli.session import CLEAN, FINDINGS, Session, write_out
 from ringfence.cli.tables import Rows
 from ringfence.client.client import Client
+from ringfence.client.errors import Unreachable
 from ringfence.core.errors import InputError
 from ringfence.ports.state import Alert
+from ringfence.wire.api import Event
 
 _ACTIONS = {"ack": Client.acknowledge, "resolve": Client.resolve}
 
@@ -62,18 +64,23 @@ def alerts_table(found: list[Alert]) -> Rows:
 
 
 def _follow(session: Session, client: Client) -> int:
-    """Until interrupted: a line an event."""
+    """Until interrupted, or nobody reads it: a line an event. Raises Unreachable: the controller ended it."""
     session.say("following; end with Ctrl-C")
     try:
         for event in client.follow():
             if event.lost:
                 session.say(f"{event.lost} events came faster than they could be told")
-            if event.kind == "still-here":
-                continue
-            if session.is_json:
-                write_out(msgspec.json.encode(event).decode() + "\n")
-            else:
-                session.page.print(f"{event.kind:9} {event.host}: {event.message}", markup=False)
+            if event.kind != "still-here" and not _told(session, event):
+                return CLEAN
     except KeyboardInterrupt:
-        pass
-    return CLEAN
+        return CLEAN
+    help_ = "follow again; `ringfence alerts` lists what came in between"
+    raise Unreachable("controller-unreachable", f"`{client.server}` ended the connection", help=help_)
+
+
+def _told(session: Session, event: Event) -> bool:
+    """One line on stdout; False when its reader has left."""
+    if session.is_json:
+        return write_out(msgspec.json.encode(event).decode() + "\n")
+    session.page.print(f"{event.kind:9} {event.host}: {event.message}", markup=False)
+    return not session.page.is_left

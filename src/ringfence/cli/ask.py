@@ -16,7 +16,8 @@ from rich.text import Text
 
 from ringfence.cli.as_draft import draft_of
 from ringfence.cli.remote import ServerOption, at_controller
-from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command, discard
+from ringfence.cli.session import BAD_INPUT, CLEAN, FINDINGS, Session, command
+from ringfence.cli.streams import discard
 from ringfence.cli.tables import Rows, count
 from ringfence.client.client import Client
 from ringfence.controller.study import asking
@@ -307,7 +308,7 @@ def reach(
         status = client.status()
         if loose := status.workloads - sum(status.agents.values()):
             whose = "workload has no agent: it holds" if loose == 1 else "workloads have no agent: they hold"
-            session.say(f"[yellow]as if every host enforced; {loose:,} {whose} nobody back[/yellow]")
+            session.warn(f"as if every host enforced; {loose:,} {whose} nobody back")
         return found
 
     return at_controller(session, server, remotely)

@@ -40,7 +40,7 @@ def backup(
     passphrase = read_passphrase(passphrase_file)
     size = write_private(file, client.backup(passphrase))
     if not passphrase:
-        session.say("[yellow]it is not sealed: whoever reads it can be your controller[/yellow]")
+        session.warn("it is not sealed: whoever reads it can be your controller")
     session.emit({"path": str(file), "size_bytes": size, "is_sealed": bool(passphrase)}, f"{file}: {size:,} bytes")
     return CLEAN
 

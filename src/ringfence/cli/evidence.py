@@ -32,8 +32,10 @@ def evidence(
     id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="After `delete`: which bundle.")] = None,
     why: WhyOption = "",
     with_command_lines: Annotated[bool, typer.Option("--with-command-lines", help="They may hold passwords.")] = False,
-    get: Annotated[str | None, typer.Option(metavar="ID", help="Fetch that bundle (tar.gz); needs -o.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")] = None,
+    get: Annotated[str | None, typer.Option(metavar="ID", help="Fetch that bundle (tar.gz).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it; ID.tar.gz by default.")
+    ] = None,
     yes: YesOption = False,
 ) -> int:
     """Who talks with what program under which rules, on one host: asked for, listed, fetched, deleted."""

@@ -61,7 +61,7 @@ def demo(
     reason = "" if recorded else why_not()
     console = session.err if session.is_json else session.out
     if recorded or reason:
-        session.say(f"[yellow]{reason}[/yellow]" if reason else "recorded flows, as asked")
+        session.say(reason or "recorded flows, as asked", "yellow" if reason else "")
         story = demo_.run_recorded(console, views, output)
     else:
         with _interruptible():

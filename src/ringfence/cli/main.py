@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 import traceback
 
 import typer
 
 from ringfence import __version__
-from ringfence.cli.exits import INTERRUPTED, UNREACHABLE
-from ringfence.cli.lazy import Entry, lazy_group
+from ringfence.cli.exits import BAD_INPUT, INTERRUPTED, UNREACHABLE
+from ringfence.cli.lazy import Entry, is_json_asked, lazy_group
+from ringfence.cli.streams import discard, open_streams
 
 COMMANDS = {
     "init": Entry(
@@ -171,14 +174,26 @@ def root(
 
 def main() -> None:
     """The entry point. A fault of ours ends with 3, never with a code that means something was found."""
+    open_streams()
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except OSError as error:  # what commands meet they tell themselves: this is help that cannot be written
+        discard(sys.stdout)
+        with contextlib.suppress(OSError):
+            print(f"error[file-system] {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
     except Exception:
-        traceback.print_exc()
-        print(
-            "error[internal-error] this is a fault in Ringfence\n  help: report it with the lines above",
-            file=sys.stderr,
-        )
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+            _tell_fault()
         sys.exit(UNREACHABLE)
+
+
+def _tell_fault() -> None:
+    message, help_ = "this is a fault in Ringfence", "report it with what stands on stderr"
+    if is_json_asked(sys.argv[1:]):
+        finding = {"code": "internal-error", "message": message, "severity": "error", "help": help_}
+        print(json.dumps({"error": "internal-error", "findings": [finding]}))
+    print(f"error[internal-error] {message}\n  help: report it with the lines above", file=sys.stderr)

@@ -69,9 +69,8 @@ def nats_config(
     ]
     for one in told:
         if one.is_kept:
-            session.say(
-                f"[yellow]{one.folder}/nats.conf is another than would be written, and stays[/yellow];"
-                " remove it to have it anew"
+            session.warn(
+                f"{one.folder}/nats.conf is another than would be written, and stays; remove it to have it anew"
             )
     session.emit(
         {"servers": told, "nats": urls},

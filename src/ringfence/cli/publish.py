@@ -16,7 +16,7 @@ from ringfence.cli.remote import fleet, parse_duration, say_time
 from ringfence.cli.session import CLEAN, FINDINGS, Session
 from ringfence.cli.tables import Rows, count
 from ringfence.client.client import Client
-from ringfence.core.errors import InputError
+from ringfence.core.errors import InputError, TargetError
 from ringfence.wire import api
 from ringfence.wire.messages import Live, Probe
 
@@ -95,6 +95,7 @@ def apply(
     Exit 1 when a test fails; nothing is changed then.
     """
     how = how_of(canary, live, grace, trial, probe or [], accept_refused=accept_refused)
+    wait_s = _wait_s(within, is_asked=wait)
     _demand_canary(client, how)
     draft = draft_of(session.estate, current(client) if base is None else base, note)
     shown = _shown(session, client, draft)
@@ -104,7 +105,7 @@ def apply(
     confirm(session, f"apply this to {count(shown.hosts, 'host')}?", yes=yes)
     applied = client.apply(api.Apply(draft, how, planned or shown.digest))
     session.show_findings(applied.findings)
-    return _end(session, client, applied, wait=wait, within=within)
+    return _end(session, client, applied, wait_s=wait_s)
 
 
 def rollback(
@@ -127,6 +128,7 @@ def rollback(
     With --yes and without --planned it is held to no plan: the way back is open however fast hosts come and go.
     """
     how = how_of(canary, live, grace, trial, [], accept_refused=accept_refused)
+    wait_s = _wait_s(within, is_asked=wait)
     _demand_canary(client, how)
     base, old = current(client), client.version(version)
     shown = _shown(session, client, api.Draft(old.files, base, old.settings))
@@ -137,7 +139,7 @@ def rollback(
     looked_at = planned or ("" if yes else shown.digest)
     applied = client.rollback(api.Rollback(version, base, note, how, looked_at))
     session.show_findings(applied.findings)
-    return _end(session, client, applied, wait=wait, within=within)
+    return _end(session, client, applied, wait_s=wait_s)
 
 
 def _shown(session: Session, client: Client, draft: api.Draft) -> api.Planned | None:
@@ -201,27 +203,29 @@ def _probe(text: str) -> Probe:
     return Probe(host.strip("[]"), int(port))
 
 
-def _end(session: Session, client: Client, applied: api.Applied, *, wait: bool, within: str) -> int:
+def _wait_s(within: str, *, is_asked: bool) -> float | None:
+    """How long to wait; None: not at all. Read before anything is changed. Raises InputError `bad-duration`."""
+    wait_s = parse_duration(within).total_seconds()
+    return wait_s if is_asked else None
+
+
+def _end(session: Session, client: Client, applied: api.Applied, *, wait_s: float | None) -> int:
     session.say(f"version {applied.version.number} is published")
-    found = (
-        _waited(session, client, parse_duration(within).total_seconds())
-        if wait
-        else applied.rollout or client.rollout()
-    )
+    found = applied.rollout or client.rollout() if wait_s is None else _waited(session, client, wait_s)
     document = {"version": applied.version, "rollout": found, "changed": True}
     session.emit(document, *rollout_words(found))
     return FINDINGS if found.stage == "stopped" else CLEAN
 
 
 def _waited(session: Session, client: Client, within_s: float) -> api.RolloutView:
-    """Raises InputError `rollout-unfinished`."""
+    """Raises TargetError `rollout-unfinished`."""
     end = time.monotonic() + within_s
     try:
         while (found := client.rollout()).stage not in ("done", "stopped"):
             if time.monotonic() > end:
                 how_far = f"is {found.stage}: {found.confirmed} of {found.total} hosts read it back"
                 help_ = "it goes on; `ringfence rollout` tells how far it is"
-                raise InputError("rollout-unfinished", f"version {found.version} {how_far}", help=help_)
+                raise TargetError("rollout-unfinished", f"version {found.version} {how_far}", help=help_)
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
         session.say("the rollout goes on without you; `ringfence rollout` tells how far it is")
@@ -239,6 +243,7 @@ def rollout(
     yes: YesOption = False,
 ) -> int:
     """How far the newest version is, and which hosts are behind. Exit 1 when it stopped."""
+    wait_s = _wait_s(within, is_asked=wait)
     found = client.rollout()
     if go_on:
         if found.stage in ("canary", "stopped"):
@@ -246,8 +251,8 @@ def rollout(
                 session.say(line)
             confirm(session, f"roll version {found.version} out to everybody now?", yes=yes)
         found = client.go_on()
-    if wait:
-        found = _waited(session, client, parse_duration(within).total_seconds())
+    if wait_s is not None:
+        found = _waited(session, client, wait_s)
     session.emit(found, *rollout_words(found))
     return FINDINGS if found.stage == "stopped" else CLEAN
 
@@ -322,4 +327,4 @@ def _approve(session: Session, client: Client, id_: str, how: api.How, *, planne
         session.say(line)
     confirm(session, f"publish proposal {id_} to {count(shown.hosts, 'host')}?", yes=yes)
     applied = client.approve(id_, api.Approve(planned or shown.digest, how))
-    return _end(session, client, applied, wait=False, within="10m")
+    return _end(session, client, applied, wait_s=None)

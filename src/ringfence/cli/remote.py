@@ -65,7 +65,7 @@ def at_controller(session: Session, server: str | None, work: Callable[[Client],
                 return work(client)
             finally:
                 for notice in sorted(client.notices & _NOTICES.keys()):
-                    session.say(f"[yellow]{_NOTICES[notice]}[/yellow]")
+                    session.warn(_NOTICES[notice])
     except Unreachable as error:
         return refuse(session, error, UNREACHABLE)
     except FindingsError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -29,6 +30,7 @@ from ringfence.cli.exits import FINDINGS as FINDINGS
 from ringfence.cli.exits import INTERRUPTED, INTERRUPTED_WORDS
 from ringfence.cli.exits import UNREACHABLE as UNREACHABLE
 from ringfence.cli.findings import findings_table
+from ringfence.cli.streams import discard
 from ringfence.core.errors import Finding, FindingsError, InputError, Location, RingfenceError, TargetError
 
 if TYPE_CHECKING:
@@ -52,20 +54,32 @@ _UNSEEN = {code: "�" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(cod
 
 
 class _Console(Console):
-    """A console whose reader may leave.
+    """A console whose reader may leave (`is_left`).
 
     INVARIANT: only our own styles reach the terminal as control sequences; those in names and messages are shown.
     """
+
+    is_left = False
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=segment.text.translate(_UNSEEN))
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Messages that stderr does not take are lost, and change nothing."""
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            if not self.stderr:
+                raise
+            discard(sys.stderr)
+
     def on_broken_pipe(self) -> None:
+        self.is_left = True
         discard(sys.stderr if self.stderr else sys.stdout)
 
 
-def _console(*, stderr: bool = False, width: int | None = None) -> Console:
+def _console(*, stderr: bool = False, width: int | None = None) -> _Console:
     return _Console(stderr=stderr, highlight=False, emoji=False, width=width)
 
 
@@ -85,7 +99,7 @@ class Session:
     err: Console = field(default_factory=lambda: _console(stderr=True, width=_width_of(sys.stderr)))
 
     @functools.cached_property
-    def page(self) -> Console:
+    def page(self) -> _Console:
         """Where results are printed: as wide as the window or COLUMNS; into a file or pipe as wide as the longest line.
 
         `out` keeps a page's usual width in a pipe, for what fills its width.
@@ -106,9 +120,14 @@ class Session:
         for renderable in renderables:
             self.page.print(Text(renderable) if isinstance(renderable, str) else renderable)
 
-    def say(self, message: RenderableType) -> None:
+    def say(self, message: RenderableType, style: str = "") -> None:
+        """A message on stderr: a text is printed as the characters it has."""
         if not self.is_quiet:
-            self.err.print(message)
+            self.err.print(Text(message, style) if isinstance(message, str) else message)
+
+    def warn(self, message: str) -> None:
+        """A message that nobody should overlook."""
+        self.say(message, "yellow")
 
     def show_findings(self, findings: Iterable[Finding]) -> None:
         """Findings that go beside a result, on stderr; with --json they are in the document."""
@@ -118,18 +137,23 @@ class Session:
 
 
 def to_json(document: Any) -> str:
-    return msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2).decode()
+    """Indented. A byte of a file's name that is no UTF-8 becomes a question mark: JSON has no other bytes."""
+    try:
+        return msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2).decode()
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(document, enc_hook=str), indent=2, ensure_ascii=False)
+        return text.encode("utf-8", "replace").decode()
 
 
-def discard(stream: Any) -> None:
-    """From now on what is written to the stream goes nowhere: its reader has left."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+class _OutputError(InputError):
+    """Stdout takes no more, not even the error."""
 
 
-def write_out(text: str) -> None:
-    """The text on stdout as it is: no wrapping, no markup. UTF-8 whatever the locale says."""
+def write_out(text: str) -> bool:
+    """The text on stdout as it is: no wrapping, no markup. UTF-8 whatever the locale says. False: its reader left.
+
+    Raises InputError `file-system`: it cannot be written.
+    """
     data = text.encode("utf-8", "surrogateescape")
     try:
         sys.stdout.flush()
@@ -137,6 +161,12 @@ def write_out(text: str) -> None:
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         discard(sys.stdout)
+        return False
+    except OSError as error:
+        discard(sys.stdout)  # what is left of it would be written again at the end, and fail again
+        help_ = "check the free space where stdout leads"
+        raise _OutputError("file-system", f"cannot write the answer: {_reason(error)}", help=help_) from error
+    return True
 
 
 def write_file(path: Path, text: str) -> None:
@@ -202,7 +232,7 @@ def _guarded(function: Callable[..., int], session: Session, arguments: dict[str
         return function(session, **arguments)
     except RingfenceError as error:
         return refuse(session, error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         session.say(INTERRUPTED_WORDS)
         return INTERRUPTED
     except OSError as error:
@@ -211,12 +241,21 @@ def _guarded(function: Callable[..., int], session: Session, arguments: dict[str
         return refuse(session, InputError("file-system", f"{place}{_reason(error)}", help=help_))
 
 
+def _is_told(error: RingfenceError, findings: tuple[Finding, ...]) -> bool:
+    """Whether stdout took the error as a document."""
+    if isinstance(error, _OutputError):
+        return False
+    try:
+        write_out(to_json({"error": error.code, "findings": findings}) + "\n")
+    except _OutputError:
+        return False
+    return True
+
+
 def refuse(session: Session, error: RingfenceError, code: int | None = None) -> int:
     """Say an error, and with which exit code that ends: `code`, where the kind of error does not tell it."""
     findings = error.findings if isinstance(error, FindingsError) else (error.as_finding(),)
-    if session.is_json:
-        write_out(to_json({"error": error.code, "findings": findings}) + "\n")
-    else:
+    if not session.is_json or not _is_told(error, findings):
         session.err.print(findings_table(findings))
     if code is not None:
         return code

@@ -31,8 +31,8 @@ def up(
         list[str] | None,
         typer.Option("--name", metavar="HOST", help="How it is reached; agents are told the first. Remembered."),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Of the API (8443).")] = None,
-    bus_port: Annotated[int | None, typer.Option(help="Of the bus (4222).")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of the API (8443).")] = None,
+    bus_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of the bus (4222).")] = None,
     listen: Annotated[str | None, typer.Option(metavar="ADDRESS", help="The address to listen on (0.0.0.0).")] = None,
     database: Annotated[
         str | None, typer.Option(metavar="URL", help="postgresql://... instead of SQLite in the directory.")

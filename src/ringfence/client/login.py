@@ -44,9 +44,13 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 def place() -> Path:
-    """The file that `login` keeps."""
+    """The file that `login` keeps. Raises InputError `no-home`."""
     base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "ringfence" / "login.json"
+    try:
+        return (Path(base) if base else Path.home() / ".config") / "ringfence" / "login.json"
+    except RuntimeError as error:
+        help_ = f"set HOME or XDG_CONFIG_HOME; or set {SERVER}, {TOKEN} and {CA}, and nothing is kept"
+        raise InputError("no-home", "no home directory is known to keep a login in", help=help_) from error
 
 
 def find(server: str = "") -> Login:
@@ -122,14 +126,34 @@ def unreachable(server: str, error: Exception) -> Unreachable:
     return Unreachable("controller-unreachable", f"`{server}` cannot be reached: {why}", help=help_)
 
 
+def _is_address(server: str) -> bool:
+    """`https`, a name that can be looked up, and a port that there is."""
+    try:
+        parts = urlsplit(server)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(host) and not any(char.isspace() for char in server)
+
+
 def _checked(server: str) -> str:
-    parts = urlsplit(server)
-    if parts.scheme != "https" or not parts.hostname:
+    if not _is_address(server):
         raise InputError("bad-server", f"`{server}` is no https address", help="write it like https://ringfence:8443")
     return server.rstrip("/")
 
 
+def _has_place() -> bool:
+    try:
+        place()
+    except InputError:
+        return False
+    return True
+
+
 def _kept() -> _Kept:
+    """Raises InputError `login-damaged`."""
+    if not _has_place():
+        return _Kept("")
     content = read_secret(place())
     if content is None:
         return _Kept("")
