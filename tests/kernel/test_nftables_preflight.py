@@ -60,6 +60,16 @@ def test_neighbours_are_known_by_their_names(ground: Ground, tables: str, owner:
     assert blocking == ({"ip filter"} if owner == "ufw" else set())
 
 
+@pytest.mark.parametrize("setting", ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"])
+def test_a_host_that_forwards_is_told_that_this_is_not_judged(ground: Ground, setting: str) -> None:
+    """Nobody takes a host of containers for protected, or for isolated."""
+    assert "forwarded-uncontrolled" not in {finding.code for finding in check(observe_facts(ground.host))}
+
+    ground.run(ground.host, f"sysctl -qw {setting}=1")
+
+    assert "forwarded-uncontrolled" in {finding.code for finding in check(observe_facts(ground.host))}
+
+
 def test_probing_changes_nothing(ground: Ground) -> None:
     """Neither the host's rules nor their generation move; the scratch namespace is gone."""
     ground.target.converge(OLD)

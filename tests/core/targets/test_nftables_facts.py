@@ -35,8 +35,9 @@ def test_each_missing_feature_is_a_finding_of_its_own(feature: str) -> None:
         ({"conntrack_used": 801}, "conntrack-nearly-full", "warning"),
         ({"now": 1000.0}, "clock-not-set", "error"),
         ({"is_legacy": True}, "firewall-legacy", "info"),
+        ({"forwards": True}, "forwarded-uncontrolled", "warning"),
     ],
-    ids=["a blocking firewall", "a firewall", "connections", "clock", "legacy"],
+    ids=["a blocking firewall", "a firewall", "connections", "clock", "legacy", "forwarding"],
 )
 def test_each_circumstance_is_told_by_its_code(facts: dict[str, object], code: str, severity: str) -> None:
     """One fact, one finding."""

@@ -59,6 +59,8 @@ MANY = 0.8
 _CLONE_NEWNET = 0x40000000
 _NF_MAX = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 _NF_COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+_FORWARDING = (Path("/proc/sys/net/ipv4/ip_forward"), Path("/proc/sys/net/ipv6/conf/all/forwarding"))
+"""Of the namespace of the thread that reads them."""
 _BOOT_EPOCH_S = 1_700_000_000
 """A clock before this (November 2023) was never set."""
 
@@ -88,6 +90,8 @@ class Facts(msgspec.Struct, frozen=True):
     """The host's clock, seconds since the epoch."""
     is_legacy: bool
     """Whether iptables-legacy has tables, which judge too."""
+    forwards: bool = False
+    """Whether packets pass through on their way to others: containers, virtual machines, networks behind it."""
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -100,9 +104,11 @@ def observe_facts(netns: str | None = None) -> Facts:
     """
     kernel = platform.uname()
     used, most = in_namespace(netns, lambda: (_number(_NF_COUNT), _number(_NF_MAX)))
+    forwards = in_namespace(netns, lambda: any(map(_number, _FORWARDING)))
     features = in_scratch(_features)
     neighbours = tuple(_neighbours(netns)) if features["nf_tables"] else ()
-    return Facts(kernel.release, kernel.machine, features, neighbours, used, most, time.time(), _has_legacy())
+    now = time.time()
+    return Facts(kernel.release, kernel.machine, features, neighbours, used, most, now, _has_legacy(), forwards)
 
 
 def _number(path: Path) -> int:
@@ -250,7 +256,7 @@ def owner_of(names: str) -> str:
 
 def check(facts: Facts) -> tuple[Finding, ...]:
     """What a person should know before enforcing on this host; errors are what makes it impossible."""
-    return (*_lacking(facts), *_beside(facts), *_connections(facts), *_clock(facts))
+    return (*_lacking(facts), *_beside(facts), *_passing_by(facts), *_connections(facts), *_clock(facts))
 
 
 def _lacking(facts: Facts) -> Iterator[Finding]:
@@ -285,6 +291,16 @@ def _beside(facts: Facts) -> Iterator[Finding]:
     if facts.is_legacy:
         help_ = "`iptables-legacy-save` shows its rules"
         yield Finding("firewall-legacy", "iptables-legacy has tables, which judge too", "info", help=help_)
+
+
+def _passing_by(facts: Facts) -> Iterator[Finding]:
+    if facts.forwards:
+        message = "this host forwards packets: what it forwards is not judged here, not even in quarantine"
+        help_ = (
+            "containers, their published ports and virtual machines stay open: close them where they are made, bind"
+            " published ports to a loopback address, and stop them when the host is isolated"
+        )
+        yield Finding("forwarded-uncontrolled", message, "warning", help=help_)
 
 
 def _connections(facts: Facts) -> Iterator[Finding]:
