@@ -9,12 +9,13 @@ import { type Screen, SCREENS } from "../screens";
 import { useRefusal } from "../session/may";
 import { useSession } from "../session/session";
 import { Loading } from "../ui/Box";
+import { useFocusKept } from "../ui/focus";
 import { Icon } from "../ui/Icon";
 import { Toasts } from "../ui/Over";
 import { Why } from "../ui/Why";
-import { printable } from "../words";
+import { plural, printable } from "../words";
 import css from "./Frame.module.css";
-import { Keys, useKeys } from "./Keys";
+import { Keys, MAIN_ID, useKeys } from "./Keys";
 import { Mark } from "./Mark";
 import { useKeeping } from "./query";
 import { QueryBox } from "./QueryBox";
@@ -25,14 +26,18 @@ export function Frame() {
   const main = useRef<HTMLElement>(null);
   useKeys(useCallback(() => setHelpOpen(true), []));
   useEverythingLive();
+  useFocusKept(main);
   const { pathname } = useLocation();
+  const screen = SCREENS.find((one) => one.path === pathname);
+  const shown = useRef(pathname);
+  useEffect(() => void (document.title = screen ? `${screen.name} · Ringfence` : "Ringfence"), [screen]);
   useEffect(() => {
-    const screen = SCREENS.find((one) => one.path === pathname);
-    document.title = screen ? `${screen.name} · Ringfence` : "Ringfence";
+    if (shown.current !== pathname && !main.current?.contains(document.activeElement)) main.current?.focus();
+    shown.current = pathname;
   }, [pathname]);
   return (
     <div className={css.frame}>
-      <a className={css.skip} href="#main" onClick={(event) => (event.preventDefault(), main.current?.focus())}>Skip to the page</a>
+      <a className={css.skip} href={`#${MAIN_ID}`} onClick={(event) => (event.preventDefault(), main.current?.focus())}>Skip to the page</a>
       <Link to="/" className={css.brand} aria-label="Ringfence: home"><Mark /><span>Ringfence</span></Link>
       <Navigation />
       <header className={css.top}>
@@ -43,7 +48,7 @@ export function Frame() {
           <SelfMenu onKeys={() => setHelpOpen(true)} />
         </div>
       </header>
-      <main ref={main} id="main" className={css.main} tabIndex={-1}>
+      <main ref={main} id={MAIN_ID} className={css.main} tabIndex={-1} aria-label={screen?.name}>
         <div className={css.whole}>
           <Lost />
           <Suspense fallback={<Loading />}><Outlet /></Suspense>
@@ -91,6 +96,7 @@ function Navigation() {
           </li>
         ) : <Shut key={screen.path} screen={screen} />)}
       </ul>
+      <p className="hidden" role="status">{open > 0 && plural(open, "open alert")}</p>
       {status && <footer><span>Policy version {status.policy_version || "–"}</span><span>Ringfence {status.version}</span></footer>}
     </nav>
   );

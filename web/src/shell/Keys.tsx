@@ -1,14 +1,26 @@
 // What the keyboard does everywhere.
 
-import { useEffect } from "react";
+import { useEffect, useState } from "react";
 import { useNavigate } from "react-router";
 import { SCREENS } from "../screens";
+import { Check } from "../ui/Field";
 import { Dialog } from "../ui/Over";
 import css from "./Frame.module.css";
 import { useKeeping } from "./query";
 
 const PATIENCE_MS = 1200;
+const KEY = "ringfence.keys";
+const OFF = "off";
 export const QUERY_ID = "estate-query";
+export const MAIN_ID = "main";
+
+/** Whether a single key does something outside of fields: who speaks to the computer turns it off (WCAG 2.1.4). */
+const isOff = (): boolean => localStorage.getItem(KEY) === OFF;
+
+function turn(isOn: boolean): void {
+  if (isOn) localStorage.removeItem(KEY);
+  else localStorage.setItem(KEY, OFF);
+}
 
 const isWriting = (target: EventTarget | null): boolean =>
   target instanceof HTMLElement && (target.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName));
@@ -19,7 +31,7 @@ export function useKeys(onHelp: () => void): void {
   useEffect(() => {
     let going = 0;
     const press = (event: KeyboardEvent): void => {
-      if (isWriting(event.composedPath()[0] ?? null) || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+      if (isWriting(event.composedPath()[0] ?? null) || event.ctrlKey || event.metaKey || event.altKey || isOff() || document.querySelector("dialog[open]")) return;
       const isGoing = performance.now() - going < PATIENCE_MS;
       going = event.key === "g" ? performance.now() : 0;
       const screen = isGoing ? SCREENS.find((one) => one.key === event.key) : undefined;
@@ -35,8 +47,9 @@ export function useKeys(onHelp: () => void): void {
 }
 
 export function Keys({ onClose }: { onClose: () => void }) {
+  const [isOn, setOn] = useState(!isOff());
   return (
-    <Dialog title="Keys" onClose={onClose}>
+    <Dialog title="Keys" onClose={onClose} foot={<Check isOn={isOn} onChange={(next) => (setOn(next), turn(next))}>Single keys (/, g, ?) do something outside of fields</Check>}>
       <div className={css.keys}>
         <kbd>/</kbd><span>Ask: a label selector</span>
         {SCREENS.map((screen) => <Line key={screen.path} keys={`g ${screen.key}`} text={`Go to ${screen.name}`} />)}
@@ -44,6 +57,9 @@ export function Keys({ onClose }: { onClose: () => void }) {
         <kbd>Enter</kbd><span>Open the row</span>
         <kbd>Space</kbd><span>Tick the row</span>
         <kbd>Esc</kbd><span>Close what is open</span>
+        <kbd>↑ ↓ ← →</kbd><span>On the map: from group to group; + and − zoom, 0 shows all, Enter lists a group's edges</span>
+        <kbd>Tab</kbd><span>In the editor: take the word that is offered, or leave the text</span>
+        <kbd>Ctrl Space</kbd><span>In the editor: offer words; F8 goes to the next finding</span>
         <kbd>?</kbd><span>These keys</span>
       </div>
     </Dialog>

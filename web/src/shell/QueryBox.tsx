@@ -9,7 +9,7 @@ import { Icon } from "../ui/Icon";
 import { printable } from "../words";
 import { type Offer, offersAt, readRecent, remembered } from "./completing";
 import css from "./Frame.module.css";
-import { QUERY_ID } from "./Keys";
+import { MAIN_ID, QUERY_ID } from "./Keys";
 import { useEstateQuery } from "./query";
 
 const keyOf = (name: string): string => `ringfence.asked.${name}`;
@@ -70,7 +70,7 @@ export function QueryBox() {
       if (isShown) setAt((at + step + shown.length + (at < 0 && step < 0 ? 1 : 0)) % shown.length);
     } else if ((event.key === "Enter" || event.key === "Tab") && chosen) take(chosen);
     else if (event.key === "Escape" && isShown) setOpen(false);
-    else if (event.key === "Escape") (setText(where), event.currentTarget.blur());
+    else if (event.key === "Escape") (setText(where), document.getElementById(MAIN_ID)?.focus());
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -86,7 +86,7 @@ export function QueryBox() {
         onChange={(event) => write(event.target.value, event.target.selectionStart ?? event.target.value.length)}
         onSelect={(event) => setCaret(event.currentTarget.selectionStart ?? 0)} onFocus={() => setOpen(true)} onBlur={() => go(text)} onKeyDown={press}
       />
-      {where ? <Button look="quiet" isTight icon="close" aria-label="Ask about everything" onClick={() => (setText(""), ask({ where: "" }))} /> : <kbd aria-hidden="true">/</kbd>}
+      {where ? <Button look="quiet" isTight icon="close" aria-label="Ask about everything" onClick={() => (setText(""), ask({ where: "" }), input.current?.focus())} /> : <kbd aria-hidden="true">/</kbd>}
       <ul id={list} className={css.offers} role="listbox" aria-label="What may be written here" hidden={!isShown}>
         {isShown && shown.map((offer, index) => (
           <li

@@ -27,6 +27,7 @@ export function SelfMenu({ onKeys }: { onKeys: () => void }) {
   const [isOpen, setOpen] = useState(false);
   const [isLeaving, leave] = useSignOut();
   const menu = useRef<HTMLDivElement>(null);
+  const close = (): void => (menu.current?.querySelector("button")?.focus(), setOpen(false));
   useEffect(() => {
     if (!isOpen) return;
     const away = (event: Event): void => void (menu.current?.contains(event.target as Node) || setOpen(false));
@@ -35,8 +36,8 @@ export function SelfMenu({ onKeys }: { onKeys: () => void }) {
     return () => (removeEventListener("pointerdown", away), removeEventListener("focusin", away));
   }, [isOpen]);
   return (
-    <div ref={menu} className={css.menu} onKeyDown={(event) => event.key === "Escape" && setOpen(false)}>
-      <Button look="quiet" icon="person" aria-expanded={isOpen} aria-haspopup="true" onClick={() => setOpen(!isOpen)}>{printable(me?.name ?? "…")}</Button>
+    <div ref={menu} className={css.menu} onKeyDown={(event) => event.key === "Escape" && isOpen && close()}>
+      <Button look="quiet" icon="person" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>{printable(me?.name ?? "…")}</Button>
       {isOpen && (
         <div>
           <header>
@@ -45,9 +46,9 @@ export function SelfMenu({ onKeys }: { onKeys: () => void }) {
             <span className="soft small">{me && me.powers.every((power) => power.scope) ? `Only ${printable(me.powers.map((power) => power.scope).join(" or "))}` : "The whole estate"}</span>
           </header>
           <div className={css.themes}><Choice label="Theme" values={THEMES} chosen={theme} onChoose={show} /></div>
-          <Link to="/session" onClick={() => setOpen(false)}><Icon name="person" />Session</Link>
-          <button type="button" onClick={() => (setOpen(false), onKeys())}><Icon name="keys" />Keys<kbd>?</kbd></button>
-          <button type="button" onClick={() => (setOpen(false), leave())}><Icon name="out" />Log out</button>
+          <Link to="/session" onClick={close}><Icon name="person" />Session</Link>
+          <button type="button" onClick={() => (close(), onKeys())}><Icon name="keys" />Keys<kbd>?</kbd></button>
+          <button type="button" onClick={() => (close(), leave())}><Icon name="out" />Log out</button>
         </div>
       )}
       {isLeaving}

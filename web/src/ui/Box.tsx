@@ -1,6 +1,6 @@
 // What pages are made of: cards, numbers, facts, shares, states of having nothing, errors.
 
-import { type KeyboardEvent, type ReactNode, useState } from "react";
+import { type KeyboardEvent, type ReactNode, useEffect, useRef, useState } from "react";
 import { Link } from "react-router";
 import { asApiError } from "../api/errors";
 import { printable } from "../words";
@@ -48,8 +48,10 @@ export const Steps = ({ children }: { children: ReactNode }) => <div className={
 /** An error as the API tells it: message, next step, code, findings. */
 export function ErrorBox({ error, onRetry }: { error: unknown; onRetry?: () => void }) {
   const told = asApiError(error);
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => void box.current?.scrollIntoView({ block: "nearest" }), [error]);
   return (
-    <div className={css.error} role="alert">
+    <div ref={box} className={css.error} role="alert">
       <Icon name="stop" size={18} />
       <div>
         <p><b>{printable(told.message)}</b></p>
@@ -123,7 +125,7 @@ export function Tabs({ tabs, chosen, onChoose, label, panel }: { tabs: readonly 
   const move = (event: KeyboardEvent): void => {
     const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
     if (step === 0) return;
-    const at = tabs.findIndex((tab) => tab.id === chosen);
+    const at = tabs.findIndex((tab) => tab.id === (event.target as HTMLElement).dataset.tab);
     const next = tabs[(at + step + tabs.length) % tabs.length];
     if (!next) return;
     event.preventDefault();

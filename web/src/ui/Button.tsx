@@ -16,17 +16,16 @@ interface Props extends ButtonHTMLAttributes<HTMLButtonElement> {
   children?: ReactNode;
 }
 
-/** A button; without children it is square and must have an `aria-label`. */
-export function Button({ look = "plain", icon, isTight = false, isBusy = false, needs, over, children, className = "", disabled, ...rest }: Props) {
+/** A button; without children it is square and must have an `aria-label`. One that does nothing now keeps the focus it has. */
+export function Button({ look = "plain", icon, isTight = false, isBusy = false, needs, over, children, className = "", disabled, onClick, ...rest }: Props) {
   const why = useRefusal(needs, over);
-  const looks = [css.button, look !== "plain" && css[look], isTight && css.tight, !children && css.square, isBusy && css.busy, why && css.refused, className];
-  const shown = (
-    <>
+  const isOff = disabled || isBusy || why !== "";
+  const looks = [css.button, look !== "plain" && css[look], isTight && css.tight, !children && css.square, isBusy && css.busy, className].filter(Boolean).join(" ");
+  const button = (id?: string) => (
+    <button type="button" {...rest} className={looks} aria-disabled={isOff || undefined} aria-busy={isBusy || undefined} aria-describedby={id} onClick={isOff ? (event) => event.preventDefault() : onClick}>
       {isBusy ? <span className={css.spin} aria-hidden="true" /> : icon && <Icon name={icon} size={isTight ? 14 : 16} />}
       {children}
-    </>
+    </button>
   );
-  const looked = looks.filter(Boolean).join(" ");
-  if (!why) return <button type="button" className={looked} disabled={disabled || isBusy} aria-busy={isBusy || undefined} {...rest}>{shown}</button>;
-  return <Why text={why}>{(id) => <button {...rest} type="button" className={looked} aria-disabled="true" aria-describedby={id} onClick={(event) => event.preventDefault()}>{shown}</button>}</Why>;
+  return why ? <Why text={why}>{button}</Why> : button();
 }

@@ -13,9 +13,9 @@ export function Field({ name, help, wrong, ...rest }: Said & InputHTMLAttributes
   const id = useId();
   return (
     <label className={css.field}>
-      <span>{name}</span>
-      <input className={css.input} aria-invalid={wrong ? true : undefined} aria-describedby={help || wrong ? id : undefined} autoComplete="off" spellCheck={false} {...rest} />
-      {(wrong || help) && <small id={id} className={wrong ? css.wrong : undefined}>{wrong || help}</small>}
+      <span id={`${id}-name`}>{name}</span>
+      <input className={css.input} aria-labelledby={`${id}-name`} aria-invalid={wrong ? true : undefined} aria-describedby={help || wrong ? id : undefined} autoComplete="off" spellCheck={false} {...rest} />
+      {(wrong || help) && <small id={id} className={wrong ? css.wrong : undefined} aria-live="polite">{wrong || help}</small>}
     </label>
   );
 }
@@ -24,8 +24,8 @@ export function Area({ name, help, ...rest }: Said & TextareaHTMLAttributes<HTML
   const id = useId();
   return (
     <label className={css.field}>
-      <span>{name}</span>
-      <textarea className={css.input} rows={2} aria-describedby={help ? id : undefined} {...rest} />
+      <span id={`${id}-name`}>{name}</span>
+      <textarea className={css.input} rows={2} aria-labelledby={`${id}-name`} aria-describedby={help ? id : undefined} {...rest} />
       {help && <small id={id}>{help}</small>}
     </label>
   );
@@ -33,10 +33,11 @@ export function Area({ name, help, ...rest }: Said & TextareaHTMLAttributes<HTML
 
 /** One of many. Tight: in a bar of filters, its name is read by screen readers only. */
 export function Select({ name, values, isTight = false, ...rest }: { name: string; values: readonly (readonly [string, string])[]; isTight?: boolean } & SelectHTMLAttributes<HTMLSelectElement>) {
+  const id = useId();
   return (
     <label className={css.field}>
-      <span className={isTight ? "hidden" : undefined}>{name}</span>
-      <select className={`${css.input} ${isTight ? css.tight : ""}`} {...rest}>
+      <span id={id} className={isTight ? "hidden" : undefined}>{name}</span>
+      <select className={`${css.input} ${isTight ? css.tight : ""}`} aria-labelledby={id} {...rest}>
         {values.map(([value, word]) => <option key={value} value={value}>{word}</option>)}
       </select>
     </label>
@@ -52,9 +53,9 @@ export function Options<T extends string>({ name, values, chosen, onChoose }: { 
       <div className={css.options}>
         {values.map((one) => (
           <label key={one.id} className={css.option}>
-            <input type="radio" name={group} checked={one.id === chosen} onChange={() => onChoose(one.id)} />
-            <b>{one.name}</b>
-            <small>{one.help}</small>
+            <input type="radio" name={group} aria-labelledby={`${group}-${one.id}`} aria-describedby={`${group}-${one.id}-help`} checked={one.id === chosen} onChange={() => onChoose(one.id)} />
+            <b id={`${group}-${one.id}`}>{one.name}</b>
+            <small id={`${group}-${one.id}-help`}>{one.help}</small>
           </label>
         ))}
       </div>

@@ -1,9 +1,10 @@
 // A table of up to tens of thousands of rows: only those in sight are in the document, the native elements stay.
 //
-// Rows have one height. Arrow keys go from row to row, Enter opens, Space ticks.
+// Rows have one height. Arrow keys go from row to row, Enter opens, Space ticks. One row that opens is a stop of Tab, with
+// what is in it: nobody has to tab through a thousand.
 
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, type ReactNode, useEffect, useMemo, useRef, useState } from "react";
+import { type KeyboardEvent, type ReactNode, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { Check } from "./Field";
 import css from "./Table.module.css";
 
@@ -44,6 +45,13 @@ interface Props<T> {
 }
 
 const ROW = 38;
+/** The height of the head, which stays over the rows. */
+const HEAD = 34;
+const PAGE = 10;
+
+const STEPS: Record<string, (at: number, end: number) => number> = {
+  ArrowDown: (at) => at + 1, ArrowUp: (at) => at - 1, PageDown: (at) => at + PAGE, PageUp: (at) => at - PAGE, Home: () => 0, End: (_, end) => end,
+};
 
 /** Rows in an order, equal ones as they came. */
 export function sorted<T>(rows: readonly T[], columns: readonly Pick<Column<T>, "id" | "by">[], order: Order | undefined): readonly T[] {
@@ -65,8 +73,16 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
   const shown = useMemo(() => (onOrder ? rows : sorted(rows, columns, order)), [rows, columns, order, onOrder]);
   const reorder = (next: Order): void => (setOrder(next), onOrder?.(next));
   const scroll = useRef<HTMLDivElement>(null);
-  const virtual = useVirtualizer({ count: shown.length, getScrollElement: () => scroll.current, estimateSize: () => ROW, overscan: 12, scrollMargin: 0 });
+  const virtual = useVirtualizer({ count: shown.length, getScrollElement: () => scroll.current, estimateSize: () => ROW, overscan: 12, scrollMargin: 0, scrollPaddingEnd: HEAD });
   const items = virtual.getVirtualItems();
+  const [last, setLast] = useState("");
+  const isThere = items.some(({ index }) => shown[index] !== undefined && idOf(shown[index]) === last);
+  const stop = isThere ? last : shown[items[0]?.index ?? 0] && idOf(shown[items[0]?.index ?? 0] as T);
+  useLayoutEffect(() => {
+    for (const row of scroll.current?.querySelectorAll<HTMLElement>("tr[tabindex]") ?? []) {
+      for (const inner of row.querySelectorAll<HTMLElement>("a, button, input")) inner.tabIndex = row.tabIndex;
+    }
+  });
   const before = items[0]?.start ?? 0;
   const after = virtual.getTotalSize() - (items.at(-1)?.end ?? 0);
   const isAtEnd = (items.at(-1)?.index ?? -1) >= shown.length - 1;
@@ -86,10 +102,8 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
   };
   const press = (event: KeyboardEvent, row: T, index: number): void => {
     if (event.target !== event.currentTarget) return;
-    if (event.key === "ArrowDown" && index + 1 < shown.length) focus(index + 1);
-    else if (event.key === "ArrowUp" && index > 0) focus(index - 1);
-    else if (event.key === "Home") focus(0);
-    else if (event.key === "End") focus(shown.length - 1);
+    const goal = STEPS[event.key]?.(index, shown.length - 1);
+    if (goal !== undefined) focus(Math.max(0, Math.min(shown.length - 1, goal)));
     else if (event.key === "Enter") onOpen?.(row);
     else if (event.key === " " && onPick) pick(idOf(row), !picked?.has(idOf(row)));
     else return;
@@ -126,7 +140,7 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
             return (
               <tr
                 key={id} data-row={index} aria-rowindex={index + 2} aria-selected={id === opened || picked?.has(id) || undefined}
-                tabIndex={onOpen ? 0 : undefined} aria-label={nameOf?.(row)} onKeyDown={(event) => press(event, row, index)} onClick={() => onOpen?.(row)}
+                tabIndex={onOpen && (id === stop ? 0 : -1)} aria-label={nameOf?.(row)} onFocus={() => setLast(id)} onKeyDown={(event) => press(event, row, index)} onClick={() => onOpen?.(row)}
               >
                 {onPick && (
                   <td onClick={(event) => event.stopPropagation()}>

@@ -61,7 +61,7 @@ function Details({ alert, onClose }: { alert: Alert; onClose: () => void }) {
         <>
           {alert.state === "open" && <Button needs="alerts" icon="check" onClick={() => setHandling("acknowledge")}>Acknowledge</Button>}
           {alert.state !== "closed" && <Button needs="alerts" onClick={() => setHandling("resolve")}>Resolve</Button>}
-          {free[0] && <Button needs="quarantine" look="danger" icon="lock" onClick={() => setIsolating(free[0] ?? null)}>Quarantine {printable(free[0].name)}</Button>}
+          {free[0] && <Button key={free[0].uuid} needs="quarantine" look="danger" icon="lock" onClick={() => setIsolating(free[0] ?? null)}>Quarantine {printable(free[0].name)}</Button>}
         </>
       }
     >
@@ -121,7 +121,7 @@ function Handle({ alert, how, onClose }: { alert: Alert; how: "acknowledge" | "r
       title={title} about={printable(alert.message)} onClose={onClose}
       foot={<><Button onClick={onClose}>Cancel</Button><Button look="primary" isBusy={handle.isPending} onClick={() => handle.mutate()}>{how === "acknowledge" ? "Acknowledge" : "Resolve"}</Button></>}
     >
-      <Area name="Why" help="Stands in the audit log." autoFocus value={why} onChange={(event) => setWhy(event.target.value)} />
+      <Area name="Why" help="Stands in the audit log." value={why} onChange={(event) => setWhy(event.target.value)} />
       {how === "resolve" && <p className="soft">It opens again when it comes back.</p>}
       {handle.error && <ErrorBox error={handle.error} />}
     </Dialog>

@@ -74,7 +74,7 @@ function Release({ of: one, onClose }: { of: Contained; onClose: () => void }) {
       title={`Release ${printable(one.name)}`} about="Policy decides again what it may reach, from now." onClose={onClose}
       foot={<><Button onClick={onClose}>Cancel</Button><Button look="primary" isBusy={release.isPending} disabled={why.trim() === ""} onClick={() => release.mutate()}>Release</Button></>}
     >
-      <Area name="Why" help="Stands in the audit log." required autoFocus value={why} onChange={(event) => setWhy(event.target.value)} />
+      <Area name="Why" help="Stands in the audit log." required value={why} onChange={(event) => setWhy(event.target.value)} />
       {release.error && <ErrorBox error={release.error} />}
     </Dialog>
   );

@@ -34,7 +34,7 @@ export function Login() {
     <main className={css.page}>
       <div className={css.left}>
         <div className={css.brand}><Mark size={34} /><h1>Ringfence</h1></div>
-        {ended && error === null && <Note>{ended}</Note>}
+        {ended && error === null && <div role="alert"><Note>{ended}</Note></div>}
         {error !== null && <ErrorBox error={error} />}
         {ways.data?.provider && <Provider name={ways.data.name || ways.data.provider} />}
         <form className={css.form} onSubmit={(event) => void submit(event)}>

@@ -132,8 +132,8 @@ export function MapCanvas({ view, shown, isDraft, chosen, goal, onNear, onBox, o
   const { tree } = shown.ground;
   return (
     <div
-      ref={host} className={css.canvas} role="application" tabIndex={0} data-painter={stage?.painter.kind} onBlur={() => setAt(-1)}
-      aria-label={`Map of ${plural(view.nodes.length, "group")} and ${plural(view.edges.length, "edge")}. Arrows go between groups, Enter opens one, plus and minus zoom, zero shows all. The Table tab has the same as text.`}
+      ref={host} className={css.canvas} role="application" tabIndex={0} data-painter={stage?.painter.kind}
+      aria-label={`Map of ${plural(view.nodes.length, "group")} and ${plural(view.edges.length, "edge")}. Arrows go between groups, Enter opens one and lists its edges, plus and minus zoom, zero shows all. The Table tab has the same as text.`}
     >
       {error !== null && <ErrorBox error={error} />}
       <Tip under={over} tree={tree} view={view} isDraft={isDraft} />

@@ -42,7 +42,8 @@ export function Matrix({ question, draft, isOfSegments, opened, onKind, onOpen, 
 function Square({ view, isDraft, opened, onOpen }: { view: MatrixView; isDraft: boolean; opened: string; onOpen: (from: string, to: string) => void }) {
   const { axes } = view;
   const cells = useMemo(() => cellsOf(view), [view]);
-  const [at, setAt] = useState<readonly [number, number]>([0, 0]);
+  const [last, setAt] = useState<readonly [number, number]>([0, 0]);
+  const at = [Math.min(last[0], axes.length - 1), Math.min(last[1], axes.length - 1)] as const;
   const table = useRef<HTMLTableElement>(null);
   const open = (row: number, column: number): void => {
     const [from, to] = [axes[row], axes[column]];

@@ -6,6 +6,7 @@ import type { Bundle, Level } from "./bundles";
 import { boxAt, draw, type Drawing, type Focus, lineAt, lineKey, type Painter, PARTS, type Palette } from "./drawing";
 import { type Inks, Labels, type Named } from "./labels";
 import { MOST_GROUPS } from "./near";
+import { isWithin } from "./tree";
 import { LOOKS, STATUSES } from "./verdicts";
 
 export interface Picture extends Named {
@@ -197,7 +198,8 @@ export class Stage {
     if (!drawing || !picture) return -1;
     const middle = (box: number): [number, number] => [(picture.rects[box * 4] ?? 0) + (picture.rects[box * 4 + 2] ?? 0) / 2, (picture.rects[box * 4 + 1] ?? 0) + (picture.rects[box * 4 + 3] ?? 0) / 2];
     const cards = drawing.shown.filter((box) => !this.isOpen(box));
-    if (from < 0 || !cards.includes(from)) return cards[0] ?? -1;
+    const near = cards.find((box) => box === from || isWithin(picture.tree, box, from) || isWithin(picture.tree, from, box));
+    if (from < 0 || near !== from) return near ?? cards[0] ?? -1;
     const [x, y] = middle(from);
     let [best, least] = [from, Infinity];
     for (const box of cards) {

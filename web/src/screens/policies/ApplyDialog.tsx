@@ -73,7 +73,7 @@ export function ApplyDialog({ base, changed, onClose }: { base: InForce; changed
         </>
       }
     >
-      <Area name="Note" help="Stands in the history and in the audit log." required autoFocus value={note} onChange={(event) => setNote(event.target.value)} />
+      <Area name="Note" help="Stands in the history and in the audit log." required value={note} onChange={(event) => setNote(event.target.value)} />
       {isTwo && <Note>Two people are needed here: you propose, somebody else with the role approver sees what it does and decides.</Note>}
       {clash && <Conflict error={clash} since={Math.min(held.at, plan.dataUpdatedAt || held.at)}>{isMoved ? <Button isTight look="primary" onClick={() => (void lookAgain(), onClose())}>Bring the drafts onto what is in force</Button> : <Button isTight look="primary" isBusy={plan.isFetching} onClick={again}>Show what it does now</Button>}</Conflict>}
       {refused && !clash && <ErrorBox error={refused} />}

@@ -41,7 +41,7 @@ export function NewPolicy({ base, onClose }: { base: InForce; onClose: () => voi
       <div className={css.how}>
         <Options name="Begin with" values={TEMPLATES} chosen={id} onChoose={setId} />
         <div className={css.choice}>
-          <Field name="Name" autoFocus placeholder="shop-prod" value={name} wrong={wrong || undefined} onChange={(event) => setName(event.target.value)} onKeyDown={(event) => event.key === "Enter" && isReady && begin()} />
+          <Field name="Name" placeholder="shop-prod" value={name} wrong={wrong || undefined} onChange={(event) => setName(event.target.value)} onKeyDown={(event) => event.key === "Enter" && isReady && begin()} />
           <Field name="Owner" placeholder="team-shop" help="Who answers for it." value={owner} onChange={(event) => setOwner(event.target.value)} />
           {needsScope && <Field name="Scope" placeholder={`app=${name.trim() || "shop"}`} help="A label selector, joined to every selector of the policy." wrong={wrongScope || (name.trim() !== "" ? wide : "") || undefined} value={scope} onChange={(event) => setScope(event.target.value)} />}
           {!needsScope && wide !== "" && <Note>{wide}</Note>}

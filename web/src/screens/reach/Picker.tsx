@@ -1,6 +1,6 @@
 // Of whom: a workload, a segment, a selector, an address, the internet.
 
-import { type FormEvent, useId, useMemo, useState } from "react";
+import { type FormEvent, useEffect, useId, useMemo, useState } from "react";
 import { useWorkloads } from "../../api/queries";
 import { Button } from "../../ui/Button";
 import { useVocabulary, type Way } from "./asking";
@@ -10,6 +10,7 @@ const MOST_OFFERED = 60;
 
 export function Picker({ way, of, onChoose }: { way: Way; of: string; onChoose: (of: string) => void }) {
   const [text, setText] = useState(of);
+  useEffect(() => setText(of), [of]);
   const id = useId();
   const words = useVocabulary().data;
   const workloads = useWorkloads("").data?.items;

@@ -32,7 +32,7 @@ export default function Reach() {
   const choose = (text: string, towards: Way = way): void => put({ from: towards === "from" ? text : "", to: towards === "to" ? text : "", way: !text && towards === "to" ? "to" : "", path: "" });
   return (
     <Page
-      title="Reach" about={of ? undefined : "how far a breach goes"}
+      title="Reach" about={of ? found.data && `${plural(totalOf(found.data.draft ?? found.data.in_force), "workload")} by the rules` : "how far a breach goes"}
       tools={
         <>
           <Choice label="Way" values={WAYS} chosen={way} onChoose={(id) => choose(of, id)} />
@@ -44,7 +44,7 @@ export default function Reach() {
       side={found.data && search.get("path") && <PathDrawer key={search.get("path")} view={found.data} who={search.get("path") ?? ""} pen={under.pen} onClose={() => put({ path: "" })} />}
     >
       <div className={css.page}>
-        <Picker key={of} way={way} of={of} onChoose={choose} />
+        <Picker way={way} of={of} onChoose={choose} />
         {!of ? <Start way={way} onChoose={choose} /> : found.error ? <ErrorBox error={found.error} onRetry={() => void found.refetch()} /> : !found.data ? <Loading lines={8} /> : (
           <Answer view={found.data} hasDrafts={under.offered.length > 0} opened={search.get("path") ?? ""} onOpen={(who) => put({ path: who })} />
         )}

@@ -47,7 +47,7 @@ export function RangesDialog({ name, onClose }: { name: string; onClose: () => v
     >
       {found.error && <ErrorBox error={found.error} onRetry={() => void found.refetch()} />}
       {!found.data ? !found.error && <Loading /> : (
-        <Area name="Ranges" help="One a line, as 10.1.0.0/16, 2001:db8:7::/48 or 203.0.113.7." rows={6} autoFocus className="mono" value={text ?? before.join("\n")} onChange={(event) => (setText(event.target.value), put.reset())} />
+        <Area name="Ranges" help="One a line, as 10.1.0.0/16, 2001:db8:7::/48 or 203.0.113.7." rows={6} className="mono" value={text ?? before.join("\n")} onChange={(event) => (setText(event.target.value), put.reset())} />
       )}
       <Section title="What it does">
         {change.length === 0 ? <p className="soft">Nothing changes.</p> : <Diff lines={change} />}

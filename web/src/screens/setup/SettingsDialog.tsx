@@ -55,7 +55,7 @@ export function SettingsDialog({ base, text, plan, since, onAgain, onClose }: Pr
       title={isTwo ? "Propose the settings" : "Apply the settings"} about={`As a version on top of version ${base.number}; the policies stay as they are.`} isWide onClose={onClose}
       foot={<><span className="soft small">{wrong}</span><Button onClick={onClose}>Cancel</Button><Button look="primary" isBusy={put.isPending} disabled={wrong !== "" || (isRefused && !chosen.isAccepted) || isConflict(put.error)} onClick={() => put.mutate()}>{isTwo ? "Propose" : `Apply to ${plural(plan.hosts, "host")}`}</Button></>}
     >
-      <Area name="Note" help="Stands in the history and in the audit log." required autoFocus value={note} onChange={(event) => setNote(event.target.value)} />
+      <Area name="Note" help="Stands in the history and in the audit log." required value={note} onChange={(event) => setNote(event.target.value)} />
       {isTwo && <Note>Two people are needed here: somebody else with the role approver sees what it does and decides.</Note>}
       {isConflict(put.error) && <Conflict error={put.error} since={since}><Button isTight look="primary" onClick={() => (onAgain(), void lookAgain(), onClose())}>Look at it again</Button></Conflict>}
       {put.error && !isConflict(put.error) && <ErrorBox error={put.error} />}

@@ -31,7 +31,7 @@ export function extensions({ label, isReadOnly, words, onChange }: Asked): Exten
     indentUnit.of("  "), EditorState.tabSize.of(2), yaml(), closeBrackets(), search({ top: true }), highlightSelectionMatches(), look,
     autocompletion({ override: [(context) => completions(context, words())], icons: false, activateOnTyping: true }),
     keymap.of([{ key: "Tab", run: acceptCompletion }, ...closeBracketsKeymap, ...defaultKeymap, ...searchKeymap, ...historyKeymap, ...completionKeymap, ...lintKeymap]),
-    EditorView.contentAttributes.of({ "aria-label": label, tabindex: "0", spellcheck: "false", autocorrect: "off", autocapitalize: "off" }),
+    EditorView.contentAttributes.of({ "aria-label": label, "aria-description": "Tab leaves the text; Control Space offers words, F8 goes to the next finding", tabindex: "0", spellcheck: "false", autocorrect: "off", autocapitalize: "off" }),
     EditorState.readOnly.of(isReadOnly), EditorView.editable.of(!isReadOnly),
     EditorView.domEventHandlers({ beforeinput: typedOver }),
     EditorView.updateListener.of((update) => update.docChanged && onChange(update.state.doc.toString())),
