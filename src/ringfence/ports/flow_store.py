@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from ringfence.core.flow.conversations import Conversations
+from ringfence.core.flow.programs import Programs
 from ringfence.core.flow.series import Series
 from ringfence.core.flow.tally import FileReport
 
@@ -59,8 +60,10 @@ class FlowStore(Protocol):
     def most(self) -> Most | None:
         """What `read` answers with at most; None: as much as there is."""
 
-    def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> int:
-        """Keep the rows and remember the files they came from, both or neither, durably.
+    def append(
+        self, conversations: Conversations, files: Sequence[FileReport] = (), programs: Programs | None = None
+    ) -> int:
+        """Keep the rows, the programs at their ends, and remember the files they came from: all or nothing, durably.
 
         Returns how many of the connections may be counted already: an earlier import saw the same ends on the same
         service at an overlapping time (the other end's report, or the same one in another file).
@@ -89,6 +92,12 @@ class FlowStore(Protocol):
         `workloads` (UUIDs) and `addresses` keep rows either end of which is one of them; with both, one of either.
         Raises InputError `too-much`: it would be more than `most`. Nothing is ever left out.
         """
+
+    def programs(
+        self, since: int | None = None, until: int | None = None, *, workloads: Collection[str], most: int
+    ) -> Programs:
+        """The programs at the ends of traffic of some workloads (UUIDs), those of all hours together, the busiest
+        first, at most so many rows."""
 
     def totals(self, since: int | None = None, until: int | None = None) -> Totals: ...
 

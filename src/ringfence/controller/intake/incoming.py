@@ -29,9 +29,10 @@ from ringfence.controller.intake.spooling import Record
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.flow.leases import LeaseTable
+from ringfence.core.flow.programs import Programs
 from ringfence.core.flow.tally import FileReport
 from ringfence.core.identity.inventory import Inventory
-from ringfence.flows.agent import Addresses, Judged, Report, conversations_of, judged
+from ringfence.flows.agent import Addresses, Judged, Report, judged, merge
 from ringfence.ports.flow_store import FlowStore
 from ringfence.wire.columns import FlowRows, decode, rows_in
 
@@ -247,9 +248,10 @@ class Incoming:
             digest = hashlib.sha256(f"{reading.digest} {part} {reading.parts}".encode()).hexdigest()
             if store.known_files([digest]):
                 continue
-            found, rows = reading.merged(part)
+            found, programs, rows = reading.merged(part)
             name, size = f"agents/{path.stem}", path.stat().st_size
-            store.append(found, (FileReport(name, "agents", digest=digest, size_bytes=size, lines=rows, records=rows),))
+            report = FileReport(name, "agents", digest=digest, size_bytes=size, lines=rows, records=rows)
+            store.append(found, (report,), programs)
             stored += len(found)
         path.unlink()
         self._failures.pop(path.name, None)
@@ -326,11 +328,11 @@ class _Reading:
         least, share = _NOISE
         return {u: n for u, n in self._false.items() if n > least and n > share * self._by[u]}
 
-    def merged(self, part: int) -> tuple[Conversations, int]:
-        """The conversations of one part, and of how many rows they are."""
+    def merged(self, part: int) -> tuple[Conversations, Programs, int]:
+        """The conversations of one part, the programs at their ends, and of how many rows they are."""
         try:
             reports = self._reports if self._reports is not None else list(self._part(part))
-            return conversations_of(reports, self._ground.leases), sum(len(report.rows) for report in reports)
+            return *merge(reports, self._ground.leases), sum(len(report.rows) for report in reports)
         except Exception as error:  # as above
             raise _Unmergeable(str(error)) from error
 

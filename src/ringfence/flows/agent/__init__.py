@@ -1,6 +1,6 @@
-"""Flow rows that agents report, judged by who says so, as conversations."""
+"""Flow rows that agents report, judged by who says so, as conversations and programs."""
 
-from ringfence.flows.agent.merge import Report, conversations_of
+from ringfence.flows.agent.merge import Report, merge
 from ringfence.flows.agent.own import Addresses, Judged, judged
 
-__all__ = ["Addresses", "Judged", "Report", "conversations_of", "judged"]
+__all__ = ["Addresses", "Judged", "Report", "judged", "merge"]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ringfence.core.flow.conversations import DIRECTION_CONFIDENCE, REPORTED, Conversations
 from ringfence.core.flow.leases import CONTESTED, LeaseTable
+from ringfence.core.flow.programs import DESTINATION, SOURCE, Programs
 from ringfence.core.flow.series import HOUR_S
 from ringfence.core.world import Endpoint
 from ringfence.wire.columns import DIRECTIONS, VERDICTS, FlowRows
@@ -42,6 +43,8 @@ _KEY = (
     "hour",
 )
 _FOREVER = (1 << 63) - 1
+_MOST_LETTERS = 255
+"""Of a name; the path of a control group may have more, and is cut."""
 
 Numbers = NDArray[np.int64]
 
@@ -54,16 +57,52 @@ class Report:
     network: str = "main"
 
 
-def conversations_of(reports: Iterable[Report], leases: LeaseTable) -> Conversations:
-    """The conversations of all reports together; the workload of an end is who held its address at the row's begin."""
-    reports = [report for report in reports if len(report.rows)]
-    networks = sorted({report.network for report in reports})
-    columns = _columns(reports, networks)
-    holders = _Holders(leases, networks)
-    for end in ("source", "destination"):
-        columns[end] = holders.of(columns[f"{end}_hi"], columns[f"{end}_lo"], columns["network"], columns["first"])
-    merged = _merged(columns)
-    return _conversations(merged, leases, networks)
+def merge(reports: Iterable[Report], leases: LeaseTable) -> tuple[Conversations, Programs]:
+    """The conversations of all reports together, and the programs at their ends, each as its own host says; the
+    workload of an end is who held its address at the row's begin."""
+    held = _Held(reports, leases)
+    return _conversations(_merged(held.columns), held), _programs(held)
+
+
+class _Held:
+    """The rows of all reports as columns, and who held their addresses."""
+
+    def __init__(self, reports: Iterable[Report], leases: LeaseTable) -> None:
+        reports = [report for report in reports if len(report.rows)]
+        self._leases, self._networks = leases, sorted({report.network for report in reports})
+        self.columns = columns = _columns(reports, self._networks)
+        self.units, columns["unit"] = _units(reports)
+        holders = _Holders(leases, self._networks)
+        for end in ("source", "destination"):
+            columns[end] = holders.of(columns[f"{end}_hi"], columns[f"{end}_lo"], columns["network"], columns["first"])
+
+    def ends_of(
+        self, rows: dict[str, NDArray[Any]]
+    ) -> tuple[tuple[Endpoint, ...], NDArray[np.int32], NDArray[np.int32]]:
+        """The endpoints of rows, and the source and the destination of each among them."""
+        ends = np.concatenate([_ends(rows, "source"), _ends(rows, "destination")])
+        unique, index = np.unique(ends, return_inverse=True)
+        endpoints = tuple(
+            Endpoint(
+                self._leases.workloads[owner + _NOBODY] if owner > CONTESTED - _NOBODY else None,
+                hi << 64 | lo,
+                self._networks[network],
+            )
+            for network, owner, hi, lo in unique.view(">u8").reshape(-1, 4).tolist()
+        )
+        source, destination = np.split(index.astype(np.int32), 2)
+        return endpoints, source, destination
+
+
+def _units(reports: Sequence[Report]) -> tuple[tuple[str, ...], Numbers]:
+    """The names of programs that reports have, and each row's; the first is empty."""
+    numbers: dict[str, int] = {"": 0}
+    columns = [np.zeros(0, np.int64)]
+    for report in reports:
+        used, inverse = np.unique(report.rows.unit, return_inverse=True)
+        names = (report.rows.texts[text][:_MOST_LETTERS] for text in used.tolist())
+        columns.append(np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)[inverse])
+    return tuple(numbers), np.concatenate(columns)
 
 
 def _columns(reports: Sequence[Report], networks: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -124,10 +163,7 @@ def _merged(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """One row a key and what became of it, in columns named as those of Conversations."""
     order = np.lexsort([columns[name] for name in _KEY])
     rows = {name: column[order] for name, column in columns.items()}
-    differs = np.zeros(max(len(order) - 1, 0), bool)
-    for name in _KEY:
-        differs |= rows[name][1:] != rows[name][:-1]
-    start = np.flatnonzero(np.r_[True, differs]) if len(order) else np.zeros(0, np.intp)
+    start = _starts(rows, _KEY)
     key = {name: rows[name][start] for name in _KEY}
     counted = {name: _outcomes(*_by_reporter(rows, name, start)) for name in _COUNTS}
     times = [_times(rows, verdict, start) for verdict in range(len(VERDICTS))]
@@ -143,6 +179,15 @@ def _merged(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         part = key | counts | {"first": first, "last": last, "reported": reported}
         parts.append({name: column[has_any] for name, column in part.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _starts(rows: dict[str, NDArray[Any]], key: Sequence[str]) -> NDArray[np.intp]:
+    """Where each key begins, in rows that are sorted by it."""
+    count = len(rows[key[0]])
+    differs = np.zeros(max(count - 1, 0), bool)
+    for name in key:
+        differs |= rows[name][1:] != rows[name][:-1]
+    return np.flatnonzero(np.r_[True, differs]) if count else np.zeros(0, np.intp)
 
 
 def _by_reporter(rows: dict[str, NDArray[Any]], name: str, start: NDArray[np.intp]) -> list[list[Numbers]]:
@@ -180,19 +225,10 @@ def _times(rows: dict[str, NDArray[Any]], verdict: int, start: NDArray[np.intp])
     return first, np.maximum.reduceat(np.where(fits, rows["last"] // 1000, -1), start)
 
 
-def _conversations(rows: dict[str, NDArray[Any]], leases: LeaseTable, networks: Sequence[str]) -> Conversations:
+def _conversations(rows: dict[str, NDArray[Any]], held: _Held) -> Conversations:
     order = np.argsort(rows["hour"], kind="stable")
     rows = {name: column[order] for name, column in rows.items()}
-    ends = np.concatenate([_ends(rows, "source"), _ends(rows, "destination")])
-    unique, index = np.unique(ends, return_inverse=True)
-    table = unique.view(">u8").reshape(-1, 4).tolist()
-    endpoints = tuple(
-        Endpoint(
-            leases.workloads[owner + _NOBODY] if owner > CONTESTED - _NOBODY else None, hi << 64 | lo, networks[network]
-        )
-        for network, owner, hi, lo in table
-    )
-    source, destination = np.split(index.astype(np.int32), 2)
+    endpoints, source, destination = held.ends_of(rows)
     return Conversations(
         endpoints,
         source,
@@ -206,6 +242,30 @@ def _conversations(rows: dict[str, NDArray[Any]], leases: LeaseTable, networks: 
         rows["first"],
         rows["last"],
         np.full(len(order), _TOLD, np.uint8),
+    )
+
+
+def _programs(held: _Held) -> Programs:
+    columns = held.columns
+    is_told = (columns["unit"] > 0) & (columns["direction"] != _THROUGH)
+    columns = {name: column[is_told] for name, column in columns.items()}
+    columns["side"] = np.where(columns["direction"] == _OUT, SOURCE, DESTINATION)
+    key = (*_KEY, "side", "unit")
+    order = np.lexsort([columns[name] for name in key])
+    rows = {name: column[order] for name, column in columns.items()}
+    start = _starts(rows, key)
+    firsts = {name: column[start] for name, column in rows.items()}
+    endpoints, source, destination = held.ends_of(firsts)
+    return Programs(
+        endpoints,
+        held.units,
+        source,
+        destination,
+        firsts["point"].astype(np.int32),
+        firsts["hour"] * HOUR_S,
+        firsts["side"].astype(np.uint8),
+        firsts["unit"].astype(np.int32),
+        _sum(rows["connections"], start),
     )
 
 

@@ -1,4 +1,4 @@
-"""Endpoints and workloads in the store: each distinct one once, by number.
+"""Endpoints, workloads and names of units in the store: each distinct one once, by number.
 
 A workload is kept as it was when the traffic was seen, less its leases: the endpoint says which address was in use.
 """
@@ -62,6 +62,13 @@ def load(database: duckdb.DuckDBPyConnection, ids: NDArray[np.int32]) -> tuple[E
         Endpoint(workloads.get(workload), high << 64 | low if has_address else None, network, name or None)
         for workload, network, has_address, name, high, low in zip(*(ends[c].tolist() for c in columns), strict=True)
     )
+
+
+def unit_ids(database: duckdb.DuckDBPyConnection, names: Sequence[str]) -> NDArray[np.int32]:
+    """The number of each name of a unit; new ones are added. Within the caller's transaction."""
+    incoming = pa.table({"n": np.arange(len(names)), "name": pa.array(names, pa.string())})
+    with registered(database, "unit_rows", incoming):
+        return _numbered(database, "unit", "unit_rows", ("name",), len(names))
 
 
 @contextmanager

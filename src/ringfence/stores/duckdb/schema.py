@@ -2,7 +2,7 @@
 
 A row of `conversation` is what one import saw; equal keys of several imports are joined when read. Endpoints and
 workloads are kept once; a workload whose labels changed is another workload row, so that traffic keeps the labels of
-its time.
+its time. A row of `program` is what the host at one side of a conversation said of its own units.
 """
 
 from __future__ import annotations
@@ -28,10 +28,21 @@ CREATE TABLE file (
   NOT NULL, records BIGINT NOT NULL, malformed BIGINT NOT NULL, number BIGINT NOT NULL);
 """
 
+_CREATE_BESIDE = """
+CREATE TABLE IF NOT EXISTS unit (id INTEGER NOT NULL, name VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS program (
+  hour BIGINT NOT NULL, source INTEGER NOT NULL, destination INTEGER NOT NULL, point INTEGER NOT NULL,
+  side UTINYINT NOT NULL, unit INTEGER NOT NULL, connections BIGINT NOT NULL);
+"""
+"""What an earlier Ringfence does not know, and leaves alone: no other version for it."""
+
 KEEP_USED = (
     "INSERT INTO fresh.conversation SELECT * FROM conversation ORDER BY hour",
-    """INSERT INTO fresh.endpoint SELECT * FROM endpoint
-       WHERE id IN (SELECT source FROM conversation UNION SELECT destination FROM conversation)""",
+    "INSERT INTO fresh.program SELECT * FROM program ORDER BY hour",
+    """INSERT INTO fresh.endpoint SELECT * FROM endpoint WHERE id IN (
+         SELECT source FROM conversation UNION SELECT destination FROM conversation
+         UNION SELECT source FROM program UNION SELECT destination FROM program)""",
+    "INSERT INTO fresh.unit SELECT * FROM unit WHERE id IN (SELECT unit FROM program)",
     "INSERT INTO fresh.workload SELECT * FROM workload WHERE id IN (SELECT workload FROM fresh.endpoint)",
     "INSERT INTO fresh.file SELECT * FROM file",
 )
@@ -47,6 +58,7 @@ def prepare(database: duckdb.DuckDBPyConnection, path: str) -> None:
         database.execute("BEGIN")
         database.execute(_CREATE)
         database.execute("INSERT INTO meta VALUES (?)", [VERSION])
+        database.execute(_CREATE_BESIDE)
         database.execute("COMMIT")
         return
     found = database.execute("SELECT max(version) FROM meta").fetchone()
@@ -55,3 +67,4 @@ def prepare(database: duckdb.DuckDBPyConnection, path: str) -> None:
         raise InputError(
             "flow-store-version", message, help="use the Ringfence that wrote it, or import into a new store"
         )
+    database.execute(_CREATE_BESIDE)

@@ -20,6 +20,8 @@ import pyarrow as pa
 
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import COLUMNS, REPORTED, Conversations
+from ringfence.core.flow.programs import COLUMNS as PROGRAM_COLUMNS
+from ringfence.core.flow.programs import Programs
 from ringfence.core.flow.series import HOUR_S, Series, hourly
 from ringfence.core.flow.tally import FileReport
 from ringfence.ports.flow_store import Most, Pruned, Totals
@@ -51,6 +53,7 @@ _SEEN_BEFORE = f"""
 """Connections of `incoming` between the same addresses, on the same service, at a time that a row kept before spans."""
 _TOTALS = ("rows", "connections", "packets", "bytes", "first", "last")
 _KEY = "source, destination, point, reported"
+_PROGRAM = "source, destination, point, side"
 _ORDER = "hour, source, destination, point, reported"
 """Whole: the same rows in the same order, each time."""
 _JOINED = f"""
@@ -83,13 +86,17 @@ class DuckFlowStore:
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
-    def append(self, conversations: Conversations, files: Sequence[FileReport] = ()) -> int:
+    def append(
+        self, conversations: Conversations, files: Sequence[FileReport] = (), programs: Programs | None = None
+    ) -> int:
         with self._transaction() as database:
             self._refuse_known(files)
             if files:
                 rows = {name: [getattr(file, field) for file in files] for name, field in _FILE_FIELDS.items()}
                 with endpoints.registered(database, "incoming", pa.table(rows | {"number": range(len(files))})):
                     database.execute(_REMEMBER)
+            if programs is not None and len(programs):
+                self._insert_programs(database, programs)
             return self._insert(database, conversations) if len(conversations) else 0
 
     def _refuse_known(self, files: Sequence[FileReport]) -> None:
@@ -110,6 +117,14 @@ class DuckFlowStore:
             )
         assert again is not None
         return int(again[0])
+
+    def _insert_programs(self, database: duckdb.DuckDBPyConnection, programs: Programs) -> None:
+        ids = endpoints.ids_of(database, programs.endpoints)
+        units = endpoints.unit_ids(database, programs.names)
+        columns: dict[str, Any] = {name: getattr(programs, name) for name in PROGRAM_COLUMNS if name != "name"}
+        columns["source"], columns["destination"] = ids[programs.source], ids[programs.destination]
+        with endpoints.registered(database, "incoming", pa.table(columns | {"unit": units[programs.name]})):
+            database.execute("INSERT INTO program BY NAME SELECT * FROM incoming ORDER BY hour")
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -147,6 +162,26 @@ class DuckFlowStore:
         source, destination = np.split(index.astype(np.int32), 2)
         columns = {name: np.asarray(found[name]) for name in COLUMNS} | {"source": source, "destination": destination}
         return Conversations(ends, **columns)
+
+    def programs(
+        self, since: int | None = None, until: int | None = None, *, workloads: Collection[str], most: int
+    ) -> Programs:
+        where, values = _span(since, until)
+        with self._lock:
+            self._pick(workloads, ())
+            query = f"""
+              SELECT min(hour) AS hour, {_PROGRAM}, unit, least(sum(connections), {_MOST})::BIGINT AS connections
+              FROM program {where} AND (source IN (SELECT id FROM picked) OR destination IN (SELECT id FROM picked))
+              GROUP BY {_PROGRAM}, unit ORDER BY connections DESC, {_PROGRAM}, unit LIMIT {most}"""
+            found = self._database.execute(query, values).fetchnumpy()
+            used, index = np.unique(np.concatenate([found["source"], found["destination"]]), return_inverse=True)
+            ends = endpoints.load(self._database, used)
+            units, name = np.unique(found["unit"], return_inverse=True)
+            named = dict(self._database.execute("SELECT id, name FROM unit").fetchall())
+        source, destination = np.split(index.astype(np.int32), 2)
+        columns = {column: np.asarray(found[column]) for column in ("hour", "point", "side", "connections")}
+        names = tuple(named[unit] for unit in units.tolist())
+        return Programs(ends, names, source=source, destination=destination, name=name.astype(np.int32), **columns)
 
     def _check(self, rows: int, ends: int, where: str, values: list[int]) -> None:
         """Raises InputError `too-much`, with the span that would do."""
@@ -231,7 +266,8 @@ class DuckFlowStore:
         with self._transaction() as database:
             query = "SELECT count(*), count(DISTINCT hour) FROM conversation WHERE hour < ?"
             rows, hours = database.execute(query, [before]).fetchone() or (0, 0)
-            database.execute("DELETE FROM conversation WHERE hour < ?", [before])
+            for table in ("conversation", "program"):
+                database.execute(f"DELETE FROM {table} WHERE hour < ?", [before])
         return Pruned(rows, hours, before if rows else None)
 
     def _compact(self) -> None:
