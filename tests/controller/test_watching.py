@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,9 +30,9 @@ from ringfence.ports import target
 from ringfence.ports.notifier import Notice
 from ringfence.ports.state import Alert, State
 from ringfence.wire import subjects
-from ringfence.wire.messages import Event, Events, Heartbeat, Realised
+from ringfence.wire.messages import Event, Events, Heartbeat, Realised, Violation
 
-A = "11111111-1111-4111-8111-111111111111"
+A, B = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)
 INVENTORY = Inventory([Workload("web", A)])
 GROUND = Ground(INVENTORY)
@@ -79,6 +80,55 @@ def test_what_could_not_be_stored_is_handed_out_again_and_counted_once(
             await bus.close()
 
     asyncio.run(asyncio.wait_for(go(), 60))
+
+
+_SOUND = {
+    "at": 0, "direction": "in", "protocol": 6, "source": 1, "destination": 2, "source_port": 1, "port": 1,
+    "verdict": "blocked", "step": "deny",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"violations": [_SOUND | {"source": -1}]}, {"violations": [_SOUND | {"destination": 1 << 128}]},
+        {"violations": [_SOUND | {"count": 1 << 63}]}, {"violations": [_SOUND | {"count": -(10**400)}]},
+        {"violations": [_SOUND | {"port": 1 << 40}]}, {"violations": [_SOUND | {"protocol": -1}]},
+        {"violations": [_SOUND | {"source_port": 1 << 70}]}, {"suppressed": 10**400},
+    ],
+    ids=["no address", "too far", "many", "few", "port", "protocol", "source port", "suppressed"],
+)  # fmt: skip
+def test_one_agents_impossible_events_keep_no_others_out(
+    place: str | Path, monkeypatch: pytest.MonkeyPatch, hostile: dict[str, object]
+) -> None:
+    """What cannot be is dropped, once: it is not handed out for ever in the place of what others tell, and stops
+    neither the counting nor the store."""
+    monkeypatch.setattr(Watching, "ground", GROUND)
+
+    async def go() -> None:
+        async with opened(place) as state:
+            outbox, bus = _Outbox(0), MemoryBus(MemoryBroker())
+            watching = _watching(state, outbox)
+            await watching.start(bus)
+            data = json.dumps({"sequence": "1", **hostile}).encode()
+            await bus.keep(subjects.kept(B, "events"), data, id="1")
+            events = Events("1", events=(Event(NOW.timestamp(), "tampering", "a chain is gone"),))
+            await bus.keep(subjects.kept(A, "events"), msgspec.json.encode(events), id="1")
+            while bus._broker._kept:
+                await asyncio.sleep(0.01)
+            stored = await state.read(lambda view: view.find(Alert))
+            assert [(one.kind, one.count) for one in stored] == [("tampering", 1)]
+            await bus.close()
+
+    asyncio.run(asyncio.wait_for(go(), 20))
+
+
+def test_a_rule_that_an_agent_names_is_one_line_of_text() -> None:
+    """It writes no lines of a log, a mail or a terminal."""
+    told = Violation(0.0, "in", 6, 1, 2, 1, 1, "blocked", "deny", rule="a\n\x1b[2Jforged" + "x" * 5000)
+    rule = occurrences.violation(told, "web", GROUND).rule
+    assert rule.isprintable()
+    assert len(rule) <= 1000
 
 
 def test_two_machines_under_one_name_are_a_clone() -> None:

@@ -19,11 +19,11 @@ import msgspec
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Workload
 from ringfence.core.labels.selector import Labels
-from ringfence.core.net.address import INTERNET_RANGE, PRIVATE, format_address
+from ringfence.core.net.address import INTERNET_RANGE, LAST, PRIVATE, format_address
 from ringfence.core.net.service import format_point, point
 from ringfence.core.policy.model import Policy, Workloads
 from ringfence.ports.state import AlertSeverity, Certificate, PolicyVersion, QuarantineRecord
-from ringfence.wire.messages import Event, Heartbeat, Realised, Violation
+from ringfence.wire.messages import Event, Events, Heartbeat, Realised, Violation
 
 Kind = Literal[
     "violation", "tampering", "drift", "offline", "quarantine", "policy-change", "clone", "trial-reverted", "disabled",
@@ -47,6 +47,9 @@ _EVENTS: Mapping[str, Kind] = MappingProxyType(
 )
 """What agents call otherwise than alerts do."""
 _LONGEST = 1000
+_MOST_AT_ONCE = 1 << 32
+"""More packets than a host counts between two messages; so many messages would have to come before a sum of 64 bits
+overflows."""
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -103,6 +106,18 @@ def is_jewel(labels: Labels, jewels: Iterable[Workloads]) -> bool:
 # ---- events ---------------------------------------------------------------------------------------------------------
 
 
+def can_be(events: Events) -> bool:
+    """Whether every number an agent tells is one there is: others would be no address, or fit no store."""
+    counts = (events.suppressed, *(told.count for told in events.violations))
+    return all(0 <= count <= _MOST_AT_ONCE for count in counts) and all(map(_has_ends, events.violations))
+
+
+def _has_ends(told: Violation) -> bool:
+    ports = (told.source_port, told.port)
+    ends = (told.source, told.destination)
+    return 0 <= told.protocol <= 255 and all(0 <= p <= 65535 for p in ports) and all(0 <= a <= LAST for a in ends)
+
+
 def party(address: int, at: datetime, ground: Ground) -> Party:
     """Who had the address then. Several holders are named together: which of them it was is not known."""
     inventory, text = ground.inventory, format_address(address)
@@ -138,7 +153,7 @@ def violation(told: Violation, host: str, ground: Ground) -> Occurrence:
         message=plain(f"{source.name} to {destination.name} {service} {stopped} by {by}{process}"),
         severity="warning" if told.verdict == "blocked" else "info",
         where=plain(host),
-        rule=told.rule or told.step,
+        rule=plain(told.rule or told.step),
         source=source,
         destination=destination,
         service=service,

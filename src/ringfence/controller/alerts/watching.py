@@ -144,6 +144,9 @@ class Watching:
         except ValueError as error:
             _log.warning("events of `%s` cannot be read, and are lost: %s", uuid, error)
             return
+        if not occurrences.can_be(events):  # handed out again it would be no better, and keep others waiting
+            _log.warning("events of `%s` cannot have been, and are lost", uuid)
+            return
         name = f"{uuid} {events.sequence}"
         if self._seen.get(name):
             return
