@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,24 @@ def test_it_outlives_a_reboot_but_not_its_time(tmp_path: Path) -> None:
     assert current(tmp_path, Set(wall=1e9 + 30, boot=1, id="b"))
     assert current(tmp_path, Set(wall=1e9 + 61, boot=1, id="b")) is None
     assert current(tmp_path, Set(wall=1e9 - 1, boot=1, id="b")) is None
+
+
+@pytest.mark.parametrize("how", ["writable", "link", "of somebody else"])
+def test_what_others_could_have_written_disables_nothing(tmp_path: Path, how: str) -> None:
+    """As with all that says what this host enforces: a link, or a file that others own or may write to, is not read."""
+    disable(tmp_path, Set(), for_s=60, why="x")
+    path = tmp_path / breakglass.FILE
+    if how == "writable":
+        path.chmod(0o622)
+    elif how == "link":
+        path.symlink_to(path.rename(tmp_path / "elsewhere"))
+    elif os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+    else:
+        pytest.skip("gives a file to somebody else")
+
+    assert current(tmp_path, Set()) is None
+    assert last(tmp_path) is None
 
 
 def test_it_can_be_ended_before_its_time_and_that_is_known(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Break-glass: this host's policy is set to observe for a while, by whoever is root on it, and everybody hears of it.
 
+INVARIANT: what others than root could have written breaks no glass (`owned`).
 INVARIANT: it ends by itself, at most MOST_S after it began, whatever happens to the clock, the agent or the machine;
 a reason is part of it. A quarantine keeps biting unless the person said otherwise.
 """
@@ -14,6 +15,7 @@ from typing import Final
 import msgspec
 
 from ringfence.agent.clock import Clock
+from ringfence.agent.owned import read_owned
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Intent
@@ -89,8 +91,8 @@ def current(folder: Path, clock: Clock) -> Disabled | None:
 def last(folder: Path) -> Disabled | None:
     """What was written down, be it over or not."""
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=Disabled)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_owned(folder / FILE), type=Disabled)
+    except (OSError, ValueError):
         return None
 
 
