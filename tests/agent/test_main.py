@@ -89,6 +89,7 @@ def test_a_running_agent_answers_on_its_host(tmp_path: Path, capsys: pytest.Capt
             where = ["--dir", str(tmp_path)]
             assert await asyncio.to_thread(main, ["status", *where]) == DONE
             assert await asyncio.to_thread(main, ["status", "--json", *where]) == DONE
+            (tmp_path / "e.tar.gz").touch(mode=0o644)
             assert await asyncio.to_thread(main, ["evidence", "-o", str(tmp_path / "e.tar.gz"), *where]) == DONE
             assert await asyncio.to_thread(main, ["disable", "--for", "5m", "--why", "a test", *where]) == DONE
             assert agent.status().disabled_why == "a test"
@@ -97,6 +98,7 @@ def test_a_running_agent_answers_on_its_host(tmp_path: Path, capsys: pytest.Capt
             assert breakglass.last(tmp_path) is None
             sent = evidence.join(map(evidence.read_part, controller.evidence))
             assert sent == (tmp_path / "e.tar.gz").read_bytes()
+            assert (tmp_path / "e.tar.gz").stat().st_mode & 0o077 == 0, "nobody else's, though the file was there"
         await controller.bus.close()
 
     asyncio.run(asyncio.wait_for(test(), 60))

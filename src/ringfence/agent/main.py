@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -192,10 +193,18 @@ def _evidence(options: argparse.Namespace, config: Config) -> int:
         raise RingfenceError(
             "agent-not-running", "no agent answers on this host", help="systemctl start ringfence-agent"
         )
-    options.output.touch(mode=0o600)
-    options.output.write_bytes(answer.evidence)
+    with open(options.output, "wb", opener=_for_the_owner) as file:
+        file.write(answer.evidence)
     print(f"{options.output}: {len(answer.evidence)} bytes")
     return DONE
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    """Nobody else's to read before there is anything in it, a file that was there included."""
+    file = os.open(path, flags, 0o600)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        os.fchmod(file, 0o600)
+    return file
 
 
 # ---- break-glass and the end ----------------------------------------------------------------------------------------
