@@ -270,6 +270,8 @@ class NearQuery(Query, frozen=True, kw_only=True):
     """Ids of nodes."""
     most: Annotated[int, msgspec.Meta(ge=1, le=200)] = 48
     """Workloads of one group."""
+    programs: bool = False
+    """Whether edges are told apart by the programs of workloads that are listed."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 2000
     """Edges."""
 
@@ -283,13 +285,17 @@ class NearWorkload(msgspec.Struct, frozen=True, gc=False):
     """The id of its node."""
     has_agent: bool
     mode: str
+    programs: tuple[str, ...] = ()
+    """Its units at either end of what was seen, the busiest first."""
+    more_programs: int = 0
 
 
 class NearEnd(msgspec.Struct, frozen=True, gc=False):
-    """One end of an edge: a workload that is listed, or all others of a group."""
+    """One end of an edge: a workload that is listed, or one of its programs, or all others of a group."""
 
     group: str
     workload: str = ""
+    program: str = ""
 
 
 class NearEdge(msgspec.Struct, frozen=True, gc=False):
@@ -303,6 +309,7 @@ class NearEdge(msgspec.Struct, frozen=True, gc=False):
     is_changed: bool
     """The draft says otherwise of some of it."""
     connections: int
+    """Of programs as many as their hosts count: they need not add up to those of the workload."""
     services: tuple[str, ...]
     """The busiest."""
 
@@ -319,14 +326,15 @@ class NearView(msgspec.Struct, frozen=True):
 
 
 class EdgeUse(msgspec.Struct, frozen=True):
-    """One service of an edge, between programs where these are known, with one outcome."""
+    """One service of an edge with one outcome, and the programs at its ends where these are known."""
 
     service: str
     point: str
     """The protocol and port: `tcp/5432`."""
-    source_process: str
-    """The unit that opened it; empty: not known."""
-    destination_process: str
+    source_programs: tuple[str, ...]
+    """Units that opened it, as their hosts say, the busiest first; none: not known."""
+    destination_programs: tuple[str, ...]
+    """Units that listened."""
     now: Outcome
     draft: Outcome | None
     connections: int

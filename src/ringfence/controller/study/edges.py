@@ -10,14 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from ringfence.controller.study.grounds import Ground, Texts
+from ringfence.controller.study.grounds import Ground, Grounds, Texts
+from ringfence.controller.study.programs import ProgramsAtRows, programs_at
 from ringfence.controller.study.queries import View, uncovered
 from ringfence.controller.study.tables import outcomes_of
 from ringfence.core.engine import Judgement
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import Conversations
+from ringfence.core.flow.programs import DESTINATION, SOURCE
 from ringfence.core.insight.evidence import moment
 from ringfence.core.insight.fold import Fold, dense, ranked
 from ringfence.core.insight.leftovers import end_text
@@ -31,16 +32,18 @@ from ringfence.core.policy.printing import print_policy
 from ringfence.wire.explore import Decider, EdgeQuery, EdgeUse, EdgeView, RuleProposal
 
 MOST_USES, MOST_TALKERS, MOST_RULES = 200, 20, 100
+MOST_PROGRAMS = 8
+"""Of one side of one use."""
 
 
-def edge_of(view: View, query: EdgeQuery, texts: Texts) -> EdgeView:
+def edge_of(grounds: Grounds, view: View, query: EdgeQuery, texts: Texts) -> EdgeView:
     """Raises InputError `unknown-group`: the map has no such node."""
     placement = place(view.rows.endpoints, view.ground.world.inventory, view.by, subnets=True)
     source, destination = (_spot(placement, one) for one in (query.source_group, query.destination_group))
     mask = (placement.spot_of[view.rows.source] == source) & (placement.spot_of[view.rows.destination] == destination)
     rows = view.rows.where(mask)
     now, draft = (None if one is None else one.where(mask) for one in (view.judgement, view.draft))
-    uses = sorted(_uses(view, rows, now, draft), key=_by_attention)
+    uses = sorted(_uses(view, rows, programs_at(grounds, view, rows), now, draft), key=_by_attention)
     pairs, talkers = _talkers(rows, placement)
     bare = uncovered(now, len(rows)) if draft is None else uncovered(draft, len(rows))
     proposals, why_not = _propose(view, rows.where(bare), texts)
@@ -72,13 +75,15 @@ def _spot(placement: Placement, id_: str) -> int:
 # ---- services and programs ------------------------------------------------------------------------------------------
 
 
-def _uses(view: View, rows: Conversations, judged: Judgement | None, drafted: Judgement | None) -> Iterator[EdgeUse]:
+def _uses(
+    view: View, rows: Conversations, at: ProgramsAtRows, judged: Judgement | None, drafted: Judgement | None
+) -> Iterator[EdgeUse]:
     named = ServiceNames(named_services(view.ground.world.policies)).of(rows.point)
     now, outcomes = outcomes_of(judged, view.ground, len(rows))
     draft, after = outcomes_of(drafted, view.draft_ground or view.ground, len(rows))
-    units, unit_of = _units(rows)
     points, point = ranked(rows.point)
-    fold = Fold(dense(point, unit_of[rows.source], unit_of[rows.destination], now, draft))
+    fold = Fold(dense(point, now, draft))
+    programs = [_programs(at, fold, side) for side in (SOURCE, DESTINATION)]
     busiest = _busiest(fold, rows)
     sums = [fold.sum(column).tolist() for column in (rows.connections, rows.packets, rows.bytes)]
     spans = [fold.min(rows.first).tolist(), fold.max(rows.last).tolist()]
@@ -87,8 +92,8 @@ def _uses(view: View, rows: Conversations, judged: Judgement | None, drafted: Ju
         yield EdgeUse(
             service=named.text(int(named.service[row])),
             point=format_point(int(points[point[row]])),
-            source_process=units[int(unit_of[rows.source[row]])],
-            destination_process=units[int(unit_of[rows.destination[row]])],
+            source_programs=programs[SOURCE][i],
+            destination_programs=programs[DESTINATION][i],
             now=outcomes[int(now[row])],
             draft=after[int(draft[row])] if drafted is not None else None,
             connections=sums[0][i],
@@ -100,12 +105,18 @@ def _uses(view: View, rows: Conversations, judged: Judgement | None, drafted: Ju
         )
 
 
-def _units(rows: Conversations) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """The process each end is known as, numbered."""
-    index: dict[str, int] = {}
-    units = (end.workload.unit or "" if end.workload is not None else "" for end in rows.endpoints)
-    numbers = [index.setdefault(unit, len(index)) for unit in units]
-    return tuple(index), np.array(numbers, np.int64)
+def _programs(at: ProgramsAtRows, fold: Fold, side: int) -> list[tuple[str, ...]]:
+    """Of each fold the busiest of a side."""
+    mask = at.side == side
+    number, name, counts = fold.number[at.row[mask]], at.name[mask], at.connections[mask]
+    each = Fold(dense(number, name))
+    number, name = each.one(number), each.one(name)
+    found: list[list[str]] = [[] for _ in range(len(fold))]
+    for i in np.lexsort((name, -each.sum(counts))).tolist():
+        names = found[int(number[i])]
+        if len(names) < MOST_PROGRAMS:
+            names.append(at.names[int(name[i])])
+    return [tuple(names) for names in found]
 
 
 def _busiest(fold: Fold, rows: Conversations) -> list[int]:
@@ -121,11 +132,11 @@ def _pair(rows: Conversations, row: int) -> str:
     return f"{source} -> {destination}"
 
 
-def _by_attention(use: EdgeUse) -> tuple[bool, int, int, str, str, str]:
+def _by_attention(use: EdgeUse) -> tuple[bool, int, int, str]:
     """What a draft says otherwise of, then the worst, then the busiest."""
     is_same = use.draft is None or use.draft.status == use.now.status
     worst = -STATUSES.index(use.now.status)
-    return is_same, worst, -use.connections, use.point, use.source_process, use.destination_process
+    return is_same, worst, -use.connections, use.point
 
 
 def _talkers(rows: Conversations, placement: Placement) -> tuple[int, tuple[str, ...]]:

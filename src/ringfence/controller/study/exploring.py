@@ -97,12 +97,12 @@ class Exploring:
     async def edge(self, query: EdgeQuery) -> EdgeView:
         """Raises as `map`, and InputError `unknown-group`."""
         texts = await self._texts()
-        return await think(lambda: edges.edge_of(self._view(_query(query), texts), query, texts))
+        return await think(lambda: edges.edge_of(self.grounds, self._view(_query(query), texts), query, texts))
 
     async def near(self, query: NearQuery) -> NearView:
         """Raises as `map`, and InputError `unknown-group`."""
         texts = await self._texts()
-        return await think(lambda: near_of(self._view(_query(query), texts), query))
+        return await think(lambda: near_of(self.grounds, self._view(_query(query), texts), query))
 
     def _view(self, query: Query, texts: Texts) -> View:
         plain = msgspec.structs.replace(query, limit=1)

@@ -56,8 +56,7 @@ def view_of(grounds: Grounds, query: Query, texts: Texts) -> View:
     if after is None and query.verdict in ("opens", "closes"):
         help_ = "send the policy files as `draft`"
         raise InputError("draft-missing", f"`{query.verdict}` asks what a draft changes, and there is none", help=help_)
-    since, until = (None if time is None else int(time.timestamp()) for time in (query.since, query.until))
-    rows = grounds.rows(ground, since, until)
+    rows = grounds.rows(ground, *span_of(query))
     judgement = grounds.judged(ground, rows, query.as_mode) if ground.is_judging else None
     draft = grounds.judged(after, rows, query.as_mode) if after is not None else None
     mask = _ends(query, rows, ground.engine) & _service(query, rows, ground.engine)
@@ -66,6 +65,12 @@ def view_of(grounds: Grounds, query: Query, texts: Texts) -> View:
     chosen = rows if mask.all() else rows.where(mask)
     by = query.by or default_keys(ground.world.inventory)
     return View(query, by, ground, chosen, _some(judgement, mask), after, _some(draft, mask), is_whole)
+
+
+def span_of(query: Query) -> tuple[int | None, int | None]:
+    """Seconds since the epoch; None: open."""
+    since, until = (None if time is None else int(time.timestamp()) for time in (query.since, query.until))
+    return since, until
 
 
 def _some(judgement: Judgement | None, mask: Mask) -> Judgement | None:

@@ -21,8 +21,13 @@ from ringfence.core.world import Endpoint
 def seated(conversations: Conversations, inventory: Inventory) -> Conversations:
     """The same rows; workloads of the inventory in place of what they were, and bare addresses as whoever held them
     alone when traffic was last seen."""
-    at = datetime.fromtimestamp(int(conversations.last.max(initial=0)), UTC)
-    return replace(conversations, endpoints=tuple(_seat(end, inventory, at) for end in conversations.endpoints))
+    at = last_seen(conversations)
+    return replace(conversations, endpoints=tuple(seat(end, inventory, at) for end in conversations.endpoints))
+
+
+def last_seen(conversations: Conversations) -> datetime:
+    """When any of it was."""
+    return datetime.fromtimestamp(int(conversations.last.max(initial=0)), UTC)
 
 
 def as_now(conversations: Conversations, inventory: Inventory) -> Conversations:
@@ -35,7 +40,8 @@ def _now(end: Endpoint, inventory: Inventory) -> Endpoint:
     return end if known is None or known is end.workload else msgspec.structs.replace(end, workload=known)
 
 
-def _seat(end: Endpoint, inventory: Inventory, at: datetime) -> Endpoint:
+def seat(end: Endpoint, inventory: Inventory, at: datetime) -> Endpoint:
+    """One end of traffic that was last seen then."""
     if end.workload is not None or end.address is None:
         return _now(end, inventory)
     holders = inventory.holders(end.address, at, end.network)
