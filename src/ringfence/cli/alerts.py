@@ -35,14 +35,14 @@ def alerts(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Violations and alerts as they come.")] = False,
     why: WhyOption = "",
 ) -> int:
-    """Alerts, the most severe first. Exit 1 when one is open that nobody looks after."""
+    """Alerts, the most severe first. Exit 1 when one above `info` is open that nobody looks after."""
     if follow:
         return _follow(session, client)
     if action is not None:
         return _handle(session, client, action, ids or [], why)
     found = list(client.alerts(all=everything))
     session.emit(found, alerts_table(found) if found else "no alerts")
-    return FINDINGS if any(one.state == "open" for one in found) else CLEAN
+    return FINDINGS if any(one.state == "open" and one.severity != "info" for one in found) else CLEAN
 
 
 def _handle(session: Session, client: Client, action: str, ids: list[str], why: str) -> int:

@@ -59,7 +59,7 @@ def demo(
     """
     views = Views(table=map_table, picture=_picture, plan=plan_words, contained=contained_words)
     reason = "" if recorded else why_not()
-    console = session.err if session.is_json else session.out
+    console = session.aside if session.is_json else session.out
     if recorded or reason:
         session.say(reason or "recorded flows, as asked", "yellow" if reason else "")
         story = demo_.run_recorded(console, views, output)

@@ -112,6 +112,11 @@ class Session:
 
         return Estate.find(self.folder)
 
+    @functools.cached_property
+    def aside(self) -> _Console:
+        """As `out`, on stderr: for what fills its width while stdout is for a document."""
+        return _console(stderr=True)
+
     def emit(self, document: Any, *renderables: RenderableType) -> None:
         """The result: the document with --json, else what people read."""
         if self.is_json:
