@@ -108,7 +108,8 @@ COMMANDS = {
         "ringfence.cli.contain", "End the quarantine of workloads: from then on policies and modes say what passes."
     ),
     "alerts": Entry(
-        "ringfence.cli.alerts", "Alerts, the most severe first. Exit 1 when one above `info` is open that nobody looks after."
+        "ringfence.cli.alerts",
+        "Alerts, the most severe first. Exit 1 when one above `info` is open that nobody looks after.",
     ),
     "audit": Entry(
         "ringfence.cli.audit",
