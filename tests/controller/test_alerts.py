@@ -97,7 +97,7 @@ def test_a_notice_says_all_that_is_needed() -> None:
     assert (notice.source_identity, notice.source_address) == ("app=shop,role=web", "10.0.0.1")
     assert (notice.first, notice.last) == (NOW, NOW)
     assert notice.commands == (
-        "ringfence explain web-1 dev-1 tcp/22 --at 2026-03-03T12:00:00Z",
+        "ringfence explain web-1 dev-1 tcp/22 --fleet --at 2026-03-03T12:00:00Z",
         "ringfence quarantine web-1",
     )
 
@@ -114,7 +114,7 @@ def test_strangers_are_grouped_by_what_they_are() -> None:
     assert notice.source_identity == "internet"
     assert notice.message.startswith("internet to env=dev tcp/22 were blocked by `shop/no-ssh`: 203.0.0.0 ")
     assert 1 < len(notice.examples) <= 5
-    assert notice.commands == ("ringfence explain 203.0.0.0 dev-1 tcp/22 --at 2026-03-03T12:00:00Z",)
+    assert notice.commands == ("ringfence explain 203.0.0.0 dev-1 tcp/22 --fleet --at 2026-03-03T12:00:00Z",)
 
 
 @pytest.mark.parametrize(

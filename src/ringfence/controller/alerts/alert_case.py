@@ -169,7 +169,7 @@ def explain_commands(occurrence: Occurrence) -> tuple[str, ...]:
     if source is None or destination is None:
         return ()
     ends = f"{shlex.quote(source.name)} {shlex.quote(destination.name)} {occurrence.service}"
-    explain = f"ringfence explain {ends} --at {occurrence.at:%Y-%m-%dT%H:%M:%SZ}"
+    explain = f"ringfence explain {ends} --fleet --at {occurrence.at:%Y-%m-%dT%H:%M:%SZ}"
     return (explain, f"ringfence quarantine {shlex.quote(source.name)}") if source.is_workload else (explain,)
 
 

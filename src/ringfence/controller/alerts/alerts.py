@@ -307,7 +307,7 @@ class Alerts:
         case.is_broad, case.destination, case.destination_identity, case.service, case.rule = True, "", "", "", ""
         case.destination_address = ""
         quarantine = (f"ringfence quarantine {shlex.quote(source.name)}",) if source.is_workload else ()
-        case.commands = (*quarantine, *explain_commands(occurrence))
+        case.commands = tuple(dict.fromkeys((*quarantine, *explain_commands(occurrence))))
         for other in [c for c in self._cases.values() if c.sources == [source.name] and not c.is_broad]:
             if other.state == "closed":
                 continue

@@ -157,7 +157,7 @@ class Versions:
         """
         by.demand("publish")
         if self._needs_approval:
-            help_ = "propose them (`POST /v1/proposals`); somebody else with the role `approver` publishes them"
+            help_ = "propose them (`ringfence propose`); somebody else with the role `approver` publishes them"
             raise AccessError("needs-approval", "policies take a second person here", help=help_)
         judged = await self._prepare(draft, by)
         _refuse(judged, accept=accept_refused)
