@@ -20,6 +20,7 @@ from ringfence.controller.publishing.versions import Draft
 from ringfence.core.decide import decide
 from ringfence.core.engine import Engine
 from ringfence.core.flow.conversations import Conversations
+from ringfence.core.flow.programs import DESTINATION, SOURCE, Programs
 from ringfence.core.identity.inventory import Inventory
 from ringfence.core.identity.workload import Lease, Mode, Workload, derived_uuid
 from ringfence.core.insight.seating import seated
@@ -124,6 +125,29 @@ def traffic_of(inventory: Inventory, rows: int = 600, seed: int = 4) -> Conversa
     )
 
 
+def programs_of(traffic: Conversations, seed: int = 7) -> Programs:
+    """Hosts with an agent name one or two of their units at each of their ends; some say nothing."""
+    draw = np.random.default_rng(seed)
+    names = ("", *(f"{name}.service" for name in ("nginx", "cron", "backup", "postgresql", "redis")))
+    rows: list[tuple[int, ...]] = []
+    for i in range(len(traffic)):
+        key = tuple(int(column[i]) for column in (traffic.source, traffic.destination, traffic.point, traffic.hour))
+        for side in (SOURCE, DESTINATION):
+            workload = traffic.endpoints[key[side]].workload
+            if workload is None or not workload.has_agent or draw.random() < 0.2:
+                continue
+            left = int(traffic.connections[i])
+            for name in draw.choice(np.arange(1, len(names)), draw.integers(1, 3), replace=False).tolist():
+                count = int(draw.integers(0, left + 1))
+                left -= count
+                rows.append((*key, side, name, count))
+    source, destination, service, hour, side_of, name_of, counts = np.array(rows).T
+    return Programs(
+        traffic.endpoints, names, source.astype(np.int32), destination.astype(np.int32), service.astype(np.int32),
+        hour, side_of.astype(np.uint8), name_of.astype(np.int32), counts,
+    )  # fmt: skip
+
+
 @dataclass
 class Explored:
     """The controller, and what the library knows of the same estate."""
@@ -132,6 +156,7 @@ class Explored:
     client: Client
     inventory: Inventory
     traffic: Conversations
+    programs: Programs
 
     def world(self, files: dict[str, str] | None = None) -> World:
         """What is in force, or what files would put in force."""
@@ -170,8 +195,9 @@ def explored(folder: Path) -> Iterator[Explored]:
         for workload in inventory.workloads:
             served.run(controller.refresh(workload.uuid))
         traffic = traffic_of(inventory)
-        controller.flows.append(traffic)
+        programs = programs_of(traffic)
+        controller.flows.append(traffic, (), programs)
         with served.client() as client:
             served.run(controller.versions.publish(Draft(FILES, 0), by=ROOT))
             served.run(controller.rollouts.load())
-            yield Explored(served, client, inventory, traffic)
+            yield Explored(served, client, inventory, traffic, programs)

@@ -6,11 +6,9 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-import pytest
 from explored import FILES, START, Explored
 
-from ringfence.core.flow.programs import DESTINATION, SOURCE, Programs
+from ringfence.core.flow.programs import DESTINATION, SOURCE
 from ringfence.core.insight.map import STATUSES
 from ringfence.core.world import Endpoint
 
@@ -19,45 +17,14 @@ WEB, DB = "app=shop,env=prod,role=web", "app=shop,env=prod,role=db"
 HOUR = 3600
 
 
-def said(estate: Explored, seed: int = 7) -> Programs:
-    """Hosts with an agent name one or two of their units at each of their ends; some say nothing."""
-    draw, traffic = np.random.default_rng(seed), estate.traffic
-    rows: list[tuple[int, int, int, int, int, int, int]] = []
-    names = ("", *(f"{name}.service" for name in ("nginx", "cron", "backup", "postgresql", "redis")))
-    for i in range(len(traffic)):
-        for side, end in ((SOURCE, traffic.source[i]), (DESTINATION, traffic.destination[i])):
-            workload = traffic.endpoints[end].workload
-            if workload is None or not workload.has_agent or draw.random() < 0.2:
-                continue
-            left = int(traffic.connections[i])
-            for name in draw.choice(np.arange(1, len(names)), draw.integers(1, 3), replace=False).tolist():
-                count = int(draw.integers(0, left + 1))
-                left -= count
-                key = (int(traffic.source[i]), int(traffic.destination[i]), int(traffic.point[i]))
-                rows.append((*key, int(traffic.hour[i]), side, name, count))
-    source, destination, point, hour, side, name, count = np.array(rows).T
-    return Programs(
-        traffic.endpoints, names, source.astype(np.int32), destination.astype(np.int32), point.astype(np.int32),
-        hour, side.astype(np.uint8), name.astype(np.int32), count,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def told(estate: Explored) -> Programs:
-    found = said(estate)
-    nothing = estate.traffic.where(np.zeros(len(estate.traffic), np.bool_))
-    estate.served.controller.flows.append(nothing, (), found)
-    return found
-
-
 def group_of(end: Endpoint) -> str:
     labels = end.workload.labels if end.workload is not None else {}
     return ",".join(f"{key}={labels.get(key)}" for key in BY)
 
 
-def test_an_edge_names_the_programs_at_both_ends(estate: Explored, told: Programs) -> None:
+def test_an_edge_names_the_programs_at_both_ends(estate: Explored) -> None:
     """Of each use the units of each side, the busiest first; of the hours asked about and of no others."""
-    ends = {"source_group": WEB, "destination_group": DB}
+    told, ends = estate.programs, {"source_group": WEB, "destination_group": DB}
     half = START + 24 * HOUR
     spans: tuple[tuple[int, dict[str, str]], ...] = (
         (0, {}),
@@ -83,10 +50,10 @@ def near(estate: Explored, **more: Any) -> Any:
     return estate.post("/map/near", by=BY, groups=[WEB, DB], **more)
 
 
-def test_from_nearest_programs_have_edges_of_their_own(estate: Explored, told: Programs) -> None:
+def test_from_nearest_programs_have_edges_of_their_own(estate: Explored) -> None:
     """Each program of a workload that is listed; each pair of programs that may have talked is a line, no line counts
     more than its rows, and without programs nothing changes."""
-    plain, answer = near(estate), near(estate, programs=True)
+    told, plain, answer = estate.programs, near(estate), near(estate, programs=True)
     running: dict[str, Counter[str]] = defaultdict(Counter)
     pairs: dict[tuple[int, int, int], tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
     listed = {one["name"] for one in plain["workloads"]}
@@ -124,7 +91,7 @@ def test_from_nearest_programs_have_edges_of_their_own(estate: Explored, told: P
     assert all(edge["connections"] <= totals[key[0], key[2]] for key, edge in found.items())
 
 
-def test_nothing_is_decided_by_what_a_host_says_of_itself(estate: Explored, told: Programs) -> None:
+def test_nothing_is_decided_by_what_a_host_says_of_itself(estate: Explored) -> None:
     """The worst of a pair of workloads is the worst of its programs, in force and under a draft."""
     draft = {"files": {"guard.yaml": FILES["guard.yaml"]}, "alone": True}
     for field in ("status", "draft"):

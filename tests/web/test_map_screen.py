@@ -159,6 +159,29 @@ def test_from_near_there_are_workloads(browser: Browser, talking: Explored) -> N
         expect(edge).to_contain_text(name)
 
 
+def test_from_nearest_there_are_programs(browser: Browser, talking: Explored) -> None:
+    """Nearer still a workload opens to its units; one opens, and so does a line of its own, which names both."""
+    with tab(browser, url_of(talking)) as page:
+        open_map(page, talking, "&group=shop-prod-db-1&level=workload")
+        canvas(page)
+        page.get_by_label("Find a group or workload").fill("shop-prod-db-1")
+        page.keyboard.press("Enter")
+        drawn = page.locator("[role=application]")
+        expect(drawn).to_have_attribute("data-level", "3")
+        page.get_by_label("Find a group or workload").fill("shop-prod-db-1")
+        page.keyboard.press("Enter")
+        workload = page.get_by_role("region", name=re.compile("shop-prod-db-1"))
+        workload.get_by_role("button", name="Fly there").click()
+        expect(drawn).to_have_attribute("data-level", "4")
+        workload.get_by_role("button", name=re.compile("[.]service$")).first.click()
+        expect(page).to_have_url(re.compile("group=shop-prod-db-1(%20|[+])[a-z]+.service&level=program"))
+        program = page.get_by_role("region", name=re.compile("shop-prod-db-1 › [a-z]+.service"))
+        expect(program).to_contain_text("Unit, as its host says")
+        program.get_by_role("button", name=re.compile("^(to|from) ")).first.click()
+        edge = page.get_by_role("region", name=re.compile("→"))
+        expect(edge).to_contain_text(re.compile(r"[a-z]+[.]service.* → |→ .*[.]service"))
+
+
 def test_a_proposal_is_looked_at_before_it_is_decided(browser: Browser, talking: Explored) -> None:
     """Draft shows what waits for a second person: what it changes is counted, marked, and first in the table."""
     files = FILES | {"shop.yaml": DRAFTED}

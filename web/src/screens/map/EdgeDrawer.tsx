@@ -77,7 +77,7 @@ function Details({ edge, isDraft, isUnsaved }: { edge: EdgeView; isDraft: boolea
 const reasons: Record<string, string> = { default: "no rule allows it", allow: "allowed by", deny: "denied by", forbid: "forbidden by", uncontrolled: "neither end is controlled", essential: "essential traffic", quarantine: "one end is in quarantine" };
 
 function Use({ use, now }: { use: EdgeView["uses"][number]; now: number }) {
-  const programs = [use.source_process, use.destination_process].map((one) => printable(one) || "?");
+  const [opened, listened] = [use.source_programs, use.destination_programs].map((names) => names.map(printable).join(", ") || "?");
   const isDrafted = use.draft && use.draft.status !== use.now.status;
   return (
     <li>
@@ -89,7 +89,7 @@ function Use({ use, now }: { use: EdgeView["uses"][number]; now: number }) {
       </div>
       <small>
         {use.now.reason ? (reasons[use.now.reason] ?? use.now.reason) : LOOKS[use.now.status].word}{use.now.status === "unheld" && ", but no agent is there to stop it"} {use.now.rule && <code>{printable(use.now.rule)}</code>}
-        {(use.source_process || use.destination_process) && <> · {programs[0]} → {programs[1]}</>}
+        {use.source_programs.length + use.destination_programs.length > 0 && <> · {opened} → {listened}</>}
       </small>
       <small>{printable(use.example)} · {use.bytes > 0 && `${bytes(use.bytes)} · `}<span title={`${moment(use.first)} – ${moment(use.last)}`}>{ago(use.last, now)}</span></small>
     </li>

@@ -48,7 +48,7 @@ export function GroupDrawer({ box, tree, nodes, level, isDraft, onLine, onBox, o
       about={<div className={css.row}><span className="soft">{one.key} · {about(tree, box)}</span>{jewels.map((jewel) => <Badge key={jewel} tone="accent" mark="◆">{printable(jewel)}</Badge>)}</div>}
       foot={<><Button icon="search" onClick={onFly}>Fly there</Button>{workload ? <Link className={css.go} to={`/workloads?${new URLSearchParams({ open: workload.uuid })}`}>The workload</Link> : !one.isPlace && <Link className={css.go} to={`/workloads?${new URLSearchParams({ where: one.id })}`}>{plural(one.workloads, "workload")}</Link>}</>}
     >
-      {workload && <Section title="Held how"><Facts><Fact name="Agent">{workload.has_agent ? workload.mode : <>none: what policy blocks there, nobody stops</>}</Fact><Fact name="Selector of its group"><code>{printable(workload.group)}</code></Fact></Facts></Section>}
+      {workload && <Section title="Held how"><Facts><Fact name="Agent">{workload.has_agent ? workload.mode : <>none: what policy blocks there, nobody stops</>}</Fact><Fact name="Selector of its group"><code>{printable(workload.group)}</code></Fact>{one.program !== undefined && <Fact name="Unit, as its host says"><code>{printable(one.program)}</code></Fact>}</Facts></Section>}
       {!one.isPlace && !workload && (
         <Section title="Held how">
           <Facts>
@@ -61,7 +61,7 @@ export function GroupDrawer({ box, tree, nodes, level, isDraft, onLine, onBox, o
         </Section>
       )}
       {members.length > 0 && <Section title="Workloads"><p className={css.members}>{members.map(printable).join(", ")}{one.workloads > members.length && ` and ${count(one.workloads - members.length)} more`}</p></Section>}
-      {one.children.length > 0 && one.node < 0 && <Section title="In it"><div className={css.row}>{one.children.slice(0, MOST).map((child) => <button key={child} type="button" className={css.chip} onClick={() => onBox(child)}>{printable(tree.boxes[child]?.name ?? "")}</button>)}</div></Section>}
+      {one.children.length > 0 && one.node < 0 && <Section title={workload ? "Programs" : "In it"}><div className={css.row}>{one.children.slice(0, MOST).map((child) => <button key={child} type="button" className={css.chip} onClick={() => onBox(child)}>{printable(tree.boxes[child]?.name ?? "")}</button>)}</div></Section>}
       <Section title="Talks to, and is talked to by" tools={lines.length > MOST && <span className="soft">the first {MOST} of {count(lines.length)}</span>}>
         {lines.length === 0 && !own && <p className="soft">Nothing was seen in this time.</p>}
         <ul className={css.lines}>

@@ -16,6 +16,7 @@ import { Minimap } from "./Minimap";
 import type { Opened } from "./near";
 import { Stage, type Under } from "./stage";
 import { trail, type Tree } from "./tree";
+import type { Sight } from "./useNear";
 import { LOOKS, STATUSES } from "./verdicts";
 import { watch } from "./watching";
 
@@ -27,7 +28,7 @@ export interface Chosen {
 interface Props {
   view: MapView;
   shown: Opened;
-  onNear: (groups: readonly string[]) => void;
+  onNear: (sight: Sight) => void;
   isDraft: boolean;
   chosen: Chosen;
   /** The box to fly to; a new object each time. */
@@ -89,7 +90,7 @@ export function MapCanvas({ view, shown, isDraft, chosen, goal, onNear, onBox, o
     const stop = new AbortController();
     let made: Stage | null = null;
     const opened = ({ line, box }: Under): void => (line ? called.current.onLine(line) : box >= 0 ? called.current.onBox(box) : called.current.onNothing());
-    const near = (boxes: readonly number[]): void => called.current.onNear(boxes.map((box) => called.current.shown.ground.tree.boxes[box]?.id ?? ""));
+    const near = (boxes: readonly number[], isNearest: boolean): void => called.current.onNear({ groups: boxes.map((box) => called.current.shown.ground.tree.boxes[box]?.id ?? ""), isNearest });
     raise(element, { over: setOver, opened, near }).then((one) => {
       made = one;
       if (stop.signal.aborted) return one.close();
@@ -111,8 +112,8 @@ export function MapCanvas({ view, shown, isDraft, chosen, goal, onNear, onBox, o
   const asked = useRef("");
   useEffect(() => {
     if (!stage) return;
-    const { ground, rects, level } = shown;
-    stage.show({ tree: ground.tree, rects, nodes: ground.nodes, has: ground.has, level, isNear: ground.tree.boxes.some((box) => box.workload) });
+    const { ground, rects, level, near } = shown;
+    stage.show({ tree: ground.tree, rects, nodes: ground.nodes, has: ground.has, level, near });
     const wanted = ground.asked.map((box) => ground.tree.boxes[box]?.id).join("\n");
     if (wanted !== asked.current) stage.fly(ground.asked, asked.current === "");
     asked.current = wanted;

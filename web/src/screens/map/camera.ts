@@ -14,7 +14,7 @@ export interface Rect {
 }
 
 export const LEAST = 0.01;
-export const MOST = 10;
+export const MOST = 20;
 const within = (scale: number): number => Math.min(MOST, Math.max(LEAST, scale));
 
 /** What lies over the edges of the map. */

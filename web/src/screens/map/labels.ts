@@ -163,6 +163,7 @@ export class Labels {
 export function about(tree: Tree, at: number): string {
   const box = tree.boxes[at];
   if (!box) return "";
+  if (box.program !== undefined) return "program";
   if (box.workload) return box.workload.has_agent ? box.workload.mode : "no agent";
   if (box.isPlace) return box.children.length ? plural(box.groups, "network") : box.key;
   const workloads = plural(box.workloads, "workload");

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { bodyOf, type MapEdge, type MapNode, type MapView, questionOf, since } from "./asking";
 import { fold } from "./bundles";
-import { openLine } from "./chosen";
+import { boxOf, openLine, PROGRAM, WORKLOAD } from "./chosen";
 import { fit, zoomed } from "./camera";
 import { layout } from "./layout";
-import { closed, type NearView, opened } from "./near";
+import { closed, type NearView, type NearWorkload, opened } from "./near";
 import { groundOf, planOf } from "./picture";
 import { stepped } from "./square";
 import { selectorOf, trail, treeOf, upTo } from "./tree";
@@ -101,14 +101,14 @@ describe("from near", () => {
   const base = closed(edges, ground, layout(planOf(ground.tree)), false);
   const [web, db] = [NODES[0]?.id ?? "", NODES[1]?.id ?? ""];
   const seen: NearView = {
-    workloads: ["web-1", "web-2", "web-3"].map((name) => ({ uuid: name, name, group: web, has_agent: name !== "web-2", mode: "observe" })),
+    workloads: ["web-1", "web-2", "web-3"].map((name) => ({ uuid: name, name, group: web, has_agent: name !== "web-2", mode: "observe", programs: [], more_programs: 0 })),
     more_workloads: { [web]: 4 }, more_edges: 2,
     edges: [
-      { source: { group: web, workload: "web-1" }, destination: { group: db, workload: "" }, status: "allowed", draft: null, is_changed: false, connections: 3, services: ["postgres"] },
-      { source: { group: "internet", workload: "" }, destination: { group: web, workload: "web-2" }, status: "unheld", draft: null, is_changed: false, connections: 1, services: ["https"] },
+      { source: { group: web, workload: "web-1", program: "" }, destination: { group: db, workload: "", program: "" }, status: "allowed", draft: null, is_changed: false, connections: 3, services: ["postgres"] },
+      { source: { group: "internet", workload: "", program: "" }, destination: { group: web, workload: "web-2", program: "" }, status: "unheld", draft: null, is_changed: false, connections: 1, services: ["https"] },
     ],
   };
-  const near = opened(base, seen, false);
+  const near = opened(base, seen, undefined, false);
   const { tree } = near.ground;
   it("workloads are boxes within their group, and boxes there were keep their numbers and places", () => {
     expect(tree.boxes.slice(0, ground.tree.boxes.length).map((box) => box.id)).toEqual(ground.tree.boxes.map((box) => box.id));
@@ -130,5 +130,25 @@ describe("from near", () => {
   it("an edge of a workload is that of its group, asked of it alone", () => {
     const line = near.level(3).lines[1] ?? { source: -1, destination: -1 };
     expect(openLine(tree, line)).toEqual({ group: "", from: "internet", to: web, level: "2", source: "", destination: "web-2" });
+  });
+  it("from nearest, programs are boxes in their workload, with lines of their own; lines of workloads stay", () => {
+    const [first, ...rest] = seen.workloads;
+    const units = { ...seen, workloads: [{ ...first, programs: ["nginx.service", "/user.slice/cron.service"] } as NearWorkload, ...rest], edges: seen.edges.map((one) => ({ ...one, source: { ...one.source, program: one.source.workload && "nginx.service" }, connections: 2 })) };
+    const nearest = opened(base, seen, units, false);
+    const { boxes } = nearest.ground.tree;
+    const workload = boxes.findIndex((box) => box.id === "web-1");
+    expect(boxes[workload]?.children.map((at) => [boxes[at]?.name, boxes[at]?.depth])).toEqual([["nginx.service", 4], ["cron.service", 4]]);
+    const [x = 0, y = 0, w = 0, h = 0] = nearest.rects.subarray(workload * 4, workload * 4 + 4);
+    for (const at of boxes[workload]?.children ?? []) {
+      const [cx = 0, cy = 0, cw = 0, ch = 0] = nearest.rects.subarray(at * 4, at * 4 + 4);
+      expect(cx >= x && cy > y && cx + cw <= x + w && cy + ch <= y + h && ch > 0).toBe(true);
+    }
+    const names = (depth: number): string[] => nearest.level(depth).lines.map((line) => `${boxes[line.source]?.name} ${boxes[line.destination]?.name} ${line.connections}`);
+    expect(names(3)).toEqual(["web-1 db 3", "Internet web-2 1", "no role web 1"]);
+    expect(names(4)).toEqual(["nginx.service db 2", "Internet web-2 2", "no role web 1"]);
+    const line = nearest.level(4).lines[0] ?? { source: -1, destination: -1 };
+    expect(openLine(nearest.ground.tree, line)).toEqual({ group: "", from: web, to: db, level: "2", source: "web-1", destination: "" });
+    expect(boxOf(nearest.ground.tree, "web-1 nginx.service", PROGRAM)).toBe(boxes[workload]?.children[0]);
+    expect(boxOf(nearest.ground.tree, "web-1", WORKLOAD)).toBe(workload);
   });
 });

@@ -10,8 +10,8 @@ import { isWithin } from "./tree";
 import { LOOKS, STATUSES } from "./verdicts";
 
 export interface Picture extends Named {
-  /** Its deepest level is that of workloads. */
-  isNear: boolean;
+  /** How many of its deepest levels are seen from near only: workloads, and programs. */
+  near: number;
   /** What is drawn with boxes open down to a level; asked for again and again. */
   level: (depth: number) => Level;
 }
@@ -24,16 +24,16 @@ export interface Under {
 }
 
 export interface Told {
-  /** Groups in sight that are near enough to be opened to their workloads. */
-  near: (boxes: readonly number[]) => void;
+  /** Groups in sight that are near enough to be opened to their workloads, and whether these are to their programs. */
+  near: (boxes: readonly number[], isNearest: boolean) => void;
   over: (under: Under) => void;
   opened: (under: Under) => void;
 }
 
 /** Boxes of a level open once half of them are this wide. */
 const LEGIBLE = { holder: 30, leaf: 50 };
-/** From this scale on groups open to their workloads; they are asked for a little before. */
-const NEAR = 2.3;
+/** From these scales on groups open to their workloads, and these to their programs; they are asked for a little before. */
+const NEAR = [2.3, 5.6] as const;
 const SOON = 0.85;
 /** How large a flight to one group shows it, and to anything else. */
 const CLOSE = 3.2;
@@ -94,12 +94,12 @@ export class Stage {
   show(picture: Picture): void {
     this.picture = picture;
     this.openFrom.length = 0;
-    const deepest = picture.tree.depth - (picture.isNear ? 1 : 0);
+    const deepest = picture.tree.depth - picture.near;
     for (let depth = 1; depth <= deepest; depth++) {
       const widths = picture.tree.boxes.flatMap((box, at) => (box.depth === depth && !box.isPlace ? [picture.rects[at * 4 + 2] ?? 0] : [])).sort((a, b) => a - b);
       this.openFrom.push((depth === deepest ? LEGIBLE.leaf : LEGIBLE.holder) / (widths[widths.length >> 1] ?? 1));
     }
-    if (picture.isNear) this.openFrom.push(NEAR);
+    this.openFrom.push(...NEAR.slice(0, picture.near));
     this.redraw();
   }
 
@@ -142,7 +142,7 @@ export class Stage {
     const rect = picture && around(picture.rects, all);
     if (!rect) return;
     const one = all.length === 1 ? picture.tree.boxes[all[0] ?? -1] : undefined;
-    this.closest = one?.workload ? 2 * CLOSE : one && one.node >= 0 && !one.isPlace ? CLOSE : USUAL;
+    this.closest = one?.program !== undefined ? 4 * CLOSE : one?.workload ? 2 * CLOSE : one && one.node >= 0 && !one.isPlace ? CLOSE : USUAL;
     this.flyTo(rect, isAtOnce);
   }
 
@@ -263,16 +263,17 @@ export class Stage {
 
   private tellNear({ tree, rects }: Picture, width: number, height: number): void {
     const { scale, x, y } = this.camera;
+    const [isNear, isNearest] = [scale >= NEAR[0] * SOON, scale >= NEAR[1] * SOON];
     const found: { box: number; far: number }[] = [];
     tree.boxes.forEach((box, at) => {
-      if (scale < NEAR * SOON || box.node < 0 || box.isPlace || box.workload) return;
+      if (!isNear || box.node < 0 || box.isPlace || box.workload) return;
       const [left, top] = [(rects[at * 4] ?? 0) * scale + x, (rects[at * 4 + 1] ?? 0) * scale + y];
       const [right, bottom] = [left + (rects[at * 4 + 2] ?? 0) * scale, top + (rects[at * 4 + 3] ?? 0) * scale];
       if (right > 0 && bottom > 0 && left < width && top < height) found.push({ box: at, far: Math.hypot((left + right - width) / 2, (top + bottom - height) / 2) });
     });
     const boxes = found.sort((a, b) => a.far - b.far).slice(0, MOST_GROUPS).map((one) => one.box).sort((a, b) => a - b);
-    const told = boxes.join();
-    if (told !== this.nearby) this.told.near(boxes);
+    const told = `${boxes.join()} ${isNearest}`;
+    if (told !== this.nearby) this.told.near(boxes, isNearest);
     this.nearby = told;
   }
 

@@ -21,8 +21,10 @@ export interface Box {
   isPlace: boolean;
   /** The API knows it by its id. */
   isGroup: boolean;
-  /** From near: the workload that it is. */
+  /** From near: the workload that it is, or that its program runs on. */
   workload?: NearWorkload;
+  /** The unit. */
+  program?: string;
 }
 
 export interface Tree {
