@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from real_bus import DOMAIN, PATIENCE_S, A, B, Fleet, connection, open_fleet
 
+from ringfence.bus import jetstream
 from ringfence.bus.accounts import open_seeds
 from ringfence.bus.jetstream import STREAM, JetStreamBus
 from ringfence.bus.transport import client_over_tls
@@ -383,6 +384,47 @@ def test_one_agent_cannot_fill_the_store(tell: Callable[[Story], None]) -> None:
             with pytest.raises(BusError):
                 await loud.keep(subjects.kept(str(A), "invented"), b"x", id="7")
             await quiet.keep(subjects.kept(str(B), "events"), b"mine too", id="8")
+
+    tell(story)
+
+
+@pytest.mark.parametrize(
+    ("share", "fault", "least"),
+    [(256, ValueError, 12), (256, OSError, 12), (12, ValueError, 8)],
+    ids=["a message at fault", "a fault of ours", "a share full of them"],
+)
+def test_what_cannot_be_handled_keeps_others_waiting_for_a_while_only(
+    tell: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch, share: int, fault: type[Exception], least: int
+) -> None:
+    """An agent that found a message on which the handler fails sends more of it than are handed out at once: another's
+    is handed out all the same. Nothing is lost, but some of an agent whose whole share cannot be handled: it makes room
+    for the rest to go behind others."""
+    monkeypatch.setattr(jetstream, "_RETRY_S", (0.05, 0.05))
+    monkeypatch.setattr(jetstream, "_AT_ONCE", 4)
+
+    async def story(fleet: Fleet, controller: JetStreamBus) -> None:
+        done, failed = asyncio.Event(), set[bytes]()
+
+        async def handle(subject: str, data: bytes) -> None:
+            if subject == subjects.kept(str(B), "events"):
+                done.set()
+                return
+            failed.add(data)
+            raise fault("nobody foresaw this")
+
+        await controller.open_store(max_bytes=64 << 20, max_per_subject=share)
+        async with connection(fleet.agent(A)) as bad, connection(fleet.agent(B)) as good:
+            for number in range(12):
+                await bad.keep(subjects.kept(str(A), "events"), str(number).encode(), id=str(number))
+            await controller.consume("events", subjects.kept("*", "events"), handle)
+            await good.keep(subjects.kept(str(B), "events"), b"mine", id="1")
+            await asyncio.wait_for(done.wait(), PATIENCE_S)
+            while len(failed) < 12:
+                await asyncio.sleep(0.05)
+        live = controller._client
+        assert live
+        state = (await live.jetstream().stream_info(STREAM)).state
+        assert state.messages >= least
 
     tell(story)
 

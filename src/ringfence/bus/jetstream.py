@@ -57,11 +57,15 @@ _AT_ONCE = 32
 _IN_HAND = 1024
 """Messages of one subscription that are being answered or wait for those before them; others wait in the connection."""
 _RETRY_S = (1.0, 5.0, 30.0)
+"""Before a message that could not be handled is handed out again; after these it goes behind all others, for while it
+waits it takes one of the few places (_AT_ONCE) of everybody's."""
 _ACKNOWLEDGEMENTS = (f'{{"stream":"{STREAM}",'.encode(), b'{"error":{"code":')
 """How they begin (nats-server, `JSPubAckResponse`). The server makes the text: no sender has a say in it, and nothing
 an agent sends begins so."""
 _STREAM_THERE = 10058
 """With other limits (nats-server, errors.json: JSStreamNameExistErr)."""
+_OF_THE_HOUSE = (OSError, MemoryError, RingfenceError, BusError)
+"""Faults of ours, whichever message there is: a disk, a database, a connection."""
 _LOST = (OSError, nats.errors.Error, asyncio.TimeoutError, ValueError)
 
 
@@ -417,7 +421,7 @@ class JetStreamBus:
 
         async def handed(message: Msg, lane: asyncio.Lock) -> None:
             async with lane:
-                await _hand_over(message, handler)
+                await _hand_over(client, message, handler)
 
         async def given(message: Msg) -> None:
             if message.subject.startswith("rf.keep.") and message.reply.startswith("$JS.ACK."):
@@ -467,30 +471,48 @@ async def _answer(client: Client, message: Msg, answer: Answer) -> None:
         _log.info("an answer to `%s` is lost: %s", message.subject, _words(error))
 
 
-async def _hand_over(message: Msg, handler: Handler) -> None:
-    """INVARIANT: acknowledged after the handler returned, never before."""
+async def _hand_over(client: Client, message: Msg, handler: Handler) -> None:
+    """INVARIANT: acknowledged after the handler returned, or after it was stored anew, never before.
+    INVARIANT: what cannot be handled, be there ever so much of it from one sender, keeps others waiting for a while
+    and not for ever. It goes behind them; a sender whose whole share is such messages loses some that are at fault
+    themselves (not for want of a disk, say)."""
     at_work = asyncio.get_running_loop().create_task(_say_at_work(message))
     try:
-        is_handled = await _is_handled(message, handler)
-        if is_handled:
+        tries = message.metadata.num_delivered or 1
+        fault = await _fault(message, handler)
+        if fault is None or (tries > len(_RETRY_S) and await _is_over(client, message, fault)):
             await message.ack()
         else:
-            await message.nak(delay=_RETRY_S[min(message.metadata.num_delivered or 1, len(_RETRY_S)) - 1])
+            await message.nak(delay=_RETRY_S[min(tries, len(_RETRY_S)) - 1])
     except _LOST as error:
         _log.info("a kept message on `%s` will come again: %s", message.subject, _words(error))
     finally:
         at_work.cancel()
 
 
-async def _is_handled(message: Msg, handler: Handler) -> bool:
+async def _is_over(client: Client, message: Msg, fault: Exception) -> bool:
+    """Whether a message that failed often may be forgotten where it is: it is stored once more, behind all that is kept
+    by now, or it is given up."""
+    try:
+        answer = await client.request(message.subject, message.data, timeout=_CONNECT_S)
+        _check_kept(json.loads(answer.data))
+    except BusError as error:  # its sender's share is full
+        if isinstance(fault, _OF_THE_HOUSE):
+            return False
+        _log.error("a kept message on `%s` is given up: %s; %s", message.subject, fault, error)
+    return True
+
+
+async def _fault(message: Msg, handler: Handler) -> Exception | None:
+    """Why it was not handled."""
     if is_acknowledgement(message.data):
-        return True
+        return None
     try:
         await handler(message.subject, message.data)
-    except Exception:
+    except Exception as error:
         _log.exception("a kept message on `%s` could not be handled; it stays", message.subject)
-        return False
-    return True
+        return error
+    return None
 
 
 async def _say_at_work(message: Msg) -> None:
