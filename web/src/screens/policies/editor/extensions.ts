@@ -1,13 +1,13 @@
 // What the editor can do: YAML, offers of words, findings with their fixes. No state of the page is in here.
 
-import { autocompletion, type Completion, type CompletionContext, type CompletionResult, acceptCompletion, closeBrackets, closeBracketsKeymap, completionKeymap, startCompletion } from "@codemirror/autocomplete";
+import { autocompletion, type Completion, type CompletionContext, type CompletionResult, acceptCompletion, closeBrackets, closeBracketsKeymap, completionKeymap, completionStatus, startCompletion } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { yaml } from "@codemirror/lang-yaml";
 import { bracketMatching, indentOnInput, indentUnit } from "@codemirror/language";
 import { type Diagnostic, lintGutter, lintKeymap } from "@codemirror/lint";
 import { highlightSelectionMatches, search, searchKeymap } from "@codemirror/search";
 import { EditorState, type Extension } from "@codemirror/state";
-import { drawSelection, EditorView, highlightActiveLine, highlightActiveLineGutter, keymap, lineNumbers } from "@codemirror/view";
+import { type Command, drawSelection, EditorView, highlightActiveLine, highlightActiveLineGutter, keymap, lineNumbers } from "@codemirror/view";
 import type { Finding, Words } from "../../../api/types";
 import { printable } from "../../../words";
 import { type Offer, offersAt } from "./complete";
@@ -30,13 +30,16 @@ export function extensions({ label, isReadOnly, words, onChange }: Asked): Exten
     lineNumbers(), lintGutter(), history(), drawSelection(), highlightActiveLine(), highlightActiveLineGutter(), bracketMatching(), indentOnInput(),
     indentUnit.of("  "), EditorState.tabSize.of(2), yaml(), closeBrackets(), search({ top: true }), highlightSelectionMatches(), look,
     autocompletion({ override: [(context) => completions(context, words())], icons: false, activateOnTyping: true }),
-    keymap.of([{ key: "Tab", run: acceptCompletion }, ...closeBracketsKeymap, ...defaultKeymap, ...searchKeymap, ...historyKeymap, ...completionKeymap, ...lintKeymap]),
+    keymap.of([{ key: "Tab", run: take }, ...closeBracketsKeymap, ...defaultKeymap, ...searchKeymap, ...historyKeymap, ...completionKeymap, ...lintKeymap]),
     EditorView.contentAttributes.of({ "aria-label": label, "aria-description": "Tab leaves the text; Control Space offers words, F8 goes to the next finding", tabindex: "0", spellcheck: "false", autocorrect: "off", autocapitalize: "off" }),
     EditorState.readOnly.of(isReadOnly), EditorView.editable.of(!isReadOnly),
     EditorView.domEventHandlers({ beforeinput: typedOver }),
     EditorView.updateListener.of((update) => update.docChanged && onChange(update.state.doc.toString())),
   ];
 }
+
+/** The word that is offered. In its first moment it is not taken yet, and the text is not left either. */
+const take: Command = (view) => acceptCompletion(view) || completionStatus(view.state) === "active";
 
 /** Typing over several lines: the browser would carry their look over as a style attribute, which the page's policy forbids. */
 function typedOver(event: InputEvent, view: EditorView): boolean {
