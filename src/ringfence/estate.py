@@ -6,6 +6,7 @@ and a world is only built from files without errors. It decides nothing.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -157,21 +158,39 @@ def expand(paths: list[Path]) -> list[Path]:
 
 def _policies_in(folder: Path) -> list[Path]:
     """The policy files below a folder; hidden ones are somebody else's. Raises InputError `dangling-link`,
-    `not-a-policy`: a file nobody reads might hold the `forbid` that somebody counts on.
+    `not-a-policy`, `unreadable-file`: a file nobody reads might hold the `forbid` that somebody counts on.
     """
+    _check_listed(folder)
     shown = (p for p in sorted(folder.rglob("*")) if not any(x.startswith(".") for x in p.relative_to(folder).parts))
     found = []
     for path in shown:
         if not path.exists():
             help_ = "mend the link or remove it"
             raise InputError("dangling-link", f"`{path}` leads nowhere", where=Location(str(path)), help=help_)
-        if path.is_dir() or path.suffix.lower() in BESIDE_POLICIES:
+        if path.is_dir() and path.is_symlink():
+            help_ = "link its files one by one, or put them here"
+            message = f"`{path}` is a link to a folder and would not be read"
+            raise InputError("not-a-policy", message, where=Location(str(path)), help=help_)
+        if path.is_dir():
+            _check_listed(path)
+            continue
+        if path.suffix.lower() in BESIDE_POLICIES:
             continue
         if path.suffix.lower() not in POLICY_SUFFIXES:
             help_ = f"name it {' or '.join(f'*{x}' for x in POLICY_SUFFIXES)}, or move it elsewhere"
             raise InputError("not-a-policy", f"`{path}` would not be read", where=Location(str(path)), help=help_)
         found.append(path)
     return found
+
+
+def _check_listed(folder: Path) -> None:
+    """`rglob` passes without a word over folders it may not list, and over links to folders."""
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        message = f"cannot list `{folder}`: {(error.strerror or str(error)).lower()}"
+        help_ = "check its permissions: policies that are not read are not in force"
+        raise InputError("unreadable-file", message, where=Location(str(folder)), help=help_) from error
 
 
 def read(path: Path) -> bytes:

@@ -303,6 +303,46 @@ def test_a_file_among_the_policies_that_nobody_would_read_is_refused(tmp_path: P
     assert refused.value.code == code
 
 
+@pytest.mark.parametrize(("place", "code"), [("policies", "unreadable-file"), ("inventory", "missing-file")])
+def test_a_folder_that_may_not_be_listed_is_not_an_empty_one(
+    shop: ShopEstate, monkeypatch: pytest.MonkeyPatch, place: str, code: str
+) -> None:
+    """Policies and workloads that are not read are missing without a word: a `forbid` among them, too."""
+    closed = shop.root / place / "closed"
+    closed.mkdir()
+    listdir = os.listdir
+
+    def guarded(folder: Path) -> list[str]:
+        if folder == closed:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", guarded)
+    ran = shop.run("policy", "check", "--json")
+
+    assert (ran.code, {f["code"] for f in ran.json["findings"]}) == (2, {code})
+    assert "closed" in ran.out
+
+
+@pytest.mark.parametrize(("place", "code"), [("policies", "not-a-policy"), ("inventory", "missing-file")])
+def test_a_link_to_a_folder_is_not_passed_over(shop: ShopEstate, tmp_path: Path, place: str, code: str) -> None:
+    """It would not be read, so it is refused; a link to a file is read, and so is an estate whose folder is a link."""
+    (shop.root / "elsewhere").mkdir()
+    (shop.root / "elsewhere" / "more.yaml").write_text("policy: more\nowner: x\nrules: []\n")
+    (shop.root / "policies" / "more.yaml").symlink_to(shop.root / "elsewhere" / "more.yaml")
+    assert shop.run("policy", "check", "--json").json["policies"] == 3
+    linked = shop.root / place / "linked"
+    linked.symlink_to(shop.root / "elsewhere")
+
+    ran = shop.run("policy", "check", "--json")
+
+    assert (ran.code, {f["code"] for f in ran.json["findings"]}) == (2, {code})
+    linked.unlink()
+    (shop.root / place).rename(shop.root / "moved")
+    (shop.root / place).symlink_to(shop.root / "moved")
+    assert shop.run("policy", "check", "--json").json["policies"] == 3
+
+
 def test_upper_case_suffixes_are_read_and_dangling_links_refused(tmp_path: Path) -> None:
     """`guard.YAML` is a policy; a link to nothing is an error."""
     (tmp_path / "policies").mkdir()

@@ -8,7 +8,8 @@ INVARIANT: the workloads and findings do not depend on the order of the paths, b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -92,11 +93,31 @@ def load_paths(paths: Iterable[Path | str]) -> Loaded:
 
 def _files(path: Path, findings: Findings) -> list[Path]:
     if path.is_dir():
-        return [file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file()]
+        return [file for file in _below(path, findings) if file.suffix.lower() in READERS and file.is_file()]
     if not path.is_file():
         findings.add("missing-file", f"`{path}` is no file and no folder", Location(str(path)))
         return []
     return [path]
+
+
+def _below(folder: Path, findings: Findings) -> Iterator[Path]:
+    """Everything in a folder. What `rglob` passes over without a word is a finding: a workload that is not read is a
+    bare address."""
+    _check_listed(folder, findings)
+    for path in folder.rglob("*"):
+        if path.is_dir() and path.is_symlink():
+            message = f"`{path}` is a link to a folder and would not be read"
+            findings.add("missing-file", message, Location(str(path)), help="link its files, or put them here")
+        elif path.is_dir():
+            _check_listed(path, findings)
+        yield path
+
+
+def _check_listed(folder: Path, findings: Findings) -> None:
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        findings.add("missing-file", f"cannot list `{folder}`: {error.strerror}", Location(str(folder)))
 
 
 def _text(path: Path, findings: Findings) -> str | None:
