@@ -79,6 +79,8 @@ def forget(server: str = "") -> str:
     """Whose token is not kept any more. Raises InputError `not-logged-in`."""
     kept = _kept()
     address = server.rstrip("/") or kept.current
+    if not address:
+        raise InputError("not-logged-in", "nobody is logged in", help="`ringfence login` keeps a controller")
     if address not in kept.servers:
         raise InputError("not-logged-in", f"nothing is kept of `{address}`", help="`ringfence login` keeps it")
     servers = {url: login for url, login in kept.servers.items() if url != address}
