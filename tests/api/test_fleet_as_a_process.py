@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from ringfence.cli import up
 from ringfence.cli.main import app
 from ringfence.client import login
+from ringfence.core.errors import InputError
 from ringfence.wire.api import Contain, Release
 from ringfence.wire.messages import Event
 
@@ -61,14 +62,19 @@ def shell(line: str, **env: str | None) -> Any:
     )
 
 
-def in_a_window(*words: str, **env: str | None) -> tuple[int, str]:
-    """What a person sees: exit code and everything on a terminal of 100 columns."""
+def in_a_window(*words: str, typed: bytes = b"", **env: str | None) -> tuple[int, str]:
+    """What a person sees who types that: exit code and everything on a terminal."""
     here, there = pty.openpty()
     with subprocess.Popen(
-        [*PROGRAM, *words], stdin=there, stdout=there, stderr=there, env=clean(TERM="xterm-256color", **env)
-    ) as running:
+        [*PROGRAM, *words], stdin=there, stdout=there, stderr=there, env=clean(TERM="xterm-256color", **env),
+        start_new_session=True,
+    ) as running:  # fmt: skip
         os.close(there)
         seen = b""
+        if typed:
+            while not seen.endswith(b": "):
+                seen += os.read(here, 1 << 16)
+            os.write(here, typed)
         while select.select([here], [], [], PATIENCE_S)[0]:
             try:
                 piece = os.read(here, 1 << 16)
@@ -92,6 +98,16 @@ def test_a_window_gets_colours_and_a_pipe_none(fleet: Fleet) -> None:
     assert "\x1b" not in piped.stdout + piped.stderr
     for seen in (coloured[1], plain[1], piped.stdout):
         assert "somebody removed a rule" in re.sub(r"\x1b\[[0-9;]*m", "", seen)
+
+
+def test_who_says_nothing_when_asked_is_interrupted(fleet: Fleet) -> None:
+    """Ctrl-D at the question for a token, and at the one for a yes: never the exit code of findings."""
+    token = in_a_window("login", "https://localhost:1", "--ca-fingerprint", "0" * 64, typed=b"\x04")
+    yes = in_a_window("agent", "retire", "web", "--why", "a test", typed=b"\x04")
+
+    assert (token[0], "interrupted: " in token[1]) == (130, True)
+    assert (yes[0], "nothing was changed" in yes[1]) == (2, True)
+    assert fleet.client.workload("web").name == "web"
 
 
 @pytest.mark.parametrize("words", ["status", "agent list", "versions", "alerts", "audit", "plan", "token list"])
@@ -178,13 +194,13 @@ def _told_line(fleet: Fleet, running: subprocess.Popen[str]) -> str:
 
 
 def _tell_until_gone(fleet: Fleet, running: subprocess.Popen[str]) -> None:
-    numbers = iter(range(1000, 1100))
-    eventually(
-        lambda: (
-            fleet.hosts["web"].say(Event(float(next(numbers)), "tampering", "somebody removed another rule"))
-            or running.poll() is not None
-        )
-    )
+    numbers = iter(range(1000, 2000))
+
+    def is_gone() -> bool:
+        fleet.hosts["web"].say(Event(float(next(numbers)), "tampering", "somebody removed another rule"))
+        return running.poll() is not None
+
+    eventually(is_gone)
 
 
 def test_ctrl_c_while_a_controller_does_not_answer(tmp_path: Path) -> None:
@@ -237,7 +253,7 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     done = CliRunner().invoke(app, ["status", "--json"])
     assert json.loads(done.stdout)["error"] == "not-logged-in"
-    with pytest.raises(login.InputError) as caught:
+    with pytest.raises(InputError) as caught:
         login.keep(login.Login("https://localhost:1", "rf_a_b", ""))
     assert caught.value.code == "no-home"
 

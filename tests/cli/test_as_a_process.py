@@ -171,8 +171,8 @@ def interrupted(program: str, *words: str, cwd: Path) -> tuple[int, str]:
 def test_ctrl_c_ends_a_command_without_a_traceback(shop: ShopEstate) -> None:
     """While it runs, and while it is loaded: one line, and the exit code that shells know; never that of findings."""
     loading = (
-        "import importlib, ringfence.cli.lazy as lazy\n"
-        "def stuck(path):\n    print('ready', flush=True)\n    __import__('time').sleep(60)\n"
+        "import time, ringfence.cli.lazy as lazy\n"
+        "def stuck(path):\n    print('ready', flush=True)\n    time.sleep(60)\n"
         "lazy.import_module = stuck\n"
     )
     for program in (PROGRAM, loading + PROGRAM):
