@@ -295,7 +295,7 @@ def test_acknowledgements_steered_to_another_agents_subjects_are_not_its_word(
     tell: Callable[[Story], None],
 ) -> None:
     """Neither those of what was kept, nor the refusals of a sender at its share, which cost it nothing: nobody hears
-    them as the other agent, whose every message is heard."""
+    them as the other agent, whose every message is heard, nor as the controller."""
 
     async def story(fleet: Fleet, controller: JetStreamBus) -> None:
         heard: list[tuple[str, bytes]] = []
@@ -309,12 +309,15 @@ def test_acknowledgements_steered_to_another_agents_subjects_are_not_its_word(
         await controller.open_store(max_bytes=64 << 20, max_per_subject=20)
         for what in ("beat", "ask", "done"):
             await controller.subscribe(subjects.UP_EVERYONE.format(what), hear)
+        for subject in (subjects.down(str(B)), subjects.ISOLATIONS):
+            await controller.subscribe(subject, hear)
         await controller.flush()
         own = subjects.kept(str(A), "flows")
-        steered = [*(subjects.up(str(B), what) for what in ("beat", "ask", "done")), subjects.kept(str(B), "events")]
+        more = (subjects.down(str(B)), subjects.ISOLATIONS, subjects.kept(str(B), "events"))
+        steered = [*(subjects.up(str(B), what) for what in ("beat", "ask", "done")), *more]
         agent = await Intruder().enter(fleet, fleet.svid(A)[0])
         for number in range(60):
-            await agent.client.publish(own, b"evil", reply=steered[number % 4])
+            await agent.client.publish(own, b"evil", reply=steered[number % len(steered)])
         await agent.complaints()
         await agent.leave()
         await controller.consume("events", subjects.kept("*", "events"), hear)

@@ -348,7 +348,7 @@ class JetStreamBus:
                 places.release()
 
         async def given(message: Msg) -> None:
-            if message.subject.startswith("rf.up.") and is_acknowledgement(message.data):
+            if is_acknowledgement(message.data):
                 return
             await places.acquire()
             self._start_work(heard(message, lanes.of(message.subject)))
