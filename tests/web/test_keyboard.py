@@ -281,7 +281,7 @@ def test_the_focus_outlives_what_comes_in(page: Page, busy: Shop) -> None:
 
 
 def test_a_table_is_one_stop_and_shows_the_row_it_is_at(page: Page, busy: Shop) -> None:
-    """However many rows there are; the row with the focus is under no edge, and a sort keeps it."""
+    """However many rows there are; the row with the focus is under no edge, and keys are for it."""
     page.set_viewport_size({"width": 720, "height": 450})
     go(page, "w", "Workloads")
     expect(page.locator("tr[tabindex='0']")).to_have_count(1)
@@ -298,6 +298,9 @@ def test_a_table_is_one_stop_and_shows_the_row_it_is_at(page: Page, busy: Shop) 
         assert around["y"] <= box["y"] < box["y"] + box["height"] <= around["y"] + around["height"] + 1
     press(page, "Tab")
     expect(page.locator("tr[data-row='5'] input")).to_be_focused()
+    press(page, "Shift+Tab", "Home", "ArrowDown", "Space")
+    expect(page.get_by_role("checkbox", checked=True)).to_have_count(1)
+    expect(page.locator("tr[data-row='1'] input")).to_be_checked()
 
 
 def test_the_editor_is_no_trap(page: Page) -> None:

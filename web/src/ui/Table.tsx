@@ -96,9 +96,12 @@ export function Table<T>({ label, rows, columns, idOf, order: first, opened, onO
     else next.delete(id);
     onPick?.(next);
   };
+  /** At once where the row is in the document: the next key is for it. */
   const focus = (index: number): void => {
+    const row = (): HTMLElement | null | undefined => scroll.current?.querySelector<HTMLElement>(`[data-row="${index}"]`);
     virtual.scrollToIndex(index);
-    requestAnimationFrame(() => scroll.current?.querySelector<HTMLElement>(`[data-row="${index}"]`)?.focus({ preventScroll: true }));
+    row()?.focus({ preventScroll: true });
+    if (!row()) requestAnimationFrame(() => row()?.focus({ preventScroll: true }));
   };
   const press = (event: KeyboardEvent, row: T, index: number): void => {
     if (event.target !== event.currentTarget) return;
