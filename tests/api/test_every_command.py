@@ -212,6 +212,7 @@ WRONG: dict[str, tuple[tuple[str, str], ...]] = {
         ("login https://x:99999 --ca-fingerprint {fingerprint} --token x", "bad-server"),
         ("login https://[x --ca-fingerprint {fingerprint} --token x", "bad-server"),
         ("login https://x..y --ca-fingerprint {fingerprint} --token x", "bad-server"),
+        ("login {url} --ca-fingerprint {fingerprint} --token schlüssel", "bad-token"),
         ("login {url} --ca-fingerprint abc --token x", "bad-fingerprint"),
         ("login {url} --ca-fingerprint {other} --token x", "controller-unknown"),
         ("login {url} --ca-fingerprint {fingerprint} --token x", "token-refused"),

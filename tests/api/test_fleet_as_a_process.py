@@ -242,6 +242,17 @@ def test_nobody_is_logged_in_and_no_server_is_named(tmp_path: Path) -> None:
     assert json.loads(document.stdout)["error"] == "not-logged-in"
 
 
+def test_a_token_that_could_not_be_sent(tmp_path: Path) -> None:
+    """A line's end around it is taken off; anything else that no token holds is told before anybody is asked."""
+    (tmp_path / "ca.pem").write_text(_some_certificate())
+    known = {"RINGFENCE_SERVER": "https://localhost:1", "RINGFENCE_CA": str(tmp_path / "ca.pem")}
+    wrong = ringfence("status", "--json", RINGFENCE_TOKEN="rf_schlüssel", **known)
+    ended = ringfence("status", "--json", RINGFENCE_TOKEN="rf_a_b\n", **known)
+
+    assert (wrong.returncode, json.loads(wrong.stdout)["error"]) == (2, "bad-token")
+    assert (ended.returncode, json.loads(ended.stdout)["error"]) == (3, "controller-unreachable")
+
+
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container may run as nobody known: the environment is enough, and `login` says that it can keep nothing."""
 
@@ -304,7 +315,9 @@ def test_a_rollout_that_does_not_end_in_time_ends_with_3(fleet: Fleet, monkeypat
     assert (soon.returncode, json.loads(soon.stdout)["error"]) == (2, "bad-duration")
     assert len(fleet.client.versions()) == before
 
-    monkeypatch.setattr(fleet.hosts["web"], "beat", _silence)  # it hears, and confirms nothing
+    for host in fleet.hosts.values():
+        host.run(host.beat())  # they are there: who is not heard is not waited for
+        monkeypatch.setattr(host, "beat", _silence)  # they hear, and confirm nothing
     late = ringfence(*words, "--within", "1s", "--json")
 
     assert (late.returncode, json.loads(late.stdout)["error"]) == (3, "rollout-unfinished")

@@ -61,7 +61,7 @@ def _token(given: str | None) -> str:
         text = typer.prompt("token", hide_input=True, err=True)
     if not text.strip():
         raise InputError("bad-token", "no token is given", help=f"use --token - or {login_.TOKEN}")
-    return text.strip()
+    return login_.parse_token(text)
 
 
 def logout(

@@ -13,10 +13,10 @@ from ringfence.cli.tables import Rows, count
 from ringfence.wire import api
 
 STATE_COLOURS = {
-    "realised": "green", "pending": "yellow", "drifted": "bold red", "refused": "bold red", "unreachable": "red",
-    "unmanaged": "dim",
+    "realised": "green", "pending": "yellow", "drifted": "bold red", "refused": "bold red", "reverted": "bold red",
+    "unreachable": "red", "unmanaged": "dim",
 }  # fmt: skip
-WRONG_STATES = frozenset({"drifted", "refused", "unreachable"})
+WRONG_STATES = frozenset({"drifted", "refused", "reverted", "unreachable"})
 _PART_COLOURS = {"ok": "green", "degraded": "yellow", "failed": "bold red"}
 _SEVERITY_COLOURS = {"info": "cyan", "warning": "yellow", "error": "red", "critical": "bold red"}
 _SHOWN = 20

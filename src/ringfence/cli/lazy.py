@@ -87,6 +87,8 @@ def _usage_told(*, is_json: bool) -> Iterator[None]:
 
         message, _, guess = error.format_message().replace("'", "`").partition(" Did you mean ")
         where = error.ctx.command_path if error.ctx is not None else "ringfence"
+        if getattr(error, "option_name", "") == "--json":
+            guess = f"`{where} COMMAND --json`: it stands behind the command"
         help_ = f"did you mean {guess}" if guess else f"`{where} --help` tells how it is written"
         refusal = InputError("bad-usage", message[:1].lower() + message[1:].rstrip("."), help=help_)
         raise typer.Exit(refuse(Session(Path(), is_json=True, is_quiet=False), refusal)) from error

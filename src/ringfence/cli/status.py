@@ -22,12 +22,12 @@ def status(
     client: Client,
     workload: Annotated[str | None, typer.Argument(help="Only this one, by name or UUID.")] = None,
 ) -> int:
-    """How the controller and its fleet are. Exit 1 when a part fails, or a host has drifted or refuses."""
+    """How the controller and its fleet are. Exit 1 when a part fails, or a host has drifted, refuses or went back."""
     if workload is not None:
         return tell_workload(session, client, workload)
     found = client.status()
     session.emit(found, *status_words(found))
-    wrong = sum(found.agents.get(state, 0) for state in ("drifted", "refused"))
+    wrong = sum(found.agents.get(state, 0) for state in ("drifted", "refused", "reverted"))
     is_failed = any(part.state == "failed" for part in found.parts)
     return FINDINGS if wrong or is_failed or found.rollout.stage == "stopped" else CLEAN
 

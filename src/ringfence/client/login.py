@@ -54,11 +54,12 @@ def place() -> Path:
 
 
 def find(server: str = "") -> Login:
-    """`server`: another than the usual one. Raises InputError `not-logged-in`, `login-damaged`, `unreadable-file`."""
+    """`server`: another than the usual one. Raises InputError `not-logged-in`, `login-damaged`, `unreadable-file`,
+    `bad-token`."""
     wanted = (server or os.environ.get(SERVER, "")).rstrip("/")
     kept = _kept()
     known = kept.servers.get(wanted or kept.current)
-    token = os.environ.get(TOKEN, "") or (known.token if known else "")
+    token = parse_token(os.environ.get(TOKEN, "")) or (known.token if known else "")
     ca = _read(os.environ[CA]) if os.environ.get(CA) else (known.ca if known else "")
     address = wanted or (known.server if known else "")
     lacking = [what for what, value in (("server", address), ("token", token), ("CA", ca)) if not value]
@@ -66,6 +67,15 @@ def find(server: str = "") -> Login:
         help_ = f"`ringfence login URL --ca-fingerprint F`, or set {SERVER}, {TOKEN} and {CA}"
         raise InputError("not-logged-in", f"no {' and no '.join(lacking)} is known", help=help_)
     return Login(_checked(address), token, ca)
+
+
+def parse_token(text: str) -> str:
+    """Without the line's end. Raises InputError `bad-token`: what could not even be sent."""
+    token = text.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        help_ = "copy the whole of it, from `rf_` to the end, and nothing else"
+        raise InputError("bad-token", "the token holds characters that no token has", help=help_)
+    return token
 
 
 def keep(login: Login) -> None:
