@@ -61,6 +61,7 @@ _EXPLORING = {
     "unknown-job": Code("there is no such job", "a restart forgets jobs; send the file again"),
     "too-much": Code("an answer would not fit into memory", "name the shorter span that the error tells"),
     "too-many-jobs": Code("uploads are still being read", "wait until one is done"),
+    "bad-archive": Code("an upload is no archive of plain files", "send a plain tar: `tar -cf flows.tar LOGS`"),
     "bad-file-name": Code("an upload has no name of a file", "name it like `flows.log.gz`"),
     "upload-too-large": Code("an upload is larger than is taken at once", "send it in parts"),
     "empty-upload": Code("an upload has nothing in it", "send a flow log as the body"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
+import tarfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,6 +201,63 @@ def test_uploads_that_are_refused(fresh: Serving, monkeypatch: pytest.MonkeyPatc
         assert failed.state == "failed"
         assert failed.findings
         assert all(str(uploads) not in f"{finding}" for finding in failed.findings)
+
+
+def archive(files: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.size, member.linkname = kind, len(content), "elsewhere"
+            tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def test_files_of_one_archive_are_imported_together(fresh: Serving) -> None:
+    """Both ends' reports of one connection count once, where one after the other they count twice; each file is told
+    by its own name, compressed or not, and one that nothing can be read of keeps the others from nothing."""
+    ours = flow_lines(50)
+    theirs = gzip.compress(ours.replace(b"eni-1", b"eni-2"))
+    sent = archive({"eni-1/a.log": ours, "eni-2/a.log.gz": theirs, "noise.bin": b"\x00\x01nothing" * 20})
+    with fresh.client() as client:
+        begun = client.explore.import_flows("flows.tar", sent)
+        assert [one.name for one in begun.files] == ["eni-1/a.log", "eni-2/a.log.gz", "noise.bin"]
+        eventually(lambda: client.explore.job(begun.id).state != "running")
+        done = client.explore.job(begun.id)
+        assert (done.state, done.records, done.connections) == ("done", 100, 50), done.findings
+        assert {(one.name, one.state, one.records) for one in done.files} == {
+            ("eni-1/a.log", "imported", 50), ("eni-2/a.log.gz", "imported", 50), ("noise.bin", "refused", 0),
+        }  # fmt: skip
+        assert fresh.controller.flows.totals().connections == 50
+        uploads = fresh.controller.settings.directory / "uploads"
+        assert all(str(uploads) not in f"{finding}" for finding in done.findings)
+        eventually(lambda: not list(uploads.iterdir()))
+
+
+def test_archives_that_are_refused(fresh: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no archive, holds nothing, too many, a name twice, links or names that lead elsewhere: each with its
+    code, and nothing is left of them."""
+    monkeypatch.setattr(jobs, "MOST_FILES", 2)
+    log = flow_lines(1)
+    whole = archive({"a.log": log})
+    cases = [
+        (b"no archive at all" * 100, "bad-archive"),
+        (whole[:600], "bad-archive"),
+        (archive({}), "bad-archive"),
+        (archive({"a": log, "b": log, "c": log}), "bad-archive"),
+        (archive({"a": log, "./a": log}), "bad-archive"),
+        (archive({"a": b""}, tarfile.SYMTYPE), "bad-archive"),
+        (archive({"a": b""}, tarfile.LNKTYPE), "bad-archive"),
+        (archive({"a": log, "a/b": log}), "bad-archive"),
+        (archive({"../a.log": log}), "bad-file-name"),
+        (archive({"/etc/a.log": log}), "bad-file-name"),
+        (archive({"a/../../b.log": log}), "bad-file-name"),
+        (archive({".packed": log}), "bad-file-name"),
+    ]
+    with fresh.client() as client:
+        for content, code in cases:
+            assert refused(lambda content=content: client.explore.import_flows("a.tar", content)) == code  # type: ignore[misc]
+        assert not list((fresh.controller.settings.directory / "uploads").iterdir())
 
 
 def test_uploads_on_their_way_count(fresh: Serving) -> None:

@@ -58,6 +58,7 @@ RIGHT_OF = {
     "POST /v1/rollback": "publish",
     "GET /v1/rollout": "read",
     "POST /v1/rollout/go-on": "rollout",
+    "POST /v1/rollout/stop": "rollout",
     "GET /v1/proposals": "read",
     "GET /v1/proposals/{id}": "read",
     "POST /v1/proposals": "propose",

@@ -20,7 +20,7 @@ from ringfence.controller.publishing.versions import Draft
 from ringfence.core.labels.selector import parse_selector
 from ringfence.core.net.address import parse_address
 from ringfence.core.world import Quarantine
-from ringfence.ports.state import Change, LeaseRecord, PolicyVersion, Rollout, WorkloadRecord
+from ringfence.ports.state import AuditEntry, Change, LeaseRecord, PolicyVersion, Rollout, Where, WorkloadRecord
 from ringfence.wire.messages import Fetch, Realised
 
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
@@ -163,6 +163,33 @@ def test_going_on_takes_the_right_over_all_that_comes(tmp_path: Path) -> None:
 
     assert error.code == "outside-scope"
     assert version == 2
+
+
+def test_stopping_takes_every_host_back_and_says_who(tmp_path: Path) -> None:
+    """Whoever may roll out all that comes stops it at its canary: every host has the version before, the canary is
+    named with how it stands, the log says who did it; what is stopped is not stopped again."""
+
+    async def stop(controller: Controller) -> Any:
+        await controller.rollouts.stop("", by=Principal("ann", ("author",), parse_selector("app=shop")))
+
+    async def by_root(controller: Controller) -> Any:
+        first = {one.name for one in (await controller.rollouts.progress()).first}
+        await controller.rollouts.stop("too early", by=Principal("root", ("administrator",)))
+        found = await controller.rollouts.progress()
+        entries = await controller.state.read(lambda view: view.find(AuditEntry, Where("action", "rollout.step")))
+        return found.stage, found.problem, first, await told(controller), [one.actor for one in entries]
+
+    async def again(controller: Controller) -> Any:
+        await controller.rollouts.stop("", by=Principal("root", ("administrator",)))
+
+    refused, stopped, twice = with_controller(tmp_path, estate(BY_APP, "", "canary", (WEB,)), stop, by_root, again)
+
+    assert refused.code == "outside-scope"
+    stage, problem, first, versions, actors = stopped
+    assert (stage, problem, len(first)) == ("stopped", "stopped by root: too early", 1)
+    assert {version for version, _ in versions.values()} == {1}
+    assert actors == ["root"]
+    assert twice.code == "no-rollout"
 
 
 def test_a_rollout_that_others_had_begun_to_get_stays_their_ground(tmp_path: Path) -> None:

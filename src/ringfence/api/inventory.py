@@ -24,10 +24,11 @@ async def inventory(desk: Desk, who: Who, data: JSONBody[ImportInventory]) -> In
 
 @post(
     "/flows/import", opt=needs("enrol"), status_code=HTTP_202_ACCEPTED, request_max_body_size=MOST_BYTES,
-    summary="Flow logs as the body: VPC flow logs, Zeek; compressed or not.",
+    summary="Flow logs as the body: VPC flow logs, Zeek; compressed or not, one, or several as a tar archive.",
 )  # fmt: skip
 async def import_flows(desk: Desk, who: Who, request: Request[Any, Any, Any], name: _Name = "upload.log") -> Job:
-    """The format is detected. How far it is: `GET /v1/jobs/{id}`."""
+    """The format is detected. How far it is: `GET /v1/jobs/{id}`. A `name` that ends with `.tar` is an archive: its
+    files are imported together, so that two reports of one connection count once."""
     return await desk.studies.jobs.import_flows(name, request.stream(), by=who)
 
 

@@ -72,6 +72,12 @@ async def go_on(desk: Desk, who: Who) -> RolloutView:
     return await desk.applying.progress()
 
 
+@post("/rollout/stop", opt=needs("rollout"), status_code=HTTP_200_OK, summary="Every host back to the version before.")
+async def stop(desk: Desk, who: Who, data: JSONBody[Reason]) -> RolloutView:
+    await desk.rollouts.stop(data.why, by=who)
+    return await desk.applying.progress()
+
+
 @get("/proposals", opt=needs("read"), summary="Policies that wait for a second person.")
 async def proposals(desk: Desk, request: Asked, after: After = "", limit: Limit = 1000) -> Response[list[ProposalView]]:
     found = map(proposal_view, await desk.versions.proposals())
@@ -104,7 +110,7 @@ async def reject(desk: Desk, who: Who, id: FromPath[str], data: JSONBody[Reason]
 ROUTES = Router(
     "/",
     route_handlers=[
-        versions, version, diff, plan, apply, rollback, rollout, go_on, proposals, proposal, propose,
+        versions, version, diff, plan, apply, rollback, rollout, go_on, stop, proposals, proposal, propose,
         approve, reject,
     ],
     tags=["policies"],

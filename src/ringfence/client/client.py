@@ -220,6 +220,9 @@ class Client:
     def go_on(self) -> api.RolloutView:
         return self.post("/rollout/go-on", None, api.RolloutView)
 
+    def stop_rollout(self, why: str = "") -> api.RolloutView:
+        return self.post("/rollout/stop", api.Reason(why), api.RolloutView)
+
     def proposals(self) -> list[api.ProposalView]:
         return self.every("/proposals", api.ProposalView)
 

@@ -586,6 +586,12 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class ProposalView(msgspec.Struct, frozen=True):
+    first: tuple[StandingView, ...] = ()
+    """The canary as it stands: at most a thousand, and 20 in a status or posture."""
+    well_since: datetime | None = None
+    """While the canary goes first: since when all of it is well; none: it is not yet."""
+    soak_s: int = 0
+    """How long it must be, in seconds, before the rest follow."""
     """Policies that wait for a second person."""
 
     id: str

@@ -53,6 +53,15 @@ class InventoryPlanned(msgspec.Struct, frozen=True):
     is_applied: bool
 
 
+class JobFile(msgspec.Struct, frozen=True):
+    """One file of an upload."""
+
+    name: str
+    state: Literal["running", "imported", "already-imported", "refused"]
+    records: int = 0
+    malformed: int = 0
+
+
 class Job(msgspec.Struct, frozen=True):
     """Work that takes a while."""
 
@@ -68,6 +77,8 @@ class Job(msgspec.Struct, frozen=True):
     connections: int = 0
     malformed: int = 0
     findings: tuple[Finding, ...] = ()
+    files: tuple[JobFile, ...] = ()
+    """Read together: two reports of one connection count once."""
 
 
 class LoadDemo(Asked, frozen=True):

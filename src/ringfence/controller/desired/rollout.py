@@ -50,6 +50,10 @@ class Progress(msgspec.Struct, frozen=True):
 
     @property
     def confirmed(self) -> int:
+    first: tuple[Standing, ...] = ()
+    """Those hosts, as they stand."""
+    well_since: datetime | None = None
+    """When all of them were well, while they are at it; none: they are not yet."""
         return sum(one.state == "confirmed" for one in self.hosts)
 
     @property

@@ -1,5 +1,8 @@
 """Flow logs that somebody uploads, read beside everything else; how far each is can be asked.
 
+An upload is one file, or several in one tar archive (`name.tar`): those are one import, in which two reports of one
+connection count once.
+
 INVARIANT: one upload is read at a time, and a few are on the disk, those included that are still on their way; what a
 crash left there goes with the next start. What is known of jobs is kept in memory: a restart ends them, and the file
 can be sent again, because one that was imported is not imported twice.
@@ -10,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+import tarfile
 import tempfile
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
@@ -22,14 +26,17 @@ from ringfence.catalog import flow_sources
 from ringfence.controller import audit
 from ringfence.controller.access.access import Principal
 from ringfence.core.errors import Finding, InputError, RingfenceError
-from ringfence.core.flow.tally import ImportReport
+from ringfence.core.flow.tally import FileReport, ImportReport
 from ringfence.core.identity.inventory import Inventory
 from ringfence.flows.ingest import Progress, ingest
 from ringfence.ports.flow_store import FlowStore
 from ringfence.ports.state import State
-from ringfence.wire.intake import Job
+from ringfence.wire.intake import Job, JobFile
 
 MOST_BYTES = 2 << 30
+MOST_FILES = 1000
+"""In one archive."""
+ARCHIVE = ".tar"
 MOST_JOBS = 100
 MOST_WAITING = 4
 
@@ -70,16 +77,15 @@ class Jobs:
 
     async def import_flows(self, name: str, content: AsyncIterator[bytes], *, by: Principal) -> Job:
         """Take an upload, and begin to read it. Raises AccessError, InputError `upload-too-large`, `too-many-jobs`,
-        `bad-file-name`."""
+        `bad-file-name`, `bad-archive`."""
         by.demand("enrol")
         if self._arriving + sum(job.state == "running" for job in self._jobs.values()) >= MOST_WAITING:
             raise InputError("too-many-jobs", "uploads are still being read", help="wait until one is done")
-        plain = PurePosixPath(name).name
-        if not plain or plain != name or plain.startswith("."):
-            raise InputError("bad-file-name", f"`{name}` is no name of a file", help="name it like `flows.log.gz`")
+        if len(_parts(name)) != 1:
+            raise _no_name(name)
         self._arriving += 1
         try:
-            return await self._take(plain, content, by)
+            return await self._take(name, content, by)
         finally:
             self._arriving -= 1
 
@@ -87,16 +93,18 @@ class Jobs:
         scratch = await asyncio.to_thread(self._scratch)
         try:
             size = await _receive(scratch / name, content)
-            now, details = self._clock(), {"bytes": size}
+            names = await asyncio.to_thread(_unpacked, scratch, name) if name.endswith(ARCHIVE) else (name,)
+            now, details = self._clock(), {"bytes": size, **({"files": names} if name.endswith(ARCHIVE) else {})}
             await self._state.write(
                 lambda tx: audit.record(tx, at=now, actor=by.name, action="flows.import", subject=name, details=details)
             )
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
             raise
-        job = Job(secrets.token_hex(8), "flows-import", "running", by.name, now, total_bytes=size)
+        files = tuple(JobFile(one, "running") for one in names)
+        job = Job(secrets.token_hex(8), "flows-import", "running", by.name, now, total_bytes=size, files=files)
         self._put(job)
-        task = asyncio.create_task(self._read(job.id, scratch, name))
+        task = asyncio.create_task(self._read(job.id, scratch, names))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return job
@@ -114,16 +122,16 @@ class Jobs:
     def _note(self, id_: str, **values: object) -> None:
         self._jobs[id_] = msgspec.structs.replace(self._jobs[id_], **values)
 
-    async def _read(self, id_: str, scratch: Path, name: str) -> None:
+    async def _read(self, id_: str, scratch: Path, names: Sequence[str]) -> None:
         try:
             async with self._turn:
-                report = await asyncio.to_thread(self._ingest, id_, scratch / name)
+                report = await asyncio.to_thread(self._ingest, id_, [str(scratch / name) for name in names])
             findings = (_plain(finding, scratch) for finding in report.all_findings)
             is_done = any(file.state != "refused" for file in report.files)
             self._note(
                 id_, state="done" if is_done else "failed", finished=self._clock(), findings=tuple(findings),
                 records=report.total("records"), malformed=report.total("malformed"), connections=report.connections,
-                done_bytes=self._jobs[id_].total_bytes,
+                done_bytes=self._jobs[id_].total_bytes, files=tuple(_file(one, scratch) for one in report.files),
             )  # fmt: skip
         except RingfenceError as error:
             self._note(id_, state="failed", finished=self._clock(), findings=(_plain(error.as_finding(), scratch),))
@@ -134,11 +142,11 @@ class Jobs:
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
-    def _ingest(self, id_: str, path: Path) -> ImportReport:
+    def _ingest(self, id_: str, paths: list[str]) -> ImportReport:
         def progress(now: Progress) -> None:
             self._note(id_, done_bytes=now.bytes_done, records=now.records)
 
-        return ingest([str(path)], self._inventory(), self._flows, progress, among=flow_sources(), workers=1)
+        return ingest(paths, self._inventory(), self._flows, progress, among=flow_sources(), workers=1)
 
     async def close(self) -> None:
         """Wait for what is being read."""
@@ -150,6 +158,69 @@ def _plain(found: Finding, scratch: Path) -> Finding:
     where = msgspec.structs.replace(found.where, file=found.where.file.replace(f"{scratch}/", ""))
     message, subject = (text.replace(f"{scratch}/", "") for text in (found.message, found.subject))
     return msgspec.structs.replace(found, where=where, message=message, subject=subject)
+
+
+def _file(report: FileReport, scratch: Path) -> JobFile:
+    return JobFile(report.file.removeprefix(f"{scratch}/"), report.state, report.records, report.malformed)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Of a name that stays below a folder. Raises InputError `bad-file-name`."""
+    parts = PurePosixPath(name).parts
+    is_whole = bool(parts) and "/".join(parts) == name and name.isprintable()
+    if not is_whole or any(part.startswith((".", "/")) for part in parts):
+        raise _no_name(name)
+    return parts
+
+
+def _no_name(name: str) -> InputError:
+    return InputError("bad-file-name", f"`{name}` is no name of a file", help="name it like `flows.log.gz`")
+
+
+def _unpacked(scratch: Path, archive: str) -> tuple[str, ...]:
+    """The files of an archive beside it, by name; the archive is gone then. They take no more room than it took.
+
+    Raises InputError `bad-archive`, `bad-file-name`.
+    """
+    names: list[str] = []
+    path = scratch / archive
+    packed = path.rename(scratch / ".packed")
+    try:
+        with tarfile.open(packed, "r:") as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                names.append(_unpack(tar, member, scratch, len(names)))
+    except OSError as error:
+        raise _bad_archive(f"cannot be unpacked: {error.strerror}") from error
+    except (tarfile.TarError, EOFError) as error:
+        raise _bad_archive(f"cannot be read: {error}") from error
+    packed.unlink()
+    if not names:
+        raise _bad_archive("holds no file")
+    return tuple(names)
+
+
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, scratch: Path, count: int) -> str:
+    parts = _parts(member.name.removeprefix("./"))
+    if not member.isreg() or member.issparse():
+        raise _bad_archive(f"holds `{member.name}`, which is no plain file")
+    if count >= MOST_FILES:
+        raise _bad_archive(f"holds more than {MOST_FILES:,} files")
+    target = scratch.joinpath(*parts)
+    if target.exists():
+        raise _bad_archive(f"holds `{member.name}` twice")
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    content = tar.extractfile(member)
+    assert content is not None  # a plain file has a content
+    with content, target.open("xb") as file:
+        shutil.copyfileobj(content, file)
+    return "/".join(parts)
+
+
+def _bad_archive(what: str) -> InputError:
+    help_ = "send flow logs as a plain tar archive: `tar -cf flows.tar LOGS`; the files in it may be compressed"
+    return InputError("bad-archive", f"the archive {what}", help=help_)
 
 
 async def _receive(path: Path, content: AsyncIterator[bytes]) -> int:

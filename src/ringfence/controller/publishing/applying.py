@@ -17,7 +17,7 @@ from ringfence.controller.access.access import Principal
 from ringfence.controller.desired.estate import settings_in
 from ringfence.controller.desired.inputs import Manner
 from ringfence.controller.desired.reconcile import Reconciler
-from ringfence.controller.desired.rollout import Progress, choose
+from ringfence.controller.desired.rollout import SOAK, Progress, choose
 from ringfence.controller.publishing.foreseeing import ENFORCED, Foreseen, digest_of, failsafe_views, foresee, same_plan
 from ringfence.controller.publishing.rollouts import Canary, Rollouts
 from ringfence.controller.publishing.versions import Draft, Published, Versions
@@ -211,4 +211,7 @@ def rollout_view(progress: Progress, *, most: int = FEW_LAGGARDS) -> api.Rollout
         progress.canary,
         max(0, len(late) - most),
         dict(Counter(one.state for one in late)),
+        first=tuple(api.StandingView(h.uuid, h.name, h.state, h.why) for h in progress.first[:most]),
+        well_since=progress.well_since,
+        soak_s=int(SOAK.total_seconds()),
     )

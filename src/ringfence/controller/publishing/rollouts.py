@@ -105,18 +105,18 @@ class Rollouts:
         self._well_since = (self._well_since or now) if is_well else None
         stage, problem = next_stage(rollout.state, standings, rollout.canary, self._well_since, now)  # type: ignore[arg-type]
         if stage != rollout.state:
-            await self._enter(rollout, stage, problem)
+            await self._enter(rollout, stage, problem, by="controller")
         elif stage == "spreading" and self._ahead(rollout) != self._reconciler.inputs.ahead:
             await self.load()  # hosts that joined meanwhile
 
-    async def _enter(self, rollout: Rollout, stage: str, problem: str) -> None:
+    async def _enter(self, rollout: Rollout, stage: str, problem: str, *, by: str) -> None:
         now = self._clock()
         finished = now if stage in ("done", "stopped") else None
 
         def work(tx: Change) -> None:
             tx.update(Rollout, Where("id", rollout.id), state=stage, problem=problem, finished=finished)
             details = {"version": rollout.version, "from": rollout.state, "to": stage, "problem": problem}
-            audit.record(tx, at=now, actor="controller", action="rollout.step", subject=rollout.id, details=details)
+            audit.record(tx, at=now, actor=by, action="rollout.step", subject=rollout.id, details=details)
 
         await self._state.write(work)
         _log.info("rollout of version %d is %s%s", rollout.version, stage, f": {problem}" if problem else "")
@@ -129,7 +129,15 @@ class Rollouts:
         if self.current is None:
             raise InputError("no-rollout", "no rollout is under way", help="apply a version first")
         self._demand_scope(by)
-        await self._enter(self.current, "spreading", "")
+        await self._enter(self.current, "spreading", "", by=by.name)
+
+    async def stop(self, why: str, *, by: Principal) -> None:
+        """Every host back to the version before, now. Raises InputError `no-rollout`, AccessError `outside-scope`."""
+        by.demand("rollout")
+        if self.current is None or self.current.state == "stopped":
+            raise InputError("no-rollout", "no rollout is under way", help="roll back to a version that was good")
+        self._demand_scope(by)
+        await self._enter(self.current, "stopped", f"stopped by {by.name}" + (f": {why}" if why else ""), by=by.name)
 
     def _demand_scope(self, by: Principal) -> None:
         """The right over all that the version under way changes. Raises AccessError."""
@@ -192,8 +200,11 @@ class Rollouts:
         rollout = self.current or await self._state.read(_last)
         version = rollout.version if rollout is not None else 0
         stage = rollout.state if rollout is not None else "done"
-        problem, canary = (rollout.problem, len(rollout.canary)) if rollout is not None else ("", 0)
-        return Progress(version, stage, self.standings(), problem, canary)  # type: ignore[arg-type]
+        problem, canary = (rollout.problem, rollout.canary) if rollout is not None else ("", ())
+        standings, chosen = self.standings(), frozenset(canary)
+        first = tuple(one for one in standings if one.uuid in chosen)
+        well_since = self._well_since if stage == "canary" else None
+        return Progress(version, stage, standings, problem, len(canary), first, well_since)  # type: ignore[arg-type]
 
 
 def _last(view: View) -> Rollout | None:
