@@ -45,6 +45,8 @@ def test_only_a_good_token_gets_in(browser: Browser, estate: Shop) -> None:
 
 def test_home_counts_what_the_controller_knows(browser: Browser, estate: Shop) -> None:
     """Workloads by mode, hosts as told, crown jewels; each number leads to what it counts."""
+    for host in estate.hosts:
+        host.run(host.beat())
     with tab(browser, url_of(estate)) as page:
         log_in(page, estate.served.token)
         expect(page.get_by_role("link", name=re.compile("Enforcing"))).to_contain_text("2 of 7 workloads")
