@@ -9,7 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from ringfence.controller.publishing.foreseeing import IN_USE_S, Foreseen, digest_of, failsafe_views, foresee, same_plan
+from ringfence.controller.publishing.foreseeing import (
+    ENFORCED,
+    IN_USE_S,
+    Foreseen,
+    digest_of,
+    failsafe_views,
+    foresee,
+    same_plan,
+)
 from ringfence.controller.publishing.relabelling import relabelled, world_after, world_in_modes
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import REPORTED, Conversations
@@ -143,11 +151,76 @@ def test_what_a_change_is_about_comes_first_and_the_rest_is_counted(tmp_path: Pa
     assert seen("scoped", before, world(QUERIES, *everybody)) == ([("ssh", True), ("https", False)], 1)
     assert seen("same", world(QUERIES, *everybody), world(QUERIES, *everybody))[1] == 2
     wide = world(QUERIES.replace("scope: app=shop\n", "").replace("policy: shop", "policy: wide"), *everybody)
-    assert seen("wide", before, wide) == ([("https", True), ("ssh", True)], 0)
+    assert seen("wide", before, wide) == ([("ssh", True), ("https", True)], 0)
     moved = world_after(before, {other.uuid: {"app": "till"}})
     assert seen("moved", before, moved) == ([("https", True)], 0)
     settings = msgspec.structs.replace(world(QUERIES, *everybody), names={"a.example": ()})
     assert seen("settings", before, settings)[1] == 0
+
+
+def news(store: DuckFlowStore, before: World, after: World, as_mode: Mode | None = ENFORCED) -> list[tuple[str, bool]]:
+    """The services that break, and whether by the change; what it counts apart agrees."""
+    with store:
+        found = foresee(store, before, after, days=7, now=NOW, as_mode=as_mode).impact
+    assert found is not None
+    assert found.breaks == sum(b.is_new for b in found.broken) == len(found.broken) - found.anyway
+    return [(b.service, b.is_new) for b in found.broken]
+
+
+WIDE = "policy: wide\nrules:\n  - allow: {from: role=web, to: role=db, service: [tcp/5432, tcp/22]}\n"
+NARROW = WIDE.replace("[tcp/5432, tcp/22]", "tcp/5432")
+
+
+def test_what_breaks_by_a_change_is_told_apart_from_what_would_break_anyway(tmp_path: Path) -> None:
+    """The one new break of a policy without a scope comes before all that the policy in force would break as well,
+    however much more that carries; what another change mends is not named, and nothing new is nothing."""
+    pair = [msgspec.structs.replace(w, mode=Mode()) for w in (WEB, DB)]
+    others = [host(f"other-{n}", f"10.0.1.{n}", "observe", app=f"a{n}") for n in range(1, 6)]
+    rows: list[Row] = [(pair[0], pair[1], "tcp/22", 1, 9000)]
+    rows += [(other, pair[1], "tcp/443", 900, 9000) for other in others]
+    everybody = (*pair, *others)
+
+    def found(folder: str, before: str, after: str) -> list[tuple[str, bool]]:
+        return news(traffic(tmp_path / folder, *rows), world(before, *everybody), world(after, *everybody))
+
+    assert found("narrower", WIDE, NARROW) == [("ssh", True), *[("https", False)] * 5]
+    assert found("wider", NARROW, WIDE) == [("https", False)] * 5
+
+
+def test_where_nothing_was_in_force_all_that_a_first_version_is_about_breaks_by_it(tmp_path: Path) -> None:
+    """So it is where a workload comes into a scope and was in none: its traffic is judged for the first time."""
+    pair = [msgspec.structs.replace(w, mode=Mode()) for w in (WEB, DB)]
+    other = host("other", "10.0.0.4", "observe", app="pay")
+    far = host("far", "10.0.0.5", "observe", app="far")
+    rows: tuple[Row, ...] = ((pair[0], pair[1], "tcp/22", 7, 9000), (far, other, "tcp/443", 90, 9000))
+    everybody = (*pair, other)
+
+    def found(folder: str, before: World, after: str) -> list[tuple[str, bool]]:
+        return news(traffic(tmp_path / folder, *rows), before, world(after, *everybody))
+
+    nothing = msgspec.structs.replace(world(QUERIES, *everybody), policies=())
+    assert found("first", nothing, NARROW) == [("https", True), ("ssh", True)]
+    assert found("first-scoped", nothing, QUERIES) == [("ssh", True), ("https", False)]
+    assert found("taken in", world(NARROW, *everybody), QUERIES) == [("ssh", True), ("https", False)]
+    assert found("was in", world(NOTHING, *everybody), QUERIES) == [("ssh", False), ("https", False)]
+
+
+def test_what_a_host_stops_by_a_change_is_new_whatever_its_default_would_have_stopped(tmp_path: Path) -> None:
+    """A deny bites where a host is selective: enforcing it would have blocked as much, and does not yet."""
+    pair = [msgspec.structs.replace(w, mode=Mode.both("selective")) for w in (WEB, DB)]
+    deny = QUERIES + "  - deny: {from: role=web, to: role=db, service: tcp/22}\n"
+    for folder, text, is_new in (("deny", deny, True), ("same", QUERIES + "\n", False)):
+        store = traffic(tmp_path / folder, (pair[0], pair[1], "tcp/22", 7, 9000))
+        assert news(store, world(QUERIES, *pair), world(text, *pair)) == [("ssh", is_new)]
+
+
+def test_all_that_other_modes_stop_is_new(tmp_path: Path) -> None:
+    """It passes now, in the modes there are, and would not."""
+    watched = [msgspec.structs.replace(w, mode=Mode()) for w in (WEB, DB)]
+    before = world(QUERIES, *watched)
+    after = world_in_modes(before, {DB.uuid: Mode("enforce", "observe")})
+    store = traffic(tmp_path, (watched[0], watched[1], "tcp/22", 7, 60))
+    assert news(store, before, after, None) == [("ssh", True)]
 
 
 def test_what_is_blocked_already_is_broken_by_no_change(tmp_path: Path) -> None:

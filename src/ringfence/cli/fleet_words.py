@@ -89,19 +89,24 @@ def diff_words(diff: api.DiffView) -> tuple[RenderableType, str]:
     return table, said if diff.boxes else "no difference in what passes"
 
 
-def plan_words(planned: api.Planned) -> list[RenderableType]:
-    """What opens and closes, what would break, what is proven."""
+def plan_words(planned: api.Planned, *, is_all: bool = False, with_tests: bool = True) -> list[RenderableType]:
+    """What opens and closes, what would break, what is proven. `is_all`: each kind of traffic that would break with it
+    and without it, too; `with_tests`: each test that fails, besides how many do."""
     out: list[RenderableType] = [*diff_words(planned.diff)]
-    failing = [p for p in planned.proofs if p.outcome in ("failed", "unmatched")]
-    for proof in failing:
-        out.append(Text(f"{proof.outcome}: {proof.policy}: {proof.name}: {proof.message}", "bold red"))
+    if with_tests:
+        out += [Text(f"{p.outcome}: {p.policy}: {p.name}: {p.message}", "bold red") for p in failing_tests(planned)]
     proven = sum(p.outcome in ("proven", "warning") for p in planned.proofs)
     out.append(
         f"{count(proven, 'test')} of {len(planned.proofs)} proven" if planned.proofs else "no test says what must hold"
     )
-    out += _traffic_words(planned)
+    out += _traffic_words(planned, is_all=is_all, listing=" (`ringfence plan --all` lists them)")
     told = f"from version {planned.against}, which hosts have, to {count(planned.hosts, 'host')}"
     return [*out, f"{told}; plan {planned.digest}"]
+
+
+def failing_tests(planned: api.Planned) -> list[api.ProofView]:
+    """Those that refuse it."""
+    return [p for p in planned.proofs if p.outcome in ("failed", "unmatched")]
 
 
 def labels_words(planned: api.LabelsPlanned) -> list[RenderableType]:
@@ -127,9 +132,12 @@ def _turn(turn: api.Turn, side: Literal["inbound", "outbound"]) -> Text:
     return Text(f"{before} -> {after}", "bold") if before != after else Text(before, "dim")
 
 
-def _traffic_words(planned: api.Planned | api.LabelsPlanned | api.ModesPlanned) -> list[RenderableType]:
-    """What would break, what would be cut, what passes whatever is planned."""
-    return [*_impact_words(planned.impact), *_session_words(planned.sessions), *_failsafe_words(planned.failsafe)]
+def _traffic_words(
+    planned: api.Planned | api.LabelsPlanned | api.ModesPlanned, *, is_all: bool = False, listing: str = ""
+) -> list[RenderableType]:
+    """What would break, what would be cut, what passes whatever is planned. `listing`: how to have all of it."""
+    impact = _impact_words(planned.impact, is_all=is_all, listing=listing)
+    return [*impact, *_session_words(planned.sessions), *_failsafe_words(planned.failsafe)]
 
 
 def _session_words(sessions: api.LiveSessions | None) -> list[RenderableType]:
@@ -156,32 +164,47 @@ def _failsafe_words(failsafe: Iterable[api.FailsafeView]) -> list[RenderableType
     return [f"always passes (failsafe): {'; '.join(said) or 'nothing'}"]
 
 
-def _impact_words(impact: api.Impact | None) -> list[RenderableType]:
+def _impact_words(impact: api.Impact | None, *, is_all: bool, listing: str) -> list[RenderableType]:
     if impact is None:
         return [Text("what breaks of the traffic seen is not known: there is too much of it to look at", "yellow")]
     if not impact.connections:
-        return [Text(f"no traffic of the last {impact.days} days is stored, so what breaks is not known", "yellow")]
-    seen = f"{impact.connections:,} connections of the last {impact.days} days"
+        return [Text(f"no traffic of the last {_days(impact)} is stored, so what breaks is not known", "yellow")]
+    seen = f"{count(impact.connections, 'connection')} of the last {_days(impact)}"
     if impact.blocked:
         seen += f" ({impact.blocked:,} of them are blocked today already)"
     if not impact.broken:
         return [Text(f"{seen}: nothing breaks", "green")]
-    ours = [row for row in impact.broken if row.about]
-    table = Rows(("would break", "", "", "", "connections>", "last seen", "nearest fix"), heads=4)
-    for row in ours[:_SHOWN]:
+    most = len(impact.broken) if is_all else _SHOWN
+    out: list[RenderableType] = [seen]
+    if impact.breaks:
+        out += _broken_words("would break", [row for row in impact.broken if row.is_new][:most], impact.breaks)
+    else:
+        out.append(Text("nothing breaks by this", "green"))
+    if impact.anyway:
+        out.append(Text(_anyway(impact) + ("" if is_all else listing), "dim"))
+    if impact.anyway and is_all:
+        out += _broken_words("breaks anyway", [row for row in impact.broken if not row.is_new], impact.anyway)
+    return out
+
+
+def _days(impact: api.Impact) -> str:
+    return "day" if impact.days == 1 else f"{impact.days} days"
+
+
+def _broken_words(head: str, rows: list[api.Broken], total: int) -> list[RenderableType]:
+    """So many of all that are counted."""
+    table = Rows((head, "", "", "", "connections>", "last seen", "nearest fix"), heads=4)
+    for row in rows:
         last = f"{row.last:%Y-%m-%d %H:%M}"
         table.add(row.source, "->", row.destination, row.service, f"{row.connections:,}", last, row.hint)
-    total = len(impact.broken) + impact.more - impact.elsewhere
-    out: list[RenderableType] = [seen]
-    if total:
-        out += [table, *([f"and {more:,} kinds more"] if (more := total - min(len(ours), _SHOWN)) else [])]
-    else:
-        out.append(Text("nothing of what this is about breaks", "green"))
-    if impact.elsewhere:
-        kinds = count(impact.elsewhere, "other kind", "other kinds")
-        said = f"{kinds} of traffic elsewhere would break once their hosts enforce, with this and without it"
-        out.append(Text(said, "dim"))
-    return out
+    return [table, *([f"and {count(more, 'kind')} more"] if (more := total - len(rows)) else [])]
+
+
+def _anyway(impact: api.Impact) -> str:
+    kinds = count(impact.anyway, "kind")
+    ours = impact.anyway - impact.elsewhere
+    of_ours = f", {ours:,} of them of what this is about" if ours and impact.elsewhere else ""
+    return f"{kinds} of traffic would break once their hosts enforce, with this and without it{of_ours}"
 
 
 def rollout_words(rollout: api.RolloutView) -> list[RenderableType]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal, cast, get_args
 
 import msgspec
@@ -11,12 +12,12 @@ import typer
 from ringfence.cli.as_draft import draft_of
 from ringfence.cli.consent import NoteOption, PlannedOption, WhyOption, YesOption, confirm, reason
 from ringfence.cli.fleet import NOTHING
-from ringfence.cli.fleet_words import diff_words, plan_words, rollout_words
-from ringfence.cli.remote import fleet, parse_duration, say_time
+from ringfence.cli.fleet_words import diff_words, failing_tests, plan_words, rollout_words
+from ringfence.cli.remote import FAILING, fleet, parse_duration, say_time
 from ringfence.cli.session import CLEAN, FINDINGS, Session
 from ringfence.cli.tables import Rows, count
 from ringfence.client.client import Client
-from ringfence.core.errors import InputError, TargetError
+from ringfence.core.errors import Finding, FindingsError, InputError, TargetError
 from ringfence.wire import api
 from ringfence.wire.messages import Live, Probe
 
@@ -60,16 +61,25 @@ def plan(
     session: Session,
     client: Client,
     days: Annotated[int, typer.Option(min=0, max=365, help="Of stored traffic to judge; 0: none.")] = 7,
+    all_: Annotated[
+        bool, typer.Option("--all", help="List what would break with it and without it, too, and not only the first.")
+    ] = False,
 ) -> int:
     """What the estate's policies would open, close and break on the fleet. Nothing is changed.
 
-    Exit 1 when a test fails, or seen traffic would break.
+    Exit 1 when a test fails, or seen traffic would break by it. What would break without it as well, once its hosts
+    enforce, is counted. Where nothing is in force, and in a scope that is new, all that breaks does so by it.
     """
     planned = client.plan(api.Plan(draft_of(session.estate, current(client)), days))
-    session.emit(planned, *plan_words(planned))
-    session.show_findings((*planned.findings, *planned.refusals))
-    is_broken = planned.impact is not None and bool(planned.impact.broken)
-    return FINDINGS if is_broken or any(p.outcome in ("failed", "unmatched") for p in planned.proofs) else CLEAN
+    session.emit(planned, *plan_words(planned, is_all=all_))
+    session.show_findings((*_besides_tests(planned.findings), *planned.refusals))
+    is_broken = planned.impact is not None and planned.impact.breaks > 0
+    return FINDINGS if is_broken or failing_tests(planned) else CLEAN
+
+
+def _besides_tests(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """What a plan does not say itself: it names each test that fails."""
+    return (finding for finding in findings if finding.code not in FAILING)
 
 
 def apply(
@@ -98,9 +108,10 @@ def apply(
     wait_s = _wait_s(within, is_asked=wait)
     _demand_canary(client, how)
     draft = draft_of(session.estate, current(client) if base is None else base, note)
-    shown = _shown(session, client, draft)
+    shown = _shown(session, client, draft, with_tests=False)
     if shown is None:
         return _nothing(session, client)
+    _refuse_failing(shown)
     draft = msgspec.structs.replace(draft, note=reason(session, note, "a new version of the policies"))
     confirm(session, f"apply this to {count(shown.hosts, 'host')}?", yes=yes)
     applied = client.apply(api.Apply(draft, how, planned or shown.digest))
@@ -138,18 +149,25 @@ def rollback(
     confirm(session, f"go back to version {version} on {count(shown.hosts, 'host')}?", yes=yes)
     looked_at = planned or ("" if yes else shown.digest)
     applied = client.rollback(api.Rollback(version, base, note, how, looked_at))
-    session.show_findings(applied.findings)
+    session.show_findings(_besides_tests(applied.findings))
     return _end(session, client, applied, wait_s=wait_s)
 
 
-def _shown(session: Session, client: Client, draft: api.Draft) -> api.Planned | None:
+def _refuse_failing(shown: api.Planned) -> None:
+    """Before anybody is asked about what would be refused. Raises FindingsError `test-failed`, `test-unmatched`."""
+    failing = [msgspec.structs.replace(one, severity="error") for one in shown.findings if one.code in FAILING]
+    if failing:
+        raise FindingsError(failing)
+
+
+def _shown(session: Session, client: Client, draft: api.Draft, *, with_tests: bool = True) -> api.Planned | None:
     """What a draft would do, said to people; None: word for word it is what is in force."""
     if draft.base and draft.base == current(client):
         newest = client.version(draft.base)
         if (newest.files, newest.settings) == (draft.files, draft.settings):
             return None
     shown = client.plan(api.Plan(draft))
-    for line in plan_words(shown):
+    for line in plan_words(shown, with_tests=with_tests):
         session.say(line)
     return shown
 

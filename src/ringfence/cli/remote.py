@@ -35,7 +35,7 @@ _NOTICES = {
     RESTORE_UNCONFIRMED: "this controller was restored from a backup, and nobody confirmed that yet: hosts keep what"
     " they have, and no change but a quarantine reaches them; `ringfence confirm-restore --help` says what to do"
 }
-_FAILING = frozenset({"test-failed", "test-unmatched"})
+FAILING = frozenset({"test-failed", "test-unmatched"})
 
 
 def fleet(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[..., int]], Callable[..., None]]:
@@ -69,7 +69,7 @@ def at_controller(session: Session, server: str | None, work: Callable[[Client],
     except Unreachable as error:
         return refuse(session, error, UNREACHABLE)
     except FindingsError as error:
-        is_failing = all(f.code in _FAILING for f in error.findings if f.severity == "error")
+        is_failing = all(f.code in FAILING for f in error.findings if f.severity == "error")
         return refuse(session, error, FINDINGS if is_failing else None)
 
 

@@ -227,7 +227,7 @@ class InvitationView(msgspec.Struct, frozen=True):
 # ---- workloads -----------------------------------------------------------------------------------------------------
 
 
-HostState = Literal["realised", "pending", "drifted", "refused", "unreachable", "unmanaged"]
+HostState = Literal["realised", "pending", "drifted", "refused", "reverted", "unreachable", "unmanaged"]
 
 
 class RefusedClaim(msgspec.Struct, frozen=True):
@@ -380,6 +380,8 @@ class Broken(msgspec.Struct, frozen=True):
     hint: str = ""
     about: bool = True
     """An end is what the change is about: in the scope of a policy that changes, or another by now itself."""
+    is_new: bool = True
+    """It breaks by this change; else it would break with it and without it, once its hosts enforce."""
 
 
 class Impact(msgspec.Struct, frozen=True):
@@ -389,13 +391,21 @@ class Impact(msgspec.Struct, frozen=True):
     connections: int
     """Seen in those days."""
     broken: tuple[Broken, ...] = ()
-    """What the change is about comes first."""
+    """What breaks by this change comes first, then what the change is about."""
     more: int = 0
     elsewhere: int = 0
     """Of all kinds, listed or not, those that the change is not about: they stop once their hosts enforce, with it
     and without it."""
     blocked: int = 0
     """Of the connections seen, those that are blocked today already: no change breaks them."""
+    anyway: int = 0
+    """Of all kinds, listed or not, those that would break with this change and without it, once their hosts enforce:
+    `elsewhere`, and what the change is about and does not mend."""
+
+    @property
+    def breaks(self) -> int:
+        """Kinds that break by this change, listed or not."""
+        return len(self.broken) + self.more - self.anyway
 
 
 class LiveSession(msgspec.Struct, frozen=True):
@@ -576,6 +586,12 @@ class RolloutView(msgspec.Struct, frozen=True):
     """Those that are not confirmed, either, and not listed."""
     behind: dict[str, int] = {}
     """All that are not confirmed, by state."""
+    first: tuple[StandingView, ...] = ()
+    """The canary as it stands: at most a thousand, and 20 in a status or posture."""
+    well_since: datetime | None = None
+    """While the canary goes first: since when all of it is well; none: it is not yet."""
+    soak_s: int = 0
+    """How long it must be, in seconds, before the rest follow."""
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -586,12 +602,6 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class ProposalView(msgspec.Struct, frozen=True):
-    first: tuple[StandingView, ...] = ()
-    """The canary as it stands: at most a thousand, and 20 in a status or posture."""
-    well_since: datetime | None = None
-    """While the canary goes first: since when all of it is well; none: it is not yet."""
-    soak_s: int = 0
-    """How long it must be, in seconds, before the rest follow."""
     """Policies that wait for a second person."""
 
     id: str

@@ -1,7 +1,8 @@
 """What a change would do to traffic: to what was seen in some days, and to the connections that are in use now.
 
 INVARIANT: who talked is taken as they are, and as they become, not as they were labelled when it was seen; what is
-blocked already, by the policy and in the modes in force, breaks by no change.
+blocked already, by the policy and in the modes in force, breaks by no change. What the policy in force would block as
+well, in the mode a plan assumes, would break anyway: it is counted apart.
 INVARIANT: no plan is refused for the traffic there is: of what does not fit the latest days that do are judged, and
 which those are is told.
 """
@@ -9,7 +10,7 @@ which those are is told.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -23,7 +24,7 @@ from ringfence.core.flow.conversations import REPORTED, Conversations
 from ringfence.core.identity.workload import Mode, Workload
 from ringfence.core.insight.leftovers import end_text
 from ringfence.core.insight.seating import as_now
-from ringfence.core.insight.simulate import simulate
+from ringfence.core.insight.simulate import Break, simulate
 from ringfence.core.net.address import format_ranges
 from ringfence.core.net.service import format_point, format_services
 from ringfence.core.policy.model import Policy
@@ -37,9 +38,11 @@ MOST_SESSIONS = 100
 IN_USE_S = 300
 """A connection that carried something in this time is in use: hosts tell once a minute, and it takes two to settle."""
 OWNER_LABELS = ("owner", "team")
-_BLOCKED = VERDICTS.index("blocked")
+_ALLOWED, _BLOCKED = VERDICTS.index("allowed"), VERDICTS.index("blocked")
 _WAS_BLOCKED = REPORTED.index("blocked")
 _DAY_S = 86_400
+_NEW, _ABOUT, _ELSEWHERE = range(3)
+"""What matters of what would break: what breaks by the change, what it is about and would break anyway, the rest."""
 
 
 class Foreseen(msgspec.Struct, frozen=True):
@@ -107,25 +110,49 @@ def _impact(
     as_mode: Mode | None,
     is_about: Callable[[Workload], bool],
 ) -> api.Impact:
-    """What passes today and would not, were the change in force in that mode."""
+    """What passes today and would not, were the change in force in that mode; and whether by this change."""
     if not len(seen):
         return api.Impact(days, 0)
     before, after = engines
     passes = _judged(before, seen).verdict != _BLOCKED
     total, blocked = (int(seen.connections[rows].sum()) for rows in (slice(None), ~passes))
-    now = as_now(seen.where(passes), after.world.inventory)
+    was = seen.where(passes)
+    stops = _judged(after, was).verdict == _BLOCKED
     if as_mode is None:  # what is told as would-block passes on
-        now = now.where(after.judge(now).verdict == _BLOCKED)
+        was, stops = was.where(stops), stops[stops]
+    now = as_now(was, after.world.inventory)
     ends = np.array([e.workload is not None and is_about(e.workload) for e in now.endpoints], np.bool_)
-    result = simulate(after, now, as_mode=as_mode, about=ends[now.source] | ends[now.destination])
-    broken = tuple(
-        api.Broken(
-            b.source, b.destination, b.service, b.connections, b.last, b.rule, b.example, b.hint, n < result.about
-        )
-        for n, b in enumerate(result.breaks[:MOST_BROKEN])
-    )
+    about = ends[now.source] | ends[now.destination]
+    is_new = stops | _first(engines, now, about) | (_judged(before, was, as_mode).verdict == _ALLOWED)
+    result = simulate(after, now, as_mode=as_mode, rank=np.select([is_new, about], [_NEW, _ABOUT], _ELSEWHERE))
+    of_rank = (*result.ranked, 0, 0, 0)
+    ranks = np.repeat(np.arange(len(of_rank)), of_rank).tolist()
+    broken = tuple(_broken(one, rank) for one, rank in zip(result.breaks[:MOST_BROKEN], ranks, strict=False))
     kinds = len(result.breaks) + result.more_breaks
-    return api.Impact(days, total, broken, kinds - len(broken), kinds - result.about, blocked)
+    return api.Impact(days, total, broken, kinds - len(broken), of_rank[_ELSEWHERE], blocked, kinds - of_rank[_NEW])
+
+
+def _first(engines: tuple[Engine, Engine], now: Conversations, about: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Rows of which no policy said anything: nothing was in force, or an end comes into a scope and was in none."""
+    before, after = (engine.world for engine in engines)
+    if not before.policies:
+        return about
+
+    def is_held(labels: Mapping[str, str], policies: Iterable[Policy]) -> bool:
+        return any(p.scope is not None and p.scope.matches(labels) for p in policies)
+
+    def comes(w: Workload | None) -> bool:
+        if w is None or not is_held(w.labels, after.policies):
+            return False
+        return not is_held(before.inventory.by_uuid.get(w.uuid, w).labels, before.policies)
+
+    ends = np.array([comes(end.workload) for end in now.endpoints], np.bool_)
+    return ends[now.source] | ends[now.destination]
+
+
+def _broken(one: Break, rank: int) -> api.Broken:
+    told = (one.source, one.destination, one.service, one.connections, one.last, one.rule, one.example, one.hint)
+    return api.Broken(*told, about=rank != _ELSEWHERE, is_new=rank == _NEW)
 
 
 def _sessions(engines: tuple[Engine, Engine], seen: Conversations, now: int) -> api.LiveSessions:
@@ -172,8 +199,8 @@ def _live_sessions(
     )
 
 
-def _judged(engine: Engine, seen: Conversations) -> Judgement:
-    return engine.judge(as_now(seen, engine.world.inventory))
+def _judged(engine: Engine, seen: Conversations, as_mode: Mode | None = None) -> Judgement:
+    return engine.judge(as_now(seen, engine.world.inventory), as_mode=as_mode)
 
 
 def owner_of(workload: Workload | None, policies: Iterable[Policy]) -> str:

@@ -140,8 +140,8 @@ class Simulation:
     """What breaks: blocked, or would be; most connections first, at most MOST_BREAKS."""
     more_breaks: int
     """Kinds left out of `breaks`."""
-    about: int
-    """Kinds that break among the rows asked about, listed or not; they come first in `breaks`."""
+    ranked: tuple[int, ...]
+    """Kinds that break, listed or not, by the rank of their rows; `breaks` has those of rank 0 first, and so on."""
     noise: tuple[Leftover, ...]
     """What would not pass and nobody misses: scanners, what is blocked today, broadcasts. Not among the breaks."""
     opens: tuple[Change, ...]
@@ -163,16 +163,16 @@ def simulate(
     *,
     as_mode: Mode | None = None,
     keys: LabelKeys | None = None,
-    about: NDArray[np.bool_] | None = None,
+    rank: NDArray[np.int64] | None = None,
 ) -> Simulation:
-    """Replay conversations against the engine's policies, in real modes or as if every end were in `as_mode`. `about`:
-    the rows that matter most, one flag each; None: all of them."""
+    """Replay conversations against the engine's policies, in real modes or as if every end were in `as_mode`. `rank`:
+    how much each row matters, 0 the most; None: all alike."""
     judgement = engine.judge(conversations, as_mode=as_mode)
     run = _Run(engine, conversations, judgement, keys or LabelKeys.found_in(engine.world.inventory))
-    breaks, more, first = run.breaks(about if about is not None else np.ones(len(conversations), np.bool_))
+    breaks, more, ranked = run.breaks(rank if rank is not None else np.zeros(len(conversations), np.int64))
     return Simulation(
         totals=run.totals(), rules=run.rules(), unused=run.unused(), series=run.series(), talkers=run.talkers(),
-        breaks=breaks, more_breaks=more, about=first, noise=run.noise(),
+        breaks=breaks, more_breaks=more, ranked=ranked, noise=run.noise(),
         opens=run.changes((run.was == _WAS_BLOCKED) & (run.verdict == _ALLOWED)),
         closes=run.changes((run.was == REPORTED.index("allowed")) & (run.verdict == _BLOCKED)),
         applications=run.applications(), judgement=judgement,
@@ -229,13 +229,14 @@ class _Run:
             Talker(*self._ends(int(row[i])), int(connections[i]), int(volume[i]), VERDICTS[worst[i]]) for i in top
         )
 
-    def breaks(self, about: NDArray[np.bool_]) -> tuple[tuple[Break, ...], int, int]:
-        """(those listed, how many are not, how many are among the rows `about`)."""
+    def breaks(self, rank: Ids) -> tuple[tuple[Break, ...], int, tuple[int, ...]]:
+        """(those listed, how many are not, how many there are of each rank)."""
         rows = np.flatnonzero((self.verdict != _ALLOWED) & (self.aside == 0))
-        kinds = self._kinds(rows, self.verdict, self.reason, self.rule + 1, about)
-        ordered = sorted(kinds, key=lambda k: (not about[k.row], -k.connections, k.key))
+        kinds = self._kinds(rows, self.verdict, self.reason, self.rule + 1, rank)
+        ordered = sorted(kinds, key=lambda k: (rank[k.row], -k.connections, k.key))
         listed = tuple(self._break(kind, with_hint=i < MOST_HINTS) for i, kind in enumerate(ordered[:MOST_BREAKS]))
-        return listed, max(0, len(ordered) - MOST_BREAKS), sum(bool(about[kind.row]) for kind in kinds)
+        ranked = np.bincount(rank[[kind.row for kind in kinds]], minlength=int(rank.max(initial=0)) + 1)
+        return listed, max(0, len(ordered) - MOST_BREAKS), tuple(ranked.tolist())
 
     def noise(self) -> tuple[Leftover, ...]:
         told = {i: (name, WHY[name], HELP[name]) for i, name in enumerate(ASIDE) if name}
