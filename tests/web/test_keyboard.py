@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from pages import tab, violations
+from pages import log_in, tab, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 from populated import Shop, shop
 
@@ -386,3 +386,18 @@ def test_the_focus_is_seen_in_forced_colours(page: Page) -> None:
             break
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         press(page, "Tab")
+
+
+def test_who_is_signed_out_for_being_away_is_told_before(browser: Browser, busy: Shop) -> None:
+    """Long enough to stay by any key (WCAG 2.2.1)."""
+    with tab(browser, busy.served.controller.settings.url) as page:
+        page.clock.install()
+        log_in(page, busy.served.token)
+        idle_s = page.evaluate("fetch('/v1/session').then(answer => answer.json()).then(told => told.idle_s)")
+        page.clock.run_for(1000 * (idle_s - 60))
+        told = page.get_by_role("alert")
+        expect(told).to_contain_text("Press any key to stay")
+        press(page, "Shift")
+        expect(told).to_have_count(0)
+        page.clock.run_for(80_000)
+        expect(page.get_by_role("navigation", name="Screens")).to_be_visible()

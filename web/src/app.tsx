@@ -1,6 +1,6 @@
 // Who is not logged in sees the login, at whatever address; who is sees the screen of the address.
 
-import { lazy, useEffect, useState } from "react";
+import { lazy, useEffect, useRef, useState } from "react";
 import { createBrowserRouter, Link, Navigate, RouterProvider, useRouteError } from "react-router";
 import { asApiError } from "./api/errors";
 import { client } from "./api/queries";
@@ -9,6 +9,7 @@ import { Login } from "./screens/login/Login";
 import { useIdleEnd } from "./session/idle";
 import { begin, current, subscribe, useSession } from "./session/session";
 import { Frame } from "./shell/Frame";
+import css from "./shell/Frame.module.css";
 import { Empty, ErrorBox, Loading } from "./ui/Box";
 
 const Session = lazy(() => import("./screens/session/Session"));
@@ -31,11 +32,18 @@ subscribe(() => void (current().phase === "out" && client.clear()));
 export function App() {
   const { phase } = useSession();
   const [error, setError] = useState<unknown>(null);
-  useIdleEnd();
+  const isNear = useIdleEnd();
   useEffect(() => void begin().catch(setError), []);
   if (phase === "out") return <Login />;
-  if (phase === "in") return <RouterProvider router={router} />;
+  if (phase === "in") return <>{isNear && <Leaving />}<RouterProvider router={router} /></>;
   return error === null ? <Loading /> : <ErrorBox error={error} onRetry={() => location.reload()} />;
+}
+
+/** Over everything, dialogs included: a popover is in the top layer. */
+function Leaving() {
+  const note = useRef<HTMLDivElement>(null);
+  useEffect(() => note.current?.showPopover(), []);
+  return <div ref={note} popover="manual" className={css.leaving} role="alert">Nobody seems to be here: you will be signed out within two minutes. Press any key to stay.</div>;
 }
 
 /** A screen that failed; the others go on. */
