@@ -68,7 +68,7 @@ COMMANDS = {
     ),
     "status": Entry(
         "ringfence.cli.status",
-        "How the controller and its fleet are. Exit 1 when a part fails, or a host has drifted or refuses.",
+        "How the controller and its fleet are. Exit 1 when a part fails, or a host has drifted, refuses or went back.",
     ),
     "plan": Entry(
         "ringfence.cli.publish",
