@@ -14,12 +14,17 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ringfence import __version__
 from ringfence.agent.config import FILE, Config, read_config
 from ringfence.core.errors import FindingsError, InputError, RingfenceError
+
+if TYPE_CHECKING:
+    from ringfence.agent.held.disk import Disk
+    from ringfence.agent.uninstall import Leave
 
 DONE, FINDINGS, USAGE, FAILED = 0, 1, 2, 3
 STOP_S = 20.0
@@ -83,10 +88,11 @@ def parser() -> argparse.ArgumentParser:
     evidence = add("evidence", _evidence, "a bundle of who talks with what program under which rules")
     evidence.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE", help="a .tar.gz to write")
     evidence.add_argument("--with-command-lines", action="store_true", help="they may hold passwords")
-    uninstall = add("uninstall", _uninstall, "end the agent on this host")
+    uninstall = add("uninstall", _uninstall, "end the agent on this host; told to the controller and audited")
     uninstall.add_argument(
         "--leave", required=True, choices=("open", "closed", "enforced"), help="what the host is left as"
     )
+    uninstall.add_argument("--why", default="", help="the reason, for the audit log")
     return top
 
 
@@ -269,10 +275,28 @@ def _uninstall(options: argparse.Namespace, config: Config) -> int:
     disk, how = Disk(config.directory), uninstall.leave(options.leave)
     uninstall.disable_units()
     _stop(config)
+    _say_farewell(disk, how, options.why)
     uninstall.rules(disk, nftables(config.netns), how)
     uninstall.forget(disk)
     print(f"the agent is gone; the host is left {how}")
     return DONE
+
+
+def _say_farewell(disk: Disk, how: Leave, why: str) -> None:
+    """Whatever keeps the controller from hearing it keeps nobody from uninstalling."""
+    import asyncio
+
+    from ringfence.agent import farewell
+    from ringfence.agent.clock import Clock
+    from ringfence.agent.held.breakglass import who
+    from ringfence.ports.bus import BusError
+
+    event = farewell.words(how, why=why, by=who(), at_s=Clock().wall_s())
+    try:
+        asyncio.run(farewell.tell(disk, event))
+    except (BusError, RingfenceError, OSError) as error:
+        reason = error.message if isinstance(error, RingfenceError) else error
+        print(f"the controller was not told: {reason}", file=sys.stderr)
 
 
 if __name__ == "__main__":

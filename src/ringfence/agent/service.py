@@ -8,7 +8,7 @@ import signal
 import sys
 from functools import partial
 
-from ringfence.agent import uninstall
+from ringfence.agent import farewell, uninstall
 from ringfence.agent.config import Config
 from ringfence.agent.enrol import keys
 from ringfence.agent.enrol.enrol import renew
@@ -19,7 +19,10 @@ from ringfence.agent.renewal import Renewal
 from ringfence.agent.run import Agent
 from ringfence.bus.jetstream import JetStreamBus, options_for_agent
 from ringfence.core.errors import InputError
+from ringfence.ports.bus import BusError
 from ringfence.targets.nftables import NftablesTarget
+
+_log = logging.getLogger(__name__)
 
 
 def serve(config: Config) -> int:
@@ -65,5 +68,10 @@ async def _uninstall(agent: Agent, argument: str) -> None:
     """By order of the controller: the word it said, nothing else."""
     how = uninstall.leave(argument)
     await asyncio.to_thread(uninstall.disable_units)
+    event = farewell.words(how, why="", by="the controller's order", at_s=agent.clock.wall_s())
+    try:
+        await farewell.say(agent.bus, agent.trust.workload, event)
+    except BusError as error:
+        _log.warning("the controller was not told that this agent is removed: %s", error)
     await agent.enforcer.last(partial(uninstall.rules, agent.disk, agent.point, how))
     uninstall.forget(agent.disk)

@@ -66,7 +66,7 @@ def disable(folder: Path, clock: Clock, *, for_s: float, why: str, even_quaranti
     if not 0 < for_s <= MOST_S:
         raise InputError("disabled-too-long", f"it may last {MOST_S // 3600}h at most", help="break it again then")
     now = clock.wall_s()
-    told = Disabled(now, now + for_s, clock.boot(), clock.since_boot_s() + for_s, why.strip(), _who(), even_quarantine)
+    told = Disabled(now, now + for_s, clock.boot(), clock.since_boot_s() + for_s, why.strip(), who(), even_quarantine)
     write_secret(folder / FILE, msgspec.json.encode(told))
     return told
 
@@ -104,7 +104,7 @@ def observing(intent: Intent, *, even_quarantine: bool = False) -> Intent:
     return msgspec.structs.replace(intent, is_quarantined=False, isolated=(), quarantine_passages=())
 
 
-def _who() -> str:
+def who() -> str:
     """The person behind root, as far as the system knows: sudo's, else the login's, else the user."""
     if name := os.environ.get("SUDO_USER"):
         return name

@@ -27,7 +27,7 @@ from ringfence.wire.messages import Event, Events, Heartbeat, Realised, Violatio
 
 Kind = Literal[
     "violation", "tampering", "drift", "offline", "quarantine", "policy-change", "clone", "trial-reverted", "disabled",
-    "conntrack-headroom", "certificate", "agent",
+    "conntrack-headroom", "certificate", "agent", "uninstalled",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BEAT_KINDS: tuple[Kind, ...] = ("drift", "trial-reverted", "disabled", "conntrack-headroom")
@@ -39,6 +39,7 @@ BASE: Mapping[Kind, AlertSeverity] = MappingProxyType(
         "violation": "warning", "tampering": "error", "drift": "error", "offline": "warning", "quarantine": "info",
         "policy-change": "info", "clone": "error", "trial-reverted": "error", "disabled": "error",
         "conntrack-headroom": "warning", "certificate": "warning", "agent": "warning",
+        "uninstalled": "error",
     }
 )  # fmt: skip
 """How severe each kind is before jewels and breadth raise it."""
@@ -46,6 +47,8 @@ _EVENTS: Mapping[str, Kind] = MappingProxyType(
     {"refused": "drift", "reverted": "trial-reverted", "message-forged": "tampering"}
 )
 """What agents call otherwise than alerts do."""
+_REMOVED = "its agent was removed"
+"""How the only problem of a host begins that nobody hears any more because somebody uninstalled its agent."""
 _LONGEST = 1000
 _MOST_AT_ONCE = 1 << 32
 """More packets than a host counts between two messages; so many messages would have to come before a sum of 64 bits
@@ -172,6 +175,55 @@ def event(told: Event, host: str, ground: Ground) -> Occurrence:
     return _about(kind, host, moment(told.at), f"{host}: {name}{told.message}{details}", ground, topic=topic)
 
 
+class Act(NamedTuple):
+    """What somebody did on a host with its agent, as the agent told it."""
+
+    action: str
+    """The audit log's word."""
+    by: str
+    """Empty: nobody is named."""
+
+
+_ACTS: Mapping[str, str] = MappingProxyType(
+    {"disabled": "agent.disable", "enabled": "agent.enable", "uninstalled": "agent.uninstall"}
+)
+
+
+def act(told: Event) -> Act | None:
+    """What belongs in the audit log; None for what nobody did."""
+    action = _ACTS.get(told.kind)
+    return Act(action, _detail(told, "by ")) if action is not None else None
+
+
+def removed(told: Event) -> Realised | None:
+    """What is known of a host from the moment its agent says that it is removed: only that; None for another event."""
+    if told.kind != "uninstalled":
+        return None
+    left, by = _detail(told, "leaves it "), _detail(told, "by ")
+    words = _REMOVED + (f" by {by}" if by else "") + (f", and left it {left}" if left else "")
+    return Realised("unreachable", problems=(f"{words}: {_afterwards(left)}",), at=told.at)
+
+
+def _afterwards(left: str) -> str:
+    """What holds on a host that was left so. What nobody knows is said to be unknown."""
+    found = {
+        "open": "no rule of ours decides there",
+        "closed": "all but the essential and the failsafe is blocked there",
+        "enforced": "its last rules stay until it reboots, and nobody follows changes",
+    }
+    return found.get(left, "what decides there is not known")
+
+
+def is_removed(realised: Realised) -> bool:
+    """Whether the agent said last that it is removed."""
+    return realised.state == "unreachable" and any(one.startswith(_REMOVED) for one in realised.problems)
+
+
+def _detail(told: Event, word: str) -> str:
+    """What follows the word, in the first detail that begins with it."""
+    return next((plain(one.removeprefix(word), 200) for one in told.details if one.startswith(word)), "")
+
+
 def clone(host: str, at: datetime, instances: Iterable[str], ground: Ground) -> Occurrence:
     """Two hosts live under one identity."""
     both = ", ".join(sorted(instances))
@@ -272,19 +324,22 @@ def offline(
     ground: Ground,
     *,
     listening_since: datetime,
+    left: Mapping[str, str] = MappingProxyType({}),
     every_s: float = 10.0,
     missed: int = 3,
 ) -> tuple[Occurrence, ...]:
     """Hosts (by name) whose last `missed` heartbeats did not come. Nobody is missed before there was time to hear
-    them: silence counts from `listening_since`, when this controller began to listen.
+    them: silence counts from `listening_since`, when this controller began to listen. `left`: what became of those
+    whose agent was removed.
     """
     patience = timedelta(seconds=every_s * (missed + 0.5))
     found = []
     for host, last in heard.items():
         if now - max(last, listening_since) <= patience:
             continue
-        message = f"{host} is silent since {last:%Y-%m-%d %H:%M:%S} UTC; it keeps its last good policy"
-        found.append(_about("offline", host, now, message, ground))
+        why = left.get(host, "it keeps its last good policy")
+        message = f"{host} is silent since {last:%Y-%m-%d %H:%M:%S} UTC; {why}"
+        found.append(_about("offline", host, now, message, ground, topic="removed" if host in left else ""))
     return tuple(found)
 
 
@@ -328,6 +383,7 @@ _NEXT: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
         "clone": ("ringfence quarantine {}", "ringfence status {}"),
         "quarantine": ("ringfence release {}", "ringfence status {}"),
         "disabled": ("ringfence status {}", "ringfence audit"),
+        "uninstalled": ("ringfence audit", "ringfence agent retire {}"),
     }
 )
 

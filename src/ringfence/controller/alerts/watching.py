@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from ringfence.controller import audit
 from ringfence.controller.alerts import occurrences
 from ringfence.controller.alerts.alerts import Alerts
 from ringfence.controller.alerts.occurrences import BEAT_KINDS, Ground, Kind, Occurrence
@@ -25,9 +26,9 @@ from ringfence.controller.looping import tell_failure
 from ringfence.controller.metrics import Metrics
 from ringfence.notify.dispatcher import Dispatcher
 from ringfence.ports.bus import Bus
-from ringfence.ports.state import Certificate, QuarantineRecord, State, View, Where
+from ringfence.ports.state import AuditEntry, Certificate, Change, QuarantineRecord, State, View, Where
 from ringfence.wire import subjects
-from ringfence.wire.messages import Events, Violation
+from ringfence.wire.messages import Event, Events, Violation
 
 _log = logging.getLogger(__name__)
 _STEP_S: Final = 1.0
@@ -35,6 +36,8 @@ _FRESH_S: Final = 15.0
 """Whoever was heard within so long is not silent yet: two heartbeats did not pass."""
 _SLOW_S: Final = 30.0
 _REMEMBERED: Final = 50_000
+_DETAILS: Final = 8
+"""Of an event, that are kept in the audit log."""
 _MACHINES: Final = 8
 _LIVES_S: Final = 90.0
 """Machines heard within so long both live."""
@@ -107,6 +110,7 @@ class Watching:
     def _present(self, now: datetime, ground: Ground) -> None:
         """The conditions: what heartbeats say, and whose do not come."""
         heard: dict[str, datetime] = {}
+        left: dict[str, str] = {}
         found: dict[Kind, list[Occurrence]] = {kind: [] for kind in BEAT_KINDS}
         by_uuid, now_s = self._reconciler.inputs.inventory.by_uuid, now.timestamp()
         for uuid, seen in self._presence.seen.items():
@@ -116,6 +120,9 @@ class Watching:
             if now_s - seen.at > _FRESH_S:
                 heard[workload.name] = occurrences.moment(seen.at)
             self._machines.hear(uuid, seen.heartbeat.machine, seen.at)
+            if occurrences.is_removed(seen.realised):
+                left[workload.name] = seen.realised.problems[0]
+                continue
             if occurrences.is_well(seen.heartbeat, seen.realised, now_s):
                 continue
             told = msgspec.structs.replace(seen.heartbeat, realised=seen.realised)
@@ -123,7 +130,8 @@ class Watching:
                 found[one.kind].append(one)
         for kind, some in found.items():
             self.alerts.present(kind, some, now)
-        self.alerts.present("offline", occurrences.offline(heard, now, ground, listening_since=self._since), now)
+        silent = occurrences.offline(heard, now, ground, listening_since=self._since, left=left)
+        self.alerts.present("offline", silent, now)
 
     @property
     def ground(self) -> Ground:
@@ -154,7 +162,31 @@ class Watching:
             self._count(uuid, events, self._clock())
             self._mark(name, is_told=False)
         await self._tell()
+        await self._record(uuid, events)
         self._mark(name, is_told=True)
+
+    async def _record(self, uuid: str, events: Events) -> None:
+        """What somebody did on the host with its agent, in the audit log; the same message twice is one entry."""
+        acts = {found.action: (found, one) for one in events.events if (found := occurrences.act(one)) is not None}
+        if not acts:
+            return
+        workload = self._reconciler.inputs.inventory.by_uuid.get(uuid)
+        name, now = workload.name if workload is not None else uuid, self._clock()
+
+        def work(tx: Change) -> None:
+            for action, (found, told) in acts.items():
+                details = {
+                    "name": name,
+                    "message": occurrences.plain(told.message),
+                    "details": [occurrences.plain(one) for one in told.details[:_DETAILS]],
+                    "at": occurrences.moment(told.at).isoformat(),
+                    "sequence": occurrences.plain(events.sequence, 100),
+                }
+                if not _is_recorded(tx, uuid, action, details):
+                    actor = f"{found.by} on {name}" if found.by else name
+                    audit.record(tx, at=now, actor=actor, action=action, subject=uuid, details=details)
+
+        await self._state.write(work)
 
     def _count(self, uuid: str, events: Events, now: datetime) -> None:
         ground = self.ground
@@ -170,7 +202,16 @@ class Watching:
             told = occurrences.event(event, host, ground)
             self.alerts.note(told, now)
             self.metrics.occurred(told.kind)
+            self._believe(uuid, event)
         self.metrics.lost(0, suppressed=events.suppressed)
+
+    def _believe(self, uuid: str, event: Event) -> None:
+        """An agent that is removed enforces no more what it said last, from now on; unless it has been heard since."""
+        found, seen = occurrences.removed(event), self._presence.seen.get(uuid)
+        if found is None or seen is None or seen.heartbeat.at > event.at:
+            return
+        seen.realised = found
+        self._presence.dirty.add(uuid)
 
     def _mark(self, name: str, *, is_told: bool) -> None:
         self._seen[name] = is_told
@@ -210,6 +251,13 @@ class Machines:
             if self._told.get(uuid) != state:
                 self._told[uuid] = state
                 yield occurrences.moved(names[uuid], now, ground, other_lives=state[1])
+
+
+def _is_recorded(view: View, uuid: str, action: str, details: Mapping[str, object]) -> bool:
+    """Whether the last that was written of it is this."""
+    where = Where("subject", uuid), Where("action", action)
+    last = next(iter(view.find(AuditEntry, *where, order="-seq", limit=1)), None)
+    return last is not None and bool(msgspec.json.decode(last.details) == details)
 
 
 def _slow(view: View) -> tuple[Mapping[str, Certificate], list[QuarantineRecord]]:
