@@ -253,21 +253,72 @@ def test_the_next_scan_takes_in_its_parts_too() -> None:
 def test_what_a_scan_took_in_is_told_when_somebody_else_does_it() -> None:
     """The part was told, and taken in; from another source it is news."""
     alerts = Alerts(NO_DELAY)
-    part = alerts.note(tried("web-1", "dev-1", 1002), NOW)
+    default = {"step": "default", "rule": ""}
+    part = alerts.note(tried("web-1", "dev-1", 1002, **default), NOW)
     alerts.due(NOW)
     for port in range(1002, 1040):
-        alerts.note(tried("web-1", "dev-1", port, after=60), at(60))
+        alerts.note(tried("web-1", "dev-1", port, after=60, **default), at(60))
     alerts.due(at(70))
-    assert alerts.note(tried("web-2", "dev-1", 1002, after=80), at(80)) == part
+    assert alerts.note(tried("web-2", "dev-1", 1002, after=80, **default), at(80)) == part
 
     assert [(n.alert, n.news) for n in alerts.due(at(200))] == [(part, "opened")]
+
+
+def test_a_scan_is_only_what_was_scanned() -> None:
+    """Its first, last and count are of the scan: what the same source did before, and goes on doing, stays in alerts of
+    its own, as does what a rule made and people were told of."""
+    alerts, observed = Alerts(), {"verdict": "would-block", "step": "default", "rule": ""}
+    usual = {alerts.note(tried("dev-1", f"web-{n}", 5432, after=n, count=40, **observed), at(n)) for n in range(2, 9)}
+    alerts.due(at(100))
+    ruled = alerts.note(tried("dev-1", "bare", 22, after=690), at(690))
+    alerts.due(at(695))
+    for n in range(200):
+        alerts.note(tried("dev-1", "bare", 1000 + n, after=700 + n / 100, **observed), at(700 + n / 100))
+        alerts.note(tried("dev-1", "web-2", 5432, after=700 + n / 100, **observed), at(700 + n / 100))
+    alerts.note(tried("dev-1", "bare", 22, after=702), at(702))
+    known = {alert.id: alert for alert in alerts if alert.state != "closed"}
+    (broad,) = known.keys() - usual - {ruled}
+
+    assert (known[broad].count, known[broad].first, known[broad].last) == (200, at(700), at(701.99))
+    assert "as in a scan" in known[broad].message
+    assert sum(known[id].count for id in usual) == 7 * 40 + 200
+    assert (known[ruled].count, known[ruled].first, known[ruled].last) == (2, at(690), at(702))
+    assert sum(alert.count for alert in alerts) == 7 * 40 + 200 + 200 + 2
+
+
+def test_what_was_counted_before_a_part_came_again_is_not_the_scans() -> None:
+    """A closed alert that a scan opens again keeps the figures it had."""
+    alerts, default = Alerts(NO_DELAY), {"step": "default", "rule": ""}
+    part = alerts.note(tried("dev-1", "bare", 1000, count=30, **default), NOW)
+    alerts.resolve(part, "ann", at(10))
+    for n in range(100):
+        alerts.note(tried("dev-1", "bare", 1000 + n, after=5000 + n, **default), at(5000 + n))
+    by_id = {alert.id: alert for alert in alerts}
+    (broad,) = opened_of(alerts)
+
+    assert (by_id[part].count, by_id[part].first) == (30, NOW)
+    assert (by_id[broad].count, by_id[broad].first) == (100, at(5000))
+
+
+@pytest.mark.parametrize(("step_s", "pause_s"), [(0, 400), (1, 100), (29, 61)])
+def test_a_scan_begins_after_the_last_pause(step_s: float, pause_s: float) -> None:
+    """However slow it is, what was reached for a while before it began is not part of it."""
+    breadth = Breadth()
+    for n in range(3):
+        assert breadth.note(tried("dev-1", f"web-{n + 100}"), at(n)) is None
+    found = [breadth.note(tried("dev-1", "bare", 1000 + n), at(2 + pause_s + n * step_s)) for n in range(21)]
+    scans = [scan for scan in found if scan is not None]
+
+    assert scans
+    assert {scan.since for scan in scans} == {at(2 + pause_s)}
+    assert [scan.is_new for scan in scans] == [True] + [False] * (len(scans) - 1)
 
 
 def test_breadth_watches_a_bounded_number_of_sources() -> None:
     """Who was heard least recently is forgotten first."""
     breadth = Breadth(destinations=3, sources=1)
     alternating = [breadth.note(tried(f"web-{n % 2 + 1}", f"web-{n + 10}"), NOW) for n in range(20)]
-    alone = [breadth.note(tried("web-5", f"web-{n + 10}"), NOW) for n in range(4)]
+    alone = [breadth.note(tried("web-5", f"web-{n + 10}"), NOW) is not None for n in range(4)]
 
     assert not any(alternating)
     assert alone == [False, False, True, True]

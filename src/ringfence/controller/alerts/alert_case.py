@@ -65,6 +65,8 @@ class Case(msgspec.Struct, omit_defaults=True):
     changes: list[datetime] = []
     """When a condition came or went, the latest few."""
     reopened: int = 0
+    earlier: int = 0
+    """Of `count`, what was before it was opened again."""
     part_of: str = ""
     """The broad alert that took this one in."""
     handled_by: str = ""

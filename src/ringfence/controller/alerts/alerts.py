@@ -6,7 +6,8 @@
     changed()                   records to store since the last call
 
 Alike occurrences (kind, rule, source identity, destination identity, service; else kind and subject) are one alert. A
-source that reaches for many destinations or services is one alert of its own, which takes in those it caused alone.
+source that reaches for many destinations or services is one alert of its own, which takes in those it caused alone
+since it began to. What was there before goes on beside it, and so does what a rule made and people were told of.
 
 What to tell is a function of the alert as it is and as it was last told (`_news`), so whatever happened between two
 notices needs no queue and cannot be told in the wrong order.
@@ -44,7 +45,7 @@ from ringfence.controller.alerts.alert_case import (
     summary_of,
     take_verdict,
 )  # fmt: skip
-from ringfence.controller.alerts.breadth import Breadth
+from ringfence.controller.alerts.breadth import Breadth, Scan
 from ringfence.controller.alerts.occurrences import CONDITIONS, Kind, Occurrence, plain
 from ringfence.core.errors import InputError
 from ringfence.ports.notifier import SEVERITIES, News, Notice
@@ -111,14 +112,12 @@ class Alerts:
 
     def note(self, occurrence: Occurrence, now: datetime) -> str:
         """Something happened: the id of the alert that counts it."""
-        is_broad = occurrence.kind == "violation" and self._breadth.note(occurrence, now)
-        key = broad_key_of(occurrence) if is_broad else key_of(occurrence)
-        case = self._case(occurrence, key, now)
-        was_closed = case.state == "closed"
-        if was_closed:
+        scan = self._breadth.note(occurrence, now) if occurrence.kind == "violation" else None
+        if scan is not None and scan.is_new:
+            self._broaden(scan.since, occurrence, now)
+        case = self._case(occurrence, self._key(occurrence, scan), now)
+        if case.state == "closed":
             self._open(case, now)
-        if is_broad and (was_closed or not case.is_broad):
-            self._broaden(case, occurrence, now)
         self._count(case, occurrence, now)
         self._touch(case)
         return case.id
@@ -222,8 +221,18 @@ class Alerts:
             self._events_open += is_open_event(known)
         return known
 
+    def _key(self, occurrence: Occurrence, scan: Scan | None) -> str:
+        """Of the alert that counts it: of a scan all but what has an alert of its own that is open."""
+        own = key_of(occurrence)
+        if scan is None:
+            return own
+        known = self._cases.get((occurrence.kind, own))
+        return own if known is not None and known.state != "closed" else broad_key_of(occurrence)
+
     def _count(self, case: Case, occurrence: Occurrence, now: datetime) -> None:
         at = plausible(occurrence.at, now)
+        if not case.count:  # nothing of it is its own any more, or yet
+            case.first = case.last = at
         case.first, case.last = min(case.first, at), max(case.last, at)
         case.count += occurrence.count
         case.touched = now
@@ -245,7 +254,7 @@ class Alerts:
 
     def _open(self, case: Case, now: datetime) -> None:
         case.state, case.opened, case.part_of, case.handled_by, case.why = "open", now, "", "", ""
-        case.severity, case.reopened = "info", case.reopened + 1
+        case.severity, case.reopened, case.earlier = "info", case.reopened + 1, case.count
         self._events_open += is_open_event(case)
 
     def _close(self, case: Case, now: datetime) -> None:
@@ -300,21 +309,33 @@ class Alerts:
 
     # ---- breadth -----------------------------------------------------------------------------------------------------
 
-    def _broaden(self, case: Case, occurrence: Occurrence, now: datetime) -> None:
-        """A scan began: this alert stands for it, and takes in what the same source alone has caused."""
+    def _broaden(self, since: datetime, occurrence: Occurrence, now: datetime) -> None:
+        """A scan began: one alert stands for it, and takes in what the same source alone has caused since."""
         source = occurrence.source
         assert source is not None
+        case = self._case(occurrence, broad_key_of(occurrence), now)
+        if case.key == OVERFLOW:
+            return
+        if case.state == "closed":
+            self._open(case, now)
         case.is_broad, case.destination, case.destination_identity, case.service, case.rule = True, "", "", "", ""
         case.destination_address = ""
         quarantine = (f"ringfence quarantine {shlex.quote(source.name)}",) if source.is_workload else ()
         case.commands = tuple(dict.fromkeys((*quarantine, *explain_commands(occurrence))))
-        for other in [c for c in self._cases.values() if c.sources == [source.name] and not c.is_broad]:
-            if other.state == "closed":
-                continue
-            case.count, case.first = case.count + other.count, min(case.first, other.first)
-            other.count, other.part_of, other.told = 0, case.id, None
+        for other in [one for one in self._cases.values() if _is_part(one, source.name, since)]:
+            self._take_in(other, case)
             self._judge(case, msgspec.structs.replace(occurrence, severity=other.severity, is_jewel=False))
             self._close(other, now)
+
+    @staticmethod
+    def _take_in(other: Case, case: Case) -> None:
+        """Its occurrences since it was opened are the other's from now on."""
+        began = other.first if not other.earlier or other.opened is None else other.opened
+        case.first, case.last = (
+            (min(case.first, began), max(case.last, other.last)) if case.count else (began, other.last)
+        )
+        case.count += other.count - other.earlier
+        other.count, other.part_of, other.told = other.earlier, case.id, None
 
     # ---- what to tell ------------------------------------------------------------------------------------------------
 
@@ -389,6 +410,14 @@ class Alerts:
     def _forget(self, case: Case, now: datetime) -> None:
         if not case.is_present and now >= case.touched + _s(self._limits.reopen_s):
             del self._cases[case.kind, case.key], self._by_id[case.id]
+
+
+def _is_part(case: Case, source: str, since: datetime) -> bool:
+    """Whether a scan takes it in: it is of this source alone, since the scan began; unless a rule made it and people
+    were told."""
+    if case.state == "closed" or case.is_broad or case.sources != [source] or (case.opened or case.first) < since:
+        return False
+    return case.told is None or "/" not in case.rule
 
 
 def _raised(severity: AlertSeverity, *, by: int) -> AlertSeverity:
