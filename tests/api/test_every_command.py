@@ -109,6 +109,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "rollout": (Case("rollout"), Case("rollout --wait")),
     "versions": (Case("versions"), Case("versions --diff 1 2", code=1), Case("versions --show 1")),
+    "pull": (Case("pull"), Case("pull 1 --estate {tmp}/pulled")),
     "rollback": (Case("rollback 1 --wait --trial none", more=YES),),
     "propose": (Case("propose", more=YES[:2]),),
     "proposals": (
@@ -227,6 +228,7 @@ WRONG: dict[str, tuple[tuple[str, str], ...]] = {
     "rollback": (("rollback 99 --why x --yes", "unknown-version"), ("rollback 1 --within soon", "bad-duration")),
     "rollout": (("rollout --within soon", "bad-duration"), ("rollout --go-on --yes", "no-rollout")),
     "versions": (("versions --show 99", "unknown-version"), ("versions --diff 1 99", "unknown-version")),
+    "pull": (("pull 99", "unknown-version"), ("pull --estate {tmp}/file", "no-estate")),
     "propose": (("propose", "no-reason"),),
     "proposals": (("proposals --approve nobody", "unknown-proposal"),
                   ("proposals --reject nobody --why x", "unknown-proposal")),

@@ -92,7 +92,7 @@ def diff_words(diff: api.DiffView) -> tuple[RenderableType, str]:
 def plan_words(planned: api.Planned, *, is_all: bool = False, with_tests: bool = True) -> list[RenderableType]:
     """What opens and closes, what would break, what is proven. `is_all`: each kind of traffic that would break with it
     and without it, too; `with_tests`: each test that fails, besides how many do."""
-    out: list[RenderableType] = [*diff_words(planned.diff)]
+    out: list[RenderableType] = [*file_words(planned), *diff_words(planned.diff)]
     if with_tests:
         out += [Text(f"{p.outcome}: {p.policy}: {p.name}: {p.message}", "bold red") for p in failing_tests(planned)]
     proven = sum(p.outcome in ("proven", "warning") for p in planned.proofs)
@@ -102,6 +102,30 @@ def plan_words(planned: api.Planned, *, is_all: bool = False, with_tests: bool =
     out += _traffic_words(planned, is_all=is_all, listing=" (`ringfence plan --all` lists them)")
     told = f"from version {planned.against}, which hosts have, to {count(planned.hosts, 'host')}"
     return [*out, f"{told}; plan {planned.digest}"]
+
+
+def file_words(planned: api.Planned) -> list[RenderableType]:
+    """A line a file that comes, changes or goes; every one that goes, with who made it."""
+    removed = removed_files(planned)
+    others = [one for one in planned.files if one.change != "removed"]
+    out: list[RenderableType] = [Text(f"- removes {one.name}{_made(one)}", "bold red") for one in removed]
+    out += [f"- {'adds' if one.change == 'added' else 'changes'} {one.name}{_made(one)}" for one in others[:_SHOWN]]
+    out += [f"and {count(more, 'file')} more"] if (more := len(others) - _SHOWN) > 0 else []
+    out += ["- changes the settings, ringfence.toml"] if planned.settings_changed else []
+    if removed:
+        out.append(Text("what it removes is in force and not in this estate; `ringfence pull` fetches it", "yellow"))
+    return out
+
+
+def removed_files(planned: api.Planned) -> list[api.FileChange]:
+    """What would not be in force any more."""
+    return [one for one in planned.files if one.change == "removed"]
+
+
+def _made(one: api.FileChange) -> str:
+    if one.version is None:
+        return ""
+    return f" ({one.by} made it, in version {one.version}, {say_time(one.at)})"
 
 
 def failing_tests(planned: api.Planned) -> list[api.ProofView]:

@@ -89,6 +89,10 @@ COMMANDS = {
         "ringfence.cli.publish",
         "Versions of the policies: each a restore point. Exit 1 when --diff finds a difference.",
     ),
+    "pull": Entry(
+        "ringfence.cli.pull",
+        "Write the policies and settings of the newest version into the estate here (or in --estate DIR).",
+    ),
     "propose": Entry(
         "ringfence.cli.publish", "Put the estate's policies before a second person, who approves or rejects them."
     ),

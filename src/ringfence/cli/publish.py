@@ -12,7 +12,7 @@ import typer
 from ringfence.cli.as_draft import draft_of
 from ringfence.cli.consent import NoteOption, PlannedOption, WhyOption, YesOption, confirm, reason
 from ringfence.cli.fleet import NOTHING
-from ringfence.cli.fleet_words import diff_words, failing_tests, plan_words, rollout_words
+from ringfence.cli.fleet_words import diff_words, failing_tests, plan_words, removed_files, rollout_words
 from ringfence.cli.remote import FAILING, fleet, parse_duration, say_time
 from ringfence.cli.session import CLEAN, FINDINGS, Session
 from ringfence.cli.tables import Rows, count
@@ -22,6 +22,7 @@ from ringfence.wire import api
 from ringfence.wire.messages import Live, Probe
 
 _POLL_S = 1.0
+_NAMED = 5
 CanaryOption = Annotated[
     str, typer.Option("--canary", metavar="WHO", help="Who goes first: a share like 5%, or a selector.")
 ]
@@ -113,7 +114,7 @@ def apply(
         return _nothing(session, client)
     _refuse_failing(shown)
     draft = msgspec.structs.replace(draft, note=reason(session, note, "a new version of the policies"))
-    confirm(session, f"apply this to {count(shown.hosts, 'host')}?", yes=yes)
+    confirm(session, f"apply this to {count(shown.hosts, 'host')}{_removing(shown)}?", yes=yes)
     applied = client.apply(api.Apply(draft, how, planned or shown.digest))
     session.show_findings(applied.findings)
     return _end(session, client, applied, wait_s=wait_s)
@@ -136,6 +137,9 @@ def rollback(
 ) -> int:
     """Put what an old version says in force, as a new version. A test that fails today is told, and stops nothing.
 
+    Before version 1 there was none: to let pass all that policies block, set the mode (`ringfence mode WHO --in observe
+    --out observe`).
+
     With --yes and without --planned it is held to no plan: the way back is open however fast hosts come and go.
     """
     how = how_of(canary, live, grace, trial, [], accept_refused=accept_refused)
@@ -146,11 +150,18 @@ def rollback(
     if shown is None:
         return _nothing(session, client)
     note = reason(session, note, "going back")
-    confirm(session, f"go back to version {version} on {count(shown.hosts, 'host')}?", yes=yes)
+    confirm(session, f"go back to version {version} on {count(shown.hosts, 'host')}{_removing(shown)}?", yes=yes)
     looked_at = planned or ("" if yes else shown.digest)
     applied = client.rollback(api.Rollback(version, base, note, how, looked_at))
     session.show_findings(_besides_tests(applied.findings))
     return _end(session, client, applied, wait_s=wait_s)
+
+
+def _removing(shown: api.Planned) -> str:
+    """What a question says of the files that go: their names, as far as a line takes them."""
+    names = [f"`{one.name}`" for one in removed_files(shown)]
+    more = [f"{len(names) - _NAMED:,} more"] if len(names) > _NAMED else []
+    return f" and remove {', '.join([*names[:_NAMED], *more])}" if names else ""
 
 
 def _refuse_failing(shown: api.Planned) -> None:
@@ -343,6 +354,6 @@ def _approve(session: Session, client: Client, id_: str, how: api.How, *, planne
     shown = client.plan(api.Plan(api.Draft(text.files, text.base or 0, text.settings)))
     for line in plan_words(shown):
         session.say(line)
-    confirm(session, f"publish proposal {id_} to {count(shown.hosts, 'host')}?", yes=yes)
+    confirm(session, f"publish proposal {id_} to {count(shown.hosts, 'host')}{_removing(shown)}?", yes=yes)
     applied = client.approve(id_, api.Approve(planned or shown.digest, how))
     return _end(session, client, applied, wait_s=None)

@@ -497,6 +497,18 @@ class ModesPlanned(msgspec.Struct, frozen=True):
     """What this plan goes by (`SetMode.plan`)."""
 
 
+class FileChange(msgspec.Struct, frozen=True):
+    """What becomes of one file of policies when a draft is published over the newest version."""
+
+    name: str
+    change: Literal["added", "changed", "removed"]
+    by: str = ""
+    """Who made what it replaces or takes away; empty: nothing, or so old that nobody looked."""
+    at: datetime | None = None
+    version: int | None = None
+    """The version that came with."""
+
+
 class Planned(msgspec.Struct, frozen=True):
     """What a draft would do."""
 
@@ -516,6 +528,8 @@ class Planned(msgspec.Struct, frozen=True):
     failsafe: tuple[FailsafeView, ...] = ()
     digest: str = ""
     """What this plan goes by (`Apply.plan`)."""
+    files: tuple[FileChange, ...] = ()
+    """Against the newest version, which hosts need not have yet; those that it takes away come first."""
 
 
 class How(Asked, frozen=True):

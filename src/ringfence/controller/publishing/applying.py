@@ -64,6 +64,7 @@ class Applying:
         draft = await think(draft_of, asked.draft)
         judged = await self._versions.judge(draft)
         opened = await self._versions.preview(draft)
+        files = await self._versions.changes(draft)
         running = await self._versions.running()
         world = await think(self._world_of, draft.settings)
         world = msgspec.structs.replace(world, policies=judged.policies)
@@ -82,6 +83,7 @@ class Applying:
             sessions=foreseen.sessions,
             failsafe=failsafe_views(world),
             digest=digest_of(shown),
+            files=files,
         )
 
     def foresee(self, world: World, days: int, as_mode: Mode | None = ENFORCED) -> Foreseen:

@@ -24,6 +24,7 @@ import msgspec
 from ringfence.controller import audit
 from ringfence.controller.access.access import AccessError, Principal, Right
 from ringfence.controller.desired.estate import base_of
+from ringfence.controller.publishing.files import file_changes, newest
 from ringfence.controller.thinking import think
 from ringfence.core.engine import Engine
 from ringfence.core.engine.diff import Diff, diff
@@ -36,6 +37,7 @@ from ringfence.core.policy.model import Policy
 from ringfence.core.policy.parse import parse_policies
 from ringfence.core.world import World
 from ringfence.ports.state import Change, PolicyVersion, Proposal, Rollout, State, View, Where
+from ringfence.wire.api import FileChange
 
 WorldOf = Callable[[str], World]
 """Settings as text -> the world they make of the inventory, now; its policies do not matter. Raises FindingsError."""
@@ -136,6 +138,10 @@ class Versions:
         running = await self.running()
         is_read = await think(self._readable, running) is not None
         return await think(self._diff, running if is_read else None, draft)
+
+    async def changes(self, draft: Draft) -> tuple[FileChange, ...]:
+        """What becomes of the files of the newest version, as `file_changes` says."""
+        return await self._state.read(lambda view: file_changes(view, draft.files))
 
     def _diff(self, old: PolicyVersion | None, new: PolicyVersion | Draft) -> Diff:
         """Over labels that both tell apart: what only one of them ignores is an identity to the other."""
@@ -325,11 +331,6 @@ class Versions:
         await self._state.write(work)
 
 
-def newest(view: View) -> PolicyVersion | None:
-    """The version in force."""
-    return next(iter(view.find(PolicyVersion, order="-number", limit=1)), None)
-
-
 class Had(NamedTuple):
     """What there was before a draft."""
 
@@ -393,6 +394,8 @@ def _version(view: View, number: int) -> PolicyVersion:
     if version is None:
         last = newest(view)
         help_ = f"there are versions 1 to {last.number}" if last else "nothing was published yet"
+        if last and number == 0:
+            help_ += "; to let pass all they block: `ringfence mode WHO --in observe --out observe`"
         raise InputError("unknown-version", f"there is no version {number}", help=help_)
     return version
 
