@@ -182,6 +182,14 @@ def test_a_probe_that_fails_takes_the_policy_back(tmp_path: Path) -> None:
             await until(lambda: point.intent == good)
             event = next(event for event in controller.events if event.kind == "trial-reverted")
             assert "127.0.0.1 tcp/1" in event.details[0]
+            assert controller.assignment is not None
+            await until(lambda: controller.realised[-1].rejected == controller.assignment.revision)  # type: ignore[union-attr]
+            assert controller.realised[-1].is_reverted
+            assert "127.0.0.1 tcp/1" in controller.realised[-1].problems[0]
+            await controller.say(controller.assign(body("tcp/82")))
+            await until(lambda: controller.realised[-1].assignment == controller.assignment.revision)  # type: ignore[union-attr]
+            told = controller.realised[-1]
+            assert (told.is_reverted, told.rejected, told.problems) == (False, 0, ())
 
     run(test())
 

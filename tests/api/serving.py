@@ -111,6 +111,8 @@ class Host:
         self.folder, self.run, self.address = folder, run, parse_address(address)
         self.assignment, self.isolations = 0, 0
         self.assigned: Assignment | None = None
+        self.realised: Realised | None = None
+        """What it says; none: that it has what it was told."""
         self.isolated: Isolations | None = None
         self.orders: list[Order] = []
         self.asked: list[Expected] = []
@@ -166,6 +168,7 @@ class Host:
     async def beat(self) -> None:
         version = self.assigned.policy_version if self.assigned else 0
         realised = Realised("realised", self.assignment, 0, self.isolations, policy_version=version, at=time.time())
+        realised = self.realised or realised
         heartbeat = Heartbeat(
             time.time(), "boot", "machine", "1.0", 1, "", realised, Mode(), (Interface("eth0", (self.address,)),)
         )

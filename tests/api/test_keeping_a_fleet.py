@@ -18,6 +18,7 @@ from ringfence.controller.records.backing_up import restore_into
 from ringfence.core.errors import RingfenceError
 from ringfence.core.net.address import parse_address
 from ringfence.wire import api
+from ringfence.wire.messages import Realised
 
 OPEN = SHOP.replace("tcp/5432}\ntests", "tcp/5432}\n  - allow: {from: role=web, to: role=db, service: tcp/22}\ntests")
 UNCONFIRMED = _NOTICES[api.RESTORE_UNCONFIRMED].split(":")[0]
@@ -197,3 +198,30 @@ def test_a_plan_shows_what_passes_whatever_it_says_and_is_applied_as_shown(fleet
     assert "stage" not in fleet.client.workload("web").labels
     assert fleet.ring(*words, "--planned", plan["digest"], "--why", "x", "--yes").exit_code == 0
     assert fleet.client.workload("web").labels["stage"] == "one"
+
+
+def test_a_host_that_went_back_is_never_told_as_realised(fleet: Fleet) -> None:
+    """INVARIANT: what a host has instead of what it was told is not taken for it, though the version is the same; it is
+    told with its reason, everywhere, until the host has what it was told. So is one that has not got it yet."""
+    web = fleet.hosts["web"]
+    eventually(lambda: fleet.client.workload("web").state == "realised")
+    before = web.assignment
+
+    fleet.client.set_mode(api.SetMode(("web",), "observe", "observe", why="a test"))
+    told = eventually(lambda: web.assignment > before and web.assignment)
+    web.realised = Realised("realised", before, rejected=told, is_reverted=True, problems=("10.0.0.9 tcp/22: refused",))
+    fleet.served.run(web.beat())
+    seen = fleet.client.workload("web")
+    assert seen.state == "reverted"
+    assert seen.problems == ("it went back: version 0, observe, is in force", "10.0.0.9 tcp/22: refused")
+    assert fleet.client.status().agents["reverted"] == 1
+    assert "reverted" in {step.code for step in fleet.client.explore.posture().next}
+    assert (fleet.ring("status").exit_code, fleet.ring("status", "web").exit_code) == (1, 1)
+    assert "it went back" in fleet.ring("agent", "list").stdout
+
+    web.realised = Realised("realised", before)
+    fleet.served.run(web.beat())
+    assert fleet.client.workload("web").state == "pending"
+    web.realised = None
+    fleet.served.run(web.beat())
+    assert fleet.client.workload("web").state == "realised"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ringfence.controller import audit
@@ -205,3 +206,52 @@ def test_a_rollout_that_others_had_begun_to_get_stays_their_ground(tmp_path: Pat
     (found,) = with_controller(tmp_path, estate(FIRST, FAILSAFE, "spreading", ()), third)
 
     assert found == {WEB: (3, 0), DB: (2, 1)}
+
+
+def hears(said: dict[str, Realised]) -> Callable[[Controller], Awaitable[Any]]:
+    """What is told of hosts that said so; and what follows for the rollout."""
+
+    async def work(controller: Controller) -> Any:
+        controller.rollouts._realised = said.get
+        controller.rollouts._is_online = lambda uuid: uuid in said
+        states = {one.name: (one.state, one.why) for one in controller.rollouts.standings()}
+        await controller.rollouts.advance()
+        return states, (await controller.rollouts.progress()).problem
+
+    return work
+
+
+async def revisions(controller: Controller) -> dict[str, int]:
+    return {uuid: one.revision for uuid, one in controller.reconciler.desired.assignments.items()}
+
+
+def test_a_host_is_reverted_by_what_it_was_told_last(tmp_path: Path) -> None:
+    """INVARIANT: what failed is told as failed even where the version is the same, and only of what the host was told
+    last: an earlier failure ends no later rollout. Every host that failed is named, with its reason."""
+    (tmp_path / "asked").mkdir()
+    (told_of,) = with_controller(tmp_path / "asked", estate(FIRST, FAILSAFE, "spreading", ()), revisions)
+    why = "10.0.0.9 tcp/22: connection refused"
+    older_agent = Realised("realised", is_reverted=True, policy_version=1)
+    now = msgspec.structs.replace(older_agent, rejected=told_of[WEB], problems=(why,))
+    before = msgspec.structs.replace(older_agent, rejected=told_of[WEB] + 1)
+    same_version = msgspec.structs.replace(now, policy_version=2)
+
+    found = with_controller(
+        tmp_path,
+        estate(FIRST, FAILSAFE, "spreading", ()),
+        hears({WEB: before, DB: before}),
+        hears({WEB: same_version, DB: older_agent}),
+        hears({WEB: Realised("realised", told_of[WEB] + 9, policy_version=1)}),
+    )
+
+    assert found[0] == (dict.fromkeys(("web", "db"), ("pending", "told, not realised yet")), "")
+    assert found[1][0] == {"web": ("reverted", why), "db": ("reverted", "its trial failed")}
+    assert found[1][1] == f"web: reverted: {why}; db: reverted: its trial failed"
+    assert found[2][0]["web"] == ("pending", "the rollout stopped: it has version 1")
+
+
+def test_who_a_stopped_rollout_never_reached_is_not_told_to_wait_for_it(tmp_path: Path) -> None:
+    """Its turn does not come any more."""
+    said = {uuid: Realised("realised", policy_version=1) for uuid in (WEB, DB)}
+    ((states, _),) = with_controller(tmp_path, estate(FIRST, FAILSAFE, "stopped", (WEB,)), hears(said))
+    assert {why for _, why in states.values()} == {"the rollout stopped: it has version 1"}

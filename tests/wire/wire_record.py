@@ -74,7 +74,9 @@ DOWN: tuple[m.Down, ...] = (
     m.Expected("state", 2.5, is_cloned=True, workload=UUID, nonce="n"),
     m.Order("o1", "evidence", "argument", 3.5, UUID),
 )
-REALISED = m.Realised("drifted", 1, 2, 3, "digest", ("why",), on_trial=True, is_reverted=True, policy_version=4, at=5.5)
+REALISED = m.Realised(
+    "drifted", 1, 2, 3, "digest", ("why",), on_trial=True, is_reverted=True, rejected=6, policy_version=4, at=5.5
+)
 UP: tuple[m.Up, ...] = (
     m.Fetch(assignment=True, isolations=True, bodies=("b",), groups=("g",), held={"g": 2}),
     REALISED,

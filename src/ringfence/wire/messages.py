@@ -188,6 +188,8 @@ class Realised(_Said, frozen=True):
     on_trial: bool = False
     is_reverted: bool = False
     """The last trial failed, and the policy before it is in force."""
+    rejected: int = 0
+    """The revision of the assignment that failed its trial, or was refused; 0: none, or an agent that does not say."""
     policy_version: int = 0
     """The version in force."""
     at: float = 0.0

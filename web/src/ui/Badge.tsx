@@ -34,6 +34,7 @@ const STATES: Record<HostState, { tone: Tone; mark: string; help: string }> = {
   pending: { tone: "accent", mark: "…", help: "Told, not read back yet." },
   drifted: { tone: "bad", mark: "≠", help: "The kernel holds something else than it was given." },
   refused: { tone: "bad", mark: "✕", help: "It cannot express what it was given, and keeps what it had." },
+  reverted: { tone: "bad", mark: "↩", help: "What it was told last failed its trial there; it keeps what it had." },
   unreachable: { tone: "warning", mark: "!", help: "Nothing is heard of it; it keeps the policy it has." },
   unmanaged: { tone: "unknown", mark: "○", help: "No agent of ours runs there; its peers enforce for it." },
 };

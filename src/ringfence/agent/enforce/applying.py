@@ -90,6 +90,9 @@ class Applying:
         if found.disabled is not None and found.disabled.even_quarantine:
             taken = taken._replace(isolations=0)  # none of them is in force here
         told = realised_of(found, observed, **taken._asdict(), refusal=footing.refusal, is_disguised=is_disguised)
+        if found.is_reverted:
+            problems = told.problems or footing.failure
+            told = msgspec.structs.replace(told, rejected=footing.rejected, problems=problems)
         footing.telling.report(msgspec.structs.replace(told, on_trial=on_trial))
         if not on_trial and not is_disguised and told.state == "realised":
             footing.telling.note(found)
@@ -143,8 +146,8 @@ class Applying:
         revision = found.assignment.revision
         if problems != footing.refusal:
             footing.telling.event("policy-refused", f"revision {revision} cannot be enforced here", problems)
-        footing.reject(revision, problems)
-        footing.telling.change(state="refused", problems=problems)
+        footing.reject(revision, refusal=problems)
+        footing.telling.change(state="refused", problems=problems, rejected=revision)
         self._wake()
 
     def _fail(self, error: RingfenceError) -> None:

@@ -45,6 +45,8 @@ class Footing:
         """The revision of an assignment that is not enforced: it failed its trial, or was refused."""
         self.refusal: tuple[str, ...] = record.refusal if record else ()
         """Why it was refused; empty where it failed its trial."""
+        self.failure: tuple[str, ...] = ()
+        """Why it failed its trial, as long as this agent runs."""
         self.channel: tuple[Passage, ...] = record.channel if record else ()
         self.change = 0
         """The revision of the last Change that was heard."""
@@ -69,9 +71,9 @@ class Footing:
         if not self.is_over:
             self.keeper.save()
 
-    def reject(self, revision: int, refusal: tuple[str, ...] = ()) -> None:
-        """It is not enforced: it failed its trial, or is refused because of these."""
-        self.rejected, self.refusal = revision, refusal
+    def reject(self, revision: int, *, refusal: tuple[str, ...] = (), failure: tuple[str, ...] = ()) -> None:
+        """It is not enforced: it is refused because of these, or failed its trial because of those."""
+        self.rejected, self.refusal, self.failure = revision, refusal, failure
         self.save()
 
     async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:

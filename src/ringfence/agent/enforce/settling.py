@@ -82,7 +82,7 @@ class Settling:
 
     def _give_up(self, revision: int, problems: tuple[str, ...]) -> None:
         self.end()
-        self._footing.reject(revision)
+        self._footing.reject(revision, failure=problems)
         message = f"revision {revision} did not prove itself and is taken back"
         _log.warning("%s: %s", message, "; ".join(problems))
         self._footing.telling.event("trial-reverted", message, problems)

@@ -19,12 +19,15 @@ import msgspec
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Workload
 from ringfence.core.labels.selector import Selector
-from ringfence.wire.messages import Realised
+from ringfence.wire.messages import Assignment, Realised
 
 Stage = Literal["canary", "spreading", "done", "stopped"]
 SOAK = timedelta(seconds=20)
 """How long every canary must have been well before the rest follow."""
 _URGENCY = ("reverted", "refused", "trial", "pending", "offline")
+FAILED = "its trial failed"
+MOST_NAMED = 5
+"""Hosts whose failure is told in words."""
 MOST_FAILED = 0.02
 """Of the hosts, beyond which a rollout stops while it spreads; one is always too many for a canary."""
 
@@ -47,13 +50,13 @@ class Progress(msgspec.Struct, frozen=True):
     problem: str = ""
     canary: int = 0
     """How many hosts were to go first; 0: all at once."""
-
-    @property
-    def confirmed(self) -> int:
     first: tuple[Standing, ...] = ()
     """Those hosts, as they stand."""
     well_since: datetime | None = None
     """When all of them were well, while they are at it; none: they are not yet."""
+
+    @property
+    def confirmed(self) -> int:
         return sum(one.state == "confirmed" for one in self.hosts)
 
     @property
@@ -83,26 +86,35 @@ def choose(hosts: Iterable[Workload], *, percent: float = 0.0, selector: Selecto
     return tuple(order[: math.ceil(len(order) * percent / 100)])
 
 
+def is_rejected(realised: Realised, told: Assignment) -> bool:
+    """Whether a host does not enforce what it was told last: that failed its trial, or was refused."""
+    if realised.rejected:
+        return realised.rejected == told.revision
+    return (realised.is_reverted or realised.state == "refused") and realised.policy_version != told.policy_version
+
+
 def standing(
-    host: Workload, version: int, realised: Realised | None, *, is_online: bool, has_version: bool
+    host: Workload, version: int, realised: Realised | None, told: Assignment | None, *, stage: Stage, is_online: bool
 ) -> Standing:
-    """Where a host is, from what it said last. `has_version`: whether it was told this version."""
-    told = (host.uuid, host.name)
+    """Where a host is, from what it said last, and from what it was `told` last."""
+    who = (host.uuid, host.name)
     if realised is None or not is_online:
-        return Standing(*told, "offline", "not heard lately" if realised is not None else "never heard")
-    if not has_version:
-        return Standing(*told, "pending", "its turn has not come")
-    if realised.is_reverted and realised.policy_version != version:
-        return Standing(*told, "reverted", "; ".join(realised.problems) or "its trial failed")
-    if realised.state == "refused" and realised.policy_version != version:
-        return Standing(*told, "refused", "; ".join(realised.problems))
+        return Standing(*who, "offline", "not heard lately" if realised is not None else "never heard")
+    problems = "; ".join(realised.problems)
+    if told is not None and is_rejected(realised, told):
+        if realised.is_reverted:
+            return Standing(*who, "reverted", problems or FAILED)
+        return Standing(*who, "refused", problems)
+    if told is None or told.policy_version != version:
+        kept = f"the rollout stopped: it has version {realised.policy_version}"
+        return Standing(*who, "pending", kept if stage == "stopped" else "its turn has not come")
     if realised.policy_version != version:
-        return Standing(*told, "pending", "; ".join(realised.problems) or "told, not realised yet")
+        return Standing(*who, "pending", problems or "told, not realised yet")
     if realised.on_trial:
-        return Standing(*told, "trial", "waits to be confirmed")
+        return Standing(*who, "trial", "waits to be confirmed")
     if realised.state not in ("realised", "refused"):
-        return Standing(*told, "pending", "; ".join(realised.problems) or realised.state)
-    return Standing(*told, "confirmed", "; ".join(realised.problems))
+        return Standing(*who, "pending", problems or realised.state)
+    return Standing(*who, "confirmed", problems)
 
 
 def next_stage(
@@ -115,7 +127,8 @@ def next_stage(
     failed = [one for one in chosen if one.state in ("refused", "reverted")]
     allowed = 0 if stage == "canary" else int(len(chosen) * MOST_FAILED)
     if len(failed) > allowed:
-        return "stopped", f"{failed[0].name}: {failed[0].state}: {failed[0].why}"
+        more = f"; and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
+        return "stopped", "; ".join(f"{one.name}: {one.state}: {one.why}" for one in failed[:MOST_NAMED]) + more
     heard = [one for one in chosen if one.state != "offline"]
     if any(one.state not in ("confirmed", "refused", "reverted") for one in heard):
         return stage, ""

@@ -182,15 +182,16 @@ class Rollouts:
 
     def standings(self) -> tuple[Standing, ...]:
         """Where each host is, in the version that should be its own."""
-        assignments = self._reconciler.desired.assignments
-        version = self.current.version if self.current is not None else self._reconciler.inputs.base.number
+        assignments, current = self._reconciler.desired.assignments, self.current
+        version = current.version if current is not None else self._reconciler.inputs.base.number
         return tuple(
             standing(
                 host,
                 version,
                 self._realised(host.uuid),
+                assignments.get(host.uuid),
+                stage=current.state if current is not None else "done",  # type: ignore[arg-type]
                 is_online=self._is_online(host.uuid),
-                has_version=host.uuid in assignments and assignments[host.uuid].policy_version == version,
             )
             for host in self.hosts
         )

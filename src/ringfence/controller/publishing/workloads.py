@@ -18,6 +18,7 @@ from ringfence.controller import audit
 from ringfence.controller.access.access import Principal, check_labels
 from ringfence.controller.desired.estate import read_workload
 from ringfence.controller.desired.reconcile import Reconciler
+from ringfence.controller.desired.rollout import is_rejected
 from ringfence.controller.identity.joining import Revoked, unknown_workload
 from ringfence.controller.identity.presence import Presence
 from ringfence.controller.publishing import changes
@@ -133,6 +134,7 @@ class Workloads:
         heartbeat, realised, at = self._heard(workload.uuid, view)
         now = self._clock()
         disabled = heartbeat.disabled_until if heartbeat is not None else 0.0
+        state = self._state_of(workload, realised)
         return WorkloadView(
             uuid=workload.uuid,
             name=workload.name,
@@ -142,8 +144,8 @@ class Workloads:
             mode=workload.mode,
             addresses=tuple(format_address(lease.address) for lease in workload.addresses),
             spiffe=workload.spiffe,
-            state=self._state_of(workload, realised),
-            problems=realised.problems if realised is not None else (),
+            state=state,
+            problems=_problems(state, heartbeat),
             seen=at,
             policy_version=realised.policy_version if realised is not None else 0,
             digest=realised.digest if realised is not None else "",
@@ -162,7 +164,7 @@ class Workloads:
         return (*_said(record), record.seen) if record is not None else (None, None, None)
 
     def state_of(self, workload: Workload) -> HostState:
-        """What was read back there, if anybody is heard there."""
+        """What was read back there of what it was told last, if anybody is heard there."""
         seen = self._presence.seen.get(workload.uuid)
         return self._state_of(workload, seen.realised if seen is not None else None)
 
@@ -171,8 +173,13 @@ class Workloads:
             return "unmanaged"
         if realised is None or not self._is_online(workload.uuid):
             return "unreachable"
-        told: str = realised.state
-        return told if told in _STATES else "pending"  # type: ignore[return-value]
+        assigned = self._reconciler.desired.assignments.get(workload.uuid)
+        if assigned is not None and is_rejected(realised, assigned):
+            return "reverted" if realised.is_reverted else "refused"
+        said: str = realised.state
+        if said == "realised" and assigned is not None and realised.assignment < assigned.revision:
+            return "pending"
+        return said if said in _STATES else "pending"  # type: ignore[return-value]
 
     # ---- changing ---------------------------------------------------------------------------------------------------
 
@@ -341,6 +348,17 @@ def _said(record: AgentRecord) -> tuple[Heartbeat | None, Realised | None]:
         )
     except msgspec.DecodeError:
         return None, None
+
+
+def _problems(state: HostState, heartbeat: Heartbeat | None) -> tuple[str, ...]:
+    """Why a host is not as it was told. Of one that went back, what it has instead."""
+    if heartbeat is None:
+        return ()
+    realised, mode = heartbeat.realised, heartbeat.mode
+    if state != "reverted":
+        return realised.problems
+    modes = mode.inbound if mode.inbound == mode.outbound else f"{mode.inbound} in, {mode.outbound} out"
+    return (f"it went back: version {realised.policy_version}, {modes}, is in force", *realised.problems)
 
 
 def tally(states: Iterable[HostState]) -> Mapping[str, int]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DAY_H, WEEK_H = 24, 168
 MOST_LAGGARDS, MOST_JEWELS = 20, 50
-_LATE: frozenset[HostState] = frozenset({"pending", "drifted", "refused", "unreachable"})
+_LATE: frozenset[HostState] = frozenset({"pending", "drifted", "refused", "reverted", "unreachable"})
 _URGENT = ("critical", "warning", "info")
 
 
@@ -150,7 +150,7 @@ def _is_held(workload: Workload) -> bool:
 
 
 def _urgency(state: HostState) -> int:
-    return ("drifted", "refused", "pending", "unreachable").index(state)
+    return ("drifted", "reverted", "refused", "pending", "unreachable").index(state)
 
 
 def _laggard(controller: Controller, workload: Workload, state: HostState) -> LaggardView:
@@ -180,6 +180,7 @@ def _urgent(posture: Posture) -> Iterator[Step]:
     for state, link, what in (
         ("drifted", "/workloads?state=drifted", "hold something else than they were told"),
         ("refused", "/workloads?state=refused", "cannot hold what they were told"),
+        ("reverted", "/workloads?state=reverted", "took back what they were told last"),
     ):
         if count := posture.states.get(state, 0):
             yield Step(state, f"{_count(count, 'host')} {what}", link, "critical", count)

@@ -21,7 +21,7 @@ export interface Group {
   troubled: number;
 }
 
-const TROUBLED: ReadonlySet<HostState> = new Set<HostState>(["drifted", "refused", "unreachable"]);
+const TROUBLED: ReadonlySet<HostState> = new Set<HostState>(["drifted", "refused", "reverted", "unreachable"]);
 
 export function holdsOf(workloads: readonly Workload[]): Record<Hold, number> {
   const out: Record<Hold, number> = { enforce: 0, selective: 0, observe: 0, none: 0 };

@@ -20,11 +20,11 @@ import { HEARD, isWanted } from "./wanted";
 import { WorkloadDrawer } from "./WorkloadDrawer";
 
 const STATES: readonly (readonly [string, string])[] = [
-  ["", "Any state"], ["trouble", "Not as told"], ["realised", "Realised"], ["pending", "Pending"], ["drifted", "Drifted"], ["refused", "Refused"], ["unreachable", "Unreachable"], ["unmanaged", "Unmanaged"],
+  ["", "Any state"], ["trouble", "Not as told"], ["realised", "Realised"], ["pending", "Pending"], ["drifted", "Drifted"], ["refused", "Refused"], ["reverted", "Went back"], ["unreachable", "Unreachable"], ["unmanaged", "Unmanaged"],
 ];
 const MODES: readonly (readonly [string, string])[] = [["", "Any mode"], ["observe", "Observe in"], ["selective", "Selective in"], ["enforce", "Enforce in"], ["out-observe", "Observe out"], ["out-selective", "Selective out"], ["out-enforce", "Enforce out"]];
 /** Trouble first. */
-const RANK: Record<HostState, number> = { drifted: 0, refused: 1, unreachable: 2, pending: 3, unmanaged: 4, realised: 5 };
+const RANK: Record<HostState, number> = { drifted: 0, reverted: 1, refused: 2, unreachable: 3, pending: 4, unmanaged: 5, realised: 6 };
 const STRICT: Record<ModeName, number> = { observe: 0, selective: 1, enforce: 2 };
 
 const columnsAt = (now: number): readonly Column<Workload>[] => [

@@ -13,7 +13,7 @@ test("by name or address, state, mode of either direction", () => {
   expect(isWanted(one({}), asked({}), NOW)).toBe(true);
   for (const change of [{ text: "web" }, { text: "0.0.7" }, { state: "realised" }, { mode: "enforce" }, { mode: "out-observe" }]) expect(isWanted(one({}), asked(change), NOW)).toBe(true);
   for (const change of [{ text: "db" }, { state: "drifted" }, { state: "trouble" }, { mode: "selective" }, { mode: "observe" }, { mode: "out-enforce" }]) expect(isWanted(one({}), asked(change), NOW)).toBe(false);
-  for (const state of ["drifted", "refused", "unreachable"] as const) expect(isWanted(one({ state }), asked({ state: "trouble" }), NOW)).toBe(true);
+  for (const state of ["drifted", "refused", "reverted", "unreachable"] as const) expect(isWanted(one({ state }), asked({ state: "trouble" }), NOW)).toBe(true);
   expect(isWanted(one({ state: "unmanaged" }), asked({ mode: "observe" }), NOW)).toBe(false);
 });
 

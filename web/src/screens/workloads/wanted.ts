@@ -24,9 +24,10 @@ function isHeard(one: Workload, heard: string, now: number): boolean {
   return within !== undefined ? silent <= within : least === undefined || silent >= least;
 }
 
+const TROUBLE: readonly string[] = ["drifted", "refused", "reverted", "unreachable"];
+
 /** `trouble`: whoever does not hold what it was given. */
-const inState = (one: Workload, state: string): boolean =>
-  state === "trouble" ? one.state === "drifted" || one.state === "refused" || one.state === "unreachable" : one.state === state;
+const inState = (one: Workload, state: string): boolean => (state === "trouble" ? TROUBLE.includes(one.state) : one.state === state);
 
 export function isWanted(one: Workload, { text, state, mode, heard }: Wanted, now: number): boolean {
   const word = text.trim().toLowerCase();
