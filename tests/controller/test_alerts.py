@@ -102,6 +102,20 @@ def test_a_notice_says_all_that_is_needed() -> None:
     )
 
 
+def test_a_process_is_told_with_the_end_it_is_at() -> None:
+    """A host knows its own processes: of what comes in the one that listens, of what goes out the one that called."""
+    ends = ADDRESS["web-1"], ADDRESS["dev-1"]
+    said = []
+    for direction, host_ in (("in", "dev-1"), ("out", "web-1")):
+        one = Violation(NOW.timestamp(), direction, 6, *ends, 40000, 22, "blocked", "deny", "a/b", process="python3")  # type: ignore[arg-type]
+        said.append(seen.violation(one, host_, GROUND).message)
+
+    assert said == [
+        "web-1 to dev-1 tcp/22 was blocked by `a/b` (to process python3 on dev-1)",
+        "web-1 to dev-1 tcp/22 was blocked by `a/b` (from process python3 on web-1)",
+    ]
+
+
 def test_strangers_are_grouped_by_what_they_are() -> None:
     """A thousand internet addresses at one door are one alert with the first few as examples."""
     alerts = Alerts(NO_DELAY)

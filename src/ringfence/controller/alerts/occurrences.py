@@ -148,7 +148,8 @@ def violation(told: Violation, host: str, ground: Ground) -> Occurrence:
     service = format_point(point(told.protocol, told.port))
     stopped = "was blocked" if told.verdict == "blocked" else "would be blocked"
     by = f"`{told.rule}`" if told.rule else {"quarantine": "the quarantine"}.get(told.step, "the default")
-    process = f" (process {told.unit or told.process})" if told.unit or told.process else ""
+    end = "to" if told.direction == "in" else "from"  # a host knows its own processes alone
+    process = f" ({end} process {told.unit or told.process} on {host})" if told.unit or told.process else ""
     return Occurrence(
         kind="violation",
         at=at,
