@@ -267,7 +267,7 @@ def test_the_next_scan_takes_in_its_parts_too() -> None:
 def test_what_a_scan_took_in_is_told_when_somebody_else_does_it() -> None:
     """The part was told, and taken in; from another source it is news."""
     alerts = Alerts(NO_DELAY)
-    default = {"step": "default", "rule": ""}
+    default: dict[str, Any] = {"step": "default", "rule": ""}
     part = alerts.note(tried("web-1", "dev-1", 1002, **default), NOW)
     alerts.due(NOW)
     for port in range(1002, 1040):
@@ -281,7 +281,8 @@ def test_what_a_scan_took_in_is_told_when_somebody_else_does_it() -> None:
 def test_a_scan_is_only_what_was_scanned() -> None:
     """Its first, last and count are of the scan: what the same source did before, and goes on doing, stays in alerts of
     its own, as does what a rule made and people were told of."""
-    alerts, observed = Alerts(), {"verdict": "would-block", "step": "default", "rule": ""}
+    alerts = Alerts()
+    observed: dict[str, Any] = {"verdict": "would-block", "step": "default", "rule": ""}
     usual = {alerts.note(tried("dev-1", f"web-{n}", 5432, after=n, count=40, **observed), at(n)) for n in range(2, 9)}
     alerts.due(at(100))
     ruled = alerts.note(tried("dev-1", "bare", 22, after=690), at(690))
@@ -302,7 +303,8 @@ def test_a_scan_is_only_what_was_scanned() -> None:
 
 def test_what_was_counted_before_a_part_came_again_is_not_the_scans() -> None:
     """A closed alert that a scan opens again keeps the figures it had."""
-    alerts, default = Alerts(NO_DELAY), {"step": "default", "rule": ""}
+    alerts = Alerts(NO_DELAY)
+    default: dict[str, Any] = {"step": "default", "rule": ""}
     part = alerts.note(tried("dev-1", "bare", 1000, count=30, **default), NOW)
     alerts.resolve(part, "ann", at(10))
     for n in range(100):
