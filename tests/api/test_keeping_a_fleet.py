@@ -218,6 +218,9 @@ def test_a_host_that_went_back_is_never_told_as_realised(fleet: Fleet) -> None:
     assert "reverted" in {step.code for step in fleet.client.explore.posture().next}
     assert (fleet.ring("status").exit_code, fleet.ring("status", "web").exit_code) == (1, 1)
     assert "it went back" in fleet.ring("agent", "list").stdout
+    asked = fleet.ring("explain", "web", "db", "tcp/22", "--fleet")
+    assert "web is reverted: what it enforces may not be this" in asked.stdout
+    assert fleet.json("explain", "web", "db", "tcp/22", "--fleet")["late"] == {"web": "reverted"}
 
     web.realised = Realised("realised", before)
     fleet.served.run(web.beat())

@@ -21,7 +21,7 @@ async def explained(desk: Desk, data: JSONBody[Explain]) -> Explained:
 
     def work() -> Explained:
         world = supposing(desk.world_under(data.draft), data.draft, as_mode=data.as_mode)
-        return in_fleet(explain(world, data), world)
+        return in_fleet(explain(world, data), world, desk.workloads.state_of)
 
     return await think(work)
 
@@ -31,7 +31,7 @@ async def decided(desk: Desk, data: JSONBody[Decide]) -> list[Decided]:
     """One for each question, in order: an answer, or why there is none."""
     answers = await _decided(desk, data)
     world = desk.world()
-    return [in_fleet(answer, world) for answer in answers]
+    return [in_fleet(answer, world, desk.workloads.state_of) for answer in answers]
 
 
 async def _decided(desk: Desk, data: Decide) -> list[Decided]:

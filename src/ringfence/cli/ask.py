@@ -109,7 +109,7 @@ def _draft_in(folder: Path | None) -> api.Draft | None:
 
 
 def _tell(session: Session, found: Explained) -> int:
-    more = {"nearest": found.nearest, "others": found.others, "unheld": found.unheld}
+    more = {"nearest": found.nearest, "others": found.others, "unheld": found.unheld, "late": found.late}
     document = {**msgspec.to_builtins(found.answer), **more}
     session.emit(document, *_render(found))
     return CLEAN if found.answer.verdict == "allowed" else FINDINGS
@@ -127,11 +127,16 @@ def _render(found: Explained) -> list[RenderableType]:
     for end in answer.ends:
         says = Text(end.verdict, COLOURS[end.verdict])
         mode = "no agent" if end.workload in found.unheld else end.mode
+        if end.workload in found.late:
+            mode = f"{mode}, {found.late[end.workload]}"
         table.add(end.end, end.workload, mode, says, end.reason, end.rule or "")
     out: list[RenderableType] = [head, because]
     if loose:
         names = " or ".join(loose)
         out.append(Text(f"policy says blocked; no agent of ours runs on {names}, so nothing stops it", "bold yellow"))
+    for name, state in found.late.items():
+        words = f"{name} is {state}: what it enforces may not be this (`ringfence status {name}`)"
+        out.append(Text(words, "bold yellow"))
     out.append(table if answer.ends else "neither end has an enforcement point")
     if answer.unless:
         out.append(f"unless: {', '.join(answer.unless)}")
@@ -228,7 +233,9 @@ def _line_of(reply: Decided, at: int) -> object:
     """An answer, with the ends that nobody enforces if there are; or what is wrong with the question, and its line."""
     if reply.answer is None:
         return {**msgspec.to_builtins(reply.fault), "line": at}
-    return {**msgspec.to_builtins(reply.answer), "unheld": reply.unheld} if reply.unheld else reply.answer
+    fleet: dict[str, object] = {"unheld": reply.unheld, "late": reply.late}
+    more = {name: value for name, value in fleet.items() if value}
+    return {**msgspec.to_builtins(reply.answer), **more} if more else reply.answer
 
 
 def _lines_at_once() -> Iterator[list[bytes]]:

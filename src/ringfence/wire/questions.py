@@ -46,6 +46,8 @@ class Explained(msgspec.Struct, frozen=True):
     case: Case | None = None
     unheld: tuple[str, ...] = ()
     """In a fleet: workloads among the ends that have no agent. What they say, nobody enforces."""
+    late: dict[str, str] = {}
+    """In a fleet: workloads among the ends that do not have what they were told, as far as is known; their state."""
 
 
 class Decide(_Asked, frozen=True):
@@ -73,6 +75,8 @@ class Decided(msgspec.Struct, frozen=True):
     fault: Fault | None = None
     unheld: tuple[str, ...] = ()
     """In a fleet: workloads among the ends that have no agent. What they say, nobody enforces."""
+    late: dict[str, str] = {}
+    """In a fleet: workloads among the ends that do not have what they were told, as far as is known; their state."""
 
 
 class AskReach(_Asked, frozen=True):

@@ -2,8 +2,8 @@
 
 import { useQuery } from "@tanstack/react-query";
 import { api, told } from "../api/client";
-import type { Explained, ModeName } from "../api/types";
-import { Badge, VerdictBadge } from "../ui/Badge";
+import type { Explained, HostState, ModeName } from "../api/types";
+import { Badge, StateBadge, VerdictBadge } from "../ui/Badge";
 import { ErrorBox, Loading } from "../ui/Box";
 import { printable } from "../words";
 import type { Draft } from "./inForce";
@@ -36,7 +36,7 @@ export function Explanation({ of, under, asMode }: { of: Connection; under?: Dra
   return asked.data ? <Answer explained={asked.data} /> : <Loading lines={2} />;
 }
 
-function Answer({ explained: { answer, nearest, others, unheld = [] } }: { explained: Explained }) {
+function Answer({ explained: { answer, nearest, others, unheld = [], late = {} } }: { explained: Explained }) {
   const ends = answer.ends as End[];
   const more = Object.entries(others ?? {});
   const saying = ends.filter((end) => end.verdict === answer.verdict);
@@ -47,6 +47,7 @@ function Answer({ explained: { answer, nearest, others, unheld = [] } }: { expla
       <div className={css.line}><VerdictBadge verdict={verdict} /><span>{reasonOf(answer.reason)}</span></div>
       <div className={css.line}><code>{printable(answer.source)}</code>→<code>{printable(answer.destination)}</code>on<code>{printable(answer.service)}</code></div>
       {isLoose && <p>Policy says blocked. No agent of ours runs on {saying.map((end) => printable(end.workload)).join(" or ")}, so <b>nothing stops it</b>.</p>}
+      {Object.entries(late).map(([name, state]) => <p key={name}><b>{printable(name)}</b> does not have what it was told, as far as is known <StateBadge state={state as HostState} />: what it enforces may not be this.</p>)}
       {answer.rule && <p>Rule <code>{printable(answer.rule)}</code>{answer.file && <span className="soft"> {printable(answer.file)}{answer.line ? `:${answer.line}` : ""}</span>}</p>}
       {nearest && <p>The nearest allow is <code>{printable(nearest.rule)}</code>, which lacks {nearest.missing.map((one) => printable(one).replaceAll("`", "")).join(", ")}.</p>}
       {ends.length > 0 && (

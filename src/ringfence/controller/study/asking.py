@@ -4,7 +4,7 @@ a controller's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -18,13 +18,13 @@ from ringfence.core.engine.prove import present
 from ringfence.core.engine.questions import Question, Texts, answer_of, class_of_end, near, worst
 from ringfence.core.engine.reach import Reach, Reachability
 from ringfence.core.errors import RingfenceError
-from ringfence.core.identity.workload import Mode, ModeName
+from ringfence.core.identity.workload import Mode, ModeName, Workload
 from ringfence.core.insight.leftovers import end_text
 from ringfence.core.net.service import ANY, format_point
 from ringfence.core.policy.model import Workloads
 from ringfence.core.policy.parse import parse_policies
 from ringfence.core.world import World
-from ringfence.wire.api import Draft
+from ringfence.wire.api import Draft, HostState
 from ringfence.wire.questions import AskReach, Case, Decided, Explained, Fault
 
 _FEW = 8
@@ -100,14 +100,16 @@ def decided(engine: Engine, question: Question, texts: Texts | None = None) -> D
     return Decided(answer_of(question.source, question.destination, question.service, verdict))
 
 
-def in_fleet(told: E, world: World) -> E:
-    """The same, with the ends that no agent holds."""
+def in_fleet(told: E, world: World, state_of: Callable[[Workload], HostState]) -> E:
+    """The same, with the ends that no agent holds, and those whose agent does not hold what it was told."""
     if told.answer is None:
         return told
-    find, has_agent = world.inventory.find, world.inventory.has_agent
-    ends = {end.workload: find(end.workload) for end in told.answer.ends}
-    loose = tuple(sorted(name for name, one in ends.items() if one is None or not has_agent(one)))
-    return msgspec.structs.replace(told, unheld=loose) if loose else told
+    inventory = world.inventory
+    ends = {end.workload: inventory.find(end.workload) for end in told.answer.ends}
+    loose = tuple(sorted(name for name, one in ends.items() if one is None or not inventory.has_agent(one)))
+    held = {name: inventory.find(one.host or "") or one for name, one in ends.items() if one and name not in loose}
+    late = {name: state for name, host in held.items() if (state := state_of(host)) != "realised"}
+    return msgspec.structs.replace(told, unheld=loose, late=late) if loose or late else told
 
 
 def reach(world: World, asked: AskReach) -> Reach:
