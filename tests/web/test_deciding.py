@@ -14,6 +14,7 @@ from pages import Theme, log_in, picture, tab, violations
 from playwright.sync_api import Browser, Page, expect
 from serving import Host, Serving, eventually, serving
 
+from ringfence.controller.intake import jobs
 from ringfence.wire import api, explore, study
 
 APP = "app=shop,env=prod"
@@ -83,6 +84,10 @@ def test_rules_are_taken_one_by_one(browser: Browser, bare: Serving) -> None:
         assert share(page) == round(100 * (told.share - biggest.connections / wanted))
         page.reload()
         expect(page.get_by_label(f"Accept {biggest.rule}", exact=True)).not_to_be_checked()
+        take = page.get_by_role("button", name="Take to Policies")
+        for width in (320, 1440):
+            page.set_viewport_size({"width": width, "height": 700})
+            expect(take).to_be_in_viewport()
         page.get_by_role("tab", name="As text").click()
         rest = tuple(one.rule for one in told.rules if one.rule != biggest.rule)
         some = client.explore.recommend(study.AskRecommend(where=APP, accept=rest))
@@ -90,7 +95,8 @@ def test_rules_are_taken_one_by_one(browser: Browser, bare: Serving) -> None:
             shown = page.get_by_role("region", name=file.file).locator("code").inner_text()
             assert shown.strip() == file.text.strip()
             assert biggest.rule.split("/")[1] not in file.text
-        page.get_by_role("button", name="Take to Policies").click()
+        page.get_by_role("tab", name="Rules").click()
+        take.click()
         expect(page).to_have_url(re.compile("/policies"))
         kept: dict[str, Any] = json.loads(page.evaluate("localStorage.getItem('ringfence.drafts.administrator')"))
         assert {name: draft["text"] for name, draft in kept.items()} == {one.file: one.text for one in some.files}
@@ -201,15 +207,18 @@ def test_a_host_is_paired(browser: Browser, tmp_path: Path) -> None:
         expect(page.get_by_role("row", name=re.compile("used up"))).to_be_visible()
 
 
-def test_files_are_imported(browser: Browser, tmp_path: Path) -> None:
-    """An inventory is planned before it is applied; a flow log is sent and read; one that is none says so."""
+def test_files_are_imported(browser: Browser, tmp_path: Path, shots: Path | None) -> None:
+    """An inventory is planned before it is applied; flow logs chosen together are one import, however many: what both
+    ends report counts once, and each file says what became of it."""
     inventory = tmp_path / "estate.csv"
     inventory.write_text("name,addresses,kind,label:app\nsan-1,10.7.0.1,vm,storage\nsan-2,10.7.0.2,vm,storage\n")
     fields = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end"
-    log = tmp_path / "vpc.log"
-    log.write_text(
-        f"{fields} action log-status\n2 1 e 10.7.0.2 10.7.0.1 40000 443 6 5 500 1790000000 1790000060 ACCEPT OK\n"
-    )
+    line = "10.7.0.2 10.7.0.1 40000 443 6 5 500 1790000000 1790000060 ACCEPT OK\n"
+    logs = [tmp_path / f"vpc-{n}.log" for n in range(18)]
+    for n, log in enumerate(logs):
+        log.write_text(
+            f"{fields} action log-status\n2 1 eni-{n % 2} {line}" + f"2 1 eni-{n} {line.replace('443', f'{5000 + n}')}"
+        )
     noise = tmp_path / "noise.bin"
     noise.write_bytes(b"\x00\x01nothing" * 20)
     with serving(tmp_path / "c") as served, tab(browser, url_of(served)) as page, served.client() as client:
@@ -221,10 +230,34 @@ def test_files_are_imported(browser: Browser, tmp_path: Path) -> None:
         expect(page.get_by_role("dialog")).to_have_count(0)
         assert {one.name for one in client.workloads()} == {"san-1", "san-2"}
         page.goto("/setup?do=flows")
-        page.locator("input[type=file]").set_input_files([log, noise])
-        expect(page.get_by_text("1 record · 1 connection")).to_be_visible()
-        expect(page.get_by_role("listitem").filter(has_text="noise.bin").first).to_contain_text("failed")
+        page.locator("input[type=file]").set_input_files([*logs, noise])
+        expect(page.get_by_text("36 records · 19 connections")).to_be_visible()
+        files = page.get_by_role("list", name="Files").get_by_role("listitem")
+        expect(files.filter(has_text="imported")).to_have_count(18)
+        expect(files.filter(has_text="noise.bin")).to_contain_text("refused")
+        picture(page, shots, "flows-together")
+        page.locator("input[type=file]").set_input_files(noise)
+        expect(page.get_by_role("listitem").filter(has_text="failed")).to_have_count(1)
         assert client.status().workloads == 2
+        assert served.controller.flows.totals().connections == 19
+
+
+def test_uploads_wait_for_their_turn(browser: Browser, tmp_path: Path) -> None:
+    """A controller that reads as many as it takes at once is asked again, by itself, until it takes the file."""
+    log = tmp_path / "vpc.log"
+    log.write_text(
+        "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action"
+        " log-status\n2 1 e 10.7.0.2 10.7.0.1 40000 443 6 5 500 1790000000 1790000060 ACCEPT OK\n"
+    )
+    with serving(tmp_path / "c") as served, tab(browser, url_of(served)) as page:
+        log_in(page, served.token, "/setup?do=flows")
+        served.controller.studies.jobs._arriving = jobs.MOST_WAITING
+        with page.expect_response(lambda said: "/v1/flows/import" in said.url and not said.ok):
+            page.locator("input[type=file]").set_input_files(log)
+        expect(page.get_by_role("listitem").filter(has_text="vpc.log")).to_contain_text("queued")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        served.controller.studies.jobs._arriving = 0
+        expect(page.get_by_text("1 record · 1 connection")).to_be_visible()
 
 
 def test_tokens_are_granted_and_revoked(browser: Browser, tmp_path: Path) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from pages import log_in, tab
+from pages import Theme, log_in, picture, tab
 from playwright.sync_api import Browser, Page, expect
 from populated import Shop
 from serving import eventually
 
+from ringfence.controller.alerts import occurrences
+from ringfence.core.net.address import parse_address
 from ringfence.wire import api
+from ringfence.wire.messages import Violation
 
 
 def url_of(estate: Shop) -> str:
@@ -182,6 +191,61 @@ def test_an_attempt_is_seen_explained_contained_and_released(browser: Browser, e
         expect(page.get_by_text("Resolved", exact=True)).to_be_visible()
     closed = [one for one in estate.client.alerts(all=True) if "tcp/2222" in one.message]
     assert [one.state for one in closed] == ["closed"]
+
+
+def test_who_attacked_is_contained_not_who_was_attacked(browser: Browser, estate: Shop, shots: Path | None) -> None:
+    """An attacker of an address that no workload has: the page says that it cannot be isolated and offers no isolation
+    as the way to go; the database's own is a second choice that says what it means."""
+    now, db = datetime.now(UTC), estate.hosts[1].address
+    told = Violation(
+        now.timestamp(), "in", 6, parse_address("10.77.0.50"), db, 40_000, 5999, "blocked", "default", count=6
+    )
+    watching = estate.served.controller.watching
+    estate.served.run(watching.note(occurrences.violation(told, estate.db, watching.ground)))
+    themes: tuple[Theme, ...] = ("light", "dark")
+    for theme in themes:
+        with tab(browser, url_of(estate), theme=theme) as page:
+            log_in(page, estate.served.token, "/alerts")
+            page.get_by_role("button", name=re.compile("5999")).click()
+            drawer = page.get_by_role("region", name=re.compile("5999"))
+            expect(drawer.get_by_text("10.77.0.50 began it and cannot be isolated")).to_be_visible()
+            foot = drawer.locator("footer")
+            expect(foot.get_by_role("button", name="Acknowledge")).to_be_visible()
+            expect(foot.get_by_role("button", name=re.compile("Quarantine"))).to_have_count(0)
+            picture(page, shots, f"alert-outsider-{theme}")
+            drawer.get_by_role("button", name=f"Quarantine {estate.db}, the destination").click()
+            expect(page.get_by_role("dialog", name=f"Quarantine {estate.db}")).to_be_visible()
+
+
+def test_the_audit_log_leaves_as_files(browser: Browser, estate: Shop, shots: Path | None) -> None:
+    """Every entry that the filters pick, not only those shown, as JSON lines and as CSV; workloads by their names, and
+    by their UUIDs; why a mode was changed is told."""
+    estate.client.set_mode(api.SetMode((estate.web,), outbound="selective", why="two quiet weeks"))
+    estate.client.set_mode(api.SetMode((estate.web,), outbound="observe", why="x"))
+    uuid = estate.client.workload(estate.web).uuid
+    with tab(browser, url_of(estate)) as page:
+        log_in(page, estate.served.token, "/audit")
+        page.get_by_label("Did, as policy.publish").fill("workload.mode")
+        page.keyboard.press("Enter")
+        row = page.get_by_role("row").filter(has_text="two quiet weeks").first
+        expect(row).to_contain_text(estate.web)
+        picture(page, shots, "audit-names")
+        kept = estate.client.audit(action="workload.mode", limit=1000)
+        for format_ in ("JSON lines", "CSV"):
+            page.get_by_role("button", name="Export…").click()
+            page.get_by_role("radio", name=format_).check()
+            picture(page, shots, "audit-export")
+            with page.expect_download() as download:
+                page.get_by_role("dialog").get_by_role("button", name="Export").click()
+            text = download.value.path().read_text()
+            read: list[dict[str, Any]]
+            if format_ == "CSV":
+                read = [{**one, "details": json.loads(one["details"])} for one in csv.DictReader(io.StringIO(text))]
+            else:
+                read = [json.loads(line) for line in text.splitlines()]
+            assert [one["hash"] for one in read] == [one.hash for one in kept]
+            whys = {one["details"]["why"]: (one["subject"], one["name"]) for one in read}
+            assert whys["two quiet weeks"] == (uuid, estate.web)
 
 
 def test_the_audit_log_is_read_and_verified(browser: Browser, estate: Shop) -> None:

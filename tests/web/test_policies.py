@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import log_in, tab, violations
+from pages import log_in, picture, tab, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 from populated import AT_ONCE, POLICY, Shop, put_on_file
 from serving import Serving, eventually, serving
@@ -131,8 +132,11 @@ def test_a_failing_test_says_who_would_pass_and_holds_the_change(browser: Browse
         expect(page.get_by_role("button", name=re.compile("Apply to"))).to_be_disabled()
 
 
-def test_a_change_goes_to_a_canary_then_to_all_and_back(browser: Browser, estate: Shop, base: int) -> None:
-    """What it opens is told before; a note is required; the rollout is followed, gone on with, compared, taken back."""
+def test_a_change_goes_to_a_canary_then_to_all_and_back(
+    browser: Browser, estate: Shop, base: int, shots: Path | None
+) -> None:
+    """What it opens is told before; a note is required; trial and probes go with it; who goes first is named; it is
+    stopped from there, on a phone, too; gone on with, compared, taken back."""
     for host in estate.hosts:
         host.run(host.beat())  # who is not heard is no part of a canary
     with tab(browser, url_of(estate.served)) as page:
@@ -148,6 +152,15 @@ def test_a_change_goes_to_a_canary_then_to_all_and_back(browser: Browser, estate
         page.get_by_label("Note").fill("upkeep of the databases")
         page.get_by_label("Percent of the hosts").fill("50")
         page.get_by_role("radio", name=re.compile("^Keep")).check()
+        page.get_by_label("Trial, seconds").fill("5")
+        expect(page.get_by_text("10 to 3600 whole seconds").first).to_be_visible()
+        expect(apply).to_be_disabled()
+        page.get_by_label("Trial, seconds").fill("45")
+        page.get_by_label("Probes").fill("10.0.0.5")
+        expect(page.get_by_text("each probe is a host and a port").first).to_be_visible()
+        expect(apply).to_be_disabled()
+        page.get_by_label("Probes").fill("10.0.0.5:22 [2001:db8::1]:443")
+        picture(page, shots, "apply-probes")
         apply.click()
 
         expect(page.get_by_role("list", name="Stages").get_by_role("listitem").nth(0)).to_have_attribute(
@@ -155,6 +168,25 @@ def test_a_change_goes_to_a_canary_then_to_all_and_back(browser: Browser, estate
         )
         expect(page.get_by_text(f"Version {base + 1} is on its way")).to_be_visible()
         expect(page.get_by_role("table", name="Laggards")).to_contain_text("its turn has not come")
+        (first,) = estate.client.rollout().first
+        expect(page.get_by_role("list", name="Canary")).to_contain_text(first.name)
+        told = estate.client.audit(action="rollout.begin", limit=1)[0]
+        assert json.loads(told.details)["manner"]["trial"] == {
+            "seconds": 45, "probes": [{"host": "10.0.0.5", "port": 22}, {"host": "2001:db8::1", "port": 443}],
+        }  # fmt: skip
+        for width in (320, 390, 1440):
+            page.set_viewport_size({"width": width, "height": 900})
+            for name in ("Stop…", "Roll back…", "Go on to everybody"):
+                expect(page.get_by_role("button", name=name, exact=True)).to_be_in_viewport(ratio=1)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            picture(page, shots, f"rollout-canary-{width}")
+        page.get_by_role("button", name="Stop…").click()
+        page.get_by_label("Why").fill("too early")
+        picture(page, shots, "rollout-stop")
+        page.get_by_role("dialog").get_by_role("button", name="Stop", exact=True).click()
+        expect(page.get_by_text("stopped by administrator: too early")).to_be_visible()
+        picture(page, shots, "rollout-stopped")
+        assert estate.client.rollout().stage == "stopped"
         page.get_by_role("button", name="Go on to everybody").click()
         page.get_by_role("dialog").get_by_role("button", name="Go on").click()
         eventually(lambda: estate.client.rollout().stage == "done")

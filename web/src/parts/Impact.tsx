@@ -18,7 +18,7 @@ interface Planned extends Traffic {
 const NOTHING = "Nothing opens and nothing closes: no rule tells these labels from those before.";
 
 export function Impact({ of, nothing = NOTHING, isTraffic = true }: { of: Planned; nothing?: string; isTraffic?: boolean }) {
-  const { about: breaks } = kindsOf(of);
+  const { anew: breaks } = kindsOf(of);
   return (
     <>
       <div className={css.sums}>

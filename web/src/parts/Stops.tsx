@@ -6,27 +6,25 @@ import { Note, Stat } from "../ui/Box";
 import { count, plural, printable } from "../words";
 import css from "./parts.module.css";
 
-type Break = Broken & { about?: boolean };
-
 export interface Traffic {
   sessions?: { in_use: number; cut: readonly { source: string; destination: string; service: string; owner?: string; source_owner?: string; rule?: string | null }[]; more: number } | null;
-  impact?: { days: number; connections: number; broken: readonly Break[]; more: number; elsewhere?: number } | null;
+  impact?: { days: number; connections: number; broken: readonly Broken[]; more: number; anyway: number } | null;
 }
 
 const ownersOf = ({ owner, source_owner: source }: { owner?: string; source_owner?: string }): string =>
   [source && `from ${printable(source)}`, owner && `to ${printable(owner)}`].filter(Boolean).join(", ");
 
-/** How many kinds of traffic stop: by what the change is about, and elsewhere, where it changes nothing. */
-export function kindsOf({ impact }: Traffic): { about: number; elsewhere: number } {
-  const elsewhere = impact?.elsewhere ?? 0;
-  return { about: (impact?.broken.length ?? 0) + (impact?.more ?? 0) - elsewhere, elsewhere };
+/** How many kinds of traffic stop: by this change, and with it and without it. */
+export function kindsOf({ impact }: Traffic): { anew: number; anyway: number } {
+  const anyway = impact?.anyway ?? 0;
+  return { anew: (impact?.broken.length ?? 0) + (impact?.more ?? 0) - anyway, anyway };
 }
 
 /** The lists alone; nothing where nothing stops. */
 export function Stopped({ of }: { of: Traffic }) {
   const broken = of.impact?.broken ?? [];
-  const [about, others] = [broken.filter((one) => one.about !== false), broken.filter((one) => one.about === false)];
-  const { about: most, elsewhere } = kindsOf(of);
+  const [ours, others] = [broken.filter((one) => one.is_new), broken.filter((one) => !one.is_new)];
+  const { anew, anyway } = kindsOf(of);
   return (
     <>
       {of.sessions && of.sessions.cut.length > 0 && (
@@ -34,20 +32,20 @@ export function Stopped({ of }: { of: Traffic }) {
           {of.sessions.cut.map((one, index) => <li key={index}><Badge tone="bad" mark="✕">cuts</Badge><p>{printable(one.source)} → {printable(one.destination)} <code>{printable(one.service)}</code></p><span className="soft small nowrap">in use</span>{ownersOf(one) && <small>{ownersOf(one)}</small>}</li>)}
         </ul>
       )}
-      {about.length > 0 && <Breaks of={about} label="Traffic that would stop" />}
-      {most > about.length && <p className="soft small">and {count(most - about.length)} more kinds of traffic that would stop</p>}
-      {elsewhere > 0 && (
+      {ours.length > 0 && <Breaks of={ours} label="Traffic that would stop" />}
+      {anew > ours.length && <p className="soft small">and {count(anew - ours.length)} more kinds of traffic that would stop</p>}
+      {anyway > 0 && (
         <details className={css.more}>
-          <summary>{plural(elsewhere, "kind")} of traffic elsewhere <small>would stop once their hosts enforce, with this change and without it</small></summary>
-          <Breaks of={others} label="Traffic elsewhere that would stop" />
-          {elsewhere > others.length && <p className="soft small">The first {count(others.length)} are listed.</p>}
+          <summary>{plural(anyway, "kind")} of traffic anyway <small>would stop once their hosts enforce, with this change and without it</small></summary>
+          {others.length > 0 && <Breaks of={others} label="Traffic that would stop anyway" />}
+          {anyway > others.length && <p className="soft small">{others.length > 0 ? `The first ${count(others.length)} are listed.` : "Those that this change breaks are listed first; these are not."}</p>}
         </details>
       )}
     </>
   );
 }
 
-function Breaks({ of, label }: { of: readonly Break[]; label: string }) {
+function Breaks({ of, label }: { of: readonly Broken[]; label: string }) {
   return (
     <ul className={css.boxes} tabIndex={0} aria-label={label}>
       {of.map((one, index) => (
@@ -62,7 +60,7 @@ function Breaks({ of, label }: { of: readonly Break[]; label: string }) {
 
 /** With how much was looked at. */
 export function Stops({ of }: { of: Traffic & { changed: number } }) {
-  const { about: kinds } = kindsOf(of);
+  const { anew: kinds } = kindsOf(of);
   const cut = (of.sessions?.cut.length ?? 0) + (of.sessions?.more ?? 0);
   const seen = of.impact?.connections ?? 0;
   return (

@@ -10,14 +10,14 @@ import type { Alert, Workload } from "../../api/types";
 import { Explanation } from "../../parts/Explanation";
 import { QuarantineDialog } from "../../parts/QuarantineDialog";
 import { AlertStateBadge, Badge, SeverityBadge } from "../../ui/Badge";
-import { Code, ErrorBox, Fact, Facts, Loading } from "../../ui/Box";
+import { Code, ErrorBox, Fact, Facts, Loading, Note } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { Area } from "../../ui/Field";
 import { Dialog, Drawer, say, Section } from "../../ui/Over";
 import { useNow } from "../../ui/useNow";
 import { ago, count, moment, printable } from "../../words";
 import css from "./Alerts.module.css";
-import { type Case, caseOf, suspects } from "./groups";
+import { type Case, caseOf, containmentOf, suspects } from "./groups";
 
 export function AlertDrawer({ id, known, onClose }: { id: string; known: Alert | undefined; onClose: () => void }) {
   const found = useQuery({
@@ -30,8 +30,8 @@ export function AlertDrawer({ id, known, onClose }: { id: string; known: Alert |
   return <Drawer title="Alert" onClose={onClose}>{found.error ? <ErrorBox error={found.error} /> : <Loading />}</Drawer>;
 }
 
-/** Which of the names are workloads; who is none cannot be isolated. */
-function useSuspects(alert: Alert): Workload[] {
+/** Which of the names are workloads; none while that is asked. Who is no workload cannot be isolated. */
+function useSuspects(alert: Alert): Workload[] | null {
   const asked = useQueries({
     queries: suspects(alert).map((name) => ({
       queryKey: keys.workload(name),
@@ -42,16 +42,18 @@ function useSuspects(alert: Alert): Workload[] {
         }),
     })),
   });
+  if (asked.some((one) => one.data === undefined)) return null;
   return asked.map((one) => one.data).filter((one) => one !== null && one !== undefined);
 }
 
 function Details({ alert, onClose }: { alert: Alert; onClose: () => void }) {
   const now = useNow();
   const case_ = caseOf(alert);
-  const found = useSuspects(alert);
+  const known = useSuspects(alert);
+  const found = known ?? [];
   const [isolating, setIsolating] = useState<Workload | null>(null);
   const [handling, setHandling] = useState<"acknowledge" | "resolve" | null>(null);
-  const free = found.filter((one) => !one.is_quarantined);
+  const { first, others, outsider } = containmentOf(alert, found);
   const asked = connectionOf(case_);
   return (
     <Drawer
@@ -61,7 +63,7 @@ function Details({ alert, onClose }: { alert: Alert; onClose: () => void }) {
         <>
           {alert.state === "open" && <Button needs="alerts" icon="check" onClick={() => setHandling("acknowledge")}>Acknowledge</Button>}
           {alert.state !== "closed" && <Button needs="alerts" onClick={() => setHandling("resolve")}>Resolve</Button>}
-          {free[0] && <Button key={free[0].uuid} needs="quarantine" look="danger" icon="lock" onClick={() => setIsolating(free[0] ?? null)}>Quarantine {printable(free[0].name)}</Button>}
+          {first && <Button key={first.uuid} needs="quarantine" look="danger" icon="lock" onClick={() => setIsolating(first)}>Quarantine {printable(first.name)}</Button>}
         </>
       }
     >
@@ -80,12 +82,17 @@ function Details({ alert, onClose }: { alert: Alert; onClose: () => void }) {
         </Facts>
       </Section>
       {case_.examples.length > 0 && <Section title="Examples"><ul className={css.list}>{case_.examples.map((one, index) => <li key={index}>{printable(one)}</li>)}</ul></Section>}
-      {found.length > 0 && (
+      {known && (found.length > 0 || outsider) && (
         <Section title="Who is in it">
-          <div className={css.suspects}>
-            {found.map((one) => <Link key={one.uuid} to={`/workloads?open=${one.uuid}`}><Badge tone={one.is_quarantined ? "bad" : "accent"} {...(one.is_quarantined && { mark: "⛒" })}>{printable(one.name)}</Badge></Link>)}
-            {free.slice(1).map((one) => <Button key={one.uuid} needs="quarantine" isTight icon="lock" onClick={() => setIsolating(one)}>Quarantine {printable(one.name)}</Button>)}
-          </div>
+          {found.length > 0 && <div className={css.suspects}>{found.map((one) => <Link key={one.uuid} to={`/workloads?open=${one.uuid}`}><Badge tone={one.is_quarantined ? "bad" : "accent"} {...(one.is_quarantined && { mark: "⛒" })}>{printable(one.name)}</Badge></Link>)}</div>}
+          {outsider && <Note><b>{printable(outsider)}</b> began it and cannot be isolated: it is no workload of this estate, so no agent holds it. Find it by its address in the network or the cloud that it comes from.</Note>}
+          {first?.state === "unmanaged" && <Note>No agent runs on <b>{printable(first.name)}</b>: the hosts it talks to keep it off.</Note>}
+          {others.map((one) => (
+            <div key={one.uuid} className={css.other}>
+              <p className="soft">{one.name === case_.destination ? <><b>{printable(one.name)}</b> was reached for. Isolating it keeps everybody off, those who need it as well.</> : <><b>{printable(one.name)}</b> is in it, too.</>}</p>
+              <Button needs="quarantine" isTight icon="lock" onClick={() => setIsolating(one)}>Quarantine {printable(one.name)}{one.name === case_.destination && ", the destination"}</Button>
+            </div>
+          ))}
         </Section>
       )}
       {case_.commands.length > 0 && <Section title="By the command line"><Code text={case_.commands.join("\n")} /></Section>}

@@ -53,6 +53,24 @@ export function suspects(alert: Alert): string[] {
   return [...new Set([told.source, told.destination, alert.subject, told.where].filter((name) => name !== ""))];
 }
 
+export interface Containment<T> {
+  /** Whom to isolate: who began it, or whom it is about where nobody did. */
+  first: T | undefined;
+  /** Others that can be isolated: the attacked among them. */
+  others: T[];
+  /** Who began it and is no workload: nothing of ours can isolate it; empty: nobody. */
+  outsider: string;
+}
+
+/** The attacked is never offered in place of who attacked. */
+export function containmentOf<T extends { name: string; is_quarantined: boolean }>(alert: Alert, found: readonly T[]): Containment<T> {
+  const { source } = caseOf(alert);
+  const free = found.filter((one) => !one.is_quarantined);
+  const first = source ? free.find((one) => one.name === source) : free[0];
+  const outsider = source && !found.some((one) => one.name === source) ? source : "";
+  return { first, others: free.filter((one) => one !== first), outsider };
+}
+
 export interface Group {
   name: string;
   worst: Severity;

@@ -27,17 +27,21 @@ const word = (value: unknown): string =>
   value === null || value === undefined ? "–" : typeof value === "object" ? pairs(value as Details) : String(value);
 
 const pairs = (value: Details | unknown[]): string =>
-  Array.isArray(value) ? value.map(word).join(", ") : Object.entries(value).map(([key, one]) => `${key}=${word(one)}`).join(", ");
+  Array.isArray(value) ? value.map(word).join(", ") : Object.entries(value).filter(([, one]) => !isNothing(one)).map(([key, one]) => `${key}=${word(one)}`).join(", ");
 
-/** What was done, in one line: `role: web → db`, or the details one after the other. */
+/** A default, which is kept as nothing. */
+const isNothing = (value: unknown): boolean => value === "" || value === null || (typeof value === "object" && word(value) === "");
+
+/** What was done and why, in one line: `role: web → db; why: moved`, or the details one after the other. */
 export function changeOf(entry: AuditEntry): string {
   const details = detailsOf(entry);
   const [before, after] = [inner(details.before), inner(details.after)];
   if (isObject(before) && isObject(after)) {
     const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter((key) => word(before[key]) !== word(after[key]));
-    return keys.map((key) => `${key}: ${word(before[key])} → ${word(after[key])}`).join(", ");
+    const changed = keys.map((key) => `${key}: ${word(before[key])} → ${word(after[key])}`).join(", ");
+    return [changed, details.why ? `why: ${word(details.why)}` : ""].filter(Boolean).join("; ");
   }
-  return Object.entries(details).filter(([, value]) => value !== "" && value !== null).map(([key, value]) => `${key}: ${word(value)}`).join("; ");
+  return Object.entries(details).filter(([, value]) => !isNothing(value)).map(([key, value]) => `${key}: ${word(value)}`).join("; ");
 }
 
 const isObject = (value: unknown): value is Details => typeof value === "object" && value !== null && !Array.isArray(value);

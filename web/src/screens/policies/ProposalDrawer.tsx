@@ -103,7 +103,7 @@ function Approve({ proposal, plan, files, since, onAgain, onClose }: Approving) 
   });
   const wrong = wrongIn(chosen);
   const isRefused = plan.refusals.length > 0;
-  const breaks = kindsOf(plan).about;
+  const breaks = kindsOf(plan).anew;
   return (
     <Dialog
       title="Approve the proposal" about={`${printable(proposal.note)}, by ${printable(proposal.actor)}`} isWide onClose={onClose}

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Rollout } from "../../api/types";
 import { publishedOf, stagesOf, standingOf, storyOf } from "./stages";
 
-const rollout = (change: Partial<Rollout>): Rollout => ({ version: 3, stage: "done", problem: "", total: 4, confirmed: 4, laggards: [], canary: 0, more_laggards: 0, behind: {}, ...change });
+const rollout = (change: Partial<Rollout>): Rollout => ({ version: 3, stage: "done", problem: "", total: 4, confirmed: 4, laggards: [], canary: 0, more_laggards: 0, behind: {}, first: [], soak_s: 20, ...change });
 const said = (change: Partial<Rollout>) => stagesOf(rollout(change)).map((one) => `${one.name} ${one.state}`);
 
 describe("a rollout", () => {

@@ -20,10 +20,10 @@ export function stagesOf({ stage, canary, total }: Pick<Rollout, "stage" | "cana
 }
 
 /** What is true of it now, in a sentence. */
-export function storyOf({ stage, canary, total, confirmed, behind }: Rollout): string {
+export function storyOf({ stage, canary, total, confirmed, behind, soak_s: soak }: Rollout): string {
   if (stage === "unknown") return "The controller's database does not answer: how far it is is not known.";
   if (total === 0) return "It is published, and no host has an agent that could take it: nothing is enforced.";
-  if (stage === "canary") return `${plural(canary, "host")} ${canary === 1 ? "goes" : "go"} first, on trial. The rest follow when all of them are well for 20 s.`;
+  if (stage === "canary") return `${plural(canary, "host")} ${canary === 1 ? "goes" : "go"} first, on trial. The rest follow when all of them are well for ${soak} s.`;
   if (stage === "spreading") return "Every host gets it, each on trial where a trial was asked for.";
   if (stage === "stopped") return "Every host that took it goes back to the version before.";
   if (stage === "superseded" || stage === "passed") return "Another version took its place.";

@@ -3,14 +3,14 @@
 import { useDeferredValue, useMemo } from "react";
 import { Card, Empty, ErrorBox, Loading, Tabs } from "../../ui/Box";
 import { count, percent, plural } from "../../words";
-import { accepts, byWeight, type Choice, choiceOf, choiceText, type Covered, coveredBy, flipped } from "./accepting";
+import { acceptedOf, type Choice, choiceOf, choiceText, type Covered, coveredBy, flipped } from "./accepting";
 import { type Recommended, useRecommended, type Wanted } from "./asking";
 import { Breaks } from "./Breaks";
 import { Findings, Leftovers } from "./Leftovers";
 import type { Put } from "../../shell/address";
 import css from "./Recommend.module.css";
 import { Rules } from "./Rules";
-import { HandOver, Text } from "./Text";
+import { Files, HandOver, Take } from "./Text";
 import { Trust } from "./Trust";
 
 const TABS = [["rules", "Rules"], ["breaks", "What would stop"], ["aside", "Set aside"], ["text", "As text"]] as const;
@@ -46,14 +46,15 @@ export function Proposal({ wanted, search, put }: { wanted: Wanted; search: URLS
         <Trust told={told} />
         <Findings told={told} />
       </aside>
+      <Take wanted={wanted} told={told} choice={choice} covered={covered} />
     </div>
   );
 }
 
 /** The files of the rules that are accepted: the controller writes them, so that their tests are those they fulfil. */
 function Chosen({ wanted, told, choice, tab, search, put }: { wanted: Wanted; told: Recommended; choice: Choice; tab: "breaks" | "text"; search: URLSearchParams; put: Put }) {
-  const accept = useMemo(() => byWeight(told.rules).map((one) => one.rule).filter((rule) => accepts(choice, rule)), [told, choice]);
-  const isAll = accept.length === told.rules.length;
+  const accept = useMemo(() => acceptedOf(told, choice), [told, choice]);
+  const isAll = accept === null;
   const settled = useDeferredValue(accept);
   const some = useRecommended(wanted, settled, !isAll);
   const files = isAll ? told.files : some.data?.files;
@@ -64,7 +65,7 @@ function Chosen({ wanted, told, choice, tab, search, put }: { wanted: Wanted; to
   return (
     <>
       <HandOver files={files} broken={broken} />
-      <Text files={files} />
+      <Files files={files} />
     </>
   );
 }

@@ -2,49 +2,64 @@
 
 import { useMutation } from "@tanstack/react-query";
 import { useNavigate } from "react-router";
+import { client } from "../../api/queries";
 import { filesInForce } from "../../parts/inForce";
 import { useDrafts } from "../../parts/drafts";
-import { SCREENS } from "..";
 import { Badge } from "../../ui/Badge";
 import { Code, ErrorBox, Note } from "../../ui/Box";
 import { Button } from "../../ui/Button";
 import { say } from "../../ui/Over";
 import { plural, printable } from "../../words";
-import type { Recommended } from "./asking";
+import { acceptedOf, type Choice, type Covered } from "./accepting";
+import { type Recommended, recommended, type Wanted } from "./asking";
 import css from "./Recommend.module.css";
 
-type Files = Recommended["files"];
+type FileText = Recommended["files"][number];
 
-export function HandOver({ files, broken }: { files: Files; broken: Recommended["broken"] }) {
+/** The next step, in sight whatever is looked at: the files are asked for once they are taken. */
+export function Take({ wanted, told, choice, covered }: { wanted: Wanted; told: Recommended; choice: Choice; covered: Covered }) {
   const drafts = useDrafts();
   const navigate = useNavigate();
-  const hasPolicies = SCREENS.some((screen) => screen.path === "/policies");
   const take = useMutation({
-    mutationFn: filesInForce,
-    onSuccess: (inForce) => {
+    mutationFn: async () => {
+      const accept = acceptedOf(told, choice);
+      const { files } = accept ? await client.fetchQuery(recommended(wanted, accept)) : told;
+      return { files, inForce: await filesInForce() };
+    },
+    onSuccess: ({ files, inForce }) => {
       for (const one of files) drafts.write(one.file, one.text, { was: inForce.files[one.file] ?? null, version: inForce.version });
       say(`${plural(files.length, "draft")} in Policies; nothing is applied`);
-      if (hasPolicies) void navigate("/policies");
+      void navigate("/policies");
     },
   });
+  const replaced = told.files.filter((one) => one.file in drafts.drafts).map((one) => printable(one.file));
+  return (
+    <section className={css.take} aria-label="Next step">
+      <div>
+        <p><b>{covered.rules === 0 ? "No rule is accepted" : `Next: take ${plural(covered.rules, "rule")} to Policies`}</b></p>
+        <p className="soft small">{replaced.length > 0 ? `Taking them replaces your unsaved ${replaced.join(", ")}.` : "In Policies they are drafts: planned, tested and applied there. Nothing in force changes before."}</p>
+        {take.error && <ErrorBox error={take.error} />}
+      </div>
+      <Button look="primary" icon="policy" isBusy={take.isPending} disabled={covered.rules === 0} onClick={() => take.mutate()}>Take to Policies</Button>
+    </section>
+  );
+}
+
+export function HandOver({ files, broken }: { files: FileText[]; broken: Recommended["broken"] }) {
   if (files.length === 0) return <Note>No rule is accepted: there is nothing to hand over.</Note>;
-  const replaced = files.filter((one) => one.file in drafts.drafts).map((one) => one.file);
   return (
     <div className={css.hand}>
       <div>
         <p><b>{plural(files.length, "file")}</b> <span className="soft">{files.map((one) => printable(one.file)).join(", ")}</span></p>
-        <p className="soft small">A draft is planned, tested and applied in Policies; taking it there changes nothing in force.{replaced.length > 0 && ` It takes the place of your unsaved ${replaced.map(printable).join(", ")}.`}</p>
         {broken.length > 0 && <p><Badge tone="bad" mark="✕">{plural(broken.length, "test")} would fail</Badge></p>}
-        {take.error && <ErrorBox error={take.error} />}
       </div>
       <Button icon="copy" onClick={() => void navigator.clipboard.writeText(joined(files)).then(() => say("Copied"))}>Copy</Button>
       <Button icon="down" onClick={() => files.forEach(download)}>Download</Button>
-      <Button look="primary" icon="policy" isBusy={take.isPending} onClick={() => take.mutate()}>Take to Policies</Button>
     </div>
   );
 }
 
-export const Text = ({ files }: { files: Files }) => (
+export const Files = ({ files }: { files: FileText[] }) => (
   <>
     {files.map((one) => (
       <section key={one.file} className={css.file} aria-label={one.file}>
@@ -55,9 +70,9 @@ export const Text = ({ files }: { files: Files }) => (
   </>
 );
 
-const joined = (files: Files): string => files.map((one) => (files.length > 1 ? `# ${one.file}\n${one.text}` : one.text)).join("\n---\n");
+const joined = (files: FileText[]): string => files.map((one) => (files.length > 1 ? `# ${one.file}\n${one.text}` : one.text)).join("\n---\n");
 
-function download(one: Files[number]): void {
+function download(one: FileText): void {
   const url = URL.createObjectURL(new Blob([one.text], { type: "application/yaml" }));
   const link = Object.assign(document.createElement("a"), { href: url, download: one.file });
   link.click();

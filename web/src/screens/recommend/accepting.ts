@@ -40,6 +40,12 @@ export function coveredBy(told: Recommended, choice: Choice): Covered {
   return { wanted: learned + inForce + left, inForce, accepted, rejected: Math.max(0, learned - accepted), left, rules: chosen.length };
 }
 
+/** The rules that are accepted, those that cover most first; null: all of them. */
+export function acceptedOf(told: Recommended, choice: Choice): string[] | null {
+  const rules = byWeight(told.rules).map((one) => one.rule).filter((rule) => accepts(choice, rule));
+  return rules.length === told.rules.length ? null : rules;
+}
+
 /** Those that cover most first. */
 export const byWeight = (rules: readonly RuleEvidence[]): RuleEvidence[] =>
   [...rules].sort((a, b) => b.evidence.connections - a.evidence.connections || (a.rule < b.rule ? -1 : 1));

@@ -1,6 +1,6 @@
 // What is asked of the controller here: a policy for what was seen, and stored traffic rehearsed under it.
 
-import { useQuery } from "@tanstack/react-query";
+import { queryOptions, useQuery } from "@tanstack/react-query";
 import { api, told } from "../../api/client";
 import type { components } from "../../api/schema";
 
@@ -26,15 +26,16 @@ export interface Wanted {
 }
 
 /** From all that is stored: a shorter watch would be trusted less than it deserves. */
-export const useRecommended = (wanted: Wanted, accept: readonly string[] | null = null, isOn = true) =>
-  useQuery({
+export const recommended = (wanted: Wanted, accept: readonly string[] | null = null) =>
+  queryOptions({
     queryKey: ["recommend", wanted, accept],
     queryFn: ({ signal }) =>
       told(api.POST("/v1/recommend", { body: { where: wanted.app, level: wanted.level, tight: wanted.tight, least: 2, ...(accept && { accept: [...accept] }) }, signal })),
     staleTime: SETTLED_MS,
     retry: false,
-    enabled: isOn,
   });
+
+export const useRecommended = (wanted: Wanted, accept: readonly string[] | null = null, isOn = true) => useQuery({ ...recommended(wanted, accept), enabled: isOn });
 
 /** What policies in force say of each application, were every host enforcing. */
 export const useApplications = () =>
