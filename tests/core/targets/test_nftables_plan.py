@@ -130,7 +130,7 @@ def test_the_first_table_hooks_in_when_it_is_whole() -> None:
     found = difference(render(intent((1, "tcp/8000-8100", "allow")), 1), None)
     hooked = [x for x in (*found.preparation, *found.change) if x.kind == m.NEWCHAIN and 4 in attribute_map(x.body)]
 
-    assert len(hooked) == 2
+    assert len(hooked) == 3
     assert all(x in found.change for x in hooked)
     assert found.preparation[0].kind == m.NEWTABLE
 

@@ -21,7 +21,7 @@ from ringfence.core.identity.workload import Direction
 from ringfence.core.net.address import V4_BASE, is_v4
 from ringfence.core.net.service import ICMP, ICMPV6, TCP
 from ringfence.targets.nftables import expressions as x
-from ringfence.targets.nftables.layout import DORMANT, Chain, Hash, Interval, Layout, as_rows
+from ringfence.targets.nftables.layout import DORMANT, HOOKS, Chain, Hash, Interval, Layout, as_rows
 from ringfence.targets.nftables.services import REPLY_TYPES
 
 Ending = Literal["accept", "drop", "reject", "unknown"]
@@ -31,13 +31,12 @@ _SYN = 0x02
 _DEVICE = 2
 _MANY = 1024
 """A table of more elements is not worth a dictionary for the few packets a host is asked about."""
-_HOOK_NUMBERS = {"input": 1, "output": 3}
 
 
 class Packet(msgspec.Struct, frozen=True):
     """One packet at a hook. Addresses on the 128-bit line; `ports` are (source, destination)."""
 
-    hook: Literal["input", "output"]
+    hook: Literal["input", "forward", "output"]
     source: int
     destination: int
     protocol: int
@@ -46,6 +45,8 @@ class Packet(msgspec.Struct, frozen=True):
     tcp_flags: int = _SYN
     state: State = "new"
     is_reply: bool = False
+    is_translated: frozenset[Literal["snat", "dnat"]] = frozenset()
+    """Which addresses of the connection this host replaces."""
     mark: int = 0
     device: int = _DEVICE
     hop_limit: int = 255
@@ -126,8 +127,8 @@ def _meta(run: _Run, e: x.Meta) -> None:
         return
     values: dict[int, Callable[[], bytes]] = {
         x.META_PRIORITY: lambda: struct.pack("=I", run.priority),
-        x.META_IIF: lambda: struct.pack("=I", p.device if p.hook == "input" else 0),
-        x.META_OIF: lambda: struct.pack("=I", p.device if p.hook == "output" else 0),
+        x.META_IIF: lambda: struct.pack("=I", p.device if p.hook != "output" else 0),
+        x.META_OIF: lambda: struct.pack("=I", p.device if p.hook != "input" else 0),
         x.META_NFPROTO: lambda: bytes((2 if is_v4(p.source) else 10,)),
         x.META_L4PROTO: lambda: bytes((p.protocol,)),
     }
@@ -172,7 +173,12 @@ def _ct(run: _Run, e: x.Ct) -> None:
         return
     if p.state == "invalid":
         raise _Break
-    values = {x.CT_MARK: struct.pack("=I", run.mark), x.CT_DIRECTION: bytes((p.is_reply,))}
+    status = sum({"snat": 0x10, "dnat": 0x20}[kind] for kind in p.is_translated)
+    values = {
+        x.CT_MARK: struct.pack("=I", run.mark),
+        x.CT_DIRECTION: bytes((p.is_reply,)),
+        x.CT_STATUS: struct.pack("=I", status),
+    }
     if e.key not in values:
         raise _End("unknown")
     run.store(e.to or 0, values[e.key])
@@ -279,7 +285,7 @@ class Machine:
         return Outcome(ending, tuple(run.counters), run.mark)
 
     def _is_base(self, chain: Chain, packet: Packet) -> bool:
-        return chain.hook is not None and chain.hook.number == _HOOK_NUMBERS[packet.hook]
+        return chain.hook is not None and chain.hook.number == HOOKS[packet.hook]
 
     def find(self, name: str, run: _Run) -> Callable[[int], tuple[bool, bytes | int | str | None]]:
         elements, length = self.layout.elements[name], self.layout.sets[name].key_length

@@ -6,7 +6,8 @@
 The elements of `trial` have a timeout. While they stand the trial decides; when they are gone, whoever or whatever let
 them go, the confirmed generation does: the kernel's own dead-man switch, which needs no program to run.
 
-INVARIANT: `split(side_by_side(a, b, ...))` is `a` and `b` again, part by part, timers aside.
+INVARIANT: `split(side_by_side(a, b, ...))` is `a` and `b` again, part by part, timers aside, and where only one has a
+base chain, the other with an empty one.
 INVARIANT: neither generation refers to a chain or map of the other that it would not have written itself.
 """
 
@@ -21,7 +22,9 @@ import numpy as np
 from ringfence.targets.nftables import expressions as x
 from ringfence.targets.nftables import statements as s
 from ringfence.targets.nftables.layout import (
+    HOOKS,
     NFPROTO,
+    PRIORITY,
     Chain,
     Elements,
     Hash,
@@ -56,6 +59,7 @@ class Generations(NamedTuple):
 
 def side_by_side(confirmed: Layout, trial: Layout, words: Mapping[int, str]) -> Layout:
     """One table of two layouts that `render` or `split` made; `words` are the lines about neither alone."""
+    confirmed, trial = _with_bases(confirmed, trial), _with_bases(trial, confirmed)
     shared = _shared(confirmed, trial)
 
     def name(old: str) -> str:
@@ -78,6 +82,13 @@ def side_by_side(confirmed: Layout, trial: Layout, words: Mapping[int, str]) -> 
     said = {n: text for n, text in said_in(confirmed).items() if n in FOR_ONE}
     moved = {_TRIAL_LINES[n]: text for n, text in said_in(trial).items() if n in _TRIAL_LINES}
     return sealed(layout, {**words, **said, **moved})
+
+
+def _with_bases(layout: Layout, other: Layout) -> Layout:
+    """With the base chains the other has, empty and open: an earlier version of this target wrote fewer."""
+    lacking = {n: chain for n, chain in other.chains.items() if chain.hook is not None and n not in layout.chains}
+    added = {n: Chain(n, (), Hook(HOOKS[n], PRIORITY, "accept"), chain.flags) for n, chain in lacking.items()}
+    return msgspec.structs.replace(layout, chains={**layout.chains, **added}) if added else layout
 
 
 def _switching(confirmed: Chain, trial: Chain) -> Chain:

@@ -116,7 +116,7 @@ class Hook(msgspec.Struct, frozen=True):
     kind: str = "filter"
 
 
-HOOKS = {"input": 1, "output": 3}
+HOOKS = {"input": 1, "forward": 2, "output": 3}
 DORMANT, OWNER, PERSIST = 0x1, 0x2, 0x4
 """NFT_TABLE_F_* (nf_tables.h): the hooks of the table are not registered; one socket alone may write to it; it stays
 when that socket closes."""

@@ -18,7 +18,7 @@ import msgspec
 
 from ringfence.core.errors import TargetError
 from ringfence.targets.nftables import messages as m
-from ringfence.targets.nftables.layout import DORMANT, OWNER, PERSIST, TABLE, Chain, Layout
+from ringfence.targets.nftables.layout import DORMANT, HOOKS, OWNER, PERSIST, TABLE, Chain, Layout
 from ringfence.targets.nftables.netlink import SUBSYS_NFTABLES, Message, Netlink, Refused
 from ringfence.targets.nftables.plan import difference
 from ringfence.targets.nftables.wire import as_int, attribute_map, string
@@ -141,7 +141,7 @@ def drop_copy(netlink: Netlink) -> None:
     """Delete the copy, if there is one: its hooks stand down first, so that no packet on its way is lost."""
     if table_state(netlink, COPY) is None:
         return
-    for name in ("input", "output"):
+    for name in HOOKS:
         try:
             netlink.commit((in_table(m.flush_chain(name), COPY),))
         except Refused as refusal:

@@ -5,10 +5,12 @@
     look_*           address -> class, (class, service) -> code: allow, deny, forbid, or none of them
     allow/deny/...   what the mode makes of the code: count, log, let pass (`remember`) or not (`block`)
     pickup_*         TCP in mid-stream, whose beginning nobody saw: passes only if either side may have begun it
+    forward          what this host passes on for others: no policy judges it, quarantine stops it
 
 INVARIANT: maps hold the verdicts of `enforce`; the mode is in the rules of `allow`, `deny`, `forbid` and `default`
 alone.
-INVARIANT: nothing passes but by `lo`, an essential match, or `remember`.
+INVARIANT: nothing of the host's own passes but by `lo`, an essential match, or `remember`.
+INVARIANT: of an isolated host nothing passes by its mark, which others may write too: each packet is judged.
 Packets that conntrack was told not to track are judged one by one, each as a beginning.
 """
 
@@ -72,6 +74,8 @@ LASTING, DEPARTED = "lasting", "departed"
 """Sets whose elements have a time: generations that still pass, and addresses of which none does."""
 ISOLATED, PASSAGE = "isolated", "passage"
 """How the names begin of the sets of isolated addresses, and of those of what passes a quarantine."""
+PASSED_ON = "forward"
+"""The base chain of packets that are neither from nor for this host."""
 DIRECTIONS: tuple[Direction, ...] = ("in", "out")
 STEPS = ("forbid", "deny", "default")
 ADDRESS_FIELDS: Mapping[Family, Field] = {"ip": IPV4, "ip6": IPV6}
@@ -123,12 +127,13 @@ def render(
         _verdicts(draft, direction, intent.mode.of(direction))
     _block(draft)
     for hook in FORWARD:
-        draft.chain(f"midstream_{hook}", *_midstream(hook, intent))
+        draft.chain(f"midstream_{hook}", *_midstream(draft, hook, intent))
         draft.chain(f"invalid_{FORWARD[hook].direction}", *_invalid(hook, intent))
         direction = FORWARD[hook].direction
         stray = (rule(s.count(f"{direction}_invalid")), rule(s.goto("block")))
         draft.chain(f"stray_forbid_{direction}", *stray)
         draft.chain(f"stray_{direction}", _lasts(), *stray)
+    draft.chains[PASSED_ON] = _passed_on(intent)
     said = {1: f"intent {intent.digest}", 2: comment_of(f"revision {intent.revision} of {intent.workload}")}
     layout = Layout(COUNTERS, draft.sets, draft.elements, draft.chains, services=draft.services)
     return sealed(layout, {**said, **(words or {})})
@@ -143,7 +148,8 @@ def quarantined(intent: Intent) -> Draft:
         draft.chain(f"judge_{view.name}", *_judge(view, intent))
         _quarantine(draft, view, intent)
     for hook in FORWARD:
-        draft.chain(f"midstream_{hook}", *_midstream(hook, intent))
+        draft.chain(f"midstream_{hook}", *_midstream(draft, hook, intent))
+    draft.chains[PASSED_ON] = _passed_on(intent)
     return draft
 
 
@@ -385,7 +391,7 @@ def _outcome(direction: Direction, step: str, blocks: bool) -> Iterator[Rule]:
 def marked_chains(intent: Intent, generation: int) -> dict[str, Chain]:
     """The chains that depend on the generation; on the intent only by its mode, failsafe and quarantine."""
     found: dict[str, Chain] = {hook: _base(hook, intent, generation) for hook in FORWARD}
-    pickups = {f"pickup_{hook}": tuple(_pickup(hook, generation)) for hook in FORWARD}
+    pickups = {f"pickup_{hook}": tuple(_pickup(hook, intent, generation)) for hook in FORWARD}
     remember = (
         rule(s.set_register(0)),
         rule(s.state("related"), s.accept()),
@@ -411,8 +417,9 @@ def _base(hook: HookName, intent: Intent, generation: int) -> Chain:
     forward, answer = FORWARD[hook], ANSWER[hook]
     is_enforced = intent.mode.of(forward.direction) == "enforce"
     counted = s.goto(f"invalid_{forward.direction}") if is_enforced else s.count(f"{forward.direction}_invalid")
+    is_judged = rule(s.state("established", "new"), s.mark_is(MASK, mark_of(generation)), s.accept())
     rules = (
-        rule(s.state("established", "new"), s.mark_is(MASK, mark_of(generation)), s.accept()),
+        *(() if intent.is_quarantined else (is_judged,)),
         rule(s.loopback(hook), s.accept()),
         rule(s.protocol_is(TCP), s.mark_is(PICKED_UP, PICKED_UP), s.goto(f"pickup_{hook}")),
         rule(s.state("established"), s.is_reply(), s.goto(f"judge_{answer.name}")),
@@ -421,6 +428,28 @@ def _base(hook: HookName, intent: Intent, generation: int) -> Chain:
         rule(s.goto(f"judge_{forward.name}")),
     )
     return Chain(hook, rules, Hook(HOOKS[hook], PRIORITY, "drop" if is_enforced else "accept"))
+
+
+def _passed_on(intent: Intent) -> Chain:
+    """What this host passes on: all of it ends while the host is isolated.
+
+    Of an isolated peer what ends is what this host translates: a port it publishes for a container is its own to the
+    peer, and so is a container that goes out under its address. What it merely routes has other ends, which judge it.
+    """
+    ends = (rule(s.count("in_quarantine")), rule(s.drop())) if intent.is_quarantined else tuple(_isolated_ends(intent))
+    return Chain(PASSED_ON, ends, Hook(HOOKS[PASSED_ON], PRIORITY, "accept"))
+
+
+def _isolated_ends(intent: Intent) -> Iterator[Rule]:
+    for family in FAMILIES:
+        if not any(is_v4(address) == (family == "ip") for address in intent.isolated):
+            continue
+        name, last = f"{ISOLATED}{SUFFIX[family]}", (s.count("in_quarantine"), s.drop())
+        source, destination = s.address_in(family, "saddr", name), s.address_in(family, "daddr", name)
+        yield rule(source, s.translated("dnat"), *last)
+        yield rule(destination, s.translated("dnat"), *last)
+        yield rule(source, s.is_reply(), s.translated("snat"), *last)
+        yield rule(destination, s.is_original(), s.translated("snat"), *last)
 
 
 def _invalid(hook: HookName, intent: Intent) -> Iterator[Rule]:
@@ -435,14 +464,15 @@ def _invalid(hook: HookName, intent: Intent) -> Iterator[Rule]:
     yield rule(s.drop())
 
 
-def _pickup(hook: HookName, generation: int) -> Iterator[Rule]:
+def _pickup(hook: HookName, intent: Intent, generation: int) -> Iterator[Rule]:
     """TCP whose beginning was not seen, unless this is one, or this generation has let it pass."""
     yield rule(s.tcp_flags(_TCP_BEGINNING, _SYN, is_equal=True), s.goto(f"judge_{FORWARD[hook].name}"))
-    yield rule(s.state("established"), s.mark_is(MASK, PICKED_UP | mark_of(generation)), s.accept())
+    if not intent.is_quarantined:
+        yield rule(s.state("established"), s.mark_is(MASK, PICKED_UP | mark_of(generation)), s.accept())
     yield rule(s.goto(f"midstream_{hook}"))
 
 
-def _midstream(hook: HookName, intent: Intent) -> Iterator[Rule]:
+def _midstream(draft: Draft, hook: HookName, intent: Intent) -> Iterator[Rule]:
     """It passes only if it may, whichever side began it.
 
     INVARIANT: a connection that was cut and forgotten never revives as the one it would be the other way round.
@@ -451,6 +481,8 @@ def _midstream(hook: HookName, intent: Intent) -> Iterator[Rule]:
     yield rule(s.set_mark(~PICKED_UP & 0xFFFFFFFF, PICKED_UP))
     if has_failsafe(answer, intent):
         yield rule(s.jump(f"failsafe_{answer.name}"))
+    if intent.is_quarantined:
+        yield from _passage_rules(draft, PASSAGE, answer, intent.quarantine_passages)
     yield from _barriers(forward, intent)
     yield rule(s.jump(f"{DEPARTED}_{forward.name}"))
     yield from _forbidden(forward, answer, intent)

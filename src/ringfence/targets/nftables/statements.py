@@ -19,6 +19,7 @@ from ringfence.targets.nftables.expressions import (
     CT_DIRECTION,
     CT_MARK,
     CT_STATE,
+    CT_STATUS,
     DROP,
     EQ,
     GOTO,
@@ -64,6 +65,8 @@ _NFPROTO = {"ip": 2, "ip6": 10}
 _ADDRESS = {("ip", "saddr"): (12, 4), ("ip", "daddr"): (16, 4), ("ip6", "saddr"): (8, 16), ("ip6", "daddr"): (24, 16)}
 _PORT = {"sport": 0, "dport": 2}
 _STATES = {"invalid": 1, "established": 2, "related": 4, "new": 8}
+_TRANSLATED = {"snat": 0x10, "dnat": 0x20}
+"""IPS_SRC_NAT and IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h)."""
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()} | {ICMP: "icmp", ICMPV6: "ipv6-icmp"}
 _LOOPBACK_INDEX = 1
 LOG_GROUP = 21062
@@ -105,6 +108,16 @@ def state(*names: str) -> Statement:
 
 def is_reply() -> Statement:
     return Statement("ct direction reply", (Ct(CT_DIRECTION, 1), Cmp(EQ, b"\1")))
+
+
+def is_original() -> Statement:
+    return Statement("ct direction original", (Ct(CT_DIRECTION, 1), Cmp(EQ, b"\0")))
+
+
+def translated(kind: Literal["snat", "dnat"]) -> Statement:
+    """This host writes other source, or other destination addresses into the connection's packets."""
+    mask = _host32(_TRANSLATED[kind])
+    return Statement(f"ct status {kind}", (Ct(CT_STATUS, 1), Bitwise(mask, bytes(4)), Cmp(NEQ, bytes(4))))
 
 
 def mark_is(mask: int, value: int) -> Statement:
