@@ -9,6 +9,7 @@ import { rankOf } from "./verdicts";
 export const BOX = 8;
 /** x1, y1, x2, y2; control x, y, length, 0; rank, width in pixels, opacity, emphasis. */
 export const LINE = 12;
+const [OPACITY, EMPHASIS] = [10, 11];
 export const FRAME = 0;
 export const CARD = 1;
 
@@ -48,6 +49,7 @@ export const lineKey = (one: Pick<Bundle, "source" | "destination">): string => 
 const [UNHELD, BLOCKED, ALLOWED] = [rankOf("unheld"), rankOf("blocked"), rankOf("allowed")];
 const BEND = 0.14;
 const FAINT = 0.1;
+const [MOST_THROUGH, THROUGH] = [400, 0.3];
 
 /** Boxes open down to `level`, the lines between them, and what stands out. `has`: the box has a group of the answer. */
 export function draw(tree: Tree, rects: Float32Array, level: Level, depth: number, has: Uint8Array, focus: Focus): Drawing {
@@ -119,6 +121,12 @@ function border(rects: Float32Array, box: number, middle: Point, towards: Point)
   const [halfWide, halfHigh] = [(rects[box * 4 + 2] ?? 0) / 2, (rects[box * 4 + 3] ?? 0) / 2];
   const share = Math.min(dx ? halfWide / Math.abs(dx) : Infinity, dy ? halfHigh / Math.abs(dy) : Infinity, 1);
   return { x: middle.x + dx * share, y: middle.y + dy * share };
+}
+
+/** The lines again, faint, for above the cards: one that passes behind a card it is not of is seen to go on. Not where they are too many to be followed. */
+export function through({ lines }: Drawing): Float32Array {
+  if (lines.length > MOST_THROUGH * LINE) return new Float32Array(0);
+  return lines.map((value, at) => (at % LINE === OPACITY ? value * THROUGH : at % LINE === EMPHASIS ? 0 : value));
 }
 
 /** The line nearest to a point, within `reach` of the world; the topmost of equals. */

@@ -1,7 +1,7 @@
 // The same drawing without WebGL: slower, nothing less.
 
 import type { Camera } from "./camera";
-import { BOX, CARD, type Drawing, LINE, type Painter, type Palette } from "./drawing";
+import { BOX, CARD, type Drawing, LINE, type Painter, type Palette, through } from "./drawing";
 import { LOOKS, rankOf, STATUSES } from "./verdicts";
 
 const [BLOCKED, ALLOWED] = [rankOf("blocked"), rankOf("allowed")];
@@ -78,6 +78,7 @@ export function flatPainter(canvas: HTMLCanvasElement): Painter {
       boxes(drawing.frames, camera);
       lines(drawing.lines, camera);
       boxes(drawing.cards, camera);
+      lines(through(drawing), camera);
       context.globalAlpha = 1;
     },
     close: () => undefined,

@@ -7,7 +7,7 @@ import "pixi.js/unsafe-eval";
 import "pixi.js/mesh";
 import { Buffer, BufferUsage, Container, Geometry, GlProgram, Mesh, Shader, UniformGroup, WebGLRenderer } from "pixi.js";
 import type { Camera } from "./camera";
-import { BOX, type Drawing, LINE, type Painter, type Palette } from "./drawing";
+import { BOX, type Drawing, LINE, type Painter, type Palette, through } from "./drawing";
 import { BOX_FRAGMENT, BOX_VERTEX, END_FRAGMENT, END_VERTEX, LINE_FRAGMENT, LINE_VERTEX } from "./shaders";
 
 const SEGMENTS = 10;
@@ -71,8 +71,9 @@ export async function glPainter(canvas: HTMLCanvasElement): Promise<Painter> {
   const lines = new Layer(corners, indices, lineFields, [LINE_VERTEX, LINE_FRAGMENT], view);
   const over = new Layer(square, new Uint16Array([0, 1, 2, 0, 2, 3]), boxFields, [BOX_VERTEX, BOX_FRAGMENT], view);
   const ends = new Layer(square, new Uint16Array([0, 1, 2, 0, 2, 3]), lineFields, [END_VERTEX, END_FRAGMENT], view);
+  const crossing = new Layer(corners, indices, lineFields, [LINE_VERTEX, LINE_FRAGMENT], view);
   const stage = new Container();
-  stage.addChild(under.mesh, lines.mesh, over.mesh, ends.mesh);
+  stage.addChild(under.mesh, lines.mesh, over.mesh, crossing.mesh, ends.mesh);
 
   return {
     kind: "webgl",
@@ -81,6 +82,8 @@ export async function glPainter(canvas: HTMLCanvasElement): Promise<Painter> {
       over.put(drawing.cards, drawing.cards.length / BOX);
       lines.put(drawing.lines, drawing.lines.length / LINE);
       ends.put(drawing.lines, drawing.lines.length / LINE);
+      const faint = through(drawing);
+      crossing.put(faint, faint.length / LINE);
     },
     colour(palette: Palette) {
       view.uniforms.uColours.set(palette.flat());
