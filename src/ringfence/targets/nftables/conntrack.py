@@ -5,8 +5,10 @@ conntrack looked is entered with the side that began it, so that it is judged on
 
 INVARIANT: only our own bits of a mark are changed, and only on connections that bear a number about to be reused, or
 none when the first rules are about to come.
-INVARIANT: a connection made known bears no judgement, and one that conntrack knows is left as it is.
-Never deletes a connection: deleting one revives it in mid-stream (`nf_conntrack_tcp_loose`), cutting is what rules do.
+INVARIANT: a connection made known bears no judgement, and one that conntrack knows is left as it is, unless it was
+picked up in mid-stream while the first rules came: then its side that began it is a guess, and the host's sockets know.
+Deletes a connection only to enter it again at once: deleting one revives it in mid-stream (`nf_conntrack_tcp_loose`),
+cutting is what rules do.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from ringfence.targets.nftables.netlink import ACK, CREATE, DUMP, EXCLUSIVE, SUB
 from ringfence.targets.nftables.sockets import Connected
 from ringfence.targets.nftables.wire import NESTED, as_int, attribute, attribute_map, be16, be32, nested
 
-_CT_NEW, _CT_GET = 0, 1
+_CT_NEW, _CT_GET, _CT_DELETE = 0, 1, 2
 _TUPLE_ORIG, _MARK, _ZONE, _MARK_MASK = 1, 8, 18, 21
 _TUPLE_REPLY, _STATUS, _PROTOINFO, _TIMEOUT = 2, 3, 4, 7
 _SEEN_REPLY_ASSURED_CONFIRMED = 0x2 | 0x4 | 0x8
@@ -165,6 +167,34 @@ def adopt(netlink: Netlink, connections: Iterable[Connected]) -> int:
             f"connections that are older than the rules could not be entered: {refusal.strerror}",
             help="load the kernel module nf_conntrack_netlink, or raise net.netfilter.nf_conntrack_max",
         ) from refusal
+
+
+def readopt(netlink: Netlink, connections: Collection[Connected]) -> int:
+    """Enter anew those that our rules picked up in mid-stream; returns how many there were.
+
+    What began while the first rules came was not there to be adopted and is picked up by whoever spoke next, the server
+    as likely as the client. Raises TargetError `conntrack-unreadable`.
+    """
+    ways = [way for one in connections for way in ((one.client, one.server), (one.server, one.client))]
+    picked_up = {way for way, mark in tcp_marks(netlink, ways).items() if mark & PICKED_UP}
+    again = [one for one in connections if {(one.client, one.server), (one.server, one.client)} & picked_up]
+    for way in picked_up.intersection(ways):
+        _delete(netlink, way)
+    adopt(netlink, again)
+    return len(again)
+
+
+def _delete(netlink: Netlink, way: Tuple) -> None:
+    family = _AF_INET if is_v4(way[0][0]) else _AF_INET6
+    try:
+        netlink.request(SUBSYS_CTNETLINK << 8 | _CT_DELETE, ACK, nested(_TUPLE_ORIG, *_tuple(*way)), family=family)
+    except Refused as refusal:
+        if refusal.errno != errno.ENOENT:
+            raise TargetError(
+                "conntrack-unreadable",
+                f"connections that are as old as the rules could not be entered anew: {refusal.strerror}",
+                help="load the kernel module nf_conntrack_netlink",
+            ) from refusal
 
 
 def _enter(netlink: Netlink, connected: Connected) -> int:

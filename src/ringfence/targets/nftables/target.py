@@ -48,6 +48,8 @@ from ringfence.targets.nftables.text import format_layout
 
 AS_IS = How()
 SETTLE_TRIES, SETTLE_S = 10, 0.1
+_ANEW = 5
+"""How often what was picked up meanwhile is entered anew: a segment between two steps picks it up again."""
 
 
 class NftablesTarget:
@@ -183,10 +185,15 @@ class NftablesTarget:
 
     def _adopt(self, netlink: Netlink, plan: Plan, *, is_before: bool) -> None:
         """Make known what began before the first rules: beforehand, and what began meanwhile."""
-        if plan.adopts:
-            conntrack.adopt(netlink, connections(self.netns))
-            if plan.seeds and is_before:
-                conntrack.seed(netlink, plan.seeds)
+        if not plan.adopts:
+            return
+        found = connections(self.netns)
+        conntrack.adopt(netlink, found)
+        if plan.seeds and is_before:
+            conntrack.seed(netlink, plan.seeds)
+        for _ in range(0 if is_before else _ANEW):
+            if not conntrack.readopt(netlink, found):
+                return
 
     def observe(self) -> Realised:
         """Read back what is realised: `absent`, `realised` if untouched since it was applied, else `drifted`.
