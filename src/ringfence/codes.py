@@ -194,8 +194,8 @@ _TARGETS = {
     "kernel-without-sock-destroy": Code("programs learn of a cut connection by their own timeouts", "nothing"),
     "firewall-beside": Code("another firewall judges too", "look there when something allowed is blocked"),
     "forwarded-uncontrolled": Code(
-        "the host forwards packets, which are not judged there, not even in quarantine",
-        "close containers and published ports where they are made; stop them when the host is isolated",
+        "the host forwards packets: no policy judges them there, quarantine drops them",
+        "close containers and published ports where they are made",
     ),
     "firewall-legacy": Code("iptables-legacy judges too", "`iptables-legacy-save` shows its rules"),
     "conntrack-nearly-full": Code("new connections are soon refused", "raise net.netfilter.nf_conntrack_max"),

@@ -368,3 +368,13 @@ def test_who_runs_no_agent_is_not_waited_for(tmp_path: Path) -> None:
         assert (plan.total, plan.peers) == (2, 0)
 
     run(tmp_path, story, host("bad", 1, origin="file"), host("db", 2), host("printer", 3, origin="file"))
+
+
+def test_a_plan_tells_who_passes_on_traffic_of_others(tmp_path: Path) -> None:
+    """That ends with the host's own, and nothing but the host knows of it."""
+
+    async def story(estate: Estate) -> None:
+        plan = await estate.containing.plan(["u-bad", "u-db"], forwards={"u-db"}.__contains__)
+        assert {one.name: one.forwards for one in plan.workloads} == {"bad": False, "db": True}
+
+    run(tmp_path, story, host("bad", 1), host("db", 2))

@@ -14,6 +14,7 @@ import pytest
 from nft_ground import UDP, Connection, Ground, passes, run
 from nft_two_classes import HOST4, HOST6, OTHER4, PEER4, PEER6, A, intent
 
+from ringfence.agent.host import forwards
 from ringfence.core.intent.model import Intent, Passage
 from ringfence.core.net.address import format_address, is_v4, parse_cidr
 from ringfence.core.net.service import parse_service
@@ -220,6 +221,21 @@ def test_what_is_routed_between_others_is_left_to_its_ends(containers: Container
     target.converge(isolating(CLOSED, PEER4))
 
     assert containers.come_in(PEER4, to=INSIDE[4], port=WITHIN).works()
+
+
+@pytest.mark.parametrize(
+    "setting", ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.v.forwarding"]
+)
+def test_a_host_knows_that_it_forwards(ground: Ground, setting: str) -> None:
+    """In either family, from an interface to another; with one alone there is nobody to forward for."""
+    ground.run(ground.host, f"sysctl -qw {setting}=1")
+    assert not forwards(ground.host)
+
+    ground.run(ground.host, "ip link add other type veth peer name another")
+
+    assert forwards(ground.host)
+    ground.run(ground.host, f"sysctl -qw {setting}=0")
+    assert not forwards(ground.host)
 
 
 # -- a table of the version before, which had no such chain ------------------------------------------------------------

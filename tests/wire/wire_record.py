@@ -84,6 +84,7 @@ UP: tuple[m.Up, ...] = (
         *(1.5, "instance", "machine", __version__, 1, "state", REALISED, Mode("enforce", "selective")),
         *((m.Interface("eth0", (7,)),), 1, 2, 3, 4.5, 5, 6, 7.5, "n"),
         is_blind=True,
+        forwards=True,
     ),
     m.Events(
         "s1",

@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 _MACHINE_FILES: Final = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
 _TRIES: Final = 3
 _CONNTRACK = Path("/proc/sys/net/netfilter")
+_FAMILIES = (Path("/proc/sys/net/ipv4/conf"), Path("/proc/sys/net/ipv6/conf"))
+"""Of the namespace of the thread that reads them."""
+_NO_DEVICES = frozenset(("all", "default", "lo"))
 _GET_LINK_NAME = 0x8910  # SIOCGIFNAME (linux/sockios.h)
 _GET_ADDRESS, _NEW_ADDRESS = 22, 20
 _ADDRESS, _LOCAL = 1, 2
@@ -66,6 +69,27 @@ def conntrack_fill(netns: str | None = None) -> tuple[int, int]:
         return in_namespace(netns, lambda: (_number("nf_conntrack_count"), _number("nf_conntrack_max")))
     except (OSError, ValueError):
         return 0, 0
+
+
+def forwards(netns: str | None = None) -> bool:
+    """Whether it passes packets on between interfaces, of either family: for containers, virtual machines, a network
+    behind it (ip-sysctl(7), `forwarding`)."""
+    return in_namespace(netns, _forwards)
+
+
+def _forwards() -> bool:
+    for family in _FAMILIES:
+        devices = [folder for folder in family.glob("*") if folder.name not in _NO_DEVICES]
+        if len(devices) > 1 and any(_is_on(folder / "forwarding") for folder in devices):
+            return True
+    return False
+
+
+def _is_on(setting: Path) -> bool:
+    try:
+        return int(setting.read_text()) != 0
+    except (OSError, ValueError):  # an interface that goes while it is read passes nothing on
+        return False
 
 
 def rss_bytes() -> int:

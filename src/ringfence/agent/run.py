@@ -221,7 +221,7 @@ class Agent:
             interfaces=interfaces or (), is_blind=interfaces is None, conntrack_used=used, conntrack_max=most,
             rss_bytes=host.rss_bytes(), cpu_s=host.cpu_s(), spool_bytes=stats.disk_bytes + stats.memory_bytes,
             lost=self._lost(), disabled_until=disabled.until if disabled else 0.0,
-            mode=policy.mode if policy is not None else Mode(),
+            mode=policy.mode if policy is not None else Mode(), forwards=host.forwards(self.config.netns),
         )  # fmt: skip
 
     def _lost(self) -> int:

@@ -27,7 +27,9 @@ async def quarantines(
 @post("/quarantines/plan", opt=needs("read"), status_code=HTTP_200_OK, summary="Whom an isolation would hit.")
 async def plan_quarantine(desk: Desk, data: JSONBody[Contain]) -> ContainPlanned:
     uuids = desk.workloads.pick(data.workloads)
-    return await desk.containing.plan(uuids, level=data.level, allow=data.allow, lasts=_lasts(data))
+    return await desk.containing.plan(
+        uuids, level=data.level, allow=data.allow, lasts=_lasts(data), forwards=desk.forwards
+    )
 
 
 @post("/quarantines", opt=needs("quarantine"), summary="Isolate workloads, now.")
@@ -52,10 +54,12 @@ async def release(desk: Desk, who: Who, data: JSONBody[Release]) -> Done:
 
 
 async def _standing(desk: Desk) -> list[ContainedView]:
-    return [contained_view(one) for one in await desk.containing.standing(desk.realised, desk.is_online)]
+    found = await desk.containing.standing(desk.realised, desk.is_online)
+    return [contained_view(one, forwards=desk.forwards(one.record.workload)) for one in found]
 
 
-def contained_view(one: Contained) -> ContainedView:
+def contained_view(one: Contained, *, forwards: bool) -> ContainedView:
+    """`forwards`: the isolated host passes on traffic of others."""
     record = one.record
     return ContainedView(
         id=record.id,
@@ -74,6 +78,7 @@ def contained_view(one: Contained) -> ContainedView:
         state=one.state,
         unreachable=len(one.unreachable),
         pending=tuple(map(_check, one.pending[:MOST_PENDING])),
+        forwards=forwards,
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from ringfence.cli.consent import WhyOption, YesOption, confirm, is_somebody_there, reason
-from ringfence.cli.fleet_words import contained_words, hit_words, released_words, replaced_words
+from ringfence.cli.fleet_words import contained_words, forwarding_words, hit_words, released_words, replaced_words
 from ringfence.cli.remote import WorkloadsArgument, fleet, parse_duration
 from ringfence.cli.session import CLEAN, FINDINGS, Session
 from ringfence.cli.tables import count
@@ -72,7 +72,8 @@ def quarantine(
         found = _verified(client, begun, wait_s=_WAIT_S if wait else 0.0)
     else:
         found = client.quarantines()
-    session.emit(found, contained_words(found) if found else "nobody is in quarantine")
+    words = [contained_words(found), *forwarding_words(found)] if found else ["nobody is in quarantine"]
+    session.emit(found, *words)
     return CLEAN if all(one.is_verified for one in found) else FINDINGS
 
 

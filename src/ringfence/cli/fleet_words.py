@@ -69,10 +69,14 @@ def _claim_words(claim: api.RefusedClaim) -> str:
     return f"claims {claim.address}, {_CLAIMS.get(claim.why, claim.why).format(claim.holder)}"
 
 
+_FORWARDS = "forwards for others (containers?): not judged by policy, dropped in quarantine"
+
+
 def _remarks(one: api.WorkloadView) -> str:
     said = ["in quarantine"] if one.is_quarantined else []
     said += [f"observes only until {say_time(one.disabled_until)}"] if one.disabled_until else []
     said += map(_claim_words, one.refused)
+    said += [_FORWARDS] if one.forwards else []
     return "; ".join((*said, *one.problems))
 
 
@@ -273,10 +277,24 @@ def hit_words(hit: api.ContainPlanned) -> list[RenderableType]:
     if bare:
         said = f"{bare:,}{least} of them without an agent: only their peers would drop what is theirs"
         out.append(Text(said, "yellow"))
+    between = [one.name for one in hit.workloads if one.forwards]
+    if between:
+        out.append(Text(_passed_on(between, "is dropped, too"), "yellow"))
     again = sum(one.is_isolated for one in hit.workloads)
     if again:
         out += [f"{again:,}{least} of them isolated already: anew, as asked now", *replaced_words(hit.replaces)]
     return [*out, f"{count(hit.peers, 'other host')} would drop what goes to and comes from them"]
+
+
+def forwarding_words(found: Iterable[api.ContainedView]) -> list[RenderableType]:
+    """What ends with the isolation of hosts that pass on traffic of others."""
+    between = [one.name for one in found if one.forwards]
+    return [Text(_passed_on(between, "is dropped, too"), "yellow")] if between else []
+
+
+def _passed_on(names: Sequence[str], ends: str) -> str:
+    shown = ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+    return f"what {shown} {'passes' if len(names) == 1 else 'pass'} on for others (containers?) {ends}"
 
 
 def replaced_words(found: Sequence[api.Replaced]) -> list[RenderableType]:

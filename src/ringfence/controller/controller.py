@@ -277,6 +277,7 @@ class Controller:
             lambda: self.loops.every("certificate", 3600.0, self._certify),
             lambda: self.loops.every("metrics", 5.0, self._measure),
             lambda: self.loops.every("sessions", 600.0, self.sessions.forget),
+            lambda: self.loops.every("standing", 3600.0, self.studies.look),
         ):
             self._tasks.append(asyncio.create_task(_run(work)))
         return await self.state.write(self._first_token)
@@ -341,6 +342,11 @@ class Controller:
     def is_online(self, uuid: str) -> bool:
         seen = self.presence.seen.get(uuid)
         return seen is not None and time.time() - seen.at < OFFLINE_AFTER.total_seconds()
+
+    def forwards(self, uuid: str) -> bool:
+        """Whether a host said last that it passes on traffic of others."""
+        seen = self.presence.seen.get(uuid)
+        return seen is not None and seen.heartbeat.forwards
 
     def _may_live(self, uuid: str) -> bool:
         """INVARIANT: silence while nobody could be heard is no silence of a host: until all that live had the time to

@@ -267,6 +267,8 @@ class WorkloadView(msgspec.Struct, frozen=True):
     disabled_until: datetime | None = None
     """Break-glass on that host."""
     refused: tuple[RefusedClaim, ...] = ()
+    forwards: bool = False
+    """It passes on traffic of others (containers, virtual machines, a network behind it): no policy judges that."""
 
 
 class Relabel(Asked, frozen=True):
@@ -676,6 +678,8 @@ class Hit(msgspec.Struct, frozen=True):
     """It isolates itself, too; otherwise only its peers do."""
     is_isolated: bool = False
     """Already; it would be isolated anew."""
+    forwards: bool = False
+    """It passes on traffic of others, which no policy judges: all of that would end, too."""
 
 
 class ContainPlanned(msgspec.Struct, frozen=True):
@@ -730,6 +734,8 @@ class ContainedView(msgspec.Struct, frozen=True):
     """The peers that did not read it back, those that are heard first; no more than a thousand."""
     replaces: tuple[Replaced, ...] = ()
     """Whose place it took. Told as it begins; later the audit log has it."""
+    forwards: bool = False
+    """The isolated host passes on traffic of others: none gets through while the quarantine is in force there."""
 
 
 # ---- alerts, audit, evidence ----------------------------------------------------------------------------------------

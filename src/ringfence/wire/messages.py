@@ -230,6 +230,8 @@ class Heartbeat(_Said, frozen=True):
     """Random, for the answer to repeat."""
     is_blind: bool = False
     """The kernel did not say which addresses there are: `interfaces` says nothing, and what was known stays."""
+    forwards: bool = False
+    """It passes packets on for others, containers perhaps: no policy judges those, and in quarantine it stops them."""
 
 
 class Violation(_Said, frozen=True):

@@ -161,9 +161,11 @@ class Containing:
         level: str = "isolate",
         allow: tuple[WrittenException, ...] = (),
         lasts: timedelta | None = None,
+        forwards: Callable[[str], bool] = lambda uuid: False,
     ) -> ContainPlanned:
         """Whom an isolation of workloads (UUIDs) would hit, those that are isolated first: a release goes by them; and
-        whose place it would take. Nothing is changed. Raises InputError `unknown-level`, `bad-exception`."""
+        whose place it would take. Nothing is changed. `forwards`: whether a host passes on traffic of others, which
+        ends with its own. Raises InputError `unknown-level`, `bad-exception`."""
         exceptions = _exceptions(level, allow)
         until = self._clock() + lasts if lasts is not None else None
         inputs, hosts = self._reconciler.inputs, self._assignments()
@@ -179,7 +181,7 @@ class Containing:
             key=lambda one: (not one.weaker, one.name),
         )
         found = (w for w in inputs.inventory.workloads if w.uuid in wanted)
-        hit = (Hit(w.name, w.has_agent, w.uuid in isolated) for w in found)
+        hit = (Hit(w.name, w.has_agent, w.uuid in isolated, forwards(w.uuid)) for w in found)
         named = sorted(hit, key=lambda one: (not one.is_isolated, one.has_agent, one.name))
         return ContainPlanned(
             tuple(named[:_MOST_HIT]),

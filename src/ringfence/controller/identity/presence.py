@@ -166,7 +166,8 @@ def _following(known: Seen | None, heartbeat: Heartbeat, now: float) -> Seen:
 def _gist(said: Heartbeat) -> tuple[object, ...]:
     """What of a heartbeat is news; how much of everything is used is not."""
     realised = msgspec.structs.replace(said.realised, at=0.0)
-    return said.instance, said.machine, said.version, said.state, said.interfaces, said.disabled_until, realised
+    said_of_host = said.instance, said.machine, said.version, said.interfaces, said.forwards
+    return *said_of_host, said.state, said.disabled_until, realised
 
 
 def addresses_of(interfaces: Iterable[Interface]) -> tuple[int, ...]:

@@ -153,6 +153,7 @@ class Workloads:
             is_quarantined=any(q.workload == workload.uuid for q in self._reconciler.quarantines),
             disabled_until=datetime.fromtimestamp(disabled, UTC) if disabled > now.timestamp() else None,
             refused=self._refused(workload.uuid),
+            forwards=heartbeat is not None and heartbeat.forwards,
         )
 
     def _heard(self, uuid: str, view: View) -> tuple[Heartbeat | None, Realised | None, datetime | None]:

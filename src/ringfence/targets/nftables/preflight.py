@@ -295,10 +295,10 @@ def _beside(facts: Facts) -> Iterator[Finding]:
 
 def _passing_by(facts: Facts) -> Iterator[Finding]:
     if facts.forwards:
-        message = "this host forwards packets: what it forwards is not judged here, not even in quarantine"
+        message = "this host forwards packets: no policy judges what it forwards; quarantine drops it"
         help_ = (
-            "containers, their published ports and virtual machines stay open: close them where they are made, bind"
-            " published ports to a loopback address, and stop them when the host is isolated"
+            "containers, their published ports and virtual machines stay open to all while the host is not isolated:"
+            " close them where they are made, or bind published ports to a loopback address"
         )
         yield Finding("forwarded-uncontrolled", message, "warning", help=help_)
 
