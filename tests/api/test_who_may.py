@@ -74,6 +74,7 @@ RIGHT_OF = {
     "POST /v1/alerts/{id}/resolve": "alerts",
     "GET /v1/events": "read",
     "GET /v1/audit": "audit",
+    "GET /v1/audit/csv": "audit",
     "GET /v1/audit/verify": "audit",
     "GET /v1/evidence": "evidence",
     "POST /v1/evidence": "evidence",

@@ -16,12 +16,17 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 from ringfence.api.common import After, Before, Desk, Limit, Who, needs
 from ringfence.api.paging import Asked, at, falling, listed
 from ringfence.controller.records.backing_up import back_up
-from ringfence.controller.records.reviewing import audit_page, check_audit
-from ringfence.ports.state import AuditEntry
-from ringfence.wire.api import AskEvidence, AuditChecked, BackUp, Done, EvidenceView, Reason
+from ringfence.controller.records.reviewing import Asked as Wanted
+from ringfence.controller.records.reviewing import audit_csv, audit_page, check_audit
+from ringfence.wire.api import AskEvidence, AuditChecked, AuditEntry, BackUp, Done, EvidenceView, Reason
 
 _PIECE_BYTES = 1 << 20
 _Word = Annotated[str, QueryParameter(max_length=200)]
+_Subject = Annotated[
+    str,
+    QueryParameter(max_length=200, description="As it stands there; a workload's name, too, the one it had as well."),
+]
+_Most = Annotated[int, QueryParameter(ge=0, le=2**31 - 1, description="At most so many; 0: all.")]
 
 
 @get("/audit", opt=needs("audit"), summary="Who did what, the latest first.")
@@ -32,10 +37,25 @@ async def audit(
     limit: Limit = 100,
     actor: _Word = "",
     action: _Word = "",
-    subject: _Word = "",
+    subject: _Subject = "",
 ) -> Response[list[AuditEntry]]:
-    found = await audit_page(desk.state, before=before, limit=limit + 1, actor=actor, action=action, subject=subject)
+    found = await audit_page(desk.state, Wanted(actor, action, subject), before=before, limit=limit + 1)
     return falling(request, found, lambda one: one.seq, limit=limit)
+
+
+@get("/audit/csv", opt=needs("audit"), summary="The same as CSV, the latest first.", media_type="text/csv")
+async def as_csv(
+    desk: Desk,
+    before: Before = 0,
+    limit: _Most = 0,
+    actor: _Word = "",
+    action: _Word = "",
+    subject: _Subject = "",
+) -> Stream:
+    """A cell that a spreadsheet would compute begins with an apostrophe."""
+    lines = audit_csv(desk.state, Wanted(actor, action, subject), before=before, limit=limit)
+    headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
+    return Stream(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @get("/audit/verify", opt=needs("audit"), summary="Whether the log is as it was written.")
@@ -100,5 +120,5 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 ROUTES = Router(
-    "/", route_handlers=[audit, verify, evidence, ask, bundle, erase, backup, confirm_restore], tags=["records"]
+    "/", route_handlers=[audit, as_csv, verify, evidence, ask, bundle, erase, backup, confirm_restore], tags=["records"]
 )

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from ringfence.core.errors import Finding
 from ringfence.core.identity.workload import Kind, Mode, ModeName
-from ringfence.ports.state import Alert, AuditEntry, WrittenException
+from ringfence.ports.state import Alert, WrittenException
 from ringfence.wire.messages import Live, Probe, Violation
 
 MAX_BODY_BYTES = 8 << 20
@@ -742,7 +742,25 @@ class ContainedView(msgspec.Struct, frozen=True):
 
 
 AlertView = Alert
-AuditView = AuditEntry
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Who did what. All but the names is what `hash` is the SHA-256 of, as canonical JSON without `hash` itself."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    details: str
+    """Canonical JSON."""
+    previous: str
+    """The hash of the entry before."""
+    hash: str
+    name: str | UnsetType = UNSET
+    """What the workload is called, or was, where the subject is the UUID of one."""
+    actor_name: str | UnsetType = UNSET
+    """The same of the actor."""
 
 
 class Handle(Asked, frozen=True):
