@@ -14,6 +14,7 @@ from ringfence.controller.study.grounds import Grounds, Texts
 from ringfence.controller.study.posture import Standing
 from ringfence.controller.study.recommending import Recommending
 from ringfence.controller.study.rule_use import RuleUses
+from ringfence.controller.thinking import think
 from ringfence.core.world import World
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class Studies:
 
     async def start(self) -> None:
         await self.jobs.start()
+
+    async def look(self) -> None:
+        """See how the estate stands before anybody asks: the first question of an hour is a slow one."""
+        await think(self.standing.of, int(self._controller.clock().timestamp()))
 
     async def close(self) -> None:
         """Finish what was begun."""
