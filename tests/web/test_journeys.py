@@ -189,7 +189,7 @@ def test_an_attempt_is_seen_explained_contained_and_released(browser: Browser, e
         page.get_by_label("Why").fill("a wrong script")
         page.get_by_role("dialog").get_by_role("button", name="Resolve").click()
         expect(page.get_by_text("Resolved", exact=True)).to_be_visible()
-    closed = [one for one in estate.client.alerts(all=True) if "tcp/2222" in one.message]
+    closed = [one for one in estate.client.alerts(all=True) if one.kind == "violation" and "tcp/2222" in one.message]
     assert [one.state for one in closed] == ["closed"]
 
 

@@ -32,6 +32,7 @@ const SHAPES = {
   minus: "M3 8h10",
   whole: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
   pulse: "M1.5 8.5h3l2-5 3 9 2-4h3",
+  save: "M8 2.5v7.6M4.8 7 8 10.2 11.2 7M2.5 13.5h11",
   copy: "M5.5 5.5h8v8h-8zM10.5 5.5v-3h-8v8h3",
 } as const;
 

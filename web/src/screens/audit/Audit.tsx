@@ -53,7 +53,7 @@ export default function Audit() {
   return (
     <Page
       title="Audit" isSheet about={rows.length > 0 && plural(rows.length, "entry", "entries")}
-      tools={<>{filter("actor", "Who")}{filter("action", "Did, as policy.publish")}{filter("subject", "To")}<Button icon="down" onClick={() => setExporting(true)}>Export…</Button><Button icon="shield" isBusy={verify.isPending} onClick={() => verify.mutate()}>Verify the log</Button></>}
+      tools={<>{filter("actor", "Who")}{filter("action", "Did, as policy.publish")}{filter("subject", "To")}<Button icon="save" onClick={() => setExporting(true)}>Export…</Button><Button icon="shield" isBusy={verify.isPending} onClick={() => verify.mutate()}>Verify the log</Button></>}
       side={opened && <Entry of={opened} name={whose(opened)} onClose={() => setOpened(null)} />}
     >
       {(verify.data ?? verify.error) && <PickedBar>{verify.error ? <ErrorBox error={verify.error} /> : verify.data && <Verdict of={verify.data} />}<Button isTight look="quiet" onClick={() => verify.reset()}>Hide</Button></PickedBar>}
@@ -62,7 +62,7 @@ export default function Audit() {
       ) : !found.data ? (
         <Loading lines={10} />
       ) : rows.length === 0 ? (
-        <Empty icon="log" title="No entry is like that"><p>Filters ask for the whole name: `ann`, `policy.publish`, a UUID.</p></Empty>
+        <Empty icon="log" title="No entry is like that"><p>Filters ask for the whole name: `ann`, `policy.publish`, a workload or its UUID.</p></Empty>
       ) : (
         <Table label="Audit log" rows={rows} columns={columns} idOf={idOf} nameOf={nameOf} opened={opened ? idOf(opened) : undefined} onOpen={setOpened} onEnd={found.hasNextPage && !found.isFetching ? () => void found.fetchNextPage() : undefined} />
       )}

@@ -53,7 +53,7 @@ export function ExportDialog({ asked, nameOf, onClose }: { asked: Asked; nameOf:
   return (
     <Dialog
       title="Export the audit log" about={filters ? `Every entry with ${filters}, the latest first.` : "Every entry, the latest first."} onClose={onClose}
-      foot={<><span className="soft small" role="status">{take.isPending && `${count(read)} read`}</span><Button onClick={onClose}>Cancel</Button><Button look="primary" icon="down" isBusy={take.isPending} onClick={() => take.mutate()}>Export</Button></>}
+      foot={<><span className="soft small" role="status">{take.isPending && `${count(read)} read`}</span><Button onClick={onClose}>Cancel</Button><Button look="primary" icon="save" isBusy={take.isPending} onClick={() => take.mutate()}>Export</Button></>}
     >
       <Options name="Format" values={FORMATS} chosen={format} onChoose={setFormat} />
       {take.error && <ErrorBox error={take.error} />}

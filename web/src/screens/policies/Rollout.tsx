@@ -73,7 +73,7 @@ function Shown({ rollout, base }: { rollout: Rollout; base: InForce }) {
           <Stat name="Have it" value={count(confirmed)} of={count(total)} hint="read back from the kernel" tone={total > 0 && confirmed === total ? "good" : undefined} to={keeping("/workloads?state=realised")} />
           <Stat name="Went back or refused" value={count(failed)} hint="they keep what they had" tone={failed ? "bad" : undefined} to={keeping("/workloads?state=refused")} />
           <Stat name="Not heard" value={count(offline)} hint="they keep what they have" tone={offline ? "warning" : undefined} to={keeping("/workloads?state=unreachable")} />
-          <Stat name="Not yet" value={count(laggards.length + more - failed - offline)} hint="on trial, or their turn is to come" to={keeping("/workloads?state=pending")} />
+          <Stat name="Not yet" value={count(laggards.length + more - failed - offline)} hint={stage === "stopped" ? "they keep the version before" : "on trial, or their turn is to come"} to={keeping("/workloads?state=pending")} />
         </div>
       </Card>
       <section className={css.laggards} aria-label="Hosts that do not have it">
@@ -90,6 +90,7 @@ const SHOWN = 20;
 function Canary({ rollout }: { rollout: Rollout }) {
   const { first, canary, soak_s: soak, well_since: since } = rollout;
   const now = useNow(1000);
+  const isWell = first.every((one) => one.state === "confirmed" || one.state === "offline");
   const well = since ? Math.min(soak, Math.max(0, Math.floor((now - Date.parse(since)) / 1000))) : 0;
   return (
     <Card title="Goes first">
@@ -97,7 +98,7 @@ function Canary({ rollout }: { rollout: Rollout }) {
         {first.slice(0, SHOWN).map((one) => <li key={one.uuid}><HostLink of={one} /><State of={one} /><span className="soft">{printable(one.why)}</span></li>)}
       </ul>
       {canary > SHOWN && <p className="soft">and {plural(canary - SHOWN, "host")} more</p>}
-      <p className="soft">{since ? `Well for ${well} of ${soak} s; then everybody gets it.` : `Not all of them are well yet; the ${soak} s begin when they are.`}</p>
+      <p className="soft">{since ? `Well for ${well} of ${soak} s; then everybody gets it.` : isWell ? `All of them are well: the ${soak} s begin.` : `Not all of them are well yet; the ${soak} s begin when they are.`}</p>
       {since && <div className={css.progress}><Progress label="Seconds that the canary is well" value={well} of={soak} /><span>{well} s</span></div>}
     </Card>
   );

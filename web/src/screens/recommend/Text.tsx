@@ -54,7 +54,7 @@ export function HandOver({ files, broken }: { files: FileText[]; broken: Recomme
         {broken.length > 0 && <p><Badge tone="bad" mark="✕">{plural(broken.length, "test")} would fail</Badge></p>}
       </div>
       <Button icon="copy" onClick={() => void navigator.clipboard.writeText(joined(files)).then(() => say("Copied"))}>Copy</Button>
-      <Button icon="down" onClick={() => files.forEach(download)}>Download</Button>
+      <Button icon="save" onClick={() => files.forEach(download)}>Download</Button>
     </div>
   );
 }
