@@ -365,6 +365,23 @@ def test_a_resolved_name_opens_as_the_name() -> None:
     assert opened_to(Fqdn("api.example.com"), names=answers) == ["api.example.com"]
 
 
+def test_the_internet_is_shown_by_an_address_that_everybody_reads_as_that() -> None:
+    """One of documentation's, where nobody holds it and no rule takes it out; else the first that nobody holds."""
+    web = host("web", "role=web", "10.0.0.1")
+    held = host("odd", "role=odd", "203.0.113.9")
+    keep = rule("keep", "forbid", "internet", "203.0.113.0/24", "any")
+    added = rule("in", "allow", "internet", "role=web", "tcp/443")
+
+    def shown(world: World) -> str:
+        policies = (replace(world.policies[0], rules=(*world.policies[0].rules, added)),)
+        (box,) = diff(world, world.policies, policies).boxes
+        return box.witness.source
+
+    assert shown(world_of([web])) == "203.0.113.9"
+    assert shown(world_of([web, held])) == "1.0.0.0"
+    assert shown(world_of([web], keep)) == "1.0.0.0"
+
+
 def test_a_range_is_not_told_as_the_word_around_it() -> None:
     """A CIDR within `internet` or `private` opens as the CIDR; the whole word as the word; the rest says less what."""
     assert opened_to(peer("203.0.113.0/24")) == ["203.0.113.0/24"]

@@ -11,7 +11,7 @@ from ringfence.core.engine.bits import members
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.rules import End, Facts
 from ringfence.core.errors import Location
-from ringfence.core.net.address import LOOPBACK, format_address, is_v4, parse_cidr
+from ringfence.core.net.address import LOOPBACK, format_address, is_v4, parse_address, parse_cidr
 from ringfence.core.net.intervals import union
 from ringfence.core.net.service import ICMP, TCP, UDP, WELL_KNOWN, format_point, parse_service, point, protocol_of
 from ringfence.core.world import Endpoint, Flow, Verdict
@@ -112,7 +112,16 @@ def _endpoints(engine: Engine, class_: int) -> list[Endpoint]:
     if not engine.classes.ranges[class_]:
         return [Endpoint(name=engine.classes_of_names().get(class_))]
     bare = sorted((a for a in engine.bare_addresses(class_) if a not in LOOPBACK), key=_is_odd)
-    return list({is_v4(a): Endpoint(address=a) for a in reversed(bare)}.values()) or [Endpoint()]
+    known = [a for a in _KNOWN if a in engine.classes.ranges[class_] and a not in _held(engine)]
+    return list({is_v4(a): Endpoint(address=a) for a in reversed([*known, *bare])}.values()) or [Endpoint()]
+
+
+def _held(engine: Engine) -> frozenset[int]:
+    return engine.world.inventory.live_addresses(engine.world.at)
+
+
+_KNOWN = (parse_address("203.0.113.9"), parse_address("2001:db8::9"))
+"""What everybody reads as anybody on the internet (RFC 5737, RFC 3849); the first address of a range they would not."""
 
 
 def _is_odd(address: int) -> bool:
