@@ -197,6 +197,10 @@ _TARGETS = {
         "the host forwards packets: no policy judges them there, quarantine drops them",
         "close containers and published ports where they are made",
     ),
+    "marks-overwritten": Code(
+        "rules of another program write connection marks without keeping the byte that is ours",
+        "let them keep 0xff000000 of the mark",
+    ),
     "firewall-legacy": Code("iptables-legacy judges too", "`iptables-legacy-save` shows its rules"),
     "conntrack-nearly-full": Code("new connections are soon refused", "raise net.netfilter.nf_conntrack_max"),
     "clock-not-set": Code("the host's clock was never set", "start a time service"),

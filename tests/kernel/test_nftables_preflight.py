@@ -103,3 +103,26 @@ def test_a_kernel_that_refuses_is_believed(monkeypatch: pytest.MonkeyPatch) -> N
     features = in_scratch(preflight._features)
 
     assert {name for name, has in features.items() if not has} == {"timeouts", "timed-confirm"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_told"),
+    [
+        ("ct mark set meta mark", True),
+        ("ct mark set 0x05000001", True),
+        ("ct mark set 0x1", True),
+        ("ct mark set ct mark or 0x05000000", True),
+        ("ct mark set ct mark and 0xff000000", False),
+        ("ct mark set ct mark or 0x4000", False),
+        ("ct mark set ct mark and 0xffff3fff or 0x4000", False),
+        ("meta mark set ct mark", False),
+        ("ct mark 0x05000000 accept", False),
+    ],
+)
+def test_rules_that_write_our_byte_of_a_mark_are_told(ground: Ground, rule: str, is_told: bool) -> None:
+    """Whoever may set it could pass for judged. Rules that keep it, or only read it, are nobody's concern."""
+    ground.nft(f"table ip foreign {{ chain out {{ type filter hook output priority -150; {rule}; }}\n}}\n")
+
+    (neighbour,) = observe_facts(ground.host).neighbours
+
+    assert neighbour.overwrites_marks == is_told

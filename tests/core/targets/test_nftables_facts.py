@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+
 import msgspec
 import pytest
 
 from ringfence.codes import AREAS
+from ringfence.targets.nftables.foreign import overwrites_marks
 from ringfence.targets.nftables.preflight import FEATURES, Facts, Neighbour, check, owner_of
+from ringfence.targets.nftables.wire import attribute, be32, nested, string
 
 GOOD = Facts("6.18.0", "x86_64", dict.fromkeys(FEATURES, True), (), 100, 1000, 1.8e9, False)
 
@@ -58,3 +62,44 @@ def test_each_circumstance_is_told_by_its_code(facts: dict[str, object], code: s
 def test_a_table_is_known_by_its_names(names: str, owner: str) -> None:
     """A guess from names, and none where nothing fits."""
     assert owner_of(names) == owner
+
+
+def test_who_overwrites_our_byte_of_a_mark_is_named() -> None:
+    """Beside that it judges at all: the one is information, the other a warning."""
+    facts = msgspec.structs.replace(GOOD, neighbours=(Neighbour("ip", "mangle", "", (), overwrites_marks=True),))
+
+    beside, marks = check(facts)
+
+    assert (beside.severity, marks.code, marks.severity) == ("info", "marks-overwritten", "warning")
+    assert marks.subject == "ip mangle"
+    assert marks.code in AREAS["Enforcement"]
+
+
+CONNMARK = {
+    "save": (1, (0, 0xFFFFFFFF, 0xFFFFFFFF), (1,), True),
+    "save with our byte left out": (1, (0, 0x00FFFFFF, 0x00FFFFFF), (1,), False),
+    "save, shifted into our byte": (2, (0, 0x00FFFFFF, 0x0000FFFF), (0, 16, 1), True),
+    "save, shifted beside it": (2, (0, 0x00FFFFFF, 0x0000FFFF), (0, 8, 1), False),
+    "set": (1, (0x05000000, 0xFFFFFFFF, 0), (0,), True),
+    "set other bits": (1, (0x4000, 0x4000, 0), (0,), False),
+    "restore": (1, (0, 0xFFFFFFFF, 0xFFFFFFFF), (2,), False),
+}
+"""Revision, (value, bits of the connection's mark, bits of the packet's), shift and mode (xt_connmark.h)."""
+
+
+@pytest.mark.parametrize("name", CONNMARK)
+def test_what_iptables_does_to_our_byte_of_a_mark_is_known(name: str) -> None:
+    """CONNMARK in each of its modes, with and without a mask."""
+    revision, words, modes, overwrites = CONNMARK[name]
+    info = struct.pack("=III", *words) + bytes(modes)
+    target = string(1, "target") + nested(2, string(1, "CONNMARK") + be32(2, revision) + attribute(3, info))
+
+    assert overwrites_marks(nested(1, target)) == overwrites
+
+
+def test_a_rule_about_marks_that_cannot_be_followed_counts_as_writing_them() -> None:
+    """Nothing is taken for harmless because it was not understood."""
+    torn = string(1, "target") + nested(2, string(1, "CONNMARK") + be32(2, 1) + attribute(3, b"short"))
+
+    assert overwrites_marks(nested(1, torn))
+    assert not overwrites_marks(nested(1, string(1, "target") + nested(2, string(1, "MASQUERADE"))))

@@ -27,8 +27,10 @@ from ringfence.targets.nftables import conntrack
 from ringfence.targets.nftables import messages as m
 from ringfence.targets.nftables import statements as s
 from ringfence.targets.nftables.cgroups import hierarchy
+from ringfence.targets.nftables.foreign import overwrites_marks
 from ringfence.targets.nftables.generations import FAMILY_KEYS, TRIAL
 from ringfence.targets.nftables.layout import IPV4, NFPROTO, TABLE, Chain, SetSpec
+from ringfence.targets.nftables.marks import MASK
 from ringfence.targets.nftables.netlink import DUMP, SUBSYS_NFTABLES, Message, Netlink, Refused, in_namespace
 from ringfence.targets.nftables.ownership import has_persist
 from ringfence.targets.nftables.sockets import can_destroy
@@ -76,6 +78,8 @@ class Neighbour(msgspec.Struct, frozen=True):
     """By the names it uses; empty: not known."""
     hooks: tuple[str, ...]
     """Of those that see packets of this host itself: `input drop`, `output accept`."""
+    overwrites_marks: bool = False
+    """Whether its rules write connection marks without keeping the byte of them that is ours."""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -227,9 +231,12 @@ def _neighbours(netns: str | None) -> Iterator[Neighbour]:
             tables = netlink.request(SUBSYS_NFTABLES << 8 | m.GETTABLE, DUMP, b"", family=number)
             chains = netlink.request(SUBSYS_NFTABLES << 8 | m.GETCHAIN, DUMP, b"", family=number)
             read = [attribute_map(body) for body in chains]
+            rules = netlink.request(SUBSYS_NFTABLES << 8 | m.GETRULE, DUMP, b"", family=number)
+            marking = {as_text(parts[1]) for parts in map(attribute_map, rules) if overwrites_marks(parts.get(4, b""))}
             for table in sorted(as_text(attribute_map(body)[1]) for body in tables):
                 if not table.startswith(TABLE):
-                    yield neighbour(family, table, [parts for parts in read if as_text(parts[1]) == table])
+                    found = neighbour(family, table, [parts for parts in read if as_text(parts[1]) == table])
+                    yield msgspec.structs.replace(found, overwrites_marks=table in marking)
 
 
 def neighbour(family: str, table: str, chains: list[dict[int, bytes]]) -> Neighbour:
@@ -288,6 +295,15 @@ def _beside(facts: Facts) -> Iterator[Finding]:
             help="what passes must pass both; look there when something allowed is blocked",
             subject=f"{other.family} {other.table}",
         )
+        if other.overwrites_marks:
+            yield Finding(
+                "marks-overwritten",
+                f"table `{other.family} {other.table}` of {who} writes connection marks without keeping {MASK:#010x}",
+                "warning",
+                help="whoever may mark packets here passes the policy, though not a quarantine: let it keep those bits"
+                " (`ct mark set ct mark & 0xff000000 | ...`, CONNMARK --mask 0x00ffffff)",
+                subject=f"{other.family} {other.table}",
+            )
     if facts.is_legacy:
         help_ = "`iptables-legacy-save` shows its rules"
         yield Finding("firewall-legacy", "iptables-legacy has tables, which judge too", "info", help=help_)
