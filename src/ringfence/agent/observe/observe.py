@@ -30,15 +30,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringfence.agent.observe.flow_rows import Refusals, rows_of, without
-from ringfence.agent.observe.processes import Processes, Units, program_of
+from ringfence.agent.observe.processes import Processes, Units, ports_of_clients, program_of
 from ringfence.agent.observe.spool import Spool
-from ringfence.agent.observe.violations import Attempt, Violations, described, judged
+from ringfence.agent.observe.violations import Attempt, Violations, as_begun, described, judged
 from ringfence.core.errors import TargetError
 from ringfence.core.intent.model import Intent, Passage
 from ringfence.flows.conntrack import netlink, nflog, sockets
 from ringfence.flows.conntrack.batch import TRACKED
 from ringfence.flows.conntrack.ledger import IN, OUT
 from ringfence.flows.conntrack.watch import Watch
+from ringfence.targets.nftables.marks import PICKED_UP
 from ringfence.targets.nftables.netlink import in_namespace
 from ringfence.targets.nftables.statements import LOG_GROUP
 from ringfence.targets.nftables.target import NftablesTarget
@@ -185,7 +186,8 @@ class Observer:
         log = netlink.open_socket()
         nflog.bind(log, LOG_GROUP)
         log.setblocking(False)
-        watch = Watch(self._processes.attribute, buffer_bytes=self._buffer_bytes)
+        self._processes.client_ports = ports_of_clients()
+        watch = Watch(self._processes.attribute, answers=self._processes.answers, buffer_bytes=self._buffer_bytes)
         return _Opened(watch, log, sockets.open_socket(), has_bytes)
 
     # ---- connections -------------------------------------------------------------------------------------------------
@@ -236,9 +238,24 @@ class Observer:
             for logged in nflog.attempts(data, ""):
                 attempt = judged(logged, self.intent)
                 if attempt is not None:
-                    self._refusals.note(attempt)
-                    is_news |= self._violations.note(attempt)
+                    is_news |= self._note(attempt)
         return is_news
+
+    def _note(self, logged: Attempt) -> bool:
+        """Whether it is to be told at once."""
+        attempt = as_begun(logged, self.intent) if logged.is_doubtful and self._is_answer(logged) else logged
+        if attempt is None:
+            self._violations.pass_over()
+            return False
+        self._refusals.note(attempt)
+        return self._violations.note(attempt)
+
+    def _is_answer(self, attempt: Attempt) -> bool:
+        """Whether what was in mid-stream began at the other end than where this came from."""
+        row = _as_row(attempt)
+        row["mark"] = PICKED_UP
+        direction = np.array([OUT if attempt.kind.direction == "out" else IN], np.uint8)
+        return bool(self._processes.answers(row, direction)[0])
 
     def _tell_violations(self, *, is_last: bool = False) -> None:
         due = self._violations.due(time.monotonic(), is_last=is_last)

@@ -20,9 +20,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ringfence.core.net.service import TCP
 from ringfence.flows.conntrack.ledger import OUT, THROUGH, mixed
 from ringfence.flows.conntrack.sockets import LISTEN, SOCKET, UNCONNECTED
 from ringfence.targets.nftables.cgroups import hierarchy
+from ringfence.targets.nftables.marks import PICKED_UP
 
 UNKNOWN: Final = 0
 """The number of a process nobody knows."""
@@ -33,6 +35,14 @@ _SHARE = 50
 _WALK_S = 5.0
 _MOST_UNITS = 1 << 16
 _ANY_V4 = 0xFFFF << 32
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+"""Of the namespace of whoever reads it; for IPv6 too."""
+
+
+def ports_of_clients() -> range:
+    """The local ports that the kernel hands out to clients, in the namespace this runs in. Raises OSError."""
+    first, last = map(int, _PORT_RANGE.read_text().split())
+    return range(first, last + 1)
 
 
 class Units:
@@ -122,6 +132,8 @@ class Processes:
     def __init__(self, look: Callable[[], NDArray[Any]], units: Units, *, fresh_s: float = _FRESH_S) -> None:
         """`look` gives SOCKET rows; where it raises OSError nobody is known, and `failures` counts it."""
         self._look, self.units, self._fresh_s = look, units, fresh_s
+        self.client_ports = range(0)
+        """Those that the kernel hands out to the host's own clients."""
         self.sockets = np.zeros(0, SOCKET)
         self._due = 0.0
         self._seed = np.uint64(int.from_bytes(os.urandom(8), "big"))
@@ -138,6 +150,24 @@ class Processes:
             known = int((out[mine] != UNKNOWN).sum())
             self.attributed += known
             self.unknown += len(mine) - known
+        return out
+
+    def answers(self, rows: NDArray[Any], direction: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which TRACKED rows are told the wrong way round: picked up in mid-stream by whoever spoke next.
+
+        The host began a connection if its port is one that clients are handed, and nobody listens there; in any other
+        case it is a connection to the host. So says `targets.nftables.sockets`, too.
+        """
+        out = np.zeros(len(rows), bool)
+        is_doubtful = (rows["mark"] & PICKED_UP != 0) & (rows["protocol"] == TCP) & (direction != THROUGH)
+        doubtful = np.flatnonzero(is_doubtful)
+        if len(doubtful):
+            self.refresh()
+            is_out, found = direction[doubtful] == OUT, rows[doubtful]
+            port = np.where(is_out, found["source_port"], found["destination_port"])
+            listens = self.sockets[(self.sockets["state"] == LISTEN) & (self.sockets["protocol"] == TCP)]["local_port"]
+            is_handed_out = (port >= self.client_ports.start) & (port < self.client_ports.stop)
+            out[doubtful] = is_out == (~is_handed_out | np.isin(port, listens))
         return out
 
     def refresh(self) -> None:

@@ -3,7 +3,10 @@
 The kernel logs a packet with its step and verdict (`targets.nftables` writes the prefix); the rule is the intent's cell
 for that remote on that service. Attempts alike (source, destination, service, rule) are one violation with a count.
 
-INVARIANT: what is logged is in exactly one place: a violation's count, or `suppressed`.
+TCP that was in mid-stream when the rules came is logged by whoever speaks next. Told the way it began it may be allowed
+after all (`as_begun`): then it is no attempt.
+
+INVARIANT: what is logged is in exactly one place: a violation's count, `suppressed`, or `allowed`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from ringfence.core.identity.workload import Direction
-from ringfence.core.intent.model import UNKNOWN_CLASS, Intent, PeerClass
+from ringfence.core.intent.model import UNKNOWN_CLASS, Cell, Intent, Part, PeerClass
 from ringfence.core.net.address import parse_address
 from ringfence.core.net.service import point
 from ringfence.flows.conntrack.nflog import BlockedAttempt
@@ -23,6 +26,7 @@ from ringfence.wire.messages import Violation
 
 _VERDICTS: dict[str, Literal["blocked", "would-block"]] = {"blocked": "blocked", "would": "would-block"}
 _RULED = ("forbid", "deny")
+_PRECEDENCE = ("forbid", "allow", "deny")
 
 
 class Kind(NamedTuple):
@@ -44,6 +48,8 @@ class Attempt(NamedTuple):
     source_port: int
     bytes: int
     at_s: float
+    is_doubtful: bool = False
+    """TCP in mid-stream, by the rules of the way it went: who began it is not known."""
 
 
 def judged(logged: BlockedAttempt, intent: Intent | None) -> Attempt | None:
@@ -52,6 +58,7 @@ def judged(logged: BlockedAttempt, intent: Intent | None) -> Attempt | None:
     if len(words) != 4 or words[0] != "ringfence" or words[3] not in _VERDICTS:
         return None
     direction: Direction = "in" if words[1] == "in" else "out"
+    is_doubtful = logged.direction == direction and not logged.is_beginning
     if logged.direction != direction:
         logged = _asked(logged)
     source, destination = parse_address(logged.source), parse_address(logged.destination)
@@ -59,7 +66,23 @@ def judged(logged: BlockedAttempt, intent: Intent | None) -> Attempt | None:
     local, remote = (destination, source) if direction == "in" else (source, destination)
     rule = rule_of(intent, direction, local, remote, service, words[2]) if intent is not None else ""
     kind = Kind(direction, source, destination, service, _VERDICTS[words[3]], words[2], rule)
-    return Attempt(kind, logged.source_port, logged.bytes, logged.at_s)
+    return Attempt(kind, logged.source_port, logged.bytes, logged.at_s, is_doubtful)
+
+
+def as_begun(answer: Attempt, intent: Intent | None) -> Attempt | None:
+    """An attempt of mid-stream TCP, for which the host's sockets say that it began the other way. None: so it is
+    allowed, and would not be blocked."""
+    kind = answer.kind
+    direction: Direction = "out" if kind.direction == "in" else "in"
+    local, remote = (kind.destination, kind.source) if kind.direction == "in" else (kind.source, kind.destination)
+    service, step = point(kind.point >> 16, answer.source_port), kind.step
+    if kind.verdict == "would-block" and intent is not None and step != "quarantine":
+        step = step_of(intent, direction, local, remote, service)
+        if step == "allow":
+            return None
+    rule = rule_of(intent, direction, local, remote, service, step) if intent is not None else ""
+    asked = Kind(direction, kind.destination, kind.source, service, kind.verdict, step, rule)
+    return answer._replace(kind=asked, source_port=kind.point & 0xFFFF)
 
 
 def _asked(answer: BlockedAttempt) -> BlockedAttempt:
@@ -81,17 +104,26 @@ def rule_of(intent: Intent, direction: Direction, local: int, remote: int, servi
     """The rule that decided so; empty where none did (the default, a quarantine) or the intent is another by now."""
     if step not in _RULED:
         return ""
+    parts = (part for part in intent.parts if part.direction == direction and (not part.local or local in part.local))
+    rules = {cell.rule for part in parts for cell in _cells(part, intent, remote, service) if cell.action == step}
+    return min(rules, default="")
+
+
+def step_of(intent: Intent, direction: Direction, local: int, remote: int, service: int) -> str:
+    """What decides, of what holds for every process that no part names: `forbid`, `allow`, `deny` or `default`."""
+    parts = (
+        p for p in intent.parts if p.direction == direction and p.unit is None and (not p.local or local in p.local)
+    )
+    actions = {cell.action for part in parts for cell in _cells(part, intent, remote, service)}
+    return next((action for action in _PRECEDENCE if action in actions), "default")
+
+
+def _cells(part: Part, intent: Intent, remote: int, service: int) -> list[Cell]:
+    """Those of one part that are about this remote and service."""
     class_ = next((c.id for c in intent.peers if _is_listed(c, remote)), None)
     if class_ is None:
         class_ = next((c.id for c in intent.peers if _is_within(c, remote)), UNKNOWN_CLASS)
-    rules = {
-        cell.rule
-        for part in intent.parts
-        if part.direction == direction and (not part.local or local in part.local)
-        for cell in part.cells
-        if cell.peer == class_ and cell.action == step and service in cell.services
-    }
-    return min(rules, default="")
+    return [cell for cell in part.cells if cell.peer == class_ and service in cell.services]
 
 
 def _is_listed(class_: PeerClass, address: int) -> bool:
@@ -118,6 +150,13 @@ class Violations:
         self.suppressed = 0
         """Attempts counted, not described, since this was last set to 0."""
         self.logged = 0
+        self.allowed = 0
+        """Logged as what they are not, and allowed as what they are."""
+
+    def pass_over(self) -> None:
+        """Something logged that is no attempt."""
+        self.logged += 1
+        self.allowed += 1
 
     def note(self, attempt: Attempt) -> bool:
         """Whether it is of a kind that is to be told at once."""

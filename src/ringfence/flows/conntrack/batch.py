@@ -27,7 +27,7 @@ TRACKED: Final = np.dtype(
      ("source_hi", "u8"), ("source_lo", "u8"), ("destination_hi", "u8"), ("destination_lo", "u8"),
      ("source_port", "u2"), ("destination_port", "u2"), ("icmp_id", "u2"), ("icmp_type", "u1"),
      ("packets", "i8"), ("bytes", "i8"), ("reply_packets", "i8"), ("reply_bytes", "i8"), ("start_ns", "i8"),
-     ("event_ns", "i8")]
+     ("event_ns", "i8"), ("mark", "u4")]
 )  # fmt: skip
 """One message about one connection, in its original direction: the source is the client.
 
@@ -41,7 +41,7 @@ _ENTRY = 0x100
 _NESTED: dict[tuple[int, ...], set[int]] = {(): {1, 9, 10, 20}, (1,): {1, 2}}
 """Path of an attribute -> those inside it that hold others: CTA_TUPLE_ORIG, both counters, the times; IP and PROTO."""
 _FIELDS: dict[tuple[int, ...], tuple[str, int]] = {
-    (12,): ("id", 4),
+    (8,): ("mark", 4), (12,): ("id", 4),
     (1, 1, 1): ("source4", 4), (1, 1, 2): ("destination4", 4),
     (1, 1, 3): ("source6", 16), (1, 1, 4): ("destination6", 16),
     (1, 2, 1): ("protocol", 1), (1, 2, 2): ("source_port", 2), (1, 2, 3): ("destination_port", 2),

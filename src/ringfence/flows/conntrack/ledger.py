@@ -39,12 +39,19 @@ _LIVE = np.dtype(
      ("is_unannounced", "?")]
 )  # fmt: skip
 """A living connection: what of it was reported, until when, and the last dump that had it."""
+_WAYS = (
+    ("source_hi", "destination_hi"), ("source_lo", "destination_lo"), ("source_port", "destination_port"),
+    ("packets", "reply_packets"), ("bytes", "reply_bytes"),
+)  # fmt: skip
+"""What is told of each direction of a connection."""
 _REGROUP = 1 << 16
 _FACTOR, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 
 Rows = NDArray[Any]
 Attribute = Callable[[Rows, NDArray[np.uint8]], NDArray[np.int32]]
 """(TRACKED rows, their directions) -> the number of each one's own process."""
+Answers = Callable[[Rows, NDArray[np.uint8]], NDArray[np.bool_]]
+"""(TRACKED rows, their directions) -> which are told the wrong way round: conntrack first saw an answer."""
 
 
 class Own(NamedTuple):
@@ -67,9 +74,9 @@ class Own(NamedTuple):
 class Ledger:
     """One host's account."""
 
-    def __init__(self, attribute: Attribute, *, seed: int = 0) -> None:
+    def __init__(self, attribute: Attribute, answers: Answers | None = None, *, seed: int = 0) -> None:
         """`seed` makes the hash of connections unguessable to who chooses their ports."""
-        self._attribute, self._seed = attribute, np.uint64(seed)
+        self._attribute, self._answers, self._seed = attribute, answers or nobodys, np.uint64(seed)
         self._live = np.zeros(0, _LIVE)
         self._parts: list[Rows] = []
         self._round = 0
@@ -227,6 +234,10 @@ class Ledger:
         base: Rows, is_new: NDArray[np.bool_],
     ) -> NDArray[np.int32]:  # fmt: skip
         """Carried since `base`, as a part of the account; returns each one's process."""
+        answers = self._answers(rows, direction)
+        if answers.any():
+            rows, base, direction = turned(rows, answers), turned(base, answers), direction.copy()
+            direction[answers] = np.where(direction[answers] == IN, OUT, IN)
         out = np.zeros(len(rows), CARRIED)
         for name in _KEY[:4]:
             out[name] = rows[name]
@@ -271,6 +282,20 @@ class Ledger:
 
     def _grouped(self) -> Rows:
         return grouped(np.concatenate(self._parts), self._seed) if self._parts else np.zeros(0, CARRIED)
+
+
+def nobodys(rows: Rows, _: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Every connection is told as it began."""
+    return np.zeros(len(rows), bool)
+
+
+def turned(rows: Rows, which: NDArray[np.bool_]) -> Rows:
+    """Those of them the other way round: the ends, and what went each way."""
+    out = rows.copy()
+    for here, there in _WAYS:
+        if here in (rows.dtype.names or ()):
+            out[here][which], out[there][which] = rows[there][which], rows[here][which]
+    return out
 
 
 def _is_loopback(rows: Rows, end: str) -> NDArray[np.bool_]:

@@ -23,6 +23,8 @@ _HOOK_IN = 1
 _SNAP_BYTES = 128
 _V6_EXTENSIONS = frozenset({0, 43, 60})
 """Hop-by-hop, routing, destination options: skipped to reach the transport header."""
+_FLAGS = 13
+"""Where those of a TCP header stand."""
 _PORTED = frozenset({6, 17, 33, 132, 136})
 
 
@@ -43,6 +45,8 @@ class BlockedAttempt(msgspec.Struct, frozen=True, array_like=True):
     bytes: int
     at_s: float
     """Since the epoch."""
+    is_beginning: bool = True
+    """Whether it could begin a connection: of TCP, SYN alone does."""
 
 
 def bind(sock: socket.socket, group: int) -> None:
@@ -66,7 +70,8 @@ def attempts(data: bytes, host: str) -> Iterator[BlockedAttempt]:
         read = _headers(packet)
         if read is not None:
             direction: Literal["in", "out"] = "in" if whole[found[_HEADER][0] + 2] == _HOOK_IN else "out"
-            yield BlockedAttempt(host, direction, _prefix(whole, found), *read, _time(whole, found))
+            when = _time(whole, found)
+            yield BlockedAttempt(host, direction, _prefix(whole, found), *read[:7], when, is_beginning=read[7])
 
 
 def _prefix(data: bytes, found: dict[int, tuple[int, int]]) -> str:
@@ -80,11 +85,11 @@ def _time(data: bytes, found: dict[int, tuple[int, int]]) -> float:
     return float(seconds + micros / 1e6)
 
 
-_Headers = tuple[int, str, str, int, int, int | None, int]
+_Headers = tuple[int, str, str, int, int, int | None, int, bool]
 
 
 def _headers(packet: bytes) -> _Headers | None:
-    """(protocol, source, destination, source port, destination port, ICMP type, bytes)."""
+    """(protocol, source, destination, source port, destination port, ICMP type, bytes, is a beginning)."""
     try:
         return _v4(packet) if packet[0] >> 4 == 4 else _v6(packet) if packet[0] >> 4 == 6 else None
     except (IndexError, struct.error, ValueError):
@@ -96,7 +101,7 @@ def _v4(packet: bytes) -> _Headers:
     is_first = struct.unpack_from("!H", packet, 6)[0] & 0x1FFF == 0
     source, destination = (socket.inet_ntop(socket.AF_INET, packet[at : at + 4]) for at in (12, 16))
     transport = packet[(packet[0] & 15) * 4 :] if is_first else b""
-    return packet[9], source, destination, *_transport(packet[9], transport), size
+    return packet[9], source, destination, *_transport(packet[9], transport), size, _begins(packet[9], transport)
 
 
 def _v6(packet: bytes) -> _Headers:
@@ -108,7 +113,15 @@ def _v6(packet: bytes) -> _Headers:
     if protocol == socket.IPPROTO_FRAGMENT:
         is_first = struct.unpack_from("!H", packet, offset + 2)[0] >> 3 == 0
         protocol, offset = packet[offset], offset + 8 if is_first else len(packet)
-    return protocol, source, destination, *_transport(protocol, packet[offset:]), size + 40
+    transport = packet[offset:]
+    ends = _transport(protocol, transport)
+    return protocol, source, destination, *ends, size + 40, _begins(protocol, transport)
+
+
+def _begins(protocol: int, header: bytes) -> bool:
+    """FIN, SYN, RST and ACK: a beginning has SYN alone (RFC 9293 section 3.5). What cannot be read is taken
+    for one."""
+    return protocol != socket.IPPROTO_TCP or len(header) <= _FLAGS or header[_FLAGS] & 0x17 == 0x02
 
 
 def _transport(protocol: int, header: bytes) -> tuple[int, int, int | None]:

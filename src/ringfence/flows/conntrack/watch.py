@@ -15,7 +15,7 @@ import numpy as np
 
 from ringfence.flows.conntrack import addresses, entries, netlink
 from ringfence.flows.conntrack.batch import Reader
-from ringfence.flows.conntrack.ledger import Attribute, Ledger, Rows
+from ringfence.flows.conntrack.ledger import Answers, Attribute, Ledger, Rows, nobodys
 from ringfence.flows.conntrack.receive import DATAGRAMS, Receiver
 
 _AFTER_LOSS_S = 5.0
@@ -28,12 +28,14 @@ _AT_ONCE = 4096
 class Watch:
     """Opened on a thread that is in the namespace; used from any one thread."""
 
-    def __init__(self, attribute: Attribute, *, buffer_bytes: int = netlink.RECEIVE_BYTES) -> None:
+    def __init__(
+        self, attribute: Attribute, *, answers: Answers = nobodys, buffer_bytes: int = netlink.RECEIVE_BYTES
+    ) -> None:
         """Raises OSError: without CAP_NET_ADMIN, or without the module nf_conntrack_netlink."""
         self.events, self._table, self._route = netlink.open_socket(), netlink.open_socket(), addresses.open_socket()
         self.events.setsockopt(socket.SOL_SOCKET, netlink.SO_RCVBUFFORCE, buffer_bytes)
         self.events.setblocking(False)
-        self.ledger = Ledger(attribute, seed=secrets.randbits(63))
+        self.ledger = Ledger(attribute, answers, seed=secrets.randbits(63))
         self._reader, self._receiver = Reader(), Receiver(self.events)
         self._lost_at_dump = 0
         self._is_reading = False
