@@ -9,6 +9,7 @@ import { Button } from "../ui/Button";
 import { Area, Check, Options, Select } from "../ui/Field";
 import { Dialog, say } from "../ui/Over";
 import { moment, plural, printable } from "../words";
+import { passedOn } from "./forwards";
 import { replacedHere } from "./replaced";
 
 const LEVELS = [
@@ -37,6 +38,7 @@ export function QuarantineDialog({ workloads, why: first, onClose }: { workloads
     queryFn: ({ signal }) => told(api.POST("/v1/quarantines/plan", { body: { ...asked, why: "", replace: false }, signal })),
   });
   const weakened = plan.data?.weakened ?? 0;
+  const between = passedOn(plan.data?.workloads ?? []);
   const isMeant = meant === wanted;
   const isolate = useMutation({
     mutationFn: () => told(api.POST("/v1/quarantines", { body: { ...asked, replace: isMeant } })),
@@ -61,6 +63,7 @@ export function QuarantineDialog({ workloads, why: first, onClose }: { workloads
       <Options name="Level" values={LEVELS} chosen={level} onChoose={setLevel} />
       <Select name="For how long" values={LASTS} value={lasts} onChange={(event) => setLasts(event.target.value)} />
       <Area name="Why" help="Stands in the audit log." value={why} onChange={(event) => setWhy(event.target.value)} />
+      {between && <p role="note">{between}</p>}
       {plan.data && plan.data.replaces.length > 0 && (
         <div role="note">
           <p>It takes the place of {plural(plan.data.replaces.length, "quarantine")} in force:</p>

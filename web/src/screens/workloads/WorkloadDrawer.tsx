@@ -57,6 +57,7 @@ function Details({ of: one, onClose }: { of: Workload; onClose: () => void }) {
         <Facts>
           <Fact name="Inbound">{one.mode.in}</Fact>
           <Fact name="Outbound">{one.mode.out}</Fact>
+          {one.forwards && <Fact name="Forwards">for others (containers?): not judged by policy, dropped in quarantine</Fact>}
           <Fact name="Policy version">{one.policy_version || "none"}</Fact>
           <Fact name="Last heard">{one.seen ? <span title={moment(one.seen)}>{ago(one.seen, now)}</span> : "never"}</Fact>
         </Facts>
