@@ -16,10 +16,11 @@ import pytest
 from ringfence.agent.observe import evidence
 from ringfence.agent.observe.processes import UNKNOWN, Processes, Units, program_of, unit_of
 from ringfence.core.net.address import parse_address
-from ringfence.core.net.service import TCP, UDP
-from ringfence.flows.conntrack.batch import TRACKED
-from ringfence.flows.conntrack.ledger import IN, OUT, THROUGH
+from ringfence.core.net.service import TCP, UDP, point
+from ringfence.flows.conntrack.batch import DESTROY, NEW, TRACKED
+from ringfence.flows.conntrack.ledger import IN, OUT, THROUGH, Ledger, Own
 from ringfence.flows.conntrack.sockets import LISTEN, SOCKET, UNCONNECTED, all_sockets, open_socket
+from ringfence.targets.nftables.marks import PICKED_UP
 
 ESTABLISHED = 1
 _LOW = (1 << 64) - 1
@@ -201,3 +202,58 @@ def test_a_program_named_in_bytes_that_are_no_text_is_told_in_one_word(misnamed:
     assert [line[4] for line in processes if line[0] == str(pid)] == [name]
     assert {len(line) for line in processes} == {6}
     assert name in parts["sockets.tsv"]().decode()
+
+
+@pytest.mark.parametrize(
+    ("row", "direction", "is_answer"),
+    [
+        (a_connection("10.0.0.1", 5432, "10.0.0.2", 56290), OUT, True),
+        (a_connection("10.0.0.2", 56290, "10.0.0.1", 5432), IN, False),
+        (a_connection("10.0.0.1", 50000, "10.0.0.2", 443), OUT, False),
+        (a_connection("10.0.0.2", 443, "10.0.0.1", 50000), IN, True),
+        (a_connection("10.0.0.2", 443, "10.0.0.1", 40000), IN, False),
+        (a_connection("10.0.0.1", 700, "10.0.0.2", 443), OUT, True),
+        (a_connection("10.0.0.1", 5432, "10.0.0.2", 56290), THROUGH, False),
+        (a_connection("10.0.0.1", 5432, "10.0.0.2", 56290, UDP), OUT, False),
+    ],
+    ids=["served", "asked", "client", "answered", "a listener's port", "gone listener", "not ours", "udp"],
+)
+def test_who_began_what_was_in_mid_stream_is_told_by_the_hosts_ports(
+    groups: dict[str, int], tmp_path: Path, row: Any, direction: int, is_answer: bool
+) -> None:
+    """A port that clients are handed, and nobody listens on, is a client's; only of what the rules picked up is it
+    asked."""
+    picture = np.concatenate([a_socket(LISTEN, TCP, "::", port, 0) for port in (5432, 40000)])
+    processes = Processes(lambda: picture, Units(tmp_path))
+    processes.client_ports = range(32768, 61000)
+    ways = np.array([direction], np.uint8)
+    seen_from_its_beginning = processes.answers(row, ways)
+    row = row.copy()
+    row["mark"] = PICKED_UP | 3 << 24
+
+    assert not seen_from_its_beginning.any()
+    assert processes.answers(row, ways).tolist() == [is_answer]
+
+
+def test_what_is_told_the_wrong_way_round_is_turned_once_for_all() -> None:
+    """What each side sent goes with it, in every report of the connection; it stays one connection."""
+    ledger = Ledger(
+        lambda rows, _: np.zeros(len(rows), np.int32), lambda rows, _: rows["mark"] & PICKED_UP != 0, seed=7
+    )
+    own, peer = parse_address("10.0.0.1"), parse_address("10.0.0.2")
+    ledger.own = Own.of({own})
+    picked_up = a_connection("10.0.0.1", 5432, "10.0.0.2", 56290)
+    picked_up["mark"], picked_up["id"] = PICKED_UP, 9
+    for kind, packets in ((NEW, 0), (NEW, 5), (DESTROY, 8)):
+        picked_up["kind"], picked_up["packets"], picked_up["reply_packets"] = kind, packets, 10 * packets
+        if packets == 5:
+            ledger.begin_dump()
+            ledger.note_dump(picked_up.copy(), 2000)
+            ledger.end_dump(was_lossy=False)
+        else:
+            ledger.note(picked_up.copy(), 1000)
+    (row,) = ledger.take()
+
+    assert (int(row["source_lo"]), int(row["destination_lo"])) == (peer & _LOW, own & _LOW)
+    assert (row["direction"], row["point"]) == (IN, point(TCP, 5432))
+    assert (row["connections"], row["packets"], row["reply_packets"]) == (1, 80, 8)

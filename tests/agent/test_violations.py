@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringfence.agent.observe.violations import Attempt, Violations, judged, rule_of
+from ringfence.agent.observe.violations import Attempt, Violations, as_begun, judged, rule_of, step_of
 from ringfence.core.identity.workload import Mode
 from ringfence.core.intent.model import Cell, Intent, Part, PeerClass
 from ringfence.core.net.address import parse_address, parse_cidr
@@ -110,3 +110,63 @@ def test_every_attempt_is_in_one_count(seed: int, most: int, attempts: int) -> N
     counted += sum(count for _, count in violations.due(now, is_last=True))
     assert counted + violations.suppressed == attempts == violations.logged
     assert all(number <= most for number in described.values())
+
+
+ORDERS = Cell(1, parse_service("tcp/5432"), "allow", "shop/orders")
+
+
+@pytest.mark.parametrize(
+    ("port", "verdict", "told"),
+    [
+        (5432, "would", None), (23, "would", ("would-block", "deny", "guard/telnet")),
+        (445, "would", ("would-block", "forbid", "guard/smb")), (99, "would", ("would-block", "default", "")),
+        (5432, "blocked", ("blocked", "default", "")),
+    ],
+)  # fmt: skip
+def test_an_answer_in_mid_stream_is_judged_as_the_connection_it_answers(
+    port: int, verdict: str, told: tuple[str, str, str] | None
+) -> None:
+    """Allowed the way it began, it is nothing that would be blocked; else that way is told, with its own step and rule.
+    What was blocked was blocked, whatever is allowed."""
+    intent = msgspec.structs.replace(INTENT, parts=(Part("in", (*CELLS, ORDERS)), Part("out", ())))
+    packet = BlockedAttempt("", "out", f"ringfence out default {verdict} ", TCP, "10.0.0.1", "10.2.0.5", port, 56290,
+                            None, 60, 1e9, is_beginning=False)  # fmt: skip
+    found = judged(packet, intent)
+    assert found is not None
+    assert found.is_doubtful
+    asked = as_begun(found, intent)
+    if told is None:
+        assert asked is None
+        return
+    assert asked is not None
+    kind = asked.kind
+    assert (kind.direction, kind.source, kind.destination) == ("in", parse_address("10.2.0.5"), OWN)
+    assert (asked.source_port, kind.point) == (56290, point(TCP, port))
+    assert (kind.verdict, kind.step, kind.rule) == told
+
+
+def test_only_mid_stream_is_doubtful() -> None:
+    """A beginning is one; and of an answer told at the other hook conntrack knew who began it."""
+    began = logged("ringfence in deny would ")
+    answered = msgspec.structs.replace(began, prefix="ringfence out deny would ", is_beginning=False)
+    for packet in (began, answered):
+        found = judged(packet, INTENT)
+        assert found is not None
+        assert not found.is_doubtful
+
+
+def test_the_step_of_a_part_for_one_process_is_not_everybodys() -> None:
+    """What is allowed to one program is not taken for allowed."""
+    alone = msgspec.structs.replace(INTENT, parts=(Part("in", (ORDERS,), unit="pg.service"), Part("in", CELLS)))
+    peer = parse_address("10.2.0.5")
+    assert step_of(alone, "in", OWN, peer, point(TCP, 5432)) == "default"
+    assert step_of(alone, "in", OWN, peer, point(TCP, 445)) == "forbid"
+    assert step_of(alone, "out", OWN, peer, point(TCP, 445)) == "default"
+
+
+def test_what_is_allowed_after_all_stays_counted() -> None:
+    """As logged, and as allowed: the packets that the log's limit passed over are told apart from it."""
+    violations = Violations()
+    violations.pass_over()
+    violations.note(attempt(1))
+    assert (violations.logged, violations.allowed, violations.suppressed) == (2, 1, 0)

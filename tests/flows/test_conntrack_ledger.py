@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringfence.core.net.address import parse_address
@@ -122,6 +122,7 @@ def test_whose_end_it_is_follows_from_the_hosts_addresses() -> None:
     assert sorted(ledger.take()["direction"].tolist()) == [IN, OUT, THROUGH]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(0, 1 << 32), st.integers(1, 9))
 def test_whatever_the_batches_and_dumps_the_account_is_exact(count: int, seed: int, batch: int) -> None:
     """Connections that begin, carry, are dumped at any time and end, ids used again: all count once."""
