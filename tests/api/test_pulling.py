@@ -36,7 +36,7 @@ def test_what_an_estate_would_take_away_is_named_and_can_be_fetched(fleet: Fleet
     plan, asked = fleet.ring("plan"), fleet.ring("apply", *WHY)
     wanted = "- removes card-cde.yaml (administrator made it, in version 2, "
     assert wanted in flat(plan.stdout)
-    assert "`ringfence pull` fetches it" in flat(plan.stdout)
+    assert "stays in version 2: `ringfence pull 2` fetches it" in flat(plan.stdout)
     assert (asked.exit_code, "error[not-confirmed]" in asked.stderr) == (2, True)
     assert wanted in flat(asked.stderr)
     assert "apply this to 2 hosts and remove `card-cde.yaml`?" in flat(asked.stderr)

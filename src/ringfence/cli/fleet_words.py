@@ -117,7 +117,8 @@ def file_words(planned: api.Planned) -> list[RenderableType]:
     out += [f"and {count(more, 'file')} more"] if (more := len(others) - _SHOWN) > 0 else []
     out += ["- changes the settings, ringfence.toml"] if planned.settings_changed else []
     if removed:
-        out.append(Text("what it removes is in force and not in this estate; `ringfence pull` fetches it", "yellow"))
+        kept = f"what it removes stays in version {planned.base}: `ringfence pull {planned.base}` fetches it"
+        out.append(Text(kept, "yellow"))
     return out
 
 
