@@ -39,7 +39,7 @@ def test_what_an_estate_would_take_away_is_named_and_can_be_fetched(fleet: Fleet
     assert "stays in version 2: `ringfence pull 2` fetches it" in flat(plan.stdout)
     assert (asked.exit_code, "error[not-confirmed]" in asked.stderr) == (2, True)
     assert wanted in flat(asked.stderr)
-    assert "apply this to 2 hosts and remove `card-cde.yaml`?" in flat(asked.stderr)
+    assert "apply this to 2 hosts and remove card-cde.yaml?" in flat(asked.stderr)
     (gone,) = fleet.json("plan")["files"]
     assert (gone["name"], gone["change"], gone["by"], gone["version"]) == (
         "card-cde.yaml",
@@ -73,6 +73,7 @@ def test_a_pull_replaces_nothing_that_was_not_meant(fleet: Fleet) -> None:
     }  # fmt: skip
     assert (fleet.estate / "policies" / "shop.yaml").read_text() == mine
 
+    assert "left as it is; --force replaces it" in fleet.ring("pull").stderr
     forced = fleet.ring("pull", "1", "--force")
     assert (forced.exit_code, (fleet.estate / "policies" / "shop.yaml").read_text()) == (1, SHOP)
     assert (fleet.estate / "policies" / "own.yaml").exists()

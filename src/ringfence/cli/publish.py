@@ -159,7 +159,7 @@ def rollback(
 
 def _removing(shown: api.Planned) -> str:
     """What a question says of the files that go: their names, as far as a line takes them."""
-    names = [f"`{one.name}`" for one in removed_files(shown)]
+    names = [one.name for one in removed_files(shown)]
     more = [f"{len(names) - _NAMED:,} more"] if len(names) > _NAMED else []
     return f" and remove {', '.join([*names[:_NAMED], *more])}" if names else ""
 

@@ -60,6 +60,8 @@ def pull(
     table = Rows(("file", f"version {text.number}"))
     for one in pulled:
         table.add(one.file, one.became)
+    if any(one.became == "differs" for one in pulled):
+        session.warn("what differs was left as it is; --force replaces it")
     session.emit({"version": text.number, "estate": str(root), "files": pulled}, table)
     return FINDINGS if any(one.became in ("differs", "not in force") for one in pulled) else CLEAN
 
