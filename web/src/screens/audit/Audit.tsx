@@ -14,17 +14,16 @@ import { Page, PickedBar } from "../../ui/Page";
 import { type Column, Table } from "../../ui/Table";
 import { count, moment, plural, printable } from "../../words";
 import { ExportDialog } from "./ExportDialog";
-import { useNames } from "./names";
 import { changeOf, detailsOf } from "./told";
 
 const PAGE = 500;
 
-const columnsWith = (whose: (one: AuditEntry) => string): readonly Column<AuditEntry>[] => [
+const COLUMNS: readonly Column<AuditEntry>[] = [
   { id: "seq", name: "No.", width: "76px", isNumber: true, isExtra: true, by: (one) => one.seq, cell: (one) => <span className="soft">{one.seq}</span> },
   { id: "at", name: "When", width: "184px", by: (one) => one.at, cell: (one) => <span className="number">{moment(one.at)}</span> },
-  { id: "actor", name: "Who", width: "150px", by: (one) => one.actor, cell: (one) => <b>{printable(one.actor)}</b> },
+  { id: "actor", name: "Who", width: "150px", by: (one) => one.actor_name ?? one.actor, cell: (one) => <b title={one.actor_name && one.actor}>{printable(one.actor_name ?? one.actor)}</b> },
   { id: "action", name: "Did", width: "168px", by: (one) => one.action, cell: (one) => <Badge tone={toneOf(one.action)}>{one.action}</Badge> },
-  { id: "subject", name: "To", width: "20%", isExtra: true, by: (one) => whose(one) || one.subject, cell: (one) => whose(one) ? <b title={one.subject}>{printable(whose(one))}</b> : <span className="mono">{printable(one.subject)}</span> },
+  { id: "subject", name: "To", width: "20%", isExtra: true, by: (one) => one.name ?? one.subject, cell: (one) => one.name ? <b title={one.subject}>{printable(one.name)}</b> : <span className="mono">{printable(one.subject)}</span> },
   { id: "details", name: "Details", cell: (one) => <span className="soft">{printable(changeOf(one))}</span> },
 ];
 
@@ -45,8 +44,6 @@ export default function Audit() {
   });
   const verify = useMutation({ mutationFn: () => told(api.GET("/v1/audit/verify")) });
   const rows = useMemo(() => found.data?.pages.flat() ?? [], [found.data]);
-  const whose = useNames(rows);
-  const columns = useMemo(() => columnsWith(whose), [whose]);
   const filter = (key: keyof typeof asked, name: string) => (
     <Filter name={name} defaultValue={asked[key]} onKeyDown={(event) => event.key === "Enter" && setAsked({ ...asked, [key]: event.currentTarget.value.trim() })} onBlur={(event) => setAsked({ ...asked, [key]: event.target.value.trim() })} />
   );
@@ -54,7 +51,7 @@ export default function Audit() {
     <Page
       title="Audit" isSheet about={rows.length > 0 && plural(rows.length, "entry", "entries")}
       tools={<>{filter("actor", "Who")}{filter("action", "Did, as policy.publish")}{filter("subject", "To")}<Button icon="save" onClick={() => setExporting(true)}>Export…</Button><Button icon="shield" isBusy={verify.isPending} onClick={() => verify.mutate()}>Verify the log</Button></>}
-      side={opened && <Entry of={opened} name={whose(opened)} onClose={() => setOpened(null)} />}
+      side={opened && <Entry of={opened} onClose={() => setOpened(null)} />}
     >
       {(verify.data ?? verify.error) && <PickedBar>{verify.error ? <ErrorBox error={verify.error} /> : verify.data && <Verdict of={verify.data} />}<Button isTight look="quiet" onClick={() => verify.reset()}>Hide</Button></PickedBar>}
       {found.error && !found.data ? (
@@ -64,15 +61,15 @@ export default function Audit() {
       ) : rows.length === 0 ? (
         <Empty icon="log" title="No entry is like that"><p>Filters ask for the whole name: `ann`, `policy.publish`, a workload or its UUID.</p></Empty>
       ) : (
-        <Table label="Audit log" rows={rows} columns={columns} idOf={idOf} nameOf={nameOf} opened={opened ? idOf(opened) : undefined} onOpen={setOpened} onEnd={found.hasNextPage && !found.isFetching ? () => void found.fetchNextPage() : undefined} />
+        <Table label="Audit log" rows={rows} columns={COLUMNS} idOf={idOf} nameOf={nameOf} opened={opened ? idOf(opened) : undefined} onOpen={setOpened} onEnd={found.hasNextPage && !found.isFetching ? () => void found.fetchNextPage() : undefined} />
       )}
-      {isExporting && <ExportDialog asked={asked} nameOf={whose} onClose={() => setExporting(false)} />}
+      {isExporting && <ExportDialog asked={asked} onClose={() => setExporting(false)} />}
     </Page>
   );
 }
 
 const idOf = (one: AuditEntry): string => String(one.seq);
-const nameOf = (one: AuditEntry): string => `${one.action} by ${printable(one.actor)}`;
+const nameOf = (one: AuditEntry): string => `${one.action} by ${printable(one.actor_name ?? one.actor)}`;
 
 function Verdict({ of: checked }: { of: AuditChecked }) {
   if (!checked.is_intact) {
@@ -81,12 +78,12 @@ function Verdict({ of: checked }: { of: AuditChecked }) {
   return <span><Badge tone="good" mark="✓">intact</Badge> {plural(checked.entries, "entry", "entries")}, as written; signed as far as {count(checked.signed)}.</span>;
 }
 
-function Entry({ of: one, name, onClose }: { of: AuditEntry; name: string; onClose: () => void }) {
+function Entry({ of: one, onClose }: { of: AuditEntry; onClose: () => void }) {
   return (
     <Drawer title={one.action} about={<span className="soft">Entry {one.seq}, {moment(one.at)}</span>} onClose={onClose}>
       <Facts>
-        <Fact name="Who">{printable(one.actor)}</Fact>
-        <Fact name="To">{name && <b>{printable(name)} </b>}<span className="mono">{printable(one.subject) || "–"}</span></Fact>
+        <Fact name="Who">{one.actor_name && <b>{printable(one.actor_name)} </b>}{printable(one.actor)}</Fact>
+        <Fact name="To">{one.name && <b>{printable(one.name)} </b>}<span className="mono">{printable(one.subject) || "–"}</span></Fact>
       </Facts>
       {changeOf(one) && <Section title="In short"><p>{printable(changeOf(one))}</p></Section>}
       <Section title="Details"><Code text={JSON.stringify(detailsOf(one), null, 2)} /></Section>

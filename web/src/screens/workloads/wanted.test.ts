@@ -5,7 +5,7 @@ import { isWanted, type Wanted } from "./wanted";
 const NOW = Date.parse("2026-03-01T12:00:00Z");
 const one = (change: Partial<Workload>): Workload => ({
   uuid: "u", name: "Web-1", labels: {}, kind: "host", origin: "agent", mode: { in: "enforce", out: "observe" }, addresses: ["10.0.0.7"], spiffe: null, state: "realised",
-  problems: [], seen: "2026-03-01T11:59:30Z", policy_version: 1, digest: "", agent: "", is_quarantined: false, forwards: false, disabled_until: null, refused: [], forwards: false, ...change,
+  problems: [], seen: "2026-03-01T11:59:30Z", policy_version: 1, digest: "", agent: "", is_quarantined: false, forwards: false, disabled_until: null, refused: [], ...change,
 });
 const asked = (change: Partial<Wanted>): Wanted => ({ text: "", state: "", mode: "", heard: "", ...change });
 
