@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,6 +206,36 @@ def test_a_change_goes_to_a_canary_then_to_all_and_back(
         expect(page.get_by_text(f"Version {base + 2} says what version {base} said")).to_be_visible()
     newest = estate.client.versions()[0]
     assert (newest.number, estate.client.version(newest.number).files) == (base + 2, {"shop.yaml": POLICY})
+
+
+def test_what_breaks_anyway_is_folded(browser: Browser, estate: Shop, base: int, shots: Path | None) -> None:
+    """A draft over the whole estate: what it breaks counts, and what no rule allowed before stands folded, whatever the
+    draft is about."""
+    now = int(time.time()) - 600
+    head = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action"
+    lines = "".join(
+        f"2 1 e 10.0.0.1 10.0.0.2 {40_000 + n} {port} 6 5 500 {now} {now + 60} ACCEPT OK\n"
+        for n, port in enumerate((5432, 22, 443, 3306) * 30)
+    )
+    with estate.served.client() as client:
+        client.set_mode(api.SetMode((estate.db,), inbound="observe", why="what it gets is not stopped yet"))
+        job = client.explore.import_flows("four.log", f"{head} log-status\n{lines}".encode())
+        eventually(lambda: client.explore.job(job.id).state == "done")
+    with tab(browser, url_of(estate.served)) as page:
+        log_in(page, estate.served.token, "/policies?file=shop.yaml&beside=plan")
+        write(page, "shop.yaml", POLICY.replace("tcp/5432", "tcp/5433"))
+        stops = page.get_by_role("list", name="Traffic that would stop", exact=True).get_by_role("listitem")
+        expect(stops).to_have_count(1)
+        expect(stops).to_contain_text("postgres")
+        folded = page.get_by_text("3 kinds of traffic anyway")
+        anyway = page.get_by_role("list", name="Traffic that would stop anyway")
+        expect(folded).to_be_visible()
+        expect(anyway).to_be_hidden()
+        picture(page, shots, "plan-folded")
+        folded.click()
+        expect(anyway.get_by_role("listitem")).to_have_count(3)
+        page.evaluate("localStorage.clear()")
+    estate.client.set_mode(api.SetMode((estate.db,), inbound="enforce", why="x"))
 
 
 def test_what_another_changed_meanwhile_is_not_lost(browser: Browser, estate: Shop, base: int) -> None:
