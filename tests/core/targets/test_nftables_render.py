@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import pytest
 from nft_intents import OWN, REMOTE, Probe, judge, probes, random_intent
 
-from ringfence.core.identity.workload import Mode
+from ringfence.core.identity.workload import MODES, Mode
 from ringfence.core.intent.model import Cell, Intent, Part, Passage, PeerClass
 from ringfence.core.net.address import parse_address, parse_cidr
 from ringfence.core.net.intervals import IntervalSet
 from ringfence.core.net.service import ANY, ICMP, ICMPV6, TCP, parse_service, point
 from ringfence.targets.nftables.areas import CgroupRef
-from ringfence.targets.nftables.evaluate import Machine, Packet, decide_realised
+from ringfence.targets.nftables.evaluate import Machine, Outcome, Packet, State, decide_realised
 from ringfence.targets.nftables.expressions import Verdict
 from ringfence.targets.nftables.layout import Elements, digest_of
 from ringfence.targets.nftables.marks import LAST_GENERATION, mark_of, next_generation, reused_generations
@@ -370,3 +372,47 @@ def test_many_ranges_become_prefix_maps_with_the_same_meaning() -> None:
         for remote, is_inside in ((lo, True), (hi, True), (hi + 1, False), (lo - 1, False)):
             found = decide_realised(machine, "in", remote=remote, local=V4, point=point(TCP, 1001 + n % 5))
             assert found.passes is is_inside, (n, remote - lo)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["v4", "v6"])
+@pytest.mark.parametrize("state", ["new", "established", "related", "invalid"])
+def test_what_is_passed_on_ends_with_the_quarantine_of_the_host(family: int, state: State) -> None:
+    """All of it, whatever conntrack thinks of it and whatever mark it bears; without a quarantine none of it is judged,
+    in no mode, and nothing is written to its mark."""
+    isolated, other = (parse_address(text) for text in (("10.1.0.1", "10.1.0.2"), ("fd00::1", "fd00::2"))[family])
+    passing = packet(hook="forward", source=isolated, destination=other, state=state, mark=9 << 24)
+    for mode in MODES:
+        intent = Intent("u", "h", Mode.both(mode), OWN)
+        free, bound = (
+            Machine(render(one, 9)) for one in (intent, msgspec.structs.replace(intent, is_quarantined=True))
+        )
+        assert free.run(passing) == Outcome("accept", (), 9 << 24)
+        assert bound.run(passing) == Outcome("drop", ("in_quarantine",), 9 << 24)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["v4", "v6"])
+@pytest.mark.parametrize(
+    ("is_from", "is_reply", "translated", "ends"),
+    [
+        (True, False, "dnat", "drop"),  # it asks for a published port
+        (False, True, "dnat", "drop"),  # the container answers it
+        (False, False, "snat", "drop"),  # a container asks it
+        (True, True, "snat", "drop"),  # it answers the container
+        (True, False, "snat", "accept"),  # it asks others from behind this host
+        (False, True, "snat", "accept"),  # they answer it
+        (True, False, None, "accept"),  # it is routed
+        (False, True, None, "accept"),
+    ],
+)
+def test_what_is_passed_on_to_an_isolated_peer_ends_where_this_host_is_its_end(
+    family: int, is_from: bool, is_reply: bool, translated: Literal["snat", "dnat"] | None, ends: str
+) -> None:
+    """A published port, and what goes out under the host's address; never what it routes for the isolated peer."""
+    isolated, other = (parse_address(text) for text in (("10.1.0.1", "10.1.0.2"), ("fd00::1", "fd00::2"))[family])
+    source, destination = (isolated, other) if is_from else (other, isolated)
+    kinds = frozenset((translated,)) if translated else frozenset()
+    machine = Machine(render(Intent("u", "h", Mode.both("enforce"), OWN, isolated=(isolated,)), 9))
+    passing = packet(hook="forward", source=source, destination=destination, is_reply=is_reply, is_translated=kinds)
+
+    assert machine.run(passing).ending == ends
+    assert machine.run(msgspec.structs.replace(passing, source=other, destination=other)).ending == "accept"
