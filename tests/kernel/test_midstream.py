@@ -163,3 +163,28 @@ def test_an_answer_is_no_new_connection(
     assert violations == (set() if is_allowed else {(began, source, destination, PORT, "would-block")})
     for opened in (listening, *live):
         opened.close()
+
+
+@pytest.mark.parametrize("speaks_first", ["client", "server"])
+def test_what_conntrack_forgot_while_the_host_observed_is_enforced_as_it_began(
+    ground: Ground, speaks_first: str
+) -> None:
+    """The rules saw it in mid-stream, from whichever side: what is allowed goes on when the host turns to enforce, what
+    is not goes on for the time of grace, and what is forbidden ends."""
+    observing = msgspec.structs.replace(ALLOWED, mode=Mode())
+    forbidden = Part("in", (Cell(1, parse_service(f"tcp/{PORT}"), "forbid", "guard/db"),))
+    for enforced, how, goes_on in (
+        (ALLOWED, {"live": "cut"}, True),
+        (CLOSED, {"live": "drain", "grace_s": 600.0}, True),
+        (CLOSED, {"live": "cut"}, False),
+        (msgspec.structs.replace(ALLOWED, parts=(forbidden, Part("out", ()))), {"live": "keep"}, False),
+    ):
+        ground.target.converge(observing)
+        live = connected(ground)
+        ground.forget_connections()
+        ends = (live.server, live.client) if speaks_first == "server" else (live.client, live.server)
+        assert passes(*ends)
+        ground.target.converge(enforced, **how)  # type: ignore[arg-type]
+        for way in (ends, ends[::-1]):
+            assert passes(*way, **({} if goes_on else {"within_s": 0.3})) is goes_on, (how, goes_on)
+        live.close()

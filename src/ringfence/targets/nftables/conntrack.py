@@ -5,8 +5,8 @@ conntrack looked is entered with the side that began it, so that it is judged on
 
 INVARIANT: only our own bits of a mark are changed, and only on connections that bear a number about to be reused, or
 none when the first rules are about to come.
-INVARIANT: a connection made known bears no judgement, and one that conntrack knows is left as it is, unless it was
-picked up in mid-stream while the first rules came: then its side that began it is a guess, and the host's sockets know.
+INVARIANT: a connection made known bears no judgement, and one that conntrack knows is left as it is, unless our rules
+picked it up in mid-stream: then its side that began it is a guess, and the host's sockets know. It keeps its judgement.
 Deletes a connection only to enter it again at once: deleting one revives it in mid-stream (`nf_conntrack_tcp_loose`),
 cutting is what rules do.
 """
@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable
 from ringfence.core.errors import TargetError
 from ringfence.core.net.address import V4_BASE, is_v4
 from ringfence.core.net.service import TCP
-from ringfence.targets.nftables.marks import MASK, PICKED_UP, generation_of, mark_of
+from ringfence.targets.nftables.marks import GENERATIONS, MASK, PICKED_UP, generation_of, mark_of
 from ringfence.targets.nftables.netlink import ACK, CREATE, DUMP, EXCLUSIVE, SUBSYS_CTNETLINK, Netlink, Refused
 from ringfence.targets.nftables.sockets import Connected
 from ringfence.targets.nftables.wire import NESTED, as_int, attribute, attribute_map, be16, be32, nested
@@ -154,13 +154,13 @@ def _read_address(ip: dict[int, bytes], which: int) -> int:
     return V4_BASE + as_int(ip[which]) if which in ip else as_int(ip[which + 2])
 
 
-def adopt(netlink: Netlink, connections: Iterable[Connected]) -> int:
+def adopt(netlink: Netlink, connections: Iterable[Connected], *, mark: int = 0) -> int:
     """Enter the TCP connections that conntrack does not know; returns how many there were.
 
     Raises TargetError `conntrack-unreadable`: rules in force would take these connections for strays.
     """
     try:
-        return sum(_enter(netlink, connected) for connected in connections)
+        return sum(_enter(netlink, connected, mark) for connected in connections)
     except Refused as refusal:
         raise TargetError(
             "conntrack-unreadable",
@@ -172,16 +172,19 @@ def adopt(netlink: Netlink, connections: Iterable[Connected]) -> int:
 def readopt(netlink: Netlink, connections: Collection[Connected]) -> int:
     """Enter anew those that our rules picked up in mid-stream; returns how many there were.
 
-    What began while the first rules came was not there to be adopted and is picked up by whoever spoke next, the server
-    as likely as the client. Raises TargetError `conntrack-unreadable`.
+    What began while the first rules came was not there to be adopted, and what conntrack forgot is not known any more:
+    either is picked up by whoever speaks next, the server as likely as the client. Raises TargetError
+    `conntrack-unreadable`.
     """
-    ways = [way for one in connections for way in ((one.client, one.server), (one.server, one.client))]
-    picked_up = {way for way, mark in tcp_marks(netlink, ways).items() if mark & PICKED_UP}
-    again = [one for one in connections if {(one.client, one.server), (one.server, one.client)} & picked_up]
-    for way in picked_up.intersection(ways):
-        _delete(netlink, way)
-    adopt(netlink, again)
-    return len(again)
+    marks = tcp_marks(netlink, [(one.client, one.server) for one in connections])
+    count = 0
+    for one in connections:
+        for way in ((one.client, one.server), (one.server, one.client)):
+            if marks.get(way, 0) & PICKED_UP:
+                _delete(netlink, way)
+                adopt(netlink, (one,), mark=marks[way] & GENERATIONS)
+                count += 1
+    return count
 
 
 def _delete(netlink: Netlink, way: Tuple) -> None:
@@ -197,13 +200,14 @@ def _delete(netlink: Netlink, way: Tuple) -> None:
             ) from refusal
 
 
-def _enter(netlink: Netlink, connected: Connected) -> int:
+def _enter(netlink: Netlink, connected: Connected, mark: int) -> int:
     client, server = connected.client, connected.server
     flags = bytes((_BE_LIBERAL, _BE_LIBERAL))
     progress = nested(1, attribute(1, bytes((_ESTABLISHED,))), attribute(4, flags), attribute(5, flags))
     body = nested(_TUPLE_ORIG, *_tuple(client, server)) + nested(_TUPLE_REPLY, *_tuple(server, client))
     body += be32(_STATUS, _SEEN_REPLY_ASSURED_CONFIRMED) + nested(_PROTOINFO, progress)
     body += be32(_TIMEOUT, _ENDING_S if connected.is_ending else _LASTING_S)
+    body += be32(_MARK, mark) if mark else b""
     family = _AF_INET if is_v4(client[0]) else _AF_INET6
     try:
         netlink.request(SUBSYS_CTNETLINK << 8 | _CT_NEW, ACK | CREATE | EXCLUSIVE, body, family=family)

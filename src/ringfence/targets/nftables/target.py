@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -195,6 +195,12 @@ class NftablesTarget:
             if not conntrack.readopt(netlink, found):
                 return
 
+    def _readopt(self) -> None:
+        """Before another mode judges: an allowed connection is not cut because nobody knew who began it. Where the
+        kernel does not say, it is judged both ways, which allows less."""
+        with suppress(TargetError), self._netlink() as netlink:
+            conntrack.readopt(netlink, connections(self.netns))
+
     def observe(self) -> Realised:
         """Read back what is realised: `absent`, `realised` if untouched since it was applied, else `drifted`.
 
@@ -280,6 +286,8 @@ class NftablesTarget:
             found = self.verify(intent)
             plan = self._as_owned(self.plan(intent, found, how))
             try:
+                if found.intent is not None and found.intent.mode != intent.mode:
+                    self._readopt()
                 if severs and plan.judges_again:
                     self._sever(plan.layout)
                 self.apply(plan)
