@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pages import log_in, picture, tab, violations
 from playwright.sync_api import Browser, Locator, Page, expect
-from populated import AT_ONCE, POLICY, Shop, put_on_file
+from populated import AT_ONCE, POLICY, Shop, put_on_file, shop
 from serving import Serving, eventually, serving
 
 from ringfence.wire import api
@@ -208,7 +208,7 @@ def test_a_change_goes_to_a_canary_then_to_all_and_back(
     assert (newest.number, estate.client.version(newest.number).files) == (base + 2, {"shop.yaml": POLICY})
 
 
-def test_what_breaks_anyway_is_folded(browser: Browser, estate: Shop, base: int, shots: Path | None) -> None:
+def test_what_breaks_anyway_is_folded(browser: Browser, tmp_path: Path, shots: Path | None) -> None:
     """A draft over the whole estate: what it breaks counts, and what no rule allowed before stands folded, whatever the
     draft is about."""
     now = int(time.time()) - 600
@@ -217,25 +217,24 @@ def test_what_breaks_anyway_is_folded(browser: Browser, estate: Shop, base: int,
         f"2 1 e 10.0.0.1 10.0.0.2 {40_000 + n} {port} 6 5 500 {now} {now + 60} ACCEPT OK\n"
         for n, port in enumerate((5432, 22, 443, 3306) * 30)
     )
-    with estate.served.client() as client:
+    with shop(tmp_path) as estate:
+        client = estate.client
         client.set_mode(api.SetMode((estate.db,), inbound="observe", why="what it gets is not stopped yet"))
         job = client.explore.import_flows("four.log", f"{head} log-status\n{lines}".encode())
         eventually(lambda: client.explore.job(job.id).state == "done")
-    with tab(browser, url_of(estate.served)) as page:
-        log_in(page, estate.served.token, "/policies?file=shop.yaml&beside=plan")
-        write(page, "shop.yaml", POLICY.replace("tcp/5432", "tcp/5433"))
-        stops = page.get_by_role("list", name="Traffic that would stop", exact=True).get_by_role("listitem")
-        expect(stops).to_have_count(1)
-        expect(stops).to_contain_text("postgres")
-        folded = page.get_by_text("3 kinds of traffic anyway")
-        anyway = page.get_by_role("list", name="Traffic that would stop anyway")
-        expect(folded).to_be_visible()
-        expect(anyway).to_be_hidden()
-        picture(page, shots, "plan-folded")
-        folded.click()
-        expect(anyway.get_by_role("listitem")).to_have_count(3)
-        page.evaluate("localStorage.clear()")
-    estate.client.set_mode(api.SetMode((estate.db,), inbound="enforce", why="x"))
+        with tab(browser, url_of(estate.served)) as page:
+            log_in(page, estate.served.token, "/policies?file=shop.yaml&beside=plan")
+            write(page, "shop.yaml", POLICY.replace("tcp/5432", "tcp/5433"))
+            stops = page.get_by_role("list", name="Traffic that would stop", exact=True).get_by_role("listitem")
+            expect(stops).to_have_count(1)
+            expect(stops).to_contain_text("postgres")
+            folded = page.get_by_text("3 kinds of traffic anyway")
+            anyway = page.get_by_role("list", name="Traffic that would stop anyway")
+            expect(folded).to_be_visible()
+            expect(anyway).to_be_hidden()
+            picture(page, shots, "plan-folded")
+            folded.click()
+            expect(anyway.get_by_role("listitem")).to_have_count(3)
 
 
 def test_what_another_changed_meanwhile_is_not_lost(browser: Browser, estate: Shop, base: int) -> None:
@@ -332,3 +331,9 @@ def test_one_proposes_and_another_sees_all_of_it_and_decides(browser: Browser, t
                     expect(page.get_by_text("on no host")).to_be_visible()
                     expect(page.get_by_role("list", name="Stages")).to_have_count(0)
         assert [(one.actor, one.note) for one in admin.versions()] == [("ann", "yes")]
+
+        admin.propose(api.Draft({"other.yaml": POLICY.replace("policy: shop", "policy: other")}, 1, note="instead"))
+        with tab(browser, url_of(served)) as page:
+            log_in(page, bob, "/policies?tab=proposals")
+            page.get_by_role("row", name="instead by").click()
+            expect(page.get_by_text("Removes shop.yaml of ann, version 1.")).to_be_visible()

@@ -6,7 +6,7 @@ import type { Finding, Planned } from "../../api/types";
 import { Impact } from "../../parts/Impact";
 import { useKeeping } from "../../shell/query";
 import { Badge } from "../../ui/Badge";
-import { Fact, Facts } from "../../ui/Box";
+import { Fact, Facts, Note } from "../../ui/Box";
 import { Section } from "../../ui/Over";
 import { count, plural, printable } from "../../words";
 import css from "./Policies.module.css";
@@ -25,6 +25,7 @@ export function PlanView({ of }: { of: Planned }) {
         Against {of.against ? `version ${of.against}, which hosts have` : "nothing: no host has a policy yet"}. Goes to <Link className={css.inline} to={keeping("/workloads")}>{plural(of.hosts, "host")}</Link>.
         {of.settings_changed && <> The settings change, too.</>}
       </p>
+      <Removed files={of.files ?? []} />
       <Impact of={{ ...of.diff, findings: failingIn(of), sessions: of.sessions ?? null, impact: of.impact ?? null }} nothing="Nothing opens and nothing closes: every pair of workloads may do what it may do now." />
       {of.refusals.length > 0 && <Section title="Cannot be expressed"><p className="soft">These stay closed on the hosts named; a refused forbid or deny stops the whole change.</p><Told findings={of.refusals} tone="bad" /></Section>}
       {warnings.length > 0 && <Section title="Said about it"><Told findings={warnings} tone="warning" /></Section>}
@@ -37,6 +38,17 @@ export function PlanView({ of }: { of: Planned }) {
         </Section>
       )}
     </div>
+  );
+}
+
+/** Policies that somebody made and that this takes away: what they allow closes, and what they forbid opens. */
+function Removed({ files }: { files: NonNullable<Planned["files"]> }) {
+  const removed = files.filter((one) => one.change === "removed");
+  if (removed.length === 0) return null;
+  return (
+    <Note>
+      Removes {removed.map((one, index) => <span key={one.name}>{index > 0 && ", "}<code>{printable(one.name)}</code>{one.by && ` of ${printable(one.by)}${one.version ? `, version ${one.version}` : ""}`}</span>)}.
+    </Note>
   );
 }
 
