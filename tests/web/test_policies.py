@@ -209,8 +209,7 @@ def test_a_change_goes_to_a_canary_then_to_all_and_back(
 
 
 def test_what_breaks_anyway_is_folded(browser: Browser, tmp_path: Path, shots: Path | None) -> None:
-    """A draft over the whole estate: what it breaks counts, and what no rule allowed before stands folded, whatever the
-    draft is about."""
+    """What a draft breaks counts; what no rule allowed before stands folded, though the draft is about it."""
     now = int(time.time()) - 600
     head = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action"
     lines = "".join(
