@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from beats import A, B, START, Clock, ground
+from beats import START, A, B, Clock, ground
 
 from ringfence.agent import farewell
 from ringfence.agent.uninstall import LEAVES, Leave
