@@ -228,3 +228,23 @@ def test_a_host_that_went_back_is_never_told_as_realised(fleet: Fleet) -> None:
     web.realised = None
     fleet.served.run(web.beat())
     assert fleet.client.workload("web").state == "realised"
+
+
+def test_a_rollout_is_stopped_on_the_command_line(fleet: Fleet) -> None:
+    """At its canary, by whoever sees something: not without a yes; then every host has the version before."""
+    fleet.publish()
+    text = SHOP.replace(
+        "tcp/5432}\ntests", "tcp/5432}\n  - allow: {from: role=web, to: role=db, service: tcp/22}\ntests"
+    )
+    assert text != SHOP
+    how = api.How(canary="role=web", trial_s=None)
+    fleet.client.apply(api.Apply(api.Draft({"shop.yaml": text}, 1, note="a canary"), how))
+    eventually(lambda: fleet.client.workload("web").policy_version == 2)
+
+    unasked = fleet.ring("rollout", "--stop")
+    assert (unasked.exit_code, "not-confirmed" in unasked.stderr) == (2, True)
+    assert fleet.client.rollout().stage == "canary"
+    done = fleet.ring("rollout", "--stop", "--why", "orders fail", "--yes")
+    assert (done.exit_code, "orders fail" in done.stdout) == (1, True)
+    assert fleet.client.rollout().stage == "stopped"
+    eventually(lambda: fleet.client.workload("web").policy_version == 1)

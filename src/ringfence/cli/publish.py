@@ -267,13 +267,22 @@ def rollout(
     client: Client,
     what: Annotated[Literal["status"], typer.Argument(help="Nothing else can be asked.")] = "status",
     go_on: Annotated[bool, typer.Option("--go-on", help="Everybody now, whatever the canary says.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Nobody more, and who has it goes back.")] = False,
+    why: WhyOption = "",
     wait: WaitOption = False,
     within: WithinOption = "10m",
     yes: YesOption = False,
 ) -> int:
     """How far the newest version is, and which hosts are behind. Exit 1 when it stopped."""
+    if go_on and stop:
+        raise InputError("contradictory-options", "--go-on and --stop at once", help="say one of them")
     wait_s = _wait_s(within, is_asked=wait)
     found = client.rollout()
+    if stop:
+        for line in rollout_words(found):
+            session.say(line)
+        confirm(session, f"stop version {found.version}, and take back every host that has it?", yes=yes)
+        found = client.stop_rollout(why)
     if go_on:
         if found.stage in ("canary", "stopped"):
             for line in rollout_words(found):
