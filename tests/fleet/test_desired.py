@@ -323,10 +323,25 @@ def test_each_host_hears_once_of_a_change() -> None:
         assert all(isinstance(change, Change) for _, change in news.changes)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_a_group_goes_by_says_who_is_in_it(seed: int) -> None:
+    """INVARIANT: of all versions, now and after each turn, groups of one name have the same addresses: a host is told
+    of each name once."""
+    rng = Random(seed)
+    fleet = Fleet(rng, random_inputs(rng))
+    for step in range(15):
+        fleet.change(step)
+        contents: dict[object, set[tuple[int, ...]]] = {}
+        for compiled in fleet.desired._compiled:
+            for group_id, group in compiled.tables:
+                contents.setdefault(group_id, set()).add(group.addresses)
+        assert [group_id for group_id, found in contents.items() if len(found) > 1] == []
+
+
 def test_what_arrives_need_not_be_asked_for() -> None:
     """A host that heard everything has all it needs after the next change, another policy or identity included."""
     told = 0
-    for seed in range(60):
+    for seed in range(80):
         rng = Random(seed)
         fleet = Fleet(rng, random_inputs(rng))
         fleet.settle()

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from ringfence.core.engine.bits import members
 from ringfence.core.engine.engine import Engine
-from ringfence.core.intent.membership import Kind, Seen
+from ringfence.core.intent.membership import Kind, Membership, Seen
 from ringfence.core.intent.model import UNKNOWN_CLASS
 
 Networks = frozenset[str]
@@ -37,9 +37,11 @@ class Names:
 
     @cached_property
     def _line(self) -> str:
-        """How the policies cut the address line: a class of the same words under another cut is another group."""
+        """How the policies cut the address line, and whether they tell apart whose word is believed: a class of the
+        same words under another cut is another group."""
         peers = self.engine.peers
-        return "\n".join(sorted(peers.peers[number].text for number in members(peers.all_addresses)))
+        cuts = sorted(peers.peers[number].text for number in members(peers.all_addresses))
+        return "\n".join([*cuts, *(["(believed: told apart)"] if Membership.is_believing(self.engine) else [])])
 
     def numbers(self, classes: Iterable[Seen]) -> dict[Seen, int]:
         """A number for each class: 31 bits of SHA-256; on the (rare) collision the later text takes the next free
