@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ringfence.controller.study.grounds import Grounds
 from ringfence.controller.study.programs import ProgramsAtRows, programs_at
 from ringfence.controller.study.queries import View, status_codes
+from ringfence.core.engine.bits import spread
 from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.flow.programs import DESTINATION, SOURCE
@@ -186,8 +187,7 @@ def _told_apart(row: Ids, at: ProgramsAtRows) -> tuple[Ids, Ids, Ids]:
     first = np.searchsorted(at.row, row, "left")
     known = np.searchsorted(at.row, row, "right") - first
     times = np.maximum(known, 1)
-    place = np.repeat(np.arange(len(row)), times)
-    nth = np.arange(len(place)) - np.repeat(np.cumsum(times) - times, times)
+    place, nth = spread(times)
     is_known = np.repeat(known > 0, times)
     which = (first[place] + nth)[is_known]
     name, counts = np.zeros(len(place), np.int64), np.full(len(place), _UNTOLD)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ringfence.controller.study.grounds import Grounds
 from ringfence.controller.study.queries import View, span_of
+from ringfence.core.engine.bits import spread
 from ringfence.core.flow.conversations import Conversations
 from ringfence.core.insight.fold import dense
 from ringfence.core.insight.seating import last_seen, seat
@@ -71,6 +72,5 @@ def _joined(left: Ids, right: Ids) -> tuple[Ids, Ids]:
     order = np.argsort(left, kind="stable")
     first = np.searchsorted(left[order], right, "left")
     times = np.searchsorted(left[order], right, "right") - first
-    which = np.repeat(np.arange(len(right)), times)
-    nth = np.arange(len(which)) - np.repeat(np.cumsum(times) - times, times)
+    which, nth = spread(times)
     return order[first[which] + nth], which

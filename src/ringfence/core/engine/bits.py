@@ -27,6 +27,12 @@ def of_ids(ids: Iterable[int]) -> int:
     return int.from_bytes(out, "little")
 
 
+def spread(counts: NDArray[np.integer]) -> tuple[Ids, Ids]:
+    """Each index as often as its count says, and which of its own it is: `[2, 0, 1]` -> `[0, 0, 2]`, `[0, 1, 0]`."""
+    index = np.repeat(np.arange(len(counts)), counts)
+    return index, np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
 def to_ids(bits: int) -> Ids:
     """Bitset -> sorted members."""
     raw = np.frombuffer(bits.to_bytes((bits.bit_length() + 7) >> 3, "little"), dtype=np.uint8)

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ringfence.core.engine import matrix
-from ringfence.core.engine.bits import Ids, members, of_ids, to_ids
+from ringfence.core.engine.bits import Ids, members, of_ids, spread, to_ids
 from ringfence.core.engine.engine import Engine
 from ringfence.core.engine.possible import counterexample
 from ringfence.core.engine.rules import Facts
@@ -102,8 +102,8 @@ def own_ways(engine: Engine, rows: Ids, columns: Ids) -> tuple[Ids, Ids]:
     order = np.argsort(column_of, kind="stable")
     lo, hi = (np.searchsorted(column_of[order], row_of, side=side) for side in _SIDES)
     counts = np.where(row_of >= 0, hi - lo, 0)
-    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(np.arange(len(rows)), counts), order[np.repeat(lo, counts) + within]
+    row, within = spread(counts)
+    return row, order[lo[row] + within]
 
 
 _SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")

@@ -13,7 +13,7 @@ from itertools import chain
 
 import numpy as np
 
-from ringfence.core.engine.bits import Ids, Words, members, of_ids, of_words, pairs_of, rows_of, to_words
+from ringfence.core.engine.bits import Ids, Words, members, of_ids, of_words, pairs_of, rows_of, spread, to_words
 from ringfence.core.engine.classes import ClassTable
 from ringfence.core.engine.peers import PeerTable, key_of
 from ringfence.core.engine.rules import RuleRef, is_conditional
@@ -210,6 +210,5 @@ def _csr(by_peer: dict[int, list[int]], peers: int) -> tuple[Ids, Ids]:
 def _joined(class_: Ids, peer: Ids, offsets: Ids, rules: Ids) -> tuple[Ids, Ids]:
     """(class, peer) joined with (peer -> rules): every (class, rule) pair."""
     counts = offsets[peer + 1] - offsets[peer]
-    total = int(counts.sum())
-    within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(class_, counts), rules[np.repeat(offsets[peer], counts) + within]
+    pair, within = spread(counts)
+    return class_[pair], rules[offsets[peer][pair] + within]
