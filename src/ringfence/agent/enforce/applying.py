@@ -89,10 +89,7 @@ class Applying:
         taken = footing.taken
         if found.disabled is not None and found.disabled.even_quarantine:
             taken = taken._replace(isolations=0)  # none of them is in force here
-        told = realised_of(found, observed, **taken._asdict(), refusal=footing.refusal, is_disguised=is_disguised)
-        if found.is_reverted:
-            problems = told.problems or footing.failure
-            told = msgspec.structs.replace(told, rejected=footing.rejected, problems=problems)
+        told = realised_of(found, observed, footing.rejection, **taken._asdict(), is_disguised=is_disguised)
         footing.telling.report(msgspec.structs.replace(told, on_trial=on_trial))
         if not on_trial and not is_disguised and told.state == "realised":
             footing.telling.note(found)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 from ringfence.agent.clock import Clock
-from ringfence.agent.enforce.telling import Telling
+from ringfence.agent.enforce.telling import Rejection, Telling
 from ringfence.agent.enforce.witness import Witness
 from ringfence.agent.held.breakglass import Disabled
 from ringfence.agent.held.disk import Disk, Record
@@ -57,6 +57,10 @@ class Footing:
         """The rules are left alone from now on."""
         self.keeper = telling.keeper = Keeper(disk, held, self._record, self._disk_said)
         self._thread = ThreadPoolExecutor(1, "rules")
+
+    @property
+    def rejection(self) -> Rejection:
+        return Rejection(self.rejected, self.refusal, self.failure)
 
     def wanted(self) -> Wanted | None:
         """What should be in the kernel now; None while nothing is held."""

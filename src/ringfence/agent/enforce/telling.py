@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -97,20 +97,31 @@ class Telling:
         self._on_realised(self.told)
 
 
+class Rejection(NamedTuple):
+    """What is not enforced, and why: it was refused, or failed its trial."""
+
+    revision: int
+    refusal: tuple[str, ...]
+    failure: tuple[str, ...]
+
+
 def realised_of(
-    found: Wanted, observed: Observed, *, change: int, isolations: int, refusal: tuple[str, ...], is_disguised: bool
+    found: Wanted, observed: Observed, rejection: Rejection, *, change: int, isolations: int, is_disguised: bool
 ) -> Realised:
     """Of a whole converge; its `on_trial` is for who knows. Whatever the disguise (the way to the controller), the
     digest of a proven intent is the digest of what the controller meant."""
     is_proven = observed.digest == found.intent.digest and not is_disguised
-    is_refused = found.is_reverted and bool(refusal)
+    differences = tuple(observed.differences)
+    is_refused = found.is_reverted and bool(rejection.refusal)
+    is_reverted = found.is_reverted and not is_refused
     return Realised(
         state="refused" if is_refused else observed.state,
         assignment=found.assignment.revision,
         change=change,
         isolations=isolations,
         digest=found.policy.digest if is_proven else observed.digest,
-        problems=refusal if is_refused else tuple(observed.differences),
-        is_reverted=found.is_reverted and not refusal,
+        problems=rejection.refusal if is_refused else differences or (rejection.failure if is_reverted else ()),
+        is_reverted=is_reverted,
+        rejected=rejection.revision if found.is_reverted else 0,
         policy_version=found.assignment.policy_version,
     )
