@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ _ARGUMENTS = (
 )  # fmt: skip
 _AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 _PATIENCE_MS = 20_000
+_SLOWER = float(os.environ.get("RINGFENCE_SLOW_BROWSER", "1"))
+"""Times slower than this machine: what a test or a page takes for granted on a quick one is seen to fail."""
 _SERIOUS = frozenset({"serious", "critical"})
 
 
@@ -27,7 +30,9 @@ def launch(playwright: Playwright, *, executable: str | None = CHROMIUM) -> Brow
 
 
 @contextmanager
-def tab(browser: Browser, url: str, *, theme: Theme = "light", width: int = 1440, height: int = 900) -> Iterator[Page]:
+def tab(
+    browser: Browser, url: str, *, theme: Theme = "light", width: int = 1440, height: int = 900, slower: float = _SLOWER
+) -> Iterator[Page]:
     """A tab of its own session. Whatever the page logs as an error, a refused load included, fails the test."""
     context = browser.new_context(
         base_url=url, ignore_https_errors=True, color_scheme=theme, viewport={"width": width, "height": height},
@@ -35,6 +40,8 @@ def tab(browser: Browser, url: str, *, theme: Theme = "light", width: int = 1440
     )  # fmt: skip
     page = context.new_page()
     page.set_default_timeout(_PATIENCE_MS)
+    if slower > 1:
+        context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slower})
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)

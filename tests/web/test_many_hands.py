@@ -147,7 +147,11 @@ def test_workloads_are_found_by_how_they_are(browser: Browser, estate: Shop) -> 
         expect(rows).to_have_count(3)
         page.get_by_role("combobox", name=re.compile("^Mode")).select_option("Observe out")
         expect(rows).to_have_count(3)
-        page.get_by_label("Name or address").fill(estate.db)
+        name = page.get_by_label("Name or address")
+        name.press_sequentially(estate.db[0] + estate.db[3:])
+        for key in ("Home", "ArrowRight", *estate.db[1:3]):
+            page.keyboard.press(key)
+        expect(name).to_have_value(estate.db)
         expect(rows).to_have_count(2)
         expect(page).to_have_url(re.compile(f"name={estate.db}"))
         page.reload()
@@ -155,4 +159,5 @@ def test_workloads_are_found_by_how_they_are(browser: Browser, estate: Shop) -> 
         page.get_by_role("combobox", name=re.compile("^State")).select_option("Drifted")
         expect(page.get_by_role("heading", name="Nobody is like that")).to_be_visible()
         page.get_by_role("button", name="Show everybody").click()
+        expect(name).to_have_value("")
         expect(page.get_by_role("row", name=estate.web, exact=True)).to_be_visible()

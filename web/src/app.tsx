@@ -1,7 +1,8 @@
 // Who is not logged in sees the login, at whatever address; who is sees the screen of the address.
 
 import { lazy, useEffect, useRef, useState } from "react";
-import { createBrowserRouter, Link, Navigate, RouterProvider, useRouteError } from "react-router";
+import { createBrowserRouter, Link, Navigate, useRouteError } from "react-router";
+import { RouterProvider } from "react-router/dom";
 import { asApiError } from "./api/errors";
 import { client } from "./api/queries";
 import { SCREENS } from "./screens";

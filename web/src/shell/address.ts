@@ -1,4 +1,7 @@
 // The address holds the state of every view, so that a link carries it. This is the one way to change it.
+//
+// A change is drawn before the next thing a person does: the router's own way, a transition, lets a busy page go on
+// showing the old box as ticked, and takes the second of two quick changes for the only one.
 
 import { useCallback } from "react";
 import { useSearchParams } from "react-router";
@@ -26,7 +29,7 @@ export interface Address {
 
 export function useAddress(): Address {
   const [search, setSearch] = useSearchParams();
-  const put = useCallback<Put>((change, isStep = false) => setSearch((before) => changed(before, change), { replace: !isStep }), [setSearch]);
-  const reset = useCallback((to: Change = {}) => setSearch(changed(new URLSearchParams(), to)), [setSearch]);
+  const put = useCallback<Put>((change, isStep = false) => setSearch((before) => changed(before, change), { replace: !isStep, flushSync: true }), [setSearch]);
+  const reset = useCallback((to: Change = {}) => setSearch(changed(new URLSearchParams(), to), { flushSync: true }), [setSearch]);
   return { search, put, reset };
 }

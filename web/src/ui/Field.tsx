@@ -1,6 +1,6 @@
 // Where people write and choose. Every field has a name they can see.
 
-import { type InputHTMLAttributes, type ReactNode, type SelectHTMLAttributes, type TextareaHTMLAttributes, useEffect, useId, useRef } from "react";
+import { type InputHTMLAttributes, type ReactNode, type SelectHTMLAttributes, type TextareaHTMLAttributes, useEffect, useId, useRef, useState } from "react";
 import css from "./Field.module.css";
 
 interface Said {
@@ -80,4 +80,16 @@ export function Filter({ name, ...rest }: { name: string } & InputHTMLAttributes
       <input type="search" className={`${css.input} ${css.tight}`} placeholder={name} autoComplete="off" spellCheck={false} {...rest} />
     </label>
   );
+}
+
+/** A filter whose text the address holds. What is typed is the field's own until it is told: the caret stays where it is. */
+export function LiveFilter({ name, value, onType }: { name: string; value: string; onType: (text: string) => void }) {
+  const [text, setText] = useState(value);
+  const [seen, setSeen] = useState(value);
+  if (value !== seen) {
+    setSeen(value);
+    setText(value);
+  }
+  const type = (next: string): void => (setText(next), onType(next));
+  return <Filter name={name} value={text} onChange={(event) => type(event.target.value)} />;
 }

@@ -4,7 +4,7 @@ import { useMemo } from "react";
 import type { Rule } from "../../api/types";
 import { Badge, type Tone } from "../../ui/Badge";
 import { Choice, Empty, ErrorBox, Loading, Progress } from "../../ui/Box";
-import { Filter, Select } from "../../ui/Field";
+import { LiveFilter, Select } from "../../ui/Field";
 import { type Column, Table } from "../../ui/Table";
 import { useNow } from "../../ui/useNow";
 import { ago, brief, count, moment, plural, printable } from "../../words";
@@ -50,7 +50,7 @@ export function Rules() {
     <div className={css.withBar}>
       <div className={css.bar}>
         <Choice label="Which rules" values={[{ id: "", name: `All ${count(asked.data?.total ?? 0)}` }, { id: "only", name: `To be tightened ${count(slack)}` }]} chosen={isQueue ? "only" : ""} onChoose={(id) => place.put({ slack: id })} />
-        <Filter name="Rule, end or service" value={text} onChange={(event) => place.put({ text: event.target.value })} />
+        <LiveFilter name="Rule, end or service" value={text} onType={(next) => place.put({ text: next })} />
         <Select name="Traffic of" isTight values={DAYS} value={String(days)} onChange={(event) => place.put({ days: event.target.value === "30" ? "" : event.target.value })} />
         {(asked.data?.truncated ?? 0) > 0 && <span className="soft">and {plural(asked.data?.truncated ?? 0, "rule")} that are used more</span>}
       </div>

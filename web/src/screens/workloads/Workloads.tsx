@@ -9,7 +9,7 @@ import { useEstateQuery } from "../../shell/query";
 import { Badge, Labels, ModeBadge, StateBadge } from "../../ui/Badge";
 import { Empty, ErrorBox, Loading } from "../../ui/Box";
 import { Button } from "../../ui/Button";
-import { Filter, Select } from "../../ui/Field";
+import { LiveFilter, Select } from "../../ui/Field";
 import { Page, PickedBar } from "../../ui/Page";
 import { type Column, Table } from "../../ui/Table";
 import { useNow } from "../../ui/useNow";
@@ -65,7 +65,7 @@ export default function Workloads() {
       about={<>{about}{found.data && !found.data.isWhole && " (the first; narrow the selector)"}</>}
       tools={
         <>
-          <Filter name="Name or address" value={text} onChange={(event) => put({ name: event.target.value })} />
+          <LiveFilter name="Name or address" value={text} onType={(name) => put({ name })} />
           <Select name="State" isTight values={STATES} value={state} onChange={(event) => put({ state: event.target.value })} />
           <Select name="Mode" isTight values={MODES} value={mode} onChange={(event) => put({ mode: event.target.value })} />
           <Select name="Last heard" isTight values={HEARD} value={heard} onChange={(event) => put({ heard: event.target.value })} />
