@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from explored import Explored, explored
@@ -13,6 +14,13 @@ from serving import Serving, serving
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A controller with nothing in it but one profile."""
     with serving(tmp_path_factory.mktemp("controller") / "c") as made:
+        yield made
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Serving]:
+    """A controller for one test."""
+    with serving(tmp_path / "fresh") as made:
         yield made
 
 

@@ -42,6 +42,10 @@ from ringfence.wire.messages import (
 )
 
 PATIENCE_S = 30.0
+_VPC_FIELDS = (
+    "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action"
+    " log-status\n"
+)
 T = TypeVar("T")
 
 
@@ -222,3 +226,12 @@ tests:
 
 def body(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
+
+
+def flow_lines(count: int) -> bytes:
+    """A VPC flow log of an interface `eni-1`, a connection each line."""
+    lines = (
+        f"2 1 eni-1 10.0.0.1 10.0.1.1 {40_000 + n} 8080 6 10 840 {1_790_000_000 + n} {1_790_000_010 + n} ACCEPT OK\n"
+        for n in range(count)
+    )
+    return (_VPC_FIELDS + "".join(lines)).encode()

@@ -78,7 +78,10 @@ class Ran:
 
 CASES: dict[str, tuple[Case, ...]] = {
     "init": (Case("init --estate {tmp}/fresh"),),
-    "flows import": (Case("flows import flows.log"), Case("flows import -", stdin="hello world\n" * 9, code=1)),
+    "flows import": (
+        Case("flows import flows.log"), Case("flows import -", stdin="hello world\n" * 9, code=1),
+        Case("flows import flows.log --fleet"), Case("flows import - --fleet", stdin="hello world\n" * 9, code=1),
+    ),
     "flows status": (Case("flows status"), Case("flows status --since 7d")),
     "flows prune": (Case("flows prune --max-days 3650"),),
     "map": (Case("map"), Case("map --by role"), Case("map -o {tmp}/map.json", kind="nothing")),
@@ -178,7 +181,9 @@ QUESTIONS = (
 
 WRONG: dict[str, tuple[tuple[str, str], ...]] = {
     "init": (("init --estate {tmp}/file", "not-a-folder"), ("init --estate /proc", "unwritable-file")),
-    "flows import": (("flows import nowhere.log", "flow-path-missing"),),
+    "flows import": (
+        ("flows import nowhere.log", "flow-path-missing"), ("flows import nowhere.log --fleet", "flow-path-missing"),
+    ),
     "flows status": (("flows status --since yesterday", "bad-time"),),
     "flows prune": (("flows prune --max-days many", "bad-usage"),),
     "map": (

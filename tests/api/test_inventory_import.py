@@ -8,12 +8,11 @@ import io
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from explored import Explored, explored
-from serving import PATIENCE_S, Serving, eventually, refused, serving
+from serving import PATIENCE_S, Serving, eventually, flow_lines, refused
 
 from ringfence.client.errors import Refused
 from ringfence.controller.controller import ROOT
@@ -22,15 +21,7 @@ from ringfence.controller.publishing import changes
 from ringfence.core.errors import InputError
 from ringfence.wire import api, explore, intake, study
 
-FIELDS = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end"
-LOG = f"{FIELDS} action log-status\n"
 CSV = "name,addresses,kind,label:app,label:env,label:role\n"
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Serving]:
-    with serving(tmp_path / "fresh") as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -157,14 +148,6 @@ def refused_findings(work: object) -> bool:
     return True
 
 
-def flow_lines(count: int) -> bytes:
-    lines = (
-        f"2 1 eni-1 10.0.0.1 10.0.1.1 {40_000 + n} 8080 6 10 840 {1_790_000_000 + n} {1_790_000_010 + n} ACCEPT OK\n"
-        for n in range(count)
-    )
-    return (LOG + "".join(lines)).encode()
-
-
 def test_flow_logs_are_read_in_a_job(fresh: Serving) -> None:
     """The answer is a job; when it is done the store has every record; the same file again is not counted twice."""
     with fresh.client() as client:
@@ -186,7 +169,7 @@ def test_flow_logs_are_read_in_a_job(fresh: Serving) -> None:
 def test_uploads_that_are_refused(fresh: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty ones, too large ones, names that lead elsewhere, and jobs that are not: each with its code, and nothing is
     left of them. A file of no format fails its job with a finding that does not tell where it lay."""
-    monkeypatch.setattr(jobs, "MOST_BYTES", 1000)
+    monkeypatch.setattr(jobs, "MOST_UPLOAD_BYTES", 1000)
     with fresh.client() as client:
         assert refused(lambda: client.explore.import_flows("a.log", b"")) == "empty-upload"
         assert refused(lambda: client.explore.import_flows("a.log", b"x" * 2000)) == "upload-too-large"
@@ -237,7 +220,7 @@ def test_files_of_one_archive_are_imported_together(fresh: Serving) -> None:
 def test_archives_that_are_refused(fresh: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no archive, holds nothing, too many, a name twice, links or names that lead elsewhere: each with its
     code, and nothing is left of them."""
-    monkeypatch.setattr(jobs, "MOST_FILES", 2)
+    monkeypatch.setattr(jobs, "MOST_ARCHIVED", 2)
     log = flow_lines(1)
     whole = archive({"a.log": log})
     cases = [

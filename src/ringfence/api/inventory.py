@@ -10,8 +10,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from ringfence.api.common import After, Desk, Limit, Who, needs
 from ringfence.api.paging import at, listed
-from ringfence.controller.intake.jobs import MOST_BYTES
-from ringfence.wire.intake import DemoLoaded, ImportInventory, InventoryPlanned, Job, LoadDemo
+from ringfence.wire.intake import MOST_UPLOAD_BYTES, DemoLoaded, ImportInventory, InventoryPlanned, Job, LoadDemo
 
 _Name = Annotated[str, QueryParameter(min_length=1, max_length=200, description="Of the file.")]
 
@@ -23,7 +22,7 @@ async def inventory(desk: Desk, who: Who, data: JSONBody[ImportInventory]) -> In
 
 
 @post(
-    "/flows/import", opt=needs("enrol"), status_code=HTTP_202_ACCEPTED, request_max_body_size=MOST_BYTES,
+    "/flows/import", opt=needs("enrol"), status_code=HTTP_202_ACCEPTED, request_max_body_size=MOST_UPLOAD_BYTES,
     summary="Flow logs as the body: VPC flow logs, Zeek; compressed or not, one, or several as a tar archive.",
 )  # fmt: skip
 async def import_flows(desk: Desk, who: Who, request: Request[Any, Any, Any], name: _Name = "upload.log") -> Job:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.console import RenderableType
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from ringfence import catalog
+from ringfence.cli.flow_bar import Moved, flow_bar
 from ringfence.cli.flow_store import SinceOption, UntilOption, has_store, parse_span, store_of
+from ringfence.cli.flows_fleet import send
+from ringfence.cli.remote import ServerOption, at_controller
 from ringfence.cli.session import CLEAN, FINDINGS, Session, command
 from ringfence.cli.tables import Rows, count
 from ringfence.core.errors import Finding
@@ -32,14 +32,19 @@ app = typer.Typer(
 
 @command(app, "import", epilog="Example: ringfence flows import s3-export/ conn.log.gz")
 def import_(
-    session: Session, paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for stdin.")]
+    session: Session,
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for stdin.")],
+    fleet: Annotated[bool, typer.Option("--fleet", help="Into the controller one is logged in to.")] = False,
+    server: ServerOption = None,
 ) -> int:
     """Import flow logs of any supported format, detected by content. Exit 1 when a line was malformed."""
+    if fleet or server is not None:
+        return at_controller(session, server, lambda client: send(session, client, paths))
     inventory = session.estate.inventory
     settings = session.estate.settings.flows
-    with store_of(session) as store, _progress(session) as update:
+    with store_of(session) as store, flow_bar(session, "reading") as moved:
         aged = _retain(store, settings)
-        report = ingest_.ingest(paths, inventory, store, update, among=catalog.flow_sources(settings.networks))
+        report = ingest_.ingest(paths, inventory, store, _shown(moved), among=catalog.flow_sources(settings.networks))
         pruned = _retain(store, settings)
     findings = (*report.all_findings, *_forgotten(pruned, settings))
     document = {"report": report, "pruned": _together(aged, pruned), "findings": findings}
@@ -48,6 +53,10 @@ def import_(
         session.say(f"retention forgot {count(aged.rows, 'row')} of {count(aged.hours, 'hour')}")
     session.show_findings(findings)
     return FINDINGS if any(finding.severity != "info" for finding in findings) else CLEAN
+
+
+def _shown(moved: Moved) -> ingest_.OnProgress:
+    return lambda now: moved(now.bytes_done, now.bytes_total, f"{now.records_per_second:,.0f} records/s")
 
 
 def _retain(store: FlowStore, settings: FlowSettings) -> Pruned:
@@ -66,28 +75,6 @@ def _forgotten(pruned: Pruned, settings: FlowSettings) -> tuple[Finding, ...]:
     message = f"{count(pruned.rows, 'row')} of {count(pruned.hours, 'hour')} fell out of retention at once"
     help_ = f"raise `max_days` ({settings.max_days}) or `max_bytes` ({settings.max_bytes}) under [flows], import again"
     return (Finding("flows-forgotten", message, "warning", help=help_),)
-
-
-@contextmanager
-def _progress(session: Session) -> Iterator[ingest_.OnProgress | None]:
-    if session.is_quiet or session.is_json or not session.err.is_terminal:
-        yield None
-        return
-    columns = (
-        TextColumn("reading"),
-        BarColumn(),
-        DownloadColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=session.err, transient=True) as bar:
-        task = bar.add_task("", total=None, rate="")
-
-        def update(now: ingest_.Progress) -> None:
-            rate = f"{now.records_per_second:,.0f} records/s"
-            bar.update(task, completed=now.bytes_done, total=now.bytes_total, rate=rate)
-
-        yield update
 
 
 def _render_import(report: ImportReport) -> list[RenderableType]:

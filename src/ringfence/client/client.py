@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -86,8 +86,8 @@ class Client:
                 return found
             asked = dict(httpx.URL(following["url"]).params)
 
-    def upload(self, path: str, content: bytes, kind: type[T], **asked: str) -> T:
-        """A file as the body."""
+    def upload(self, path: str, content: bytes | Iterable[bytes], kind: type[T], **asked: str) -> T:
+        """A file as the body; what can be iterated is, once for each attempt."""
         headers = {"Content-Type": "application/octet-stream"}
         return self._read(self._exchange("POST", path, content=content, params=asked, headers=headers), kind)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -53,7 +54,8 @@ class Explore:
     def inventory(self, asked: intake.ImportInventory) -> intake.InventoryPlanned:
         return self._client.post("/inventory", asked, intake.InventoryPlanned)
 
-    def import_flows(self, name: str, content: bytes) -> intake.Job:
+    def import_flows(self, name: str, content: bytes | Iterable[bytes]) -> intake.Job:
+        """Begin to import a file, or several as an `Archive` named `*.tar`; `job` tells how far it is."""
         return self._client.upload("/flows/import", content, intake.Job, name=name)
 
     def job(self, id: str) -> intake.Job:

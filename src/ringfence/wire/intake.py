@@ -10,6 +10,10 @@ import msgspec
 from ringfence.core.errors import Finding
 from ringfence.wire.api import Asked, DiffView, Text
 
+MOST_UPLOAD_BYTES = 2 << 30
+MOST_ARCHIVED = 1000
+"""Files in one upload."""
+
 # ---- what there is to begin with ------------------------------------------------------------------------------------
 
 
@@ -79,6 +83,11 @@ class Job(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     files: tuple[JobFile, ...] = ()
     """Read together: two reports of one connection count once."""
+
+    @property
+    def is_done(self) -> bool:
+        """However it ended."""
+        return self.state != "running"
 
 
 class LoadDemo(Asked, frozen=True):

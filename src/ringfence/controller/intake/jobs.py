@@ -31,11 +31,8 @@ from ringfence.core.identity.inventory import Inventory
 from ringfence.flows.ingest import Progress, ingest
 from ringfence.ports.flow_store import FlowStore
 from ringfence.ports.state import State
-from ringfence.wire.intake import Job, JobFile
+from ringfence.wire.intake import MOST_ARCHIVED, MOST_UPLOAD_BYTES, Job, JobFile
 
-MOST_BYTES = 2 << 30
-MOST_FILES = 1000
-"""In one archive."""
 ARCHIVE = ".tar"
 MOST_JOBS = 100
 MOST_WAITING = 4
@@ -79,7 +76,7 @@ class Jobs:
         """Take an upload, and begin to read it. Raises AccessError, InputError `upload-too-large`, `too-many-jobs`,
         `bad-file-name`, `bad-archive`."""
         by.demand("enrol")
-        if self._arriving + sum(job.state == "running" for job in self._jobs.values()) >= MOST_WAITING:
+        if self._arriving + sum(not job.is_done for job in self._jobs.values()) >= MOST_WAITING:
             raise InputError("too-many-jobs", "uploads are still being read", help="wait until one is done")
         if len(_parts(name)) != 1:
             raise _no_name(name)
@@ -115,7 +112,7 @@ class Jobs:
 
     def _put(self, job: Job) -> None:
         self._jobs[job.id] = job
-        finished = (one.id for one in self._jobs.values() if one.state != "running")
+        finished = (one.id for one in self._jobs.values() if one.is_done)
         while len(self._jobs) > MOST_JOBS and (oldest := next(finished, None)) is not None:
             del self._jobs[oldest]
 
@@ -205,8 +202,8 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, scratch: Path, count:
     parts = _parts(member.name.removeprefix("./"))
     if not member.isreg() or member.issparse():
         raise _bad_archive(f"holds `{member.name}`, which is no plain file")
-    if count >= MOST_FILES:
-        raise _bad_archive(f"holds more than {MOST_FILES:,} files")
+    if count >= MOST_ARCHIVED:
+        raise _bad_archive(f"holds more than {MOST_ARCHIVED:,} files")
     target = scratch.joinpath(*parts)
     if target.exists():
         raise _bad_archive(f"holds `{member.name}` twice")
@@ -229,8 +226,8 @@ async def _receive(path: Path, content: AsyncIterator[bytes]) -> int:
     with path.open("wb") as file:
         async for piece in content:
             size += len(piece)
-            if size > MOST_BYTES:
-                help_ = f"send it in parts of {MOST_BYTES >> 30} GiB"
+            if size > MOST_UPLOAD_BYTES:
+                help_ = f"send it in parts of {MOST_UPLOAD_BYTES >> 30} GiB"
                 raise InputError("upload-too-large", "the upload is too large", help=help_)
             await asyncio.to_thread(file.write, piece)
     if not size:

@@ -1,0 +1,110 @@
+"""Flow logs as one tar archive, made while it is sent: nothing is copied to the disk first.
+
+INVARIANT: an archive that was not sent whole has no end, and a controller takes no such archive.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
+
+import msgspec
+
+from ringfence.core.errors import InputError
+
+_READ = 512 << 10
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A file of an archive."""
+
+    name: str
+    path: Path
+    size: int
+
+    @property
+    def room(self) -> int:
+        """Bytes that it takes in an archive, whatever its name is."""
+        return -(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE + 4 * tarfile.BLOCKSIZE
+
+
+class Archive:
+    """Files as a tar archive (POSIX.1-1988 ustar; a long name as GNU tar writes it). Iterating gives its bytes, every
+    time anew."""
+
+    def __init__(self, entries: Sequence[Entry], on_bytes: Callable[[int], None] = lambda _: None) -> None:
+        """`on_bytes` hears how much of the files is sent, from the beginning again where it is sent again."""
+        self.entries, self._on_bytes = tuple(entries), on_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Raises InputError `flow-unreadable`."""
+        sent = 0
+        for entry in self.entries:
+            info = tarfile.TarInfo(entry.name)
+            info.size = entry.size
+            yield info.tobuf(tarfile.GNU_FORMAT)
+            for piece in _content(entry):
+                yield piece
+                sent += len(piece)
+                self._on_bytes(sent)
+            yield bytes(-entry.size % tarfile.BLOCKSIZE)
+        yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def entries_of(files: Iterable[tuple[str, Path]]) -> list[Entry]:
+    """(name, file) as an archive takes them: no name leads out of it or hides, and no two are one.
+
+    Raises InputError `flow-unreadable`.
+    """
+    found: dict[str, Entry] = {}
+    for name, path in files:
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise _unreadable(name, error.strerror or "") from error
+        plain = _plain(name)
+        number = 1
+        while (unique := plain if number == 1 else f"{number}/{plain}") in found:
+            number += 1
+        found[unique] = Entry(unique, path, size)
+    return list(found.values())
+
+
+def batched(entries: Iterable[Entry], *, most_bytes: int, most_files: int) -> list[list[Entry]]:
+    """In order, as few archives as can be."""
+    batches: list[list[Entry]] = []
+    room = 0
+    for entry in entries:
+        room += entry.room
+        if batches and room <= most_bytes and len(batches[-1]) < most_files:
+            batches[-1].append(entry)
+        else:
+            batches.append([entry])
+            room = entry.room + 2 * tarfile.BLOCKSIZE
+    return batches
+
+
+def _plain(name: str) -> str:
+    parts = ("".join(letter if letter.isprintable() else "_" for letter in part) for part in PurePath(name).parts)
+    kept = [part.lstrip(".") for part in parts if part != "/"]
+    return "/".join(part for part in kept if part) or "log"
+
+
+def _content(entry: Entry) -> Iterator[bytes]:
+    """As many bytes as the archive says it has: a log may grow meanwhile."""
+    left = entry.size
+    try:
+        with entry.path.open("rb") as file:
+            while left:
+                piece = file.read(min(_READ, left))
+                if not piece:
+                    raise _unreadable(entry.name, "it became shorter while it was sent")
+                left -= len(piece)
+                yield piece
+    except OSError as error:
+        raise _unreadable(entry.name, error.strerror or "") from error
+
+
+def _unreadable(name: str, why: str) -> InputError:
+    return InputError("flow-unreadable", f"`{name}` cannot be read: {why}", help="see who may read it")
