@@ -48,7 +48,7 @@ from ringfence.wire.messages import (
 
 UUID = "11111111-1111-4111-8111-111111111111"
 OTHER = "22222222-2222-4222-8222-222222222222"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 OWN = tuple(sorted(map(parse_address, ("172.20.0.2", "172.20.0.3", "fd20::2", "fd20::3"))))
 WEB = "web"
 

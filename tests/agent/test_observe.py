@@ -32,7 +32,7 @@ pytestmark = pytest.mark.kernel
 OWN, PEER = "172.20.0.2", "172.20.0.1"
 OWN6, PEER6 = "fd20::2", "fd20::1"
 TRACKING = "table inet tracking { chain c { type filter hook input priority -300; ct state new; }; }"
-PATIENCE_S = 30
+PATIENCE_S = 60
 _numbers = itertools.count()
 
 

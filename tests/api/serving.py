@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from ringfence.controller.controller import Controller, Settings
 from ringfence.core.errors import InputError
 from ringfence.core.identity.workload import Mode
 from ringfence.core.net.address import parse_address
+from ringfence.ports.bus import BusError
 from ringfence.wire import subjects
 from ringfence.wire.envelope import Reader
 from ringfence.wire.evidence import split
@@ -41,7 +42,9 @@ from ringfence.wire.messages import (
     Realised,
 )
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
+_BEAT_S = 10.0
+"""As the agent's own: a host that is not heard is offline, however busy the machine is."""
 _VPC_FIELDS = (
     "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action"
     " log-status\n"
@@ -143,6 +146,7 @@ class Host:
             await self.bus.subscribe(subject, self._heard)
         await self.bus.flush()
         await self.ask()
+        self._beating = asyncio.create_task(self._keep_beating())
 
     async def ask(self) -> None:
         fetch = msgspec.json.encode(Fetch(assignment=True, isolations=True))
@@ -179,6 +183,12 @@ class Host:
         data = msgspec.json.encode(heartbeat)
         self.asked.append(self._reader.open(await self.bus.request(subjects.up(self.uuid, "beat"), data)))
 
+    async def _keep_beating(self) -> None:
+        while True:
+            await asyncio.sleep(_BEAT_S)
+            with suppress(BusError):  # the controller is away
+                await self.beat()
+
     def say(self, event: Event) -> None:
         events = Events(f"{event.kind}-{event.at}", events=(event,))
         work = self.bus.keep(subjects.kept(self.uuid, "events"), msgspec.json.encode(events), id=events.sequence)
@@ -189,7 +199,11 @@ class Host:
             self.run(self.bus.keep(subjects.kept(self.uuid, "evidence"), part, id=f"{id}-{number}"))
 
     def close(self) -> None:
-        self.run(self.bus.close())
+        self.run(self._close())
+
+    async def _close(self) -> None:
+        self._beating.cancel()
+        await self.bus.close()
 
 
 def eventually(claim: Callable[[], T], *, within_s: float = PATIENCE_S) -> T:

@@ -21,7 +21,7 @@ DOMAIN = "estate.test"
 QUICK = Backoff(first_s=0.05, most_s=0.2)
 A = UUID("aaaaaaaa-0000-4000-8000-000000000001")
 B = UUID("bbbbbbbb-0000-4000-8000-000000000002")
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Fleet:

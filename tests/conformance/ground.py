@@ -28,7 +28,7 @@ from ringfence.core.net.service import ICMP, ICMPV6, PORTED, TCP, UDP
 from ringfence.flows.conntrack import netlink
 from ringfence.targets.nftables.netlink import in_namespace
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 """Only a broken build waits so long."""
 LINK = bytes.fromhex("020000000001")
 DEVICE = "v"

@@ -16,7 +16,7 @@ from ringfence.stores.duckdb import DuckFlowStore
 from ringfence.wire.explore import Pen
 
 WORLD = World(Inventory(()), (), at=datetime(2026, 3, 3, tzinfo=UTC))
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def test_what_is_in_force_does_not_wait_for_a_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

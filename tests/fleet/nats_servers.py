@@ -16,7 +16,7 @@ from ringfence.controller.bus.bus_files import write_nodes
 PROGRAM = Path(sys.executable).parent / "nats-server"
 DOMAIN = "ringfence.internal"
 _PDEATHSIG = 1
-_PATIENCE_S = 30.0
+_PATIENCE_S = 60.0
 
 
 class NatsServers:

@@ -27,7 +27,7 @@ from ringfence.targets.nftables.wire import as_text, attribute, attribute_map
 
 SYN, RST, ACK = 0x02, 0x04, 0x10
 SCTP = 132
-PATIENCE_S = 30
+PATIENCE_S = 60
 """Only a broken build waits so long."""
 _numbers = itertools.count()
 

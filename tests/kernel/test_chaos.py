@@ -55,7 +55,7 @@ FLOATING, SHARERS = "10.9.0.50", ("web", "guest")
 """An address that changes hands, and between whom."""
 OFFSETS_S = (0.0, -400.0, 400.0, -3 * 86400.0, 3 * 86400.0)
 """How far a host's clock may be stepped: beyond what clocks may differ, and beyond the end of rules."""
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 FOREIGN = "not of ours"
 ANCHORED = """\
 policy: anchored

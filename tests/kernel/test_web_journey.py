@@ -24,8 +24,8 @@ from ringfence.wire import api
 APP = "app=shop,env=prod"
 OURS = ("web-1", "api-1", "db-1")
 SSH = 22
-_SOON_S = 30.0
-_STORED_S = 60.0
+_SOON_S = 60.0
+_STORED_S = 90.0
 
 pytestmark = [
     pytest.mark.kernel,

@@ -18,7 +18,7 @@ _ARGUMENTS = (
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )  # fmt: skip
 _AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
-_PATIENCE_MS = 20_000
+_PATIENCE_MS = 45_000
 _SLOWER = float(os.environ.get("RINGFENCE_SLOW_BROWSER", "1"))
 """Times slower than this machine: what a test or a page takes for granted on a quick one is seen to fail."""
 _SERIOUS = frozenset({"serious", "critical"})
