@@ -45,7 +45,7 @@ from ringfence.wire.messages import (
 PATIENCE_S = 60.0
 _BEAT_S = 10.0
 """As the agent's own: a host that is not heard is offline, however busy the machine is."""
-_VPC_FIELDS = (
+VPC_FIELDS = (
     "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action"
     " log-status\n"
 )
@@ -248,4 +248,4 @@ def flow_lines(count: int) -> bytes:
         f"2 1 eni-1 10.0.0.1 10.0.1.1 {40_000 + n} 8080 6 10 840 {1_790_000_000 + n} {1_790_000_010 + n} ACCEPT OK\n"
         for n in range(count)
     )
-    return (_VPC_FIELDS + "".join(lines)).encode()
+    return (VPC_FIELDS + "".join(lines)).encode()

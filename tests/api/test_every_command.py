@@ -85,7 +85,10 @@ CASES: dict[str, tuple[Case, ...]] = {
     "flows status": (Case("flows status"), Case("flows status --since 7d")),
     "flows prune": (Case("flows prune --max-days 3650"),),
     "map": (Case("map"), Case("map --by role"), Case("map -o {tmp}/map.json", kind="nothing")),
-    "recommend": (Case("recommend", code=1), Case("recommend -o {tmp}/drafts", code=1)),
+    "recommend": (
+        Case("recommend", code=1), Case("recommend -o {tmp}/drafts", code=1), Case("recommend --fleet", code=1),
+        Case("recommend --fleet -o {tmp}/theirs", code=1),
+    ),
     "policy check": (Case("policy check"), Case("policy check {tmp}/broken.yaml", code=2)),
     "policy test": (Case("policy test"),),
     "policy lint": (Case("policy lint"),),
@@ -126,14 +129,14 @@ CASES: dict[str, tuple[Case, ...]] = {
     "mode": (
         Case("mode web --both enforce"), Case("mode web --in observe --plan"), Case("mode web --in observe", more=YES)
     ),
+    "alerts": (  # before a quarantine, which is an alert of its own until a moment after its end
+        Case("alerts", code=1), Case("alerts ack {alert}", more=YES[:2]), Case("alerts"),
+        Case("alerts resolve {alert}", more=YES[:2]), Case("alerts --all"),
+    ),
     "quarantine": (
         Case("quarantine web --plan"), Case("quarantine web", more=YES), Case("quarantine")
     ),
     "release": (Case("release web", more=YES),),
-    "alerts": (
-        Case("alerts", code=1), Case("alerts ack {alert}", more=YES[:2]), Case("alerts"),
-        Case("alerts resolve {alert}", more=YES[:2]), Case("alerts --all"),
-    ),
     "evidence": (
         Case("evidence"), Case("evidence web", more=YES[:2]), Case("evidence --get {bundle} -o {tmp}/bundle.tar.gz"),
         Case("evidence delete {bundle}", more=YES),

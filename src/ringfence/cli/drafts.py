@@ -17,6 +17,9 @@ from ringfence.cli.tables import count
 from ringfence.core.errors import InputError, Location
 from ringfence.core.policy.model import Policy
 from ringfence.estate import Estate, read
+from ringfence.wire.explore import RuleProposal
+
+Change = Literal["new", "extended", "replaced", "unchanged"]
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -24,7 +27,7 @@ class Draft(msgspec.Struct, frozen=True):
 
     policy: str
     file: str
-    change: Literal["new", "extended", "replaced", "unchanged"]
+    change: Change
     added_rules: int
     text: str = ""
 
@@ -45,6 +48,49 @@ def plan_drafts(
     """Where each policy goes. Raises InputError `policy-file-taken`, `policy-file-shared`."""
     existing = {policy.name: policy for policy in estate.policies}
     return [_plan(estate, folder, policy, existing, texts[policy.name], force=force) for policy in policies]
+
+
+def plan_proposals(
+    folder: Path,
+    proposals: Sequence[RuleProposal],
+    added: Mapping[str, int],
+    in_force: Mapping[str, str],
+    *,
+    force: bool,
+) -> list[tuple[Path, Draft]]:
+    """Where a controller's files go, below `folder`; one that says what is in force is extended.
+
+    `added`: rules that a policy gets. Raises InputError `policy-file-taken`, `not-a-policy`.
+    """
+    return [_plan_proposal(folder, one, added.get(one.policy, 0), in_force.get(one.file), force) for one in proposals]
+
+
+def _plan_proposal(
+    folder: Path, one: RuleProposal, added: int, in_force: str | None, force: bool
+) -> tuple[Path, Draft]:
+    demand_inside(folder, one.file)
+    path = folder / one.file
+    there = read(path) if path.exists() else None
+    change: Change
+    if there is None:
+        change = "new"
+    elif there == one.text.encode():
+        change = "unchanged"
+    elif in_force is not None and there == in_force.encode():
+        change = "extended"
+    elif force:
+        change = "replaced"
+    else:
+        message = f"`{path}` says something else than what is in force"
+        help_ = "`ringfence pull` first, choose another folder with -o, or --force to replace it"
+        raise InputError("policy-file-taken", message, help=help_, where=Location(str(path)))
+    return path, Draft(one.policy, str(path), change, added, one.text)
+
+
+def demand_inside(root: Path, name: str) -> None:
+    """A controller names no file outside of where its files belong. Raises InputError `not-a-policy`."""
+    if not (root / name).resolve().is_relative_to(root.resolve()):
+        raise InputError("not-a-policy", f"`{name}` would be written outside of `{root}`", help="move what links there")
 
 
 def write_drafts(planned: Sequence[tuple[Path, Draft]]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
+from ringfence.cli.drafts import demand_inside
 from ringfence.cli.remote import fleet
 from ringfence.cli.session import CLEAN, FINDINGS, Session, write_file
 from ringfence.cli.tables import Rows
@@ -54,7 +55,7 @@ def pull(
     wanted = {f"{POLICIES}/{name}": content for name, content in text.files.items()}
     wanted |= {CONFIG: text.settings} if text.settings else {}
     for name in wanted:
-        _demand_inside(root, name)
+        demand_inside(root, name)
     pulled = [_pull(root, name, content, force=force) for name, content in sorted(wanted.items())]
     pulled += [Pulled(name, "not in force") for name in _others(root, wanted)]
     table = Rows(("file", f"version {text.number}"))
@@ -82,12 +83,6 @@ def _root(folder: Path) -> Path:
         if folder.exists() and not folder.is_dir():
             raise
         return folder
-
-
-def _demand_inside(root: Path, name: str) -> None:
-    """Raises InputError `not-a-policy`."""
-    if not (root / name).resolve().is_relative_to(root.resolve()):
-        raise InputError("not-a-policy", f"`{name}` would be written outside the estate", help="move what links there")
 
 
 def _pull(root: Path, name: str, content: str, *, force: bool) -> Pulled:

@@ -189,15 +189,17 @@ def _propose(view: View, bare: Conversations, texts: Texts) -> tuple[tuple[RuleP
 def proposals_of(
     policies: Iterable[Policy], existing: Iterable[Policy], files: Mapping[str, str]
 ) -> Iterator[RuleProposal]:
-    """Recommended policies as files: an existing policy in its own file, beside the others of that file."""
+    """Recommended policies as files: an existing policy in its own file, beside the others of that file, theirs as
+    recommended, too."""
     old = {policy.name: policy for policy in existing}
-    for policy in policies:
+    new = {policy.name: policy for policy in policies}
+    for policy in new.values():
         before = old.get(policy.name)
         known = {rule.name for rule in before.rules} if before is not None else set()
         added = msgspec.structs.replace(policy, rules=tuple(rule for rule in policy.rules if rule.name not in known))
         file = before.where.file if before is not None else _free_name(policy.name, files)
         beside = [p for p in old.values() if before is not None and p.where.file == file]
-        whole = [policy if p.name == policy.name else p for p in beside] or [policy]
+        whole = [new.get(p.name, p) for p in beside] or [policy]
         text = "---\n".join(map(print_policy, whole))
         yield RuleProposal(policy.name, file, before is None, rules_of(added), text)
 

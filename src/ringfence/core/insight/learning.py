@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ringfence.core.errors import InputError
 from ringfence.core.flow.conversations import DIRECTION_CONFIDENCE, Conversations
 from ringfence.core.insight.cover import Pairs
 from ringfence.core.insight.namings import scope_of
@@ -40,6 +41,14 @@ DYNAMIC_PORTS = 5
 IANA_EPHEMERAL = 49152
 """RFC 6335 section 6."""
 _FLAGS = DIRECTION_CONFIDENCE.index("flags")
+
+
+def level_of(text: str) -> Level:
+    """Raises InputError `bad-level`."""
+    for level in LEVELS:
+        if level == text:
+            return level
+    raise InputError("bad-level", f"`{text}` is not a level", help=f"use one of {', '.join(LEVELS)}")
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from ringfence.core.insight.core_services import CoreService
 from ringfence.core.insight.cover import Block, LabelSpace, cover, of_tightness
 from ringfence.core.insight.evidence import Evidence, collect, moment, parties_seen
 from ringfence.core.insight.infrastructure import compose_infrastructure
-from ringfence.core.insight.learning import LEVELS, Learned, Level, Scopes, learn, owners_of
+from ringfence.core.insight.learning import Learned, Level, Scopes, learn, level_of, owners_of
 from ringfence.core.insight.leftovers import leftovers, review
 from ringfence.core.insight.namings import extra_keys, shapes
 from ringfence.core.insight.parties import LabelKeys, identify
@@ -79,9 +79,7 @@ def recommend(
     """
     if tight not in range(11):
         raise InputError("bad-tightness", f"`{tight}` is not a tightness", help="give a number from 0 to 10")
-    if level not in LEVELS:
-        raise InputError("bad-level", f"`{level}` is not a level", help=f"use one of {', '.join(LEVELS)}")
-    study = _Study(conversations, inventory, keys or LabelKeys.found_in(inventory), level, tight, least)
+    study = _Study(conversations, inventory, keys or LabelKeys.found_in(inventory), level_of(level), tight, least)
     study.sort_rows(existing)
     core = study.recognise()
     if select is not None:
