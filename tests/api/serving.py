@@ -16,6 +16,7 @@ import msgspec
 from ringfence.agent.enrol import keys
 from ringfence.agent.enrol.enrol import enrol, renew
 from ringfence.agent.held.disk import Disk
+from ringfence.agent.host import machine
 from ringfence.api.serve import Api, listen
 from ringfence.bus.jetstream import JetStreamBus, options_for_agent
 from ringfence.client.client import Client
@@ -178,7 +179,7 @@ class Host:
         realised = Realised("realised", self.assignment, 0, self.isolations, policy_version=version, at=time.time())
         realised = self.realised or realised
         heartbeat = Heartbeat(
-            time.time(), "boot", "machine", "1.0", 1, "", realised, Mode(), (Interface("eth0", (self.address,)),)
+            time.time(), "boot", machine(), "1.0", 1, "", realised, Mode(), (Interface("eth0", (self.address,)),)
         )
         data = msgspec.json.encode(heartbeat)
         self.asked.append(self._reader.open(await self.bus.request(subjects.up(self.uuid, "beat"), data)))
