@@ -65,6 +65,8 @@ class Collecting:
     ) -> None:
         self._folder, self._state, self._workloads = folder, state, workloads
         self._order, self._clock, self._keeps = order, clock, keep
+        self._forgetting = asyncio.Lock()
+        """Bundles of several hosts come at once, and each is forgotten once."""
 
     async def start(self, bus: Bus) -> None:
         """Hear what agents send."""
@@ -149,22 +151,24 @@ class Collecting:
         `no-reason`, `unknown-evidence`."""
         by.demand("erase")
         audit.demand_reason(why, "deleting evidence")
-        view = await asyncio.to_thread(self._view, id_)
-        if view is None:
-            raise _unknown(id_)
-        known = self._workloads.inventory.by_uuid.get(view.workload)
-        by.demand_workload("erase", known.labels if known is not None else {})
-        await self._forget(view, by.name, why)
+        async with self._forgetting:
+            view = await asyncio.to_thread(self._view, id_)
+            if view is None:
+                raise _unknown(id_)
+            known = self._workloads.inventory.by_uuid.get(view.workload)
+            by.demand_workload("erase", known.labels if known is not None else {})
+            await self._forget(view, by.name, why)
         return view
 
     async def retain(self) -> int:
         """Forget the oldest bundles beyond what is kept; how many."""
         room, gone = self._keeps.size_bytes, 0
-        for number, (view, size) in enumerate(await asyncio.to_thread(self._sized)):
-            room -= size
-            if number and (number >= self._keeps.bundles or room < 0):
-                await self._forget(view, "controller", "more than is kept")
-                gone += 1
+        async with self._forgetting:
+            for number, (view, size) in enumerate(await asyncio.to_thread(self._sized)):
+                room -= size
+                if number and (number >= self._keeps.bundles or room < 0):
+                    await self._forget(view, "controller", "more than is kept")
+                    gone += 1
         return gone
 
     def _sized(self) -> list[tuple[EvidenceView, int]]:
