@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
-from fleet import Fleet, fleet_in
-from serving import SHOP, VPC_FIELDS, refused
+from fleet import AT_ONCE, Fleet, fleet_in
+from serving import SHOP, VPC_FIELDS, eventually, refused
 
 from ringfence.cli.drafts import plan_proposals
+from ringfence.client.explore import Explore
+from ringfence.controller.study.edges import proposals_of
 from ringfence.core.policy.parse import parse_policies
-from ringfence.wire import study
+from ringfence.wire import api, study
 from ringfence.wire.explore import RuleProposal
 
 LEDGER = "---\npolicy: ledger\nowner: team-ledger\nscope: app=ledger\nrules: []\n"
@@ -81,7 +84,8 @@ def test_a_file_of_ones_own_is_not_replaced(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("--level", "odd"), "bad-level"), (("--for", "a!"), "bad-selector"), (("--for", "app=none"), "unmatched"),
+        (("--level", "odd"), "bad-level"), (("--for", "a!"), "bad-selector"), (("--for", ""), "bad-selector"),
+        (("--for", "app=none"), "unmatched"),
         (("--since", "soon"), "bad-time"), (("--since", "1h", "--until", "2h"), "bad-time"),
     ],
 )  # fmt: skip
@@ -89,9 +93,67 @@ def test_what_cannot_be_recommended_for(fleet: Fleet, words: tuple[str, ...], co
     assert fleet.json("recommend", "--fleet", *words)["error"] == code
 
 
-@pytest.mark.parametrize("name", ["../out.yaml", "/etc/out.yaml", "link/out.yaml"])
+@pytest.mark.parametrize(
+    "name", ["../out.yaml", "/etc/out.yaml", "link/out.yaml", ".git/hooks/x.yaml", "Makefile", "a\0b.yaml"]
+)
 def test_a_controller_names_no_file_outside(tmp_path: Path, name: str) -> None:
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "link").symlink_to(tmp_path)
-    proposal = RuleProposal("shop", name, True, "", "policy: shop\n")
+    proposal = RuleProposal("shop", name, True, "", "policy: shop\n", 0)
     assert refused(lambda: plan_proposals(tmp_path / "policies", [proposal], {}, {}, force=True)) == "not-a-policy"
+
+
+def test_what_no_host_has_yet_is_not_taken_away(fleet: Fleet) -> None:
+    """While a canary has the newest version alone, the recommendation is for the version that hosts have: a file with
+    the newest is not overwritten, and the command says which version to fetch."""
+    text = fleet.client.version(1).files["shop.yaml"]
+    mine = "rules:\n  - name: mine\n    allow: {from: anyone, to: anyone, service: tcp/4444}\n"
+    for host in fleet.hosts.values():
+        host._take = lambda message: None  # type: ignore[method-assign]
+    draft = api.Draft({"shop.yaml": text.replace("rules: []\n", mine)}, 1, note="two")
+    fleet.client.apply(api.Apply(draft, api.How(canary="role=web")))
+    assert fleet.ring("pull", "--force").exit_code == 0
+    done = fleet.ring("recommend", "--fleet", "-o", "policies")
+    assert (done.exit_code, "error[policy-file-taken]" in done.stderr) == (2, True)
+    assert "ringfence pull 1" in done.stderr
+    assert "tcp/4444" in (fleet.estate / "policies" / "shop.yaml").read_text()
+    assert fleet.ring("pull", "1", "--force").exit_code == 0
+    assert {one["change"] for one in fleet.json("recommend", "--fleet", "-o", "policies")["files"]} == {"extended"}
+
+
+def test_a_test_that_would_fail_ends_with_1(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However well known the traffic is: what was seen must not be, somebody said."""
+    guard = "policy: guard\nrules: []\ntests:\n  - {from: role=web, to: role=db, service: tcp/6379, expect: blocked}\n"
+    files = {"shop.yaml": fleet.client.version(1).files["shop.yaml"], "guard.yaml": guard}
+    fleet.client.apply(api.Apply(api.Draft(files, 1, note="a promise"), AT_ONCE))
+    eventually(lambda: fleet.client.rollout().stage == "done")
+    told = fleet.client.explore.recommend(study.AskRecommend())
+    assert told.broken
+    sure = msgspec.structs.replace(told, confidence=msgspec.structs.replace(told.confidence, verdict="ready"))
+    monkeypatch.setattr(Explore, "recommend", lambda *_: sure)
+    done = fleet.ring("recommend", "--fleet")
+    assert (done.exit_code, "error[test-failed]" in done.stderr) == (1, True)
+    monkeypatch.setattr(Explore, "recommend", lambda *_: msgspec.structs.replace(sure, broken=(), findings=()))
+    assert fleet.ring("recommend", "--fleet").exit_code == 0
+
+
+def test_no_two_new_policies_get_one_file() -> None:
+    """Whatever names are taken; what is proposed by itself has no rule of another in its text."""
+    shop = (
+        "policy: shop\nscope: app=shop\nrules:\n  - name: one\n    allow: {from: anyone, to: anyone, service: tcp/1}\n"
+    )
+    other = shop.replace("policy: shop", "policy: shop-2").replace("app=shop", "app=other")
+    both = parse_policies({"new.yaml": f"{shop}---\n{other}"}).raise_if_errors()
+    proposals = list(proposals_of(both, (), ("shop.yaml",), 7))
+    assert [(one.policy, one.file, one.base) for one in proposals] == [
+        ("shop", "shop-2.yaml", 7), ("shop-2", "shop-2-2.yaml", 7),
+    ]  # fmt: skip
+    rule = msgspec.structs.replace(both[0].rules[0], name="more")
+    more = [msgspec.structs.replace(policy, rules=(*policy.rules, rule)) for policy in both]
+    assert [one.text.count("more") for one in proposals_of(more, both, (), 7)] == [2, 2]
+    assert [one.text.count("more") for policy in more for one in proposals_of((policy,), both, (), 7)] == [1, 1]
+
+
+def test_two_texts_of_one_file_are_refused(tmp_path: Path) -> None:
+    proposals = [RuleProposal(name, "a.yaml", True, "", f"policy: {name}\n", 0) for name in ("a", "b")]
+    assert refused(lambda: plan_proposals(tmp_path, proposals, {}, {}, force=True)) == "policy-file-shared"

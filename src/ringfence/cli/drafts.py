@@ -7,7 +7,7 @@ nothing at all is written. Every file is checked before the first is written.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import msgspec
@@ -16,7 +16,7 @@ from ringfence.cli.session import write_file
 from ringfence.cli.tables import count
 from ringfence.core.errors import InputError, Location
 from ringfence.core.policy.model import Policy
-from ringfence.estate import Estate, read
+from ringfence.estate import POLICY_SUFFIXES, Estate, read
 from ringfence.wire.explore import RuleProposal
 
 Change = Literal["new", "extended", "replaced", "unchanged"]
@@ -54,21 +54,29 @@ def plan_proposals(
     folder: Path,
     proposals: Sequence[RuleProposal],
     added: Mapping[str, int],
-    in_force: Mapping[str, str],
+    in_force: Mapping[int, Mapping[str, str]],
     *,
     force: bool,
 ) -> list[tuple[Path, Draft]]:
-    """Where a controller's files go, below `folder`; one that says what is in force is extended.
+    """Where a controller's files go, below `folder`; one that says what its version says is extended.
 
-    `added`: rules that a policy gets. Raises InputError `policy-file-taken`, `not-a-policy`.
+    `added`: rules that a policy gets; `in_force`: version -> its files. Raises InputError `policy-file-taken`,
+    `not-a-policy`.
     """
-    return [_plan_proposal(folder, one, added.get(one.policy, 0), in_force.get(one.file), force) for one in proposals]
+    texts: dict[str, str] = {}
+    for one in proposals:
+        demand_inside(folder, one.file)
+        if texts.setdefault(one.file, one.text) != one.text:
+            raise InputError("policy-file-shared", f"two texts are proposed for `{one.file}`", help="report this")
+    return [
+        _plan_proposal(folder, one, added.get(one.policy, 0), in_force.get(one.base, {}).get(one.file), force=force)
+        for one in proposals
+    ]
 
 
 def _plan_proposal(
-    folder: Path, one: RuleProposal, added: int, in_force: str | None, force: bool
+    folder: Path, one: RuleProposal, added: int, in_force: str | None, *, force: bool
 ) -> tuple[Path, Draft]:
-    demand_inside(folder, one.file)
     path = folder / one.file
     there = read(path) if path.exists() else None
     change: Change
@@ -81,14 +89,19 @@ def _plan_proposal(
     elif force:
         change = "replaced"
     else:
-        message = f"`{path}` says something else than what is in force"
-        help_ = "`ringfence pull` first, choose another folder with -o, or --force to replace it"
+        first = "" if one.is_new else f"`ringfence pull {one.base}` first, "
+        help_ = f"{first}choose another folder with -o, move the file away, or --force to replace it"
+        message = f"`{path}` is there already and says something else than version {one.base}"
         raise InputError("policy-file-taken", message, help=help_, where=Location(str(path)))
     return path, Draft(one.policy, str(path), change, added, one.text)
 
 
 def demand_inside(root: Path, name: str) -> None:
-    """A controller names no file outside of where its files belong. Raises InputError `not-a-policy`."""
+    """A controller names policies, and nothing outside of where they belong. Raises InputError `not-a-policy`."""
+    path = PurePosixPath(name)
+    is_plain = name.isprintable() and not any(part.startswith((".", "/")) for part in path.parts)
+    if not is_plain or path.suffix.lower() not in (*POLICY_SUFFIXES, ".toml"):
+        raise InputError("not-a-policy", f"`{name}` is no name of a policy file", help="rename it where it is in force")
     if not (root / name).resolve().is_relative_to(root.resolve()):
         raise InputError("not-a-policy", f"`{name}` would be written outside of `{root}`", help="move what links there")
 

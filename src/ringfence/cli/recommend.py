@@ -68,15 +68,15 @@ def recommend_(
 ) -> int:
     """A minimal identity-based policy for what was seen, each rule with its evidence, and how far to trust it.
 
-    A policy of the same scope comes back extended, into its own file. Exit 1 while the verdict is `not yet`.
+    A policy of the same scope comes back extended, into its own file. Exit 1 while the verdict is `not yet`, or when a
+    test that holds would fail.
     """
-    kind = level_of(level)
+    kind, selector = level_of(level), selector_of_text(for_) if for_ is not None else None
     if fleet or server is not None:
         start, end = (moment(time) if time is not None else None for time in parse_span(since, until))
         asked = AskRecommend(for_ or "", kind, tight, since=start, until=end)
         return at_controller(session, server, lambda client: _by_controller(session, client, asked, output, force))
     estate = session.estate
-    selector = selector_of_text(for_) if for_ is not None else None
     if selector is not None and for_ is not None:
         refuse_nobody(estate.inventory, selector, for_)
     conversations = read(session, since, until)
@@ -102,8 +102,8 @@ def _by_controller(session: Session, client: Client, asked: AskRecommend, output
     )  # fmt: skip
     planned: Sequence[tuple[Path, Draft]] = ()
     if output is not None:
-        newest = next(iter(client.versions(limit=1)), None)
-        in_force = client.version(newest.number).files if newest is not None else {}
+        bases = {one.base for one in told.files if one.base}
+        in_force = {base: client.version(base).files for base in bases}
         added = Counter(rule.policy for rule in told.rules)
         planned = plan_proposals(output, told.files, added, in_force, force=force)
     return _tell(session, advice, planned, is_written=output is not None)
@@ -116,7 +116,8 @@ def _tell(session: Session, advice: Advice, planned: Sequence[tuple[Path, Draft]
         session.say(Text(str(draft)))
     session.emit(_document(advice, drafts), *render_advice(advice, shows_texts=not is_written))
     session.show_findings(advice.findings)
-    return CLEAN if advice.confidence.verdict == "ready" else FINDINGS
+    is_sound = all(finding.severity != "error" for finding in advice.findings)
+    return CLEAN if advice.confidence.verdict == "ready" and is_sound else FINDINGS
 
 
 def _document(advice: Advice, drafts: Sequence[Draft]) -> dict[str, object]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 
 import msgspec
 
@@ -25,16 +25,16 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def room(self) -> int:
-        """Bytes that it takes in an archive, whatever its name is."""
-        return -(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE + 4 * tarfile.BLOCKSIZE
+        """Bytes that it takes in an archive, at most."""
+        return _blocks(self.size) + _blocks(len(self.name.encode())) + 4 * tarfile.BLOCKSIZE
 
 
 class Archive:
-    """Files as a tar archive (POSIX.1-1988 ustar; a long name as GNU tar writes it). Iterating gives its bytes, every
-    time anew."""
+    """Files as a tar archive (POSIX.1-1988 ustar; a long name as GNU tar writes it). Iterating gives its bytes,
+    each time as they are then."""
 
     def __init__(self, entries: Sequence[Entry], on_bytes: Callable[[int], None] = lambda _: None) -> None:
-        """`on_bytes` hears how much of the files is sent, from the beginning again where it is sent again."""
+        """`on_bytes` hears how much of the files is sent."""
         self.entries, self._on_bytes = tuple(entries), on_bytes
 
     def __iter__(self) -> Iterator[bytes]:
@@ -43,7 +43,7 @@ class Archive:
         for entry in self.entries:
             info = tarfile.TarInfo(entry.name)
             info.size = entry.size
-            yield info.tobuf(tarfile.GNU_FORMAT)
+            yield info.tobuf(tarfile.GNU_FORMAT, "utf-8")
             for piece in _content(entry):
                 yield piece
                 sent += len(piece)
@@ -58,17 +58,24 @@ def entries_of(files: Iterable[tuple[str, Path]]) -> list[Entry]:
     Raises InputError `flow-unreadable`.
     """
     found: dict[str, Entry] = {}
+    folders: set[str] = set()
     for name, path in files:
         try:
             size = path.stat().st_size
         except OSError as error:
-            raise _unreadable(name, error.strerror or "") from error
-        plain = _plain(name)
-        number = 1
-        while (unique := plain if number == 1 else f"{number}/{plain}") in found:
+            raise _unreadable(name, error.strerror or "", "see who may read it") from error
+        plain, number = _plain(name), 1
+        unique = plain
+        while unique in found or unique in folders or not found.keys().isdisjoint(_folders(unique)):
             number += 1
+            unique = f"{number}/{plain}"
+        folders.update(_folders(unique))
         found[unique] = Entry(unique, path, size)
     return list(found.values())
+
+
+def _folders(name: str) -> list[str]:
+    return [str(folder) for folder in PurePosixPath(name).parents][:-1]
 
 
 def batched(entries: Iterable[Entry], *, most_bytes: int, most_files: int) -> list[list[Entry]]:
@@ -87,8 +94,12 @@ def batched(entries: Iterable[Entry], *, most_bytes: int, most_files: int) -> li
 
 def _plain(name: str) -> str:
     parts = ("".join(letter if letter.isprintable() else "_" for letter in part) for part in PurePath(name).parts)
-    kept = [part.lstrip(".") for part in parts if part != "/"]
+    kept = [part.strip("/").lstrip(".") for part in parts]
     return "/".join(part for part in kept if part) or "log"
+
+
+def _blocks(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 def _content(entry: Entry) -> Iterator[bytes]:
@@ -99,12 +110,12 @@ def _content(entry: Entry) -> Iterator[bytes]:
             while left:
                 piece = file.read(min(_READ, left))
                 if not piece:
-                    raise _unreadable(entry.name, "it became shorter while it was sent")
+                    raise _unreadable(entry.name, "it became shorter while it was sent", "send it again")
                 left -= len(piece)
                 yield piece
     except OSError as error:
-        raise _unreadable(entry.name, error.strerror or "") from error
+        raise _unreadable(entry.name, error.strerror or "", "see who may read it") from error
 
 
-def _unreadable(name: str, why: str) -> InputError:
-    return InputError("flow-unreadable", f"`{name}` cannot be read: {why}", help="see who may read it")
+def _unreadable(name: str, why: str, help_: str) -> InputError:
+    return InputError("flow-unreadable", f"`{name}` cannot be read: {why}", help=help_)

@@ -87,9 +87,10 @@ class Client:
             asked = dict(httpx.URL(following["url"]).params)
 
     def upload(self, path: str, content: bytes | Iterable[bytes], kind: type[T], **asked: str) -> T:
-        """A file as the body; what can be iterated is, once for each attempt."""
+        """A file as the body, sent once: what was taken is not told again where the answer was lost."""
         headers = {"Content-Type": "application/octet-stream"}
-        return self._read(self._exchange("POST", path, content=content, params=asked, headers=headers), kind)
+        said = {"content": content, "params": asked, "headers": headers}
+        return self._read(self._exchange("POST", path, attempts=1, **said), kind)
 
     def delete(self, path: str) -> None:
         self._exchange("DELETE", path)
@@ -98,13 +99,13 @@ class Client:
         headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
         return self._exchange("POST", path, content=msgspec.json.encode(body), headers=headers)
 
-    def _exchange(self, method: str, path: str, **said: Any) -> httpx.Response:
-        for attempt in range(1, _ATTEMPTS + 1):
+    def _exchange(self, method: str, path: str, *, attempts: int = _ATTEMPTS, **said: Any) -> httpx.Response:
+        for attempt in range(1, attempts + 1):
             try:
                 answer = self._http.request(method, path, **said)
                 break
             except _AGAIN as error:
-                if attempt == _ATTEMPTS:
+                if attempt == attempts:
                     raise unreachable(self.server, error) from error
             except httpx.HTTPError as error:
                 raise self._failed(error) from error

@@ -65,6 +65,8 @@ def expand(paths: Iterable[str], spool: Path) -> list[tuple[str, Path]]:
     """
     found: dict[Path, str] = {}
     for text in paths:
+        if text == "-" and spool / "stdin" in found:
+            continue  # it can be read once
         if text == "-":
             found[_spooled(sys.stdin.buffer, spool / "stdin")] = text
             continue

@@ -372,6 +372,8 @@ class RuleProposal(msgspec.Struct, frozen=True):
     """The rules as YAML, to be pasted under `rules:`."""
     text: str
     """The whole file with them."""
+    base: int
+    """The version that the file is an extension of: what most hosts have, perhaps not the newest. 0: there is none."""
 
 
 class EdgeView(msgspec.Struct, frozen=True):

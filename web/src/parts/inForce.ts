@@ -25,11 +25,8 @@ const read = async (number: number): Promise<InForce> => {
 
 const query = (number: number) => ({ queryKey: ["in-force", number], queryFn: () => read(number), staleTime: Infinity });
 
-/** Asked now. */
-export async function filesInForce(): Promise<InForce> {
-  const { policy_version: number } = await told(api.GET("/v1/status"));
-  return client.fetchQuery(query(number));
-}
+/** A version's files. */
+export const filesOf = (version: number): Promise<InForce> => client.fetchQuery(query(version));
 
 export const useInForce = (version: number | undefined) => useQuery({ ...query(version ?? 0), enabled: version !== undefined });
 

@@ -29,7 +29,7 @@ export interface Address {
 
 export function useAddress(): Address {
   const [search, setSearch] = useSearchParams();
-  const put = useCallback<Put>((change, isStep = false) => setSearch((before) => changed(before, change), { replace: !isStep, flushSync: true }), [setSearch]);
+  const put = useCallback<Put>((change, isStep = false) => setSearch(changed(new URLSearchParams(location.search), change), { replace: !isStep, flushSync: true }), [setSearch]);
   const reset = useCallback((to: Change = {}) => setSearch(changed(new URLSearchParams(), to), { flushSync: true }), [setSearch]);
   return { search, put, reset };
 }

@@ -131,13 +131,17 @@ class Jobs:
                 done_bytes=self._jobs[id_].total_bytes, files=tuple(_file(one, scratch) for one in report.files),
             )  # fmt: skip
         except RingfenceError as error:
-            self._note(id_, state="failed", finished=self._clock(), findings=(_plain(error.as_finding(), scratch),))
+            self._failed(id_, _plain(error.as_finding(), scratch))
         except Exception:
-            finding = Finding("internal-error", "this is a fault in Ringfence", help="report it with the log")
-            self._note(id_, state="failed", finished=self._clock(), findings=(finding,))
+            self._failed(id_, Finding("internal-error", "this is a fault in Ringfence", help="report it with the log"))
             raise
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+    def _failed(self, id_: str, why: Finding) -> None:
+        """One import is one transaction: nothing of any file is kept."""
+        files = tuple(JobFile(file.name, "refused") for file in self._jobs[id_].files)
+        self._note(id_, state="failed", finished=self._clock(), findings=(why,), files=files)
 
     def _ingest(self, id_: str, paths: list[str]) -> ImportReport:
         def progress(now: Progress) -> None:
@@ -183,7 +187,7 @@ def _unpacked(scratch: Path, archive: str) -> tuple[str, ...]:
     path = scratch / archive
     packed = path.rename(scratch / ".packed")
     try:
-        with tarfile.open(packed, "r:") as tar:
+        with tarfile.open(packed, "r:", encoding="utf-8") as tar:
             for member in tar:
                 if member.isdir():
                     continue

@@ -6,7 +6,7 @@ the destination.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 
 import msgspec
 import numpy as np
@@ -181,30 +181,34 @@ def _propose(view: View, bare: Conversations, texts: Texts) -> tuple[tuple[RuleP
     existing = ground.world.policies
     found = recommend(bare, ground.world.inventory, existing=existing, least=1)
     files = dict(texts.files) | (dict(view.query.draft.files) if view.query.draft is not None else {})
-    proposals = tuple(proposals_of(found.policies, existing, files))
+    proposals: list[RuleProposal] = []
+    for policy in found.policies:  # each is written by itself
+        proposals += proposals_of((policy,), existing, {*files, *(one.file for one in proposals)}, texts.number)
     left = (*found.set_aside, *found.uncovered)
-    return proposals, tuple(f"{one.connections:,} connections: {one.why}; {one.help}" for one in left)
+    return tuple(proposals), tuple(f"{one.connections:,} connections: {one.why}; {one.help}" for one in left)
 
 
 def proposals_of(
-    policies: Iterable[Policy], existing: Iterable[Policy], files: Mapping[str, str]
+    policies: Iterable[Policy], existing: Iterable[Policy], files: Iterable[str], base: int
 ) -> Iterator[RuleProposal]:
-    """Recommended policies as files: an existing policy in its own file, beside the others of that file, theirs as
-    recommended, too."""
+    """Recommended policies as files that are written together: an existing policy in its own file, beside the others
+    of that file, theirs as recommended, too. `files`: names that are taken; `base`: the version of `existing`."""
     old = {policy.name: policy for policy in existing}
     new = {policy.name: policy for policy in policies}
+    taken = set(files)
     for policy in new.values():
         before = old.get(policy.name)
         known = {rule.name for rule in before.rules} if before is not None else set()
         added = msgspec.structs.replace(policy, rules=tuple(rule for rule in policy.rules if rule.name not in known))
-        file = before.where.file if before is not None else _free_name(policy.name, files)
+        file = before.where.file if before is not None else _free_name(policy.name, taken)
+        taken.add(file)
         beside = [p for p in old.values() if before is not None and p.where.file == file]
         whole = [new.get(p.name, p) for p in beside] or [policy]
         text = "---\n".join(map(print_policy, whole))
-        yield RuleProposal(policy.name, file, before is None, rules_of(added), text)
+        yield RuleProposal(policy.name, file, before is None, rules_of(added), text, base)
 
 
-def _free_name(policy: str, files: Mapping[str, str]) -> str:
+def _free_name(policy: str, files: Container[str]) -> str:
     name, number = f"{policy}.yaml", 1
     while name in files:
         number += 1

@@ -74,7 +74,7 @@ class Recommending:
         plain = msgspec.structs.replace(asked, accept=None)
         key = (msgspec.json.encode(plain), ground.number, self._grounds.flows.revision)
         found = self._found.get(key, lambda: _recommended(asked, ground, rows, keys_of(settings, ground)))
-        return _told(asked, found, ground, rows, files)
+        return _told(asked, found, ground, rows, files, texts.number)
 
     # ---- simulate ---------------------------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ def _recommended(asked: AskRecommend, ground: Ground, rows: Conversations, keys:
 
 
 def _told(
-    asked: AskRecommend, found: Recommendation, ground: Ground, rows: Conversations, files: dict[str, str]
+    asked: AskRecommend, found: Recommendation, ground: Ground, rows: Conversations, files: dict[str, str], base: int
 ) -> Recommended:
     existing = ground.world.policies
     accepted = _accepted(asked, found)
@@ -171,7 +171,7 @@ def _told(
     coverage = found.coverage
     wanted = coverage.learned + coverage.already_allowed + coverage.uncovered
     return Recommended(
-        files=tuple(proposals_of(policies, existing, files)),
+        files=tuple(proposals_of(policies, existing, files, base)),
         rules=tuple(_rules(found, rows, accepted)),
         set_aside=found.set_aside,
         uncovered=found.uncovered,

@@ -1,9 +1,9 @@
 // A proposed rule becomes part of the unsaved policies.
 
 import { useState } from "react";
-import { api, told } from "../../api/client";
 import { ApiError } from "../../api/errors";
 import { useDrafts } from "../../parts/drafts";
+import { filesOf } from "../../parts/inForce";
 import type { EdgeView } from "./asking";
 
 type Proposal = EdgeView["proposals"][number];
@@ -12,15 +12,14 @@ type Proposal = EdgeView["proposals"][number];
 export function useWriting(isOnDraft: boolean): { write: (proposal: Proposal) => Promise<void>; isBusy: boolean } {
   const { drafts, write } = useDrafts();
   const [isBusy, setBusy] = useState(false);
-  const begin = async ({ file, text }: Proposal): Promise<void> => {
+  const begin = async ({ file, text, base }: Proposal): Promise<void> => {
     if (drafts[file] && !isOnDraft) {
       throw new ApiError(0, "draft-in-the-way", `\`${file}\` has unsaved changes that this proposal does not know`, "switch the map to Draft and write the rule from there");
     }
     setBusy(true);
     try {
-      const [newest] = await told(api.GET("/v1/versions", { params: { query: { limit: 1 } } }));
-      const version = newest && (await told(api.GET("/v1/versions/{number}", { params: { path: { number: newest.number } } })));
-      write(file, text, { was: version?.files[file] ?? null, version: version?.number ?? 0 });
+      const { files, version } = await filesOf(base);
+      write(file, text, { was: files[file] ?? null, version });
     } finally {
       setBusy(false);
     }

@@ -3,7 +3,7 @@
 import { useMutation } from "@tanstack/react-query";
 import { useNavigate } from "react-router";
 import { client } from "../../api/queries";
-import { filesInForce } from "../../parts/inForce";
+import { filesOf } from "../../parts/inForce";
 import { useDrafts } from "../../parts/drafts";
 import { Badge } from "../../ui/Badge";
 import { Code, ErrorBox, Note } from "../../ui/Box";
@@ -24,10 +24,10 @@ export function Take({ wanted, told, choice, covered }: { wanted: Wanted; told: 
     mutationFn: async () => {
       const accept = acceptedOf(told, choice);
       const { files } = accept ? await client.fetchQuery(recommended(wanted, accept)) : told;
-      return { files, inForce: await filesInForce() };
+      return { files, before: await filesOf(files[0]?.base ?? 0) };
     },
-    onSuccess: ({ files, inForce }) => {
-      for (const one of files) drafts.write(one.file, one.text, { was: inForce.files[one.file] ?? null, version: inForce.version });
+    onSuccess: ({ files, before }) => {
+      for (const one of files) drafts.write(one.file, one.text, { was: before.files[one.file] ?? null, version: before.version });
       say(`${plural(files.length, "draft")} in Policies; nothing is applied`);
       void navigate("/policies");
     },
