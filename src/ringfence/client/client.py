@@ -1,7 +1,8 @@
 """A controller, as a value with methods: `Client(find()).status()`.
 
 INVARIANT: what changes something carries a key of its own (`Idempotency-Key`), so that asking again after a broken
-connection changes it once. Errors are the server's, with its code.
+connection changes it once; uploads, which are too large to be kept for that, are sent once. Errors are the server's,
+with its code.
 """
 
 from __future__ import annotations
