@@ -73,7 +73,7 @@ def test_rules_are_taken_one_by_one(browser: Browser, bare: Serving) -> None:
     client = bare.client()
     told = client.explore.recommend(study.AskRecommend(where=APP))
     biggest = told.curve[0]
-    with tab(browser, url_of(bare), slower=12) as page:  # a box is as it was clicked, however busy the page
+    with tab(browser, url_of(bare), slower=6) as page:  # a box is as it was clicked, however busy the page
         log_in(page, bare.token, "/recommend")
         page.get_by_role("row", name=APP, exact=True).click()
         expect(page.get_by_text(f"{len(told.rules)} of {len(told.rules)} rules accepted")).to_be_visible()
