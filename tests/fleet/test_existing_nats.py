@@ -17,6 +17,7 @@ from nats_servers import DOMAIN, PROGRAM, NatsServers, free_ports, launch, until
 from operating import Up, host_of, operating, parts, publish, ring
 from serving import Host, eventually
 
+from ringfence.bus import jetstream
 from ringfence.bus.nodes import check_cluster, parse_node, parse_urls
 from ringfence.client.client import Client
 from ringfence.controller.bus import existing_bus
@@ -200,6 +201,30 @@ def test_a_server_that_is_not_there_stops_the_start(
     monkeypatch.setattr(existing_bus, "PATIENCE_S", 0.5)
 
     assert refusal_by(servers(1), tmp_path / "c") == "bus-unreachable"
+
+
+def test_servers_that_come_up_together_are_waited_for(
+    servers: Callable[[int], NatsServers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until they know each other they place no message on three ("no suitable peers")."""
+    monkeypatch.setattr(jetstream, "_PEERS_S", 60.0)
+    cluster = servers(3)
+    cluster.start(*cluster.nodes[:2])
+
+    async def story() -> tuple[str, ...]:
+        authority = Authority.open(tmp_path / "c" / "ca.json", trust_domain=DOMAIN, now=datetime.now(UTC))
+        fabric = Fabric(tmp_path / "c" / "bus", authority, lambda *_: False, names=["localhost"], url=cluster.urls)
+        starting = asyncio.create_task(fabric.start())
+        try:
+            await asyncio.wait([starting], timeout=5.0)
+            assert not starting.done()
+            await asyncio.to_thread(cluster.start, cluster.nodes[2])
+            await starting
+            return fabric.urls
+        finally:
+            await fabric.stop()
+
+    assert len(asyncio.run(story())) >= 2
 
 
 @pytest.mark.parametrize("is_open", [False, True], ids=["as written", "open"])

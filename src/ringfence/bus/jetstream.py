@@ -64,6 +64,10 @@ _ACKNOWLEDGEMENTS = (f'{{"stream":"{STREAM}",'.encode(), b'{"error":{"code":')
 an agent sends begins so."""
 _STREAM_THERE = 10058
 """With other limits (nats-server, errors.json: JSStreamNameExistErr)."""
+_NO_PEERS = 10005
+"""Too few servers are known to be there (nats-server, errors.json: JSClusterNoPeersErrF)."""
+_PEERS_S, _PEERS_POLL_S = 30.0, 0.25
+"""How long servers that come up together may take to know each other."""
 _OF_THE_HOUSE = (OSError, MemoryError, RingfenceError, BusError)
 """Faults of ours, whichever message there is: a disk, a database, a connection."""
 _LOST = (OSError, nats.errors.Error, asyncio.TimeoutError, ValueError)
@@ -373,10 +377,16 @@ class JetStreamBus:
             num_replicas=replicas,
             duplicate_window=600,
         )
-        try:
-            await _open_store(self._live(), config)
-        except _LOST as error:
-            raise BusError(_words(error)) from error
+        deadline = asyncio.get_running_loop().time() + _PEERS_S
+        while True:
+            try:
+                await _open_store(self._live(), config)
+                break
+            except _LOST as error:
+                is_early = isinstance(error, nats.js.errors.APIError) and error.err_code == _NO_PEERS
+                if not is_early or asyncio.get_running_loop().time() > deadline:
+                    raise BusError(_words(error)) from error
+            await asyncio.sleep(_PEERS_POLL_S)
         self._store = config
 
     async def keep(self, subject: str, data: bytes, *, id: str) -> None:
