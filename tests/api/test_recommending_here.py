@@ -94,7 +94,8 @@ def test_what_cannot_be_recommended_for(fleet: Fleet, words: tuple[str, ...], co
 
 
 @pytest.mark.parametrize(
-    "name", ["../out.yaml", "/etc/out.yaml", "link/out.yaml", ".git/hooks/x.yaml", "Makefile", "a\0b.yaml"]
+    "name",
+    ["../out.yaml", "/etc/out.yaml", "link/out.yaml", ".git/hooks/x.yaml", "Makefile", "pyproject.toml", "a\0b.yaml"],
 )
 def test_a_controller_names_no_file_outside(tmp_path: Path, name: str) -> None:
     (tmp_path / "policies").mkdir()

@@ -16,7 +16,7 @@ from ringfence.cli.session import write_file
 from ringfence.cli.tables import count
 from ringfence.core.errors import InputError, Location
 from ringfence.core.policy.model import Policy
-from ringfence.estate import POLICY_SUFFIXES, Estate, read
+from ringfence.estate import CONFIG, POLICY_SUFFIXES, Estate, read
 from ringfence.wire.explore import RuleProposal
 
 Change = Literal["new", "extended", "replaced", "unchanged"]
@@ -100,7 +100,7 @@ def demand_inside(root: Path, name: str) -> None:
     """A controller names policies, and nothing outside of where they belong. Raises InputError `not-a-policy`."""
     path = PurePosixPath(name)
     is_plain = name.isprintable() and not any(part.startswith((".", "/")) for part in path.parts)
-    if not is_plain or path.suffix.lower() not in (*POLICY_SUFFIXES, ".toml"):
+    if not is_plain or (path.suffix.lower() not in POLICY_SUFFIXES and name != CONFIG):
         raise InputError("not-a-policy", f"`{name}` is no name of a policy file", help="rename it where it is in force")
     if not (root / name).resolve().is_relative_to(root.resolve()):
         raise InputError("not-a-policy", f"`{name}` would be written outside of `{root}`", help="move what links there")
